@@ -1,0 +1,291 @@
+"""What a person may ask of an instance: submit, resume, pause, cancel, retry, skip.
+
+Every function runs on the dispatcher thread (through `Engine.call`), so it sees no half-done turn, and makes its
+change in one transaction, guarded by the transition tables, before it touches what the engine keeps in memory.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any
+
+from nbbatch.definition import Job
+from nbbatch.engine import Engine
+from nbbatch.errors import NotFoundError, ShapeError, StateError
+from nbbatch.live import Again, LiveInstance
+from nbbatch.maintenance import load, recover
+from nbbatch.records import EventRow, InstanceRow, Item
+from nbbatch.states import CHUNK_BY_CODE, CHUNK_TRANSITIONS, INSTANCE_ENDED, ChunkStatus, InstanceStatus
+from nbbatch.worker import StoredParams
+
+_FAILED, _QUEUED, _CANCELLED = ChunkStatus.FAILED, ChunkStatus.QUEUED, ChunkStatus.CANCELLED
+_I = InstanceStatus
+
+
+def submit(
+    engine: Engine, job: Job[Any, Any], params: StoredParams, identity: str, key: str | None, new: bool, retain: str
+) -> int:
+    """Find the instance these parameters or this key mean, or make one; have it run. Returns its id."""
+    revive(engine)
+    row = None if new else _existing(engine, job, params, identity, key)
+    if row is None:
+        row = _create(engine, job, params, identity, key, retain)
+    if row.status not in INSTANCE_ENDED:
+        attach(engine, job, row, params)
+    return row.id
+
+
+def _existing(
+    engine: Engine, job: Job[Any, Any], params: StoredParams, identity: str, key: str | None
+) -> InstanceRow | None:
+    if key is None:
+        return engine.store.unfinished(job.name, job.version, identity)
+    row = engine.store.by_key(job.name, key)
+    if row is not None and row.identity != identity:
+        difference = job.params.difference(row.params, params.data)
+        raise StateError(
+            f"key {key!r} of job {job.name!r} names instance {row.id}, which has other parameters: {difference}. "
+            "Submit the same parameters, or choose another key"
+        )
+    return row
+
+
+def _create(
+    engine: Engine, job: Job[Any, Any], params: StoredParams, identity: str, key: str | None, retain: str
+) -> InstanceRow:
+    row = InstanceRow(
+        id=engine.store.take_ids("instance", 1) + 1, job=job.name, version=job.version, key=key, identity=identity,
+        params=params.data, shape=job.shape, retain=retain, status=_I.QUEUED, paused=False, failing=None,
+        created_us=engine.clock.now(), started_us=None, ended_us=None, progress=0.0, error=None, report=None,
+    )  # fmt: skip
+    steps = [
+        (
+            row.id, node.index, node.step.name, node.step.kind.value, node.gated, node.weight,
+            node.step.options.max_attempts, node.step.input.media,
+            node.step.output.media if node.step.output else None, None,
+        )
+        for node in job.nodes
+    ]  # fmt: skip
+    with engine.store.transaction():
+        engine.store.create_instance(row, steps)
+    return row
+
+
+def attach(engine: Engine, job: Job[Any, Any], row: InstanceRow, params: StoredParams) -> LiveInstance:
+    """Have an unfinished instance go on with this job's code.
+
+    Raises:
+        ShapeError: The chain differs from the one the instance began with.
+    """
+    if row.shape != job.shape:
+        raise ShapeError(
+            f"instance {row.id} of job {row.job!r} version {row.version} began with another chain: "
+            f"{job.shape_difference(row.shape)}. Raise the job's version=, or bring the old chain back"
+        )
+    live = engine.live.get(row.id)
+    if live is not None:
+        live.adopt(job, params)
+        return live
+    params.load()  # secrets that are missing are found out here, not in a worker
+    live = load(engine.store, job, row, params)
+    engine.live[row.id] = live
+    engine.wake()
+    return live
+
+
+def resume_job(engine: Engine, job: Job[Any, Any]) -> list[int]:
+    """Have every unfinished instance of this job and version go on. Returns their ids, oldest first."""
+    revive(engine)
+    rows = engine.store.unfinished_of(job.name, job.version)
+    for row in rows:
+        attach(engine, job, row, _params(engine, job, row))
+    return [row.id for row in rows]
+
+
+def _params(engine: Engine, job: Job[Any, Any], row: InstanceRow) -> StoredParams:
+    live = engine.live.get(row.id)
+    return live.params if live else StoredParams(job.params, row.params)
+
+
+def revive(engine: Engine) -> None:
+    """After the store could not be written: take up again what is durable."""
+    if engine.error is None:
+        return
+    now = engine.clock.now()
+    with engine.store.transaction():
+        engine.store.begin_session(now)
+    recover(engine.store, now)
+    engine.error = None
+
+
+def pause(engine: Engine, instance: int) -> None:
+    """Claim nothing more of an instance; running chunks finish and are recorded."""
+    row = engine.store.instance(instance)
+    if row.status is _I.PAUSED:
+        return
+    _set_status(engine, row, _I.PAUSED)
+
+
+def resume(engine: Engine, instance: int, job: Job[Any, Any] | None) -> None:
+    """Let a paused instance, or one whose job was unknown in this process, go on."""
+    revive(engine)
+    row = engine.store.instance(instance)
+    if row.status in INSTANCE_ENDED:
+        raise StateError(f"instance {instance} ended {row.status}; retry() takes a FAILED or CANCELLED one up again")
+    live = engine.live.get(instance)
+    if live is None:
+        job = _known(job, row)
+        live = attach(engine, job, row, _params(engine, job, row))
+    if row.status is _I.PAUSED:
+        started = row.started_us is not None
+        _set_status(engine, row, _I.IN_PROGRESS if started else _I.QUEUED)
+    engine.wake()
+
+
+def _known(job: Job[Any, Any] | None, row: InstanceRow) -> Job[Any, Any]:
+    if job is None:
+        raise StateError(
+            f"instance {row.id} waits for its job {row.job!r} version {row.version}: define it in this notebook and "
+            "call batch.resume(job), or submit it with the same parameters"
+        )
+    return job
+
+
+def _set_status(engine: Engine, row: InstanceRow, status: InstanceStatus) -> None:
+    with engine.store.transaction():
+        engine.store.set_status(row.id, row.status, status, engine.clock.now())
+    live = engine.live.get(row.id)
+    if live is not None:
+        live.status = status
+        live.changed = True
+
+
+def cancel(engine: Engine, instance: int) -> bool:
+    """End an instance now; False if it has ended already."""
+    row = engine.store.instance(instance)
+    if row.status in INSTANCE_ENDED:
+        return False
+    now = engine.clock.now()
+    total = sum(count for _, count, _ in engine.store.rows("count_chunks", instance))
+    events = engine.store.take_ids("event", total)
+    with engine.store.transaction():
+        engine.store.run("cancel_chunks", instance, events, now)
+        share = engine.live[instance].progress() if instance in engine.live else row.progress
+        engine.store.set_status(instance, row.status, _I.CANCELLED, now, progress=share)
+    live = engine.live.pop(instance, None)
+    if live is not None:
+        live.cancellation.cancelled = True
+        live.status = _I.CANCELLED
+        engine.end(live, _I.CANCELLED)
+    return True
+
+
+def retry(engine: Engine, instance: int, job: Job[Any, Any] | None) -> int:
+    """Queue the failed (and, of a cancelled instance, the cancelled) chunks again. Returns how many."""
+    revive(engine)
+    row = engine.store.instance(instance)
+    live = engine.live.get(instance)
+    if row.status is _I.COMPLETED and not _failed_rows(engine, instance):
+        raise StateError(f"instance {instance} ended COMPLETED; there is nothing to retry")
+    if row.status in INSTANCE_ENDED:
+        return _retry_ended(engine, row, _known(job, row))
+    job = _known(job or (live.job if live else None), row)
+    live = attach(engine, job, row, _params(engine, job, row))
+    return _retry_failed(engine, live)
+
+
+def _failed_rows(engine: Engine, instance: int) -> list[tuple[Any, ...]]:
+    return [row for row in engine.store.rows("last_events", instance) if row[2] == _FAILED.code]
+
+
+def _retry_ended(engine: Engine, row: InstanceRow, job: Job[Any, Any]) -> int:
+    params = StoredParams(job.params, row.params)
+    params.load()  # before anything changes: masked secrets have to be submitted again
+    now = engine.clock.now()
+    again = [r for r in engine.store.rows("last_events", row.id) if r[2] in (_FAILED.code, _CANCELLED.code)]
+    with engine.store.transaction():
+        events = engine.store.take_ids("event", len(again))
+        engine.store.run("requeue_ended", row.id, events, now, _FAILED.code, _CANCELLED.code)
+        engine.store.set_status(row.id, row.status, _I.IN_PROGRESS, now, text=None)
+        engine.store.clear_failing(row.id)
+    attach(engine, job, engine.store.instance(row.id), params)
+    return len(again)
+
+
+def _retry_failed(engine: Engine, live: LiveInstance) -> int:
+    """Failed chunks of an instance that still runs."""
+    rows = _failed_rows(engine, live.id)
+    with engine.store.transaction():
+        events = engine.store.take_ids("event", len(rows))
+        engine.store.run("requeue_ended", live.id, events, engine.clock.now(), _FAILED.code, _FAILED.code)
+    for chunk, index, _, attempt, _, polls, _ in rows:
+        step = live.steps[index]
+        step.counts[_FAILED.code] -= 1
+        step.counts[_QUEUED.code] += 1
+        step.again.append(Again(Item(chunk, attempt + 1, None, 0, polls), _QUEUED.code))
+    live.changed = True
+    engine.wake()
+    return len(rows)
+
+
+def skip(engine: Engine, instance: int, chunk: int, reason: str) -> None:
+    """Leave a chunk out, with a reason."""
+    row = engine.store.instance(instance)
+    step, code, attempt, errors, polls = _chunk_state(engine, row, chunk)
+    if ChunkStatus.SKIPPED not in CHUNK_TRANSITIONS[CHUNK_BY_CODE[code]]:
+        raise StateError(f"chunk {chunk} is {CHUNK_BY_CODE[code]} and cannot be skipped")
+    event, now = engine.store.take_ids("event", 1) + 1, engine.clock.now()
+    skipped = ChunkStatus.SKIPPED.code
+    with engine.store.transaction():
+        engine.store.events(
+            [EventRow(event, chunk, instance, step, attempt, skipped, errors, polls, None, now, None, 0, None, None)]
+        )
+        engine.store.append("detail", [(chunk, instance, attempt, event, None, reason, None, None, None, None)])
+    live = engine.live.get(instance)
+    if live is not None:
+        _forget(live, step, chunk, code)
+        engine.wake()
+
+
+def _chunk_state(engine: Engine, row: InstanceRow, chunk: int) -> tuple[int, int, int, int, int]:
+    found = engine.store.rows("chunk_state", chunk, row.id)
+    if not found:
+        raise NotFoundError(f"instance {row.id} has no chunk {chunk}; run.chunks() lists those there are")
+    step, code, attempt, errors, polls = found[0]
+    if any(flight.live.id == row.id and _holds(flight.task.items, chunk) for flight in engine.flights):
+        code = ChunkStatus.IN_PROGRESS.code
+    return step, code or _QUEUED.code, attempt, errors or 0, polls or 0
+
+
+def _holds(items: list[Item], chunk: int) -> bool:
+    return any(item.chunk == chunk for item in items)
+
+
+def _forget(live: LiveInstance, index: int, chunk: int, code: int) -> None:
+    """Take a skipped chunk out of everything that would claim it."""
+    step = live.steps[index]
+    counted = ChunkStatus.GATE_WAITING.code if not step.opened and code == _QUEUED.code else code
+    step.counts[counted] -= 1
+    step.counts[ChunkStatus.SKIPPED.code] += 1
+    step.skipped.add(chunk)
+    step.again = type(step.again)(again for again in step.again if again.item.chunk != chunk)
+    step.suspects = type(step.suspects)(again for again in step.suspects if again.item.chunk != chunk)
+    live.waiting[:] = sorted(waiting for waiting in live.waiting if waiting.chunk != chunk)
+    live.changed = True
+
+
+def finished(engine: Engine, instance: int) -> Future[InstanceStatus] | InstanceStatus:
+    """The instance's end: its state if it has ended, else a future of it.
+
+    Raises:
+        StateError: It is unfinished and its job is not known in this process, so that it would never end.
+    """
+    live = engine.live.get(instance)
+    if live is not None:
+        return live.done
+    row = engine.store.instance(instance)
+    if row.status not in INSTANCE_ENDED:
+        if engine.error is not None:
+            raise engine.error
+        _known(None, row)
+    return row.status

@@ -1,0 +1,497 @@
+"""The dispatcher: one thread that claims, submits to the pool, and commits.
+
+    notebook threads ──call()──▶ ┌────────┐   Changes    ┌───────┐
+    pool threads ──Finished────▶ │ inbox  │──▶ turn() ──▶ │ Store │  one transaction per turn
+    fan-outs ──────Page────────▶ └────────┘      │        └───────┘
+                                                 └──after the commit──▶ executor.submit(run_task, Task)
+
+The inbox is the notification channel: a hint that wakes the thread; the truth is in the store. A turn takes all
+that has arrived, settles it, decides (gates, reduction, ends), claims what workers have room for, writes all of it
+in one transaction and only then acts on it. So a claim is durable before user code runs, and a completion is
+durable together with its outputs before anything builds on them. Commits are grouped by themselves: what arrives
+during one commit makes up the next. With nothing to do the thread sleeps on the inbox and uses no CPU.
+
+Only the dispatcher writes and only it touches `LiveInstance`; other threads go through `call`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, wait
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from nbbatch.definition import Kind, Node
+from nbbatch.errors import FailChunk, StoreClosed, StoreError
+from nbbatch.executors import EventLoop, inline, shares_memory, threads, workers_of
+from nbbatch.live import LiveInstance, LiveStep
+from nbbatch.progress import Decision, decide
+from nbbatch.records import Failure, Item, Outcome
+from nbbatch.settle import Changes, Clerk, stage
+from nbbatch.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
+from nbbatch.store import Store
+from nbbatch.worker import Task, clean, pack, run_packed, run_task, run_task_async
+
+T = TypeVar("T")
+log = logging.getLogger("nbbatch")
+
+PAGES_AHEAD = 4
+"""Pages a fan-out may hand over before it waits for the store."""
+SLOW_US = 50_000
+"""Micro-batches longer than this are claimed only when a worker is free; shorter ones one ahead per worker."""
+
+
+class Clock(Protocol):
+    """What the engine asks about time."""
+
+    def now(self) -> int:
+        """Microseconds since 1970 UTC."""
+        ...
+
+    def until(self, due_us: int) -> float | None:
+        """Seconds to sleep until then; None: until woken."""
+        ...
+
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        """Have ``wake`` called when time was moved by hand."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """An executor and how much of it is taken."""
+
+    executor: Executor
+    workers: int
+    tasks: int = 0
+
+    def has_room(self, step: LiveStep) -> bool:
+        if self.tasks < self.workers:
+            return True
+        quick = 0 < step.mean_us * step.size < SLOW_US
+        return quick and self.tasks < 2 * self.workers and not isinstance(self.executor, inline)
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A micro-batch that is claimed and not settled."""
+
+    live: LiveInstance
+    step: LiveStep
+    lane: Lane
+    task: Task
+    claim: int
+    future: Future[list[Outcome]] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Page:
+    live: LiveInstance
+    item: Item
+    first: int
+    outputs: list[tuple[int, bytes]]
+    taken: Callable[[], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    run: Callable[[], Any]
+    answer: Future[Any]
+
+
+class Engine:
+    """Runs the live instances of one store."""
+
+    def __init__(
+        self, store: Store, clock: Clock, executor: Executor, workers: int, random: Callable[[], float],
+        on_end: Callable[[LiveInstance, InstanceStatus], None],
+    ) -> None:  # fmt: skip
+        """Take over a store; nothing runs before `start`.
+
+        Args:
+            store: Whose only writer the engine is from `start` to `stop`.
+            clock: Of all times it stores.
+            executor: Where steps run.
+            workers: How many run at once there; 0: ask the executor.
+            random: For the jitter of retries; 0 ≤ value < 1.
+            on_end: Called in a thread of its own after an instance's end is stored.
+        """
+        self.store = store
+        self.clock = clock
+        self.live: dict[int, LiveInstance] = {}
+        self.error: StoreError | None = None
+        """Why the engine stopped claiming; None while it works."""
+        self.turns = 0
+        """Turns made so far; an idle engine makes none."""
+        self._main = Lane(executor, workers or workers_of(executor))
+        self._async = Lane(EventLoop(), workers_of(EventLoop()))
+        self._local = self._main if shares_memory(executor) else Lane(threads(2), 2)
+        self._clerk = Clerk(store.take_ids, store.run, store.set_report, random)
+        self._on_end = on_end
+        self._inbox: queue.SimpleQueue[Flight | _Page | _Call | None] = queue.SimpleQueue()
+        self.flights: set[Flight] = set()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._loop, name="nbbatch-dispatcher", daemon=True)
+        clock.subscribe(self.wake)
+
+    # --- from other threads -----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the dispatcher thread."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Have the dispatcher look at the clock and the store again."""
+        self._inbox.put(None)
+
+    def call(self, run: Callable[..., T], *args: Any) -> T:
+        """Run a function on the dispatcher thread and return what it returns or raises.
+
+        Raises:
+            StoreClosed: The engine has stopped.
+        """
+        if threading.current_thread() is self._thread:
+            return run(*args)
+        if not self._thread.is_alive():
+            raise StoreClosed("this batch is closed; nb.open() opens it again")
+        answer: Future[T] = Future()
+        self._inbox.put(_Call(partial(run, *args), answer))
+        while not wait([answer], timeout=1.0).done:
+            if not self._thread.is_alive():
+                raise StoreClosed("this batch was closed meanwhile; nb.open() opens it again")
+        return answer.result()
+
+    def stop(self, timeout: float) -> None:
+        """Claim nothing more, wait for running attempts, store what they gave, end the thread.
+
+        Args:
+            timeout: Seconds to wait; attempts that run longer count as lost when the store is opened again.
+        """
+        self._stopping = True
+        self.wake()
+        self._thread.join(timeout)
+        self.flights.clear()
+        self.wake()
+        self._thread.join(timeout)
+        for live in self.live.values():
+            live.cancellation.cancelled = True
+            live.done.cancel()
+        self._async.executor.shutdown(wait=False)
+        if self._local is not self._main:
+            self._local.executor.shutdown(wait=False)
+
+    # --- the loop ---------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        while not (self._stopping and not self.flights):
+            arrived = self._receive()
+            try:
+                self._turn(arrived)
+            except Exception as error:  # whatever it is, waiting threads must learn of it
+                self._halt(error)
+
+    def _receive(self) -> list[Flight | _Page]:
+        """Sleep until something arrives or is due; run calls, return the rest."""
+        arrived: list[Flight | _Page] = []
+        try:
+            item = self._inbox.get(timeout=self._sleep())
+            while True:
+                if isinstance(item, _Call):
+                    _answer(item)
+                elif item is not None:
+                    arrived.append(item)
+                item = self._inbox.get_nowait()
+        except queue.Empty:
+            return arrived
+
+    def _sleep(self) -> float | None:
+        if self.error or self._stopping:
+            return None
+        due = [live.waiting[0].due_us for live in self.live.values() if live.waiting and not live.paused]
+        return self.clock.until(min(due)) if due else None
+
+    def _turn(self, arrived: list[Flight | _Page]) -> None:
+        """Settle, decide, claim; one transaction; then act on it."""
+        self.turns += 1
+        if self._stopping:
+            self._call_off()
+        now = self.clock.now()
+        changes = Changes()
+        for item in arrived:
+            if isinstance(item, _Page):
+                self._take_page(item, changes)
+            else:
+                self._settle(item, changes, now)
+        if self.error is None:
+            self._decide(changes, now)
+            if not self._stopping:
+                self._claim(changes, now)
+        if changes:
+            self.write(changes)
+        for act in changes.after:
+            act()
+
+    def _call_off(self) -> None:
+        """Take back from the pool what no worker has begun."""
+        for flight in list(self.flights):
+            if flight.lane is not self._async and flight.future is not None:
+                flight.future.cancel()
+
+    def write(self, changes: Changes) -> None:
+        """Store a turn's changes in one transaction."""
+        with self.store.transaction():
+            for table, rows in (
+                ("chunk", changes.chunks), ("event", changes.events), ("detail", changes.details),
+                ("output", changes.outputs), ("staged", changes.staged), ("claim", changes.claims),
+            ):  # fmt: skip
+                if rows:
+                    self.store.append(table, rows)
+            for write in changes.writes:
+                write()
+
+    def _halt(self, error: Exception) -> None:
+        """Memory may be ahead of the store: forget it, tell everybody who waits, claim nothing until a resume."""
+        log.error("nbbatch stopped claiming: %s", error, exc_info=not isinstance(error, StoreError))
+        self.error = error if isinstance(error, StoreError) else StoreError(f"the engine stopped: {error!r}")
+        for flight in self.flights:
+            flight.live.cancellation.cancelled = True
+        self.flights.clear()
+        for lane in (self._main, self._async, self._local):
+            lane.tasks = 0
+        for live in self.live.values():
+            live.done.set_exception(self.error)
+        self.live.clear()
+
+    # --- settle -----------------------------------------------------------------------------------
+
+    def _settle(self, flight: Flight, changes: Changes, now: int) -> None:
+        if flight not in self.flights:
+            return
+        self.flights.discard(flight)
+        flight.lane.tasks -= 1
+        live, items = flight.live, flight.task.items
+        assert flight.future is not None
+        if flight.future.cancelled():
+            changes.writes.append(partial(self.store.drop_claim, flight.claim))
+            return
+        if self.live.get(live.id) is not live:
+            self._drop(live, items, changes)
+            return
+        outcomes = self._outcomes(flight, now)
+        failing = live.failing
+        self._clerk.settle(live, flight.step, items, outcomes, changes, now)
+        if live.failing != failing:
+            changes.writes.append(partial(self.store.set_failing, live.id, live.failing or ""))
+
+    def _drop(self, live: LiveInstance, items: list[Item], changes: Changes) -> None:
+        """The result of an attempt whose instance was cancelled meanwhile."""
+        for item in items:
+            if live.staged.pop((item.chunk, item.attempt), None) is not None:
+                changes.writes.append(partial(self.store.run, "unstage", item.chunk, item.attempt))
+
+    def _outcomes(self, flight: Flight, now: int) -> list[Outcome]:
+        assert flight.future is not None
+        error = flight.future.exception()
+        if error is None:
+            return flight.future.result()
+        failure = Failure(type(error).__name__, clean(f"the worker was lost while it ran this: {error}"), "")
+        lost = Outcome(ChunkStatus.ERRORED, now, now, [], failure=failure)
+        return [lost for _ in flight.task.items]
+
+    def _take_page(self, page: _Page, changes: Changes) -> None:
+        if self.live.get(page.live.id) is page.live:
+            stage(page.live, page.item, page.first, page.outputs, changes)
+        changes.after.append(page.taken)
+
+    def _sink(self, live: LiveInstance) -> Callable[[Item, int, list[tuple[int, bytes]]], None]:
+        """Where one task's fan-outs put their pages; it blocks while the store is behind."""
+        room = threading.Semaphore(PAGES_AHEAD)
+
+        def sink(item: Item, first: int, outputs: list[tuple[int, bytes]]) -> None:
+            if live.cancellation.cancelled:
+                raise FailChunk("the instance was cancelled")
+            if threading.current_thread() is self._thread:
+                changes = Changes()
+                stage(live, item, first, outputs, changes)
+                self.write(changes)
+                return
+            room.acquire()
+            self._inbox.put(_Page(live, item, first, outputs, room.release))
+
+        return sink
+
+    # --- decide -----------------------------------------------------------------------------------
+
+    def _decide(self, changes: Changes, now: int) -> None:
+        for live in list(self.live.values()):
+            if not live.paused:
+                live.release(now)
+            if live.changed:
+                live.changed = False
+                self._advance(live, changes, now)
+
+    def _advance(self, live: LiveInstance, changes: Changes, now: int) -> None:
+        if live.status is InstanceStatus.QUEUED and live.started_us is None:
+            return
+        opened = [step.opened for step in live.steps]
+        decision = decide(
+            live.job.nodes, live.counts, opened, failing=live.failing is not None, paused=live.paused
+        )
+        for index in decision.opens:
+            self._open_gate(live, index, changes, now)
+        if decision.status is not live.status:
+            self._change_status(live, decision, changes, now)
+
+    def _open_gate(self, live: LiveInstance, index: int, changes: Changes, now: int) -> None:
+        step = live.steps[index]
+        step.open()
+        changes.writes.append(partial(self.store.open_gate, live.id, index, now))
+        live.changed = True
+        if step.node.step.kind is Kind.REDUCTION and not sum(step.counts):
+            chunk = self.store.take_ids("chunk", 1) + 1
+            changes.chunks.append((chunk, live.id, index, self.store.first_chunk(live.id), None, now, None))
+            step.emit(chunk, None)
+
+    def _change_status(self, live: LiveInstance, decision: Decision, changes: Changes, now: int) -> None:
+        old, new = live.status, decision.status
+        text = _why_failed(live) if new is InstanceStatus.FAILED else None
+        share = 1.0 if new is InstanceStatus.COMPLETED else live.progress()
+        write = partial(self.store.set_status, live.id, old, new, now, text=text, progress=share)
+        changes.writes.append(write)
+        live.status = new
+        if new in INSTANCE_ENDED:
+            del self.live[live.id]
+            changes.after.append(partial(self.end, live, new))
+
+    def end(self, live: LiveInstance, status: InstanceStatus) -> None:
+        """Tell who waits that an instance's end is stored."""
+        live.done.set_result(status)
+        handlers = (live.job.on_complete, live.job.on_error)
+        if any(handlers):
+            threading.Thread(target=self._on_end, args=(live, status), name="nbbatch-on-end", daemon=True).start()
+
+    # --- claim ------------------------------------------------------------------------------------
+
+    def _claim(self, changes: Changes, now: int) -> None:
+        """Claim by demand: later steps first, so that what was begun is finished and little is in between."""
+        claimed = True
+        while claimed:
+            claimed = False
+            for live in list(self.live.values()):
+                if live.paused or live.failing is not None:
+                    continue
+                for step in reversed(live.steps):
+                    lane = self._lane(step.node)
+                    if step.claimable() and lane.has_room(step):
+                        claimed = self._claim_from(live, step, lane, changes, now) or claimed
+                        break
+
+    def _lane(self, node: Node) -> Lane:
+        if node.step.is_async:
+            return self._async
+        return self._local if node.step.kind is Kind.REDUCTION else self._main
+
+    def _claim_from(self, live: LiveInstance, step: LiveStep, lane: Lane, changes: Changes, now: int) -> bool:
+        items = step.take(self._batch_size(step, lane), partial(self._refill, live))
+        if not items:
+            return False
+        items = self._with_inputs(live, step, items)
+        claim = self.store.take_ids("claim", 1) + 1
+        chunks, attempts = [item.chunk for item in items], [item.attempt for item in items]
+        changes.claims.append((claim, self.store.session, live.id, step.node.index, chunks, attempts, now))
+        self._first_claim(live, step, changes, now)
+        kind = step.node.step.kind
+        inputs = self.store.stream("reduction_inputs", live.id) if kind is Kind.REDUCTION else None
+        sink = self._sink(live) if kind is Kind.MANY else None
+        task = Task(live.id, step.node, live.params, items, self.clock.now, live.cancellation, sink, inputs)
+        flight = Flight(live, step, lane, task, claim)
+        lane.tasks += 1
+        self.flights.add(flight)
+        changes.after.append(partial(self._launch, flight))
+        return True
+
+    def _batch_size(self, step: LiveStep, lane: Lane) -> int:
+        limit = step.node.step.options.concurrency
+        free = limit - step.in_flight if limit is not None else step.size
+        fair = -(-step.counts[ChunkStatus.QUEUED.code] // lane.workers)
+        return max(1, min(step.size, free, fair))
+
+    def _first_claim(self, live: LiveInstance, step: LiveStep, changes: Changes, now: int) -> None:
+        """Record what changes with a claim: the start, the step's code, the instance's state."""
+        if live.started_us is None:
+            live.started_us = now
+            changes.writes.append(partial(self.store.set_started, live.id, now))
+        code = step.node.step
+        if code.fingerprint not in live.codes:
+            live.codes.add(code.fingerprint)
+            changes.writes.append(partial(self.store.keep_code, code.fingerprint, code.name, code.source, now))
+        starting = live.status is InstanceStatus.QUEUED
+        if starting or (code.kind is Kind.REDUCTION and live.status is not InstanceStatus.FINALIZE):
+            self._advance(live, changes, now)
+
+    def _refill(self, live: LiveInstance, step: LiveStep) -> None:
+        """Read the next window of unclaimed chunks; windows double while they turn out empty."""
+        window = 5_000
+        while step.cursor < step.last and not step.ready:
+            high = min(step.last, step.cursor + window)
+            loaded = step.cursor < step.loaded_last
+            query = "page_unclaimed" if loaded else "page"
+            rows = self.store.rows(query, live.id, step.node.index, step.cursor, high)
+            step.ready.extend(rows)  # pyright: ignore[reportArgumentType] - (id, data)
+            step.ready_bytes += sum(len(data) for _, data in rows if data)
+            step.cursor = high
+            window *= 2
+
+    def _with_inputs(self, live: LiveInstance, step: LiveStep, items: list[Item]) -> list[Item]:
+        """Fetch the stored inputs of chunks that are claimed again."""
+        missing = [item.chunk for item in items if item.data is None]
+        if not missing or step.node.index == 0 or step.node.step.kind is Kind.REDUCTION:
+            return items
+        found = dict(self.store.rows("inputs_by_id", live.id, min(missing), max(missing), missing))
+        return [item if item.data is not None else item._replace(data=found[item.chunk]) for item in items]
+
+    # --- launch -----------------------------------------------------------------------------------
+
+    def _launch(self, flight: Flight) -> None:
+        """Hand a durable claim to its executor."""
+        lane, task = flight.lane, flight.task
+        try:
+            if lane is self._async:
+                future = lane.executor.submit(run_task_async, task)
+            elif shares_memory(lane.executor):
+                future = lane.executor.submit(run_task, task)
+            else:
+                future = lane.executor.submit(run_packed, pack(task))
+        except Exception as error:  # a closed or broken pool, or code that cannot be pickled
+            future = _failed_future(task, error, self.clock.now())
+        flight.future = future
+        future.add_done_callback(lambda _: self._inbox.put(flight))
+
+
+def _answer(call: _Call) -> None:
+    try:
+        call.answer.set_result(call.run())
+    except BaseException as error:  # noqa: BLE001 - it belongs to the caller, in whose thread it is raised
+        call.answer.set_exception(error)
+
+
+def _failed_future(task: Task, error: Exception, now: int) -> Future[list[Outcome]]:
+    """A task that could not be handed over fails its chunks, with the reason."""
+    name = task.node.step.name
+    text = f"step {name!r} could not be handed to the executor: {error}"
+    failure = Failure(type(error).__name__, clean(text), "")
+    future: Future[list[Outcome]] = Future()
+    future.set_result([Outcome(ChunkStatus.FAILED, now, now, [], failure=failure) for _ in task.items])
+    return future
+
+
+def _why_failed(live: LiveInstance) -> str:
+    if live.failing is not None:
+        return live.failing
+    failed = {step.node.step.name: step.counts[ChunkStatus.FAILED.code] for step in live.steps}
+    return "; ".join(f"{count} failed in step {name!r}" for name, count in failed.items() if count)

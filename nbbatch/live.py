@@ -1,0 +1,220 @@
+"""What the engine keeps in memory of one unfinished instance: counts, cursors, and the few chunks in between.
+
+Bounded however many chunks wait. Of the chunks nobody has claimed only a window is in memory (``ready``); behind it
+stands a cursor, and the next window is read from the store by id. New chunks go straight into the window while it
+has room, so that a short chain never reads back what it has just written.
+
+All of this belongs to the dispatcher thread. Other threads may read single numbers, never change anything.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+from nbbatch.definition import Job, Kind, Node
+from nbbatch.progress import Counts, done_steps, no_chunks, progress
+from nbbatch.records import InstanceRow, Item, Waiting
+from nbbatch.states import ChunkStatus, InstanceStatus
+from nbbatch.worker import Cancellation, StoredParams
+
+WINDOW_CHUNKS = 10_000
+"""Unclaimed chunks of one step held in memory …"""
+WINDOW_BYTES = 16_000_000
+"""… or about this many bytes of their inputs."""
+TARGET_US = 5_000
+"""A micro-batch grows until it is about this much work, so that hand-over costs little and no result waits long."""
+MAX_BATCH = 500
+"""Chunks in one micro-batch at most."""
+SUSPECT_ERRORS = 2
+"""A chunk lost this often runs apart from other suspects, so that the one that kills the process is found."""
+
+_QUEUED = ChunkStatus.QUEUED.code
+_GATE_WAITING = ChunkStatus.GATE_WAITING.code
+_IN_PROGRESS = ChunkStatus.IN_PROGRESS.code
+
+
+class Again(NamedTuple):
+    """A chunk to be claimed again, and the state it is counted under until then."""
+
+    item: Item
+    status: int
+
+
+class LiveStep:
+    """One step of a live instance."""
+
+    __slots__ = (
+        "again", "cursor", "in_flight", "last", "loaded_last", "mean_us", "node", "opened", "ready", "ready_bytes",
+        "size", "skipped", "counts", "suspect_in_flight", "suspects",
+    )  # fmt: skip
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.counts: Counts = no_chunks()
+        self.opened = not node.gated
+        self.cursor = 0
+        """Highest id taken into ``ready``."""
+        self.last = 0
+        """Highest id there is."""
+        self.loaded_last = 0
+        """Highest id when the instance was loaded: up to it, a window may hold chunks that are past claiming."""
+        self.ready: deque[tuple[int, bytes | None]] = deque()
+        self.ready_bytes = 0
+        self.again: deque[Again] = deque()
+        self.suspects: deque[Again] = deque()
+        self.suspect_in_flight: int | None = None
+        self.skipped: set[int] = set()
+        self.in_flight = 0
+        self.size = 1
+        self.mean_us = 0.0
+
+    def emit(self, chunk: int, data: bytes | None) -> None:
+        """Take note of a new chunk."""
+        if not self.last:
+            self.cursor = chunk - 1
+            self.last = self.cursor
+        if self.opened and self._has_room() and self.cursor == self.last:
+            self.ready.append((chunk, data))
+            self.ready_bytes += len(data) if data else 0
+            self.cursor = chunk
+        self.last = chunk
+        self.counts[_QUEUED if self.opened else _GATE_WAITING] += 1
+
+    def emit_many(self, first: int, last: int, count: int) -> None:
+        """Take note of ``count`` new chunks that are only in the store, with ids from first to last."""
+        if not self.last:
+            self.cursor = first - 1
+        self.last = last
+        self.counts[_QUEUED if self.opened else _GATE_WAITING] += count
+
+    def _has_room(self) -> bool:
+        return len(self.ready) < WINDOW_CHUNKS and self.ready_bytes < WINDOW_BYTES
+
+    def open(self) -> None:
+        """The gate opens: all waiting chunks are queued."""
+        self.opened = True
+        self.counts[_QUEUED] += self.counts[_GATE_WAITING]
+        self.counts[_GATE_WAITING] = 0
+
+    def claimable(self) -> bool:
+        """Whether there is a chunk to claim now."""
+        if not self.opened:
+            return False
+        suspect = bool(self.suspects) and self.suspect_in_flight is None
+        limit = self.node.step.options.concurrency
+        free = limit is None or self.in_flight < limit
+        return free and (bool(self.ready) or bool(self.again) or suspect or self.cursor < self.last)
+
+    def take(self, most: int, refill: Callable[[LiveStep], None]) -> list[Item]:
+        """Take up to ``most`` chunks to claim; ``refill`` reads the next window of the store."""
+        if self.suspects and self.suspect_in_flight is None:
+            suspect = self.suspects.popleft()
+            self.suspect_in_flight = suspect.item.chunk
+            self._count_claim(suspect.status)
+            return [suspect.item]
+        taken = [self.again.popleft() for _ in range(min(most, len(self.again)))]
+        for again in taken:
+            self._count_claim(again.status)
+        items = [again.item for again in taken]
+        while len(items) < most and (self.ready or self.cursor < self.last):
+            if not self.ready:
+                refill(self)
+                continue
+            items.extend(self._fresh(most - len(items)))
+        return items
+
+    def _fresh(self, most: int) -> list[Item]:
+        ready, items = self.ready, list[Item]()
+        while ready and len(items) < most:
+            chunk, data = ready.popleft()
+            if data:
+                self.ready_bytes -= len(data)
+            if chunk not in self.skipped:
+                items.append(Item(chunk, 1, data))
+        self.counts[_QUEUED] -= len(items)
+        self.counts[_IN_PROGRESS] += len(items)
+        self.in_flight += len(items)
+        return items
+
+    def _count_claim(self, status: int) -> None:
+        self.counts[_QUEUED if status == _GATE_WAITING else status] -= 1  # its gate has opened since
+        self.counts[_IN_PROGRESS] += 1
+        self.in_flight += 1
+
+    def learn(self, chunks: int, spent_us: int) -> None:
+        """Adapt the size of micro-batches to what the last one took."""
+        mean = spent_us / chunks + 1
+        self.mean_us = mean if not self.mean_us else 0.5 * (self.mean_us + mean)
+        self.size = max(1, min(self.size * 4, MAX_BATCH, int(TARGET_US / self.mean_us)))
+
+
+class LiveInstance:
+    """One unfinished instance whose job is known in this process."""
+
+    def __init__(self, job: Job[Any, Any], row: InstanceRow, params: StoredParams) -> None:
+        self.id = row.id
+        self.job = job
+        self.params = params
+        self.status = row.status
+        self.failing = row.failing
+        self.started_us = row.started_us
+        self.latest_end_us: int | None = None
+        self.records = 0
+        self.best = row.progress
+        self.steps = [LiveStep(node) for node in job.nodes]
+        self.waiting: list[Waiting] = []
+        self.cancellation = Cancellation()
+        self.done: Future[InstanceStatus] = Future()
+        self.changed = True
+        """Something happened since the last decision."""
+        self.staged: dict[tuple[int, int], dict[int, int]] = {}
+        """Outputs that running fan-outs have handed over: (chunk, attempt) → target step → count."""
+        self.codes: set[str] = set()
+        """Fingerprints whose source is stored."""
+
+    @property
+    def paused(self) -> bool:
+        return self.status is InstanceStatus.PAUSED
+
+    @property
+    def counts(self) -> list[Counts]:
+        return [step.counts for step in self.steps]
+
+    @property
+    def in_flight(self) -> int:
+        return sum(step.in_flight for step in self.steps)
+
+    def wait(self, waiting: Waiting) -> None:
+        """Put a chunk aside until its time."""
+        heapq.heappush(self.waiting, waiting)
+
+    def release(self, now_us: int) -> None:
+        """Make waiting chunks whose time has come claimable."""
+        while self.waiting and self.waiting[0].due_us <= now_us:
+            due = heapq.heappop(self.waiting)
+            item = Item(due.chunk, due.attempt + 1, None, due.errors, due.polls)
+            self.steps[due.step].again.append(Again(item, due.status.code))
+
+    def progress(self) -> float:
+        """Share of the work done; it never falls, and is below 1 until the instance COMPLETED."""
+        weights = [node.weight for node in self.job.nodes]
+        share = progress(weights, self.counts, done_steps(self.job.nodes, self.counts))
+        self.best = max(self.best, min(share, 0.999))
+        return self.best
+
+    def adopt(self, job: Job[Any, Any], params: StoredParams) -> None:
+        """Go on with this job's code; attempts that run finish with the old one."""
+        self.job, self.params = job, params
+        for step, node in zip(self.steps, job.nodes, strict=True):
+            step.node = node
+        self.changed = True
+
+    @property
+    def reduction(self) -> int:
+        """Index of the reduction, or -1."""
+        last = self.job.nodes[-1]
+        return last.index if last.step.kind is Kind.REDUCTION else -1

@@ -1,0 +1,111 @@
+"""What a restart needs: put orphans back, and rebuild in memory what the engine has to know of an instance.
+
+The engine itself is driven by events; nothing here runs by the clock.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from nbbatch.definition import Job
+from nbbatch.live import SUSPECT_ERRORS, Again, LiveInstance
+from nbbatch.records import EventRow, InstanceRow, Item, Waiting
+from nbbatch.states import CHUNK_BY_CODE, ChunkStatus
+from nbbatch.store import Store
+from nbbatch.worker import StoredParams
+
+DIED = "the process died while it ran"
+
+_C = ChunkStatus
+
+
+class Recovered(NamedTuple):
+    """What `recover` did."""
+
+    queued: int
+    """Orphans that are QUEUED again."""
+    failed: int
+    """Orphans that were in progress at ``max_attempts`` crashes."""
+
+
+def recover(store: Store, now_us: int) -> Recovered:
+    """Put chunks that were in progress when an earlier process died back, with the lost attempt on record.
+
+    One transaction. Runs no user code and needs no job.
+    """
+    orphans = store.rows("orphans", store.session)
+    failed = 0
+    events: list[EventRow] = []
+    details: list[tuple[Any, ...]] = []
+    event = store.take_ids("event", 2 * len(orphans))
+    for instance, step, chunk, attempt, claimed_us, errors, polls, most in orphans:
+        is_last = errors + 1 >= most
+        status = _C.FAILED if is_last else _C.ERRORED
+        event += 1
+        events.append(
+            EventRow(event, chunk, instance, step, attempt, status.code, errors + 1, polls, claimed_us, now_us, None, 0, None, None)
+        )  # fmt: skip
+        text = f"{DIED} ({errors + 1} of at most {most} errors)"
+        details.append((chunk, instance, attempt, event, "ProcessDied", text, None, None, None, None))
+        if is_last:
+            failed += 1
+            continue
+        event += 1
+        events.append(
+            EventRow(event, chunk, instance, step, attempt, _C.QUEUED.code, errors + 1, polls, None, now_us, None, 0, None, None)
+        )  # fmt: skip
+    with store.transaction():
+        store.events(events)
+        if details:
+            store.append("detail", details)
+        store.release_claims(store.session)
+    return Recovered(len(orphans) - failed, failed)
+
+
+def load(store: Store, job: Job[Any, Any], row: InstanceRow, params: StoredParams) -> LiveInstance:
+    """Rebuild what the engine knows of an instance; no attempt of it may be running."""
+    live = LiveInstance(job, row, params)
+    opened = store.opened_steps(row.id)
+    for step in live.steps:
+        step.opened = step.opened or step.node.index in opened
+    _load_counts(store, live)
+    _load_troubled(store, live)
+    for index, first in store.rows("first_unclaimed", row.id):
+        live.steps[index].cursor = first - 1
+    return live
+
+
+def _load_counts(store: Store, live: LiveInstance) -> None:
+    for index, total, last in store.rows("count_chunks", live.id):
+        step = live.steps[index]
+        step.counts[(_C.QUEUED if step.opened else _C.GATE_WAITING).code] = total
+        step.cursor = step.last = step.loaded_last = last
+    for index, completed, records, latest in store.rows("count_completed", live.id):
+        counts = live.steps[index].counts
+        counts[_C.COMPLETED.code] = completed
+        _take(live, index, completed)
+        live.records += records
+        live.latest_end_us = max(live.latest_end_us or 0, latest)
+
+
+def _take(live: LiveInstance, index: int, count: int) -> None:
+    step = live.steps[index]
+    step.counts[(_C.QUEUED if step.opened else _C.GATE_WAITING).code] -= count
+
+
+def _load_troubled(store: Store, live: LiveInstance) -> None:
+    """Chunks that have a history and are not COMPLETED: count them, and queue again what is to run again."""
+    rows = store.rows("last_events", live.id)
+    for status_code, group in groupby(sorted(rows, key=lambda row: row[2]), key=lambda row: row[2]):
+        status = CHUNK_BY_CODE[status_code]
+        for chunk, index, _, attempt, errors, polls, due_us in group:
+            step = live.steps[index]
+            counted = _C.QUEUED if status is _C.GATE_WAITING and step.opened else status
+            _take(live, index, 1)
+            step.counts[counted.code] += 1
+            if counted in (_C.ERRORED, _C.POLL_WAITING):
+                live.wait(Waiting(due_us, chunk, index, attempt, errors, polls, counted))
+            elif counted in (_C.QUEUED, _C.GATE_WAITING):
+                again = Again(Item(chunk, attempt + 1, None, errors, polls), counted.code)
+                (step.suspects if errors >= SUSPECT_ERRORS else step.again).append(again)

@@ -1,0 +1,103 @@
+-- Named queries: a line "-- name: sentence", then the text. Values are bound, never formatted in.
+
+-- count_chunks: Chunks of an instance per step, and the highest id of each.
+SELECT step, count(*), max(id) FROM chunk WHERE instance = $1 GROUP BY step;
+
+-- count_completed: Completed chunks of an instance per step, and their records.
+SELECT step, count(*), sum(records), max(ended_us) FROM event WHERE instance = $1 AND status = 6 GROUP BY step;
+
+-- last_events: The last event of every chunk of an instance that has one and is not COMPLETED.
+WITH last AS (SELECT chunk, max(id) AS id FROM event WHERE instance = $1 AND status <> 6 GROUP BY chunk)
+SELECT e.chunk, e.step, e.status, e.attempt, e.errors, e.polls, e.due_us
+FROM last JOIN event e ON e.id = last.id AND e.instance = $1
+ANTI JOIN (SELECT chunk FROM event WHERE instance = $1 AND status = 6) d ON d.chunk = e.chunk
+ORDER BY e.chunk;
+
+-- first_unclaimed: Per step the lowest id of a chunk without any event. Nothing may be claimed meanwhile.
+SELECT c.step, min(c.id) FROM chunk c
+ANTI JOIN (SELECT chunk FROM event WHERE instance = $1) e ON e.chunk = c.id
+WHERE c.instance = $1 GROUP BY c.step;
+
+-- page: Chunks of one step in a window of ids.
+SELECT id, data FROM chunk WHERE id > $3 AND id <= $4 AND instance = $1 AND step = $2 ORDER BY id;
+
+-- page_unclaimed: As page, without chunks that have an event: for windows that earlier sessions may have worked in.
+SELECT c.id, c.data FROM chunk c
+ANTI JOIN (SELECT chunk FROM event WHERE instance = $1 AND chunk > $3 AND chunk <= $4) e ON e.chunk = c.id
+WHERE c.id > $3 AND c.id <= $4 AND c.instance = $1 AND c.step = $2 ORDER BY c.id;
+
+-- inputs_by_id: Stored inputs of some chunks.
+SELECT id, data FROM chunk WHERE id >= $2 AND id <= $3 AND instance = $1 AND id IN (SELECT unnest($4::BIGINT[]));
+
+-- orphans: Chunks claimed by an earlier session whose attempt never ended, with what was counted before.
+WITH claimed AS (
+    SELECT instance, step, unnest(chunks) AS chunk, unnest(attempts) AS attempt, claimed_us FROM claim
+    WHERE session < $1
+),
+latest AS (
+    SELECT instance, step, chunk, max(attempt) AS attempt, max(claimed_us) AS claimed_us FROM claimed GROUP BY ALL
+),
+last AS (
+    SELECT e.chunk, max(e.id) AS id, max(e.attempt) AS attempt FROM event e
+    SEMI JOIN (SELECT chunk FROM latest) l ON l.chunk = e.chunk GROUP BY e.chunk
+)
+SELECT l.instance, l.step, l.chunk, l.attempt, l.claimed_us, coalesce(e.errors, 0), coalesce(e.polls, 0), s.max_attempts
+FROM latest l
+JOIN step s ON s.instance = l.instance AND s.step = l.step
+LEFT JOIN last ON last.chunk = l.chunk
+LEFT JOIN event e ON e.id = last.id
+WHERE l.attempt > coalesce(last.attempt, 0)
+ORDER BY l.chunk;
+
+-- move_staged_chunks: Make the staged outputs of an attempt chunks, with ids from a counter. $4 is the reduction's step or -1.
+INSERT INTO chunk
+SELECT $3 + row_number() OVER (ORDER BY seq), instance, step, chunk, seq, $5, data
+FROM staged WHERE chunk = $1 AND attempt = $2 AND step <> $4 ORDER BY seq;
+
+-- move_staged_outputs: Make the staged outputs of an attempt inputs of the reduction.
+INSERT INTO output SELECT instance, step, chunk, seq, data
+FROM staged WHERE chunk = $1 AND attempt = $2 AND step = $3 ORDER BY seq;
+
+-- count_staged: Staged outputs of an attempt per step.
+SELECT step, count(*) FROM staged WHERE chunk = $1 AND attempt = $2 GROUP BY step ORDER BY step;
+
+-- unstage: Forget what an attempt staged.
+DELETE FROM staged WHERE chunk = $1 AND attempt = $2;
+
+-- reduction_inputs: All outputs for a reduction in the order of the items they stem from, whatever ran first.
+WITH RECURSIVE path AS (
+    SELECT id, []::INTEGER[] AS place FROM chunk WHERE instance = $1 AND parent IS NULL AND seq = 0
+    UNION ALL
+    SELECT c.id, list_append(p.place, c.seq) FROM chunk c JOIN path p ON c.parent = p.id WHERE c.instance = $1
+)
+SELECT o.data FROM output o JOIN path p ON p.id = o.parent
+WHERE o.instance = $1 ORDER BY list_append(p.place, o.seq);
+
+-- cancel_chunks: End every open chunk of an instance as CANCELLED; the ids of the new events begin after $2.
+INSERT INTO event
+WITH last AS (SELECT chunk, max(id) AS id FROM event WHERE instance = $1 GROUP BY chunk),
+running AS (
+    SELECT chunk, max(attempt) AS attempt, max(claimed_us) AS claimed_us
+    FROM (SELECT unnest(chunks) AS chunk, unnest(attempts) AS attempt, claimed_us FROM claim WHERE instance = $1)
+    GROUP BY chunk
+)
+SELECT $2 + row_number() OVER (ORDER BY c.id), c.id, c.instance, c.step,
+    greatest(coalesce(e.attempt, 0), coalesce(r.attempt, 0)), 9, coalesce(e.errors, 0), coalesce(e.polls, 0),
+    CASE WHEN coalesce(r.attempt, 0) > coalesce(e.attempt, 0) THEN r.claimed_us END, $3, NULL, 0, NULL, NULL
+FROM chunk c
+LEFT JOIN last ON last.chunk = c.id
+LEFT JOIN event e ON e.id = last.id
+LEFT JOIN running r ON r.chunk = c.id
+WHERE c.instance = $1 AND (e.status IS NULL OR e.status NOT IN (6, 7, 8, 9));
+
+-- requeue_ended: Queue every chunk of an instance again whose last state is $4 or $5, with a fresh budget.
+INSERT INTO event
+WITH last AS (SELECT chunk, max(id) AS id FROM event WHERE instance = $1 GROUP BY chunk)
+SELECT $2 + row_number() OVER (ORDER BY e.chunk), e.chunk, e.instance, e.step, e.attempt,
+    CASE WHEN s.gated AND s.opened_us IS NULL THEN 2 ELSE 1 END, 0, e.polls, NULL, $3, NULL, 0, NULL, NULL
+FROM last JOIN event e ON e.id = last.id JOIN step s ON s.instance = e.instance AND s.step = e.step
+WHERE e.status IN ($4, $5);
+
+-- chunk_state: The present state of one chunk: step, state code (NULL: no event), attempt, errors, polls.
+SELECT c.step, arg_max(e.status, e.id), coalesce(max(e.attempt), 0), arg_max(e.errors, e.id), arg_max(e.polls, e.id)
+FROM chunk c LEFT JOIN event e ON e.chunk = c.id WHERE c.id = $1 AND c.instance = $2 GROUP BY c.step;

@@ -1,0 +1,110 @@
+"""Frozen rows that travel between the layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from nbbatch.states import ChunkStatus, InstanceStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceRow:
+    """One job instance as stored. Times are microseconds since 1970 UTC."""
+
+    id: int
+    job: str
+    version: int
+    key: str | None
+    """Name given by ``submit(key=)``; None: found by its parameters."""
+    identity: str
+    params: bytes
+    shape: str
+    retain: str
+    status: InstanceStatus
+    paused: bool
+    failing: str | None
+    """Text of a FailJob while running chunks finish; None otherwise."""
+    created_us: int
+    started_us: int | None
+    """First claim; None before it."""
+    ended_us: int | None
+    """None while unfinished, and again after a retry."""
+    progress: float
+    error: str | None
+    report: bytes | None
+
+
+class Item(NamedTuple):
+    """A chunk as a worker gets it."""
+
+    chunk: int
+    attempt: int
+    """Counted from 1."""
+    data: bytes | None
+    """Stored input; None for the first chunk and the reduction."""
+    errors: int = 0
+    """Errors counted before this attempt."""
+    polls: int = 0
+
+
+class Failure(NamedTuple):
+    """An error as it is stored: text only, so that it survives pickling, closing and another machine."""
+
+    type: str
+    message: str
+    traceback: str
+
+
+class Outcome(NamedTuple):
+    """What a worker returns for one attempt; the engine decides what to store of it."""
+
+    status: ChunkStatus
+    """COMPLETED, ERRORED (a retry may mend it), FAILED or POLL_WAITING."""
+    started_us: int
+    ended_us: int
+    outputs: list[tuple[int, bytes]]
+    """(index of the target step, stored value); for a reduction one entry, the report."""
+    records: int = 0
+    failure: Failure | None = None
+    delay: float = 0.0
+    """Seconds until the next attempt, for POLL_WAITING."""
+    fails_job: bool = False
+    log: str = ""
+    warnings: tuple[str, ...] = ()
+    recovered: tuple[str, ...] = ()
+    staged: int = 0
+    """Outputs handed over in pages before this outcome."""
+    worker: str = ""
+
+
+class EventRow(NamedTuple):
+    """One row of the event table, in column order."""
+
+    id: int
+    chunk: int
+    instance: int
+    step: int
+    attempt: int
+    status: int
+    errors: int
+    polls: int
+    started_us: int | None
+    ended_us: int
+    due_us: int | None
+    records: int
+    code: str | None
+    worker: str | None
+
+
+class Waiting(NamedTuple):
+    """A chunk that is claimed again at ``due_us``; ordered by it."""
+
+    due_us: int
+    chunk: int
+    step: int
+    attempt: int
+    """Attempts made so far."""
+    errors: int
+    polls: int
+    status: ChunkStatus

@@ -1,0 +1,181 @@
+"""Outcomes → rows. Turns what workers returned into what one transaction will store, and updates the live counts.
+
+Decide, then write: nothing here touches the store. `Changes` collects the rows of one turn of the dispatcher; the
+engine writes them in one transaction and only then acknowledges anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbbatch.definition import Kind, Options
+from nbbatch.live import LiveInstance, LiveStep
+from nbbatch.records import EventRow, Item, Outcome, Waiting
+from nbbatch.states import ChunkStatus
+
+_COMPLETED = ChunkStatus.COMPLETED
+_IN_PROGRESS = ChunkStatus.IN_PROGRESS.code
+
+
+def _rows() -> list[tuple[Any, ...]]:
+    return []
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one transaction will store, in the order of the fields."""
+
+    chunks: list[tuple[Any, ...]] = field(default_factory=_rows)
+    events: list[EventRow] = field(default_factory=list[EventRow])
+    details: list[tuple[Any, ...]] = field(default_factory=_rows)
+    outputs: list[tuple[Any, ...]] = field(default_factory=_rows)
+    staged: list[tuple[Any, ...]] = field(default_factory=_rows)
+    claims: list[tuple[Any, ...]] = field(default_factory=_rows)
+    writes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    """Further statements, after the rows."""
+    after: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    """What to do once all of it is durable."""
+
+    def __bool__(self) -> bool:
+        return bool(self.events or self.chunks or self.claims or self.staged or self.writes or self.outputs)
+
+
+@dataclass(slots=True)
+class Clerk:
+    """Settles outcomes into `Changes`: holds the id counters and the randomness it needs."""
+
+    take_ids: Callable[[str, int], int]
+    run: Callable[..., None]
+    """Runs a named statement in the open transaction."""
+    report: Callable[[int, bytes], None]
+    """Stores a report in the open transaction."""
+    random: Callable[[], float]
+
+    def settle(
+        self, live: LiveInstance, step: LiveStep, items: list[Item], outcomes: list[Outcome], changes: Changes, now: int
+    ) -> None:
+        """Record the outcomes of one micro-batch."""
+        event = self.take_ids("event", len(items))
+        node, counts = step.node, step.counts
+        fingerprint = node.step.fingerprint
+        append = changes.events.append
+        for item, outcome in zip(items, outcomes, strict=True):
+            event += 1
+            status, errors, polls, due = verdict(node.step.options, item, outcome, now, self.random)
+            counts[_IN_PROGRESS] -= 1
+            counts[status.code] += 1
+            append(
+                EventRow(
+                    event, item.chunk, live.id, node.index, item.attempt, status.code, errors, polls,
+                    outcome.started_us, outcome.ended_us, due, outcome.records, fingerprint, outcome.worker,
+                )
+            )  # fmt: skip
+            if status is _COMPLETED:
+                live.records += outcome.records
+                if outcome.outputs or outcome.staged:
+                    self._emit(live, step, item, outcome, changes, now)
+            else:
+                self._set_aside(live, step, item, outcome, due, status, errors, polls, changes)
+            if outcome.failure or outcome.log or outcome.warnings or outcome.recovered:
+                changes.details.append(_detail(live, step, item, outcome, event, status, errors))
+        self._close(live, step, items, outcomes)
+
+    def _close(self, live: LiveInstance, step: LiveStep, items: list[Item], outcomes: list[Outcome]) -> None:
+        step.in_flight -= len(items)
+        if step.suspect_in_flight is not None and any(item.chunk == step.suspect_in_flight for item in items):
+            step.suspect_in_flight = None
+        ended = max(outcome.ended_us for outcome in outcomes)
+        live.latest_end_us = max(live.latest_end_us or 0, ended)
+        step.learn(len(items), ended - min(outcome.started_us for outcome in outcomes))
+        live.changed = True
+
+    def _set_aside(
+        self, live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, due: int | None, status: ChunkStatus,
+        errors: int, polls: int, changes: Changes,
+    ) -> None:  # fmt: skip
+        """An attempt that did not complete: forget its pages, note when it is due again."""
+        if live.staged.pop((item.chunk, item.attempt), None) is not None:
+            changes.writes.append(lambda: self.run("unstage", item.chunk, item.attempt))
+        if due is not None:
+            live.wait(Waiting(due, item.chunk, step.node.index, item.attempt, errors, polls, status))
+        if outcome.fails_job and outcome.failure and live.failing is None:
+            live.failing = outcome.failure.message or "a step raised FailJob"
+
+    def _emit(
+        self, live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, changes: Changes, now: int
+    ) -> None:
+        if outcome.staged:
+            self._emit_staged(live, step, item, outcome, changes, now)
+            return
+        if step.node.step.kind is Kind.REDUCTION:
+            report = outcome.outputs[0][1]
+            changes.writes.append(lambda: self.report(live.id, report))
+            return
+        reduction, steps = live.reduction, live.steps
+        chunk = self.take_ids("chunk", len(outcome.outputs))
+        for seq, (target, data) in enumerate(outcome.outputs):
+            if target == reduction:
+                changes.outputs.append((live.id, target, item.chunk, seq, data))
+                continue
+            chunk += 1
+            changes.chunks.append((chunk, live.id, target, item.chunk, seq, now, data))
+            steps[target].emit(chunk, data)
+
+    def _emit_staged(
+        self, live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, changes: Changes, now: int
+    ) -> None:
+        """A fan-out that handed over pages: its last outputs join them, and all are moved at once in SQL."""
+        stage(live, item, outcome.staged, outcome.outputs, changes)
+        counts = live.staged.pop((item.chunk, item.attempt))
+        reduction = live.reduction
+        chunks = sum(count for target, count in counts.items() if target != reduction)
+        before = self.take_ids("chunk", chunks)
+        key = (item.chunk, item.attempt)
+        changes.writes.append(lambda: self.run("move_staged_chunks", *key, before, reduction, now))
+        if reduction in counts:
+            changes.writes.append(lambda: self.run("move_staged_outputs", *key, reduction))
+        changes.writes.append(lambda: self.run("unstage", *key))
+        for target, count in counts.items():
+            if target != reduction:
+                live.steps[target].emit_many(before + 1, before + chunks, count)
+
+
+def stage(live: LiveInstance, item: Item, first: int, outputs: list[tuple[int, bytes]], changes: Changes) -> None:
+    """Put a page of a running fan-out aside; it stays invisible until the attempt completes."""
+    counts = live.staged.setdefault((item.chunk, item.attempt), {})
+    for seq, (target, data) in enumerate(outputs, first):
+        changes.staged.append((item.chunk, live.id, item.attempt, target, seq, data))
+        counts[target] = counts.get(target, 0) + 1
+
+
+def verdict(
+    options: Options, item: Item, outcome: Outcome, now: int, random: Callable[[], float]
+) -> tuple[ChunkStatus, int, int, int | None]:
+    """The chunk's next state, its errors and polls so far, and when it is due again (microseconds; None: not)."""
+    if outcome.status is _COMPLETED:
+        return _COMPLETED, item.errors, item.polls, None
+    if outcome.status is ChunkStatus.POLL_WAITING:
+        return outcome.status, item.errors, item.polls + 1, now + round(outcome.delay * 1e6)
+    errors = item.errors + 1
+    if outcome.status is ChunkStatus.ERRORED and errors < options.max_attempts:
+        delay = options.backoff.delay(errors, random())
+        return ChunkStatus.ERRORED, errors, item.polls, now + round(delay * 1e6)
+    return ChunkStatus.FAILED, errors, item.polls, None
+
+
+def _detail(
+    live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, event: int, status: ChunkStatus, errors: int
+) -> tuple[Any, ...]:
+    failure = outcome.failure
+    message = failure.message if failure else None
+    most = step.node.step.options.max_attempts
+    if failure and status is ChunkStatus.FAILED and outcome.status is ChunkStatus.ERRORED and most > 1:
+        message = f"{message} (error {errors} of at most {most})"
+    return (
+        item.chunk, live.id, item.attempt, event,
+        failure.type if failure else None, message, failure.traceback if failure else None,
+        outcome.log or None, list(outcome.warnings) or None, list(outcome.recovered) or None,
+    )  # fmt: skip
+

@@ -1,0 +1,449 @@
+"""The durable side: one DuckDB file, and the only importer of duckdb.
+
+Guarantees. Every public write happens inside `Store.transaction`, which is committed (fsync) before anything is
+acknowledged, or rolled back whole. Chunks, events and outputs are inserted, never updated (see schema.sql).
+
+Threads. One thread at a time may write (the engine's dispatcher, or `open` and `close` while there is none);
+`cursor` gives each other thread its own connection for reading, which sees whole transactions only.
+
+DuckDB 2.0 facts this rests on: a second process cannot open the file at all; ``commit()`` after a failed statement
+rolls back silently, so any exception inside a transaction ends it; appenders release the GIL while they write.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from nbbatch.errors import NotFoundError, QueryRefused, StateError, StoreError, StoreLocked, StoreUnreadable
+from nbbatch.records import EventRow, InstanceRow
+from nbbatch.states import INSTANCE_BY_CODE, INSTANCE_ENDED, INSTANCE_TRANSITIONS, InstanceStatus
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FORMAT = 1
+"""Version of the tables in schema.sql."""
+MEMORY = ":memory:"
+READ_ROWS = 2_000
+"""Rows fetched at a time while a reduction reads its inputs."""
+
+_SETTINGS: dict[str, Any] = {
+    "threads": 1,  # one core for the writer; the other ones are for the steps
+    "checkpoint_threshold": "64MB",
+    "auto_checkpoint_skip_wal_threshold": 1 << 40,  # else a big commit checkpoints synchronously
+    "max_vacuum_tasks": 0,
+    "enable_external_access": "false",  # sql() and a store somebody sent must not reach other files
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
+_TABLES = ("chunk", "event", "claim", "detail", "output", "staged", "instance_event")
+
+
+def _named(text: str) -> dict[str, str]:
+    parts = re.split(r"^-- (\w+): .*$", text, flags=re.MULTILINE)
+    return {name: body.strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def _resource(name: str) -> str:
+    return resources.files("nbbatch").joinpath(name).read_text(encoding="utf-8")
+
+
+QUERIES = _named(_resource("queries.sql"))
+
+
+class Store:
+    """One open store; see the module's notes on threads and transactions."""
+
+    def __init__(self, path: str, now_us: int) -> None:
+        """Open or create the file.
+
+        Args:
+            path: Of the file, resolved, or ``":memory:"``.
+            now_us: The present, for the session row.
+
+        Raises:
+            StoreLocked: Another process holds it.
+            StoreUnreadable: It is damaged, foreign, newer, or cannot be written; nothing was changed.
+        """
+        self.path = path
+        self._con = _connect(path)
+        self._local = threading.local()
+        self._cursors: list[duckdb.DuckDBPyConnection] = []
+        try:
+            self._prepare(now_us)
+        except BaseException:
+            self._con.close()
+            raise
+
+    def _prepare(self, now_us: int) -> None:
+        with _clear_errors(self.path):
+            if not self._tables():
+                self._create(now_us)
+            self._check_format()
+            self._con.begin()
+            self.begin_session(now_us)
+            self._con.commit()
+            self._next = {
+                "instance": self._scalar("SELECT coalesce(max(id), 0) FROM instance"),
+                "chunk": self._scalar("SELECT coalesce(max(id), 0) FROM chunk"),
+                "claim": self._scalar("SELECT coalesce(max(id), 0) FROM claim"),
+                "event": self._scalar(
+                    "SELECT greatest((SELECT coalesce(max(id), 0) FROM event), "
+                    "(SELECT coalesce(max(id), 0) FROM instance_event))"
+                ),
+            }
+            self._appenders = {table: self._con.appender(table) for table in _TABLES}
+            self._dirty: set[str] = set()
+
+    def begin_session(self, now_us: int) -> None:
+        """Begin a new session within the open transaction: claims of earlier ones are orphans, pages are void."""
+        self.session = self._scalar("SELECT coalesce(max(id), 0) + 1 FROM session")
+        self._run("INSERT INTO session VALUES ($1, $2, $3, $4)", self.session, now_us, os.getpid(), str(FORMAT))
+        self._run("DELETE FROM staged")
+
+    def _tables(self) -> set[str]:
+        return {name for (name,) in self._rows("SELECT table_name FROM duckdb_tables()")}
+
+    def _create(self, now_us: int) -> None:
+        self._con.begin()
+        for statement in self._con.extract_statements(_resource("schema.sql")):
+            self._con.execute(statement).complete()
+        for statement in self._con.extract_statements(_resource("views.sql")):
+            self._con.execute(statement).complete()
+        self._run("INSERT INTO meta VALUES ('format', $1), ('created_us', $2)", str(FORMAT), str(now_us))
+        self._con.commit()
+
+    def _check_format(self) -> None:
+        if "meta" not in self._tables() or "instance_event" not in self._tables():
+            raise StoreUnreadable(
+                f"{self.path} is a DuckDB database, but not a store of nbbatch; it was left as it is. Open another path"
+            )
+        found = int(self._scalar("SELECT value FROM meta WHERE name = 'format'"))
+        if found > FORMAT:
+            raise StoreUnreadable(
+                f"{self.path} has store format {found}; this nbbatch knows up to {FORMAT}. "
+                "Upgrade nbbatch (pip install -U nbbatch); the file was left as it is"
+            )
+
+    # --- transactions -----------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """One durable transaction: committed at the end of the block, rolled back if anything in it raises.
+
+        Raises:
+            StoreError: The store could not be written (a full disk, say); nothing of the block is stored.
+        """
+        self._con.begin()
+        try:
+            yield
+            self._flush()
+            self._con.commit()
+        except BaseException as error:
+            self._abandon()
+            if isinstance(error, duckdb.Error):
+                raise StoreError(f"{self.path} could not be written, nothing of this change is stored: {error}") from error
+            raise
+
+    def _flush(self) -> None:
+        for table in self._dirty:
+            self._appenders[table].flush()
+        self._dirty.clear()
+
+    def _abandon(self) -> None:
+        for table in self._dirty:
+            self._appenders[table].clear()
+        self._dirty.clear()
+        try:
+            self._con.rollback()
+        except duckdb.Error:
+            pass  # the failed statement or commit has ended the transaction already
+
+    def append(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Add rows to an insert-only table within the open transaction."""
+        self._appenders[table].append_rows(rows)
+        self._dirty.add(table)
+
+    def take_ids(self, kind: str, count: int) -> int:
+        """Reserve ``count`` ids of a kind (instance, chunk, claim, event) and return the one before the first."""
+        last = self._next[kind]
+        self._next[kind] = last + count
+        return last
+
+    def run(self, query: str, *values: Any) -> None:
+        """Run a named statement within the open transaction."""
+        self._flush()
+        self._run(QUERIES[query], *values)
+
+    def _run(self, sql: str, *values: Any) -> None:
+        self._con.execute(sql, list(values)).complete()
+
+    def _rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        return self._con.execute(sql, list(values)).fetchall()
+
+    def _scalar(self, sql: str) -> Any:
+        row = self._con.execute(sql).fetchall()
+        return row[0][0]
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Rows of a named query, on the writer's connection, seeing the open transaction."""
+        self._flush()
+        return self._rows(QUERIES[query], *values)
+
+    # --- instances --------------------------------------------------------------------------------
+
+    def create_instance(self, row: InstanceRow, steps: Sequence[tuple[Any, ...]]) -> None:
+        """Store an instance, its steps and its first chunk within the open transaction."""
+        self._run(
+            "INSERT INTO instance VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17)",
+            row.id, row.job, row.version, row.key, row.identity, row.params, row.shape, row.retain, row.status.code,
+            row.paused, row.failing, row.created_us, row.started_us, row.ended_us, row.progress, row.error, row.report,
+        )  # fmt: skip
+        for step in steps:
+            self._run("INSERT INTO step VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)", *step)
+        self.append("chunk", [(self.take_ids("chunk", 1) + 1, row.id, 0, None, 0, row.created_us, None)])
+        self._note(row.id, row.status, row.created_us, None)
+
+    def _note(self, instance: int, status: InstanceStatus, now_us: int, text: str | None) -> None:
+        event = self.take_ids("event", 1) + 1
+        self.append("instance_event", [(event, instance, now_us, status.code, text)])
+
+    def instance(self, instance: int, cursor: duckdb.DuckDBPyConnection | None = None) -> InstanceRow:
+        """One instance.
+
+        Raises:
+            NotFoundError: There is none of this id.
+        """
+        found = _instances(cursor or self._con, "id = $1", instance)
+        if not found:
+            raise NotFoundError(f"no instance {instance} in {self.path}; batch.instances() lists those there are")
+        return found[0]
+
+    def unfinished(self, job: str, version: int, identity: str) -> InstanceRow | None:
+        """The newest unfinished, unnamed instance of equal job, version and identifying parameters."""
+        found = _instances(
+            self._con, "job = $1 AND version = $2 AND identity = $3 AND key IS NULL ORDER BY id DESC", job, version, identity
+        )
+        return next((row for row in found if row.status not in INSTANCE_ENDED), None)
+
+    def by_key(self, job: str, key: str) -> InstanceRow | None:
+        """The instance of a job that was given this key, whatever its state."""
+        found = _instances(self._con, "job = $1 AND key = $2", job, key)
+        return found[0] if found else None
+
+    def unfinished_of(self, job: str, version: int) -> list[InstanceRow]:
+        """All unfinished instances of a job's version, oldest first."""
+        found = _instances(self._con, "job = $1 AND version = $2 ORDER BY id", job, version)
+        return [row for row in found if row.status not in INSTANCE_ENDED]
+
+    def set_status(
+        self, instance: int, old: InstanceStatus, new: InstanceStatus, now_us: int, *, text: str | None = None,
+        progress: float = 0.0,
+    ) -> None:  # fmt: skip
+        """Move an instance from one state to another within the open transaction; the move is kept in its history.
+
+        Raises:
+            StateError: The table of transitions has no such move.
+        """
+        if new not in INSTANCE_TRANSITIONS[old]:
+            raise StateError(f"instance {instance} is {old} and cannot become {new}")
+        ended = now_us if new in INSTANCE_ENDED else None
+        self._run(
+            "UPDATE instance SET status = $2, ended_us = $3, progress = greatest(progress, $4), "
+            "error = $5, paused = $6, failing = CASE WHEN $3 IS NULL THEN failing END WHERE id = $1",
+            instance, new.code, ended, progress, text, new is InstanceStatus.PAUSED,
+        )  # fmt: skip
+        if new in INSTANCE_ENDED:
+            self._run("DELETE FROM claim WHERE instance = $1", instance)
+        self._note(instance, new, now_us, text)
+
+    def set_started(self, instance: int, now_us: int) -> None:
+        """Record the first claim."""
+        self._run("UPDATE instance SET started_us = coalesce(started_us, $2) WHERE id = $1", instance, now_us)
+
+    def set_failing(self, instance: int, text: str) -> None:
+        """Record that a FailJob was raised; the instance ends when its running chunks have."""
+        self._run("UPDATE instance SET failing = $2 WHERE id = $1", instance, text)
+
+    def set_report(self, instance: int, report: bytes) -> None:
+        """Store what the reduction returned."""
+        self._run("UPDATE instance SET report = $2 WHERE id = $1", instance, report)
+
+    def first_chunk(self, instance: int) -> int:
+        """Id of the chunk an instance began with."""
+        return self._rows("SELECT min(id) FROM chunk WHERE instance = $1 AND step = 0", instance)[0][0]
+
+    def drop_claim(self, claim: int) -> None:
+        """Forget a claim that no worker has begun."""
+        self._run("DELETE FROM claim WHERE id = $1", claim)
+
+    def clear_failing(self, instance: int) -> None:
+        """An instance that a FailJob ended is taken up again."""
+        self._run("UPDATE instance SET failing = NULL WHERE id = $1", instance)
+
+    def open_gate(self, instance: int, step: int, now_us: int) -> None:
+        """Open a step's gate: all its chunks are QUEUED from here on."""
+        self._run("UPDATE step SET opened_us = $3 WHERE instance = $1 AND step = $2", instance, step, now_us)
+
+    def opened_steps(self, instance: int) -> set[int]:
+        """Steps whose gate is open."""
+        rows = self._rows("SELECT step FROM step WHERE instance = $1 AND opened_us IS NOT NULL", instance)
+        return {step for (step,) in rows}
+
+    def release_claims(self, before_session: int) -> None:
+        """Forget the claims of earlier sessions, once their orphans are on record."""
+        self._run("DELETE FROM claim WHERE session < $1", before_session)
+
+    def keep_code(self, fingerprint: str, step: str, source: str, now_us: int) -> None:
+        """Keep a step's source text, once per fingerprint."""
+        self._run(
+            "INSERT INTO code SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT 1 FROM code WHERE fingerprint = $1)",
+            fingerprint, step, source, now_us,
+        )  # fmt: skip
+
+    def events(self, rows: list[EventRow]) -> None:
+        """Append events within the open transaction."""
+        if rows:
+            self.append("event", rows)
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """This thread's connection for reading."""
+        found = getattr(self._local, "cursor", None)
+        if found is None:
+            found = self._local.cursor = self._con.cursor()
+            self._cursors.append(found)
+        return found
+
+    def fetch(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Rows of a query, on this thread's connection."""
+        return self.cursor().execute(sql, list(values)).fetchall()
+
+    def frame(self, sql: str, *values: Any) -> pl.DataFrame:
+        """Rows of a query as a polars frame, on this thread's connection."""
+        import polars as pl
+
+        return pl.DataFrame(self.cursor().sql(sql, params=list(values)))
+
+    def query(self, sql: str) -> pl.DataFrame:
+        """Rows of one SELECT that a user wrote.
+
+        Raises:
+            QueryRefused: It is more than one statement, not a SELECT, or DuckDB refuses it.
+        """
+        cursor = self.cursor()
+        try:
+            statements = cursor.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise QueryRefused("sql() takes exactly one SELECT; the store is changed only by running jobs")
+            cursor.execute("BEGIN TRANSACTION READ ONLY").complete()
+            try:
+                return self.frame(sql)
+            finally:
+                cursor.rollback()
+        except duckdb.Error as error:
+            raise QueryRefused(f"DuckDB refuses this query: {error}") from error
+
+    def stream(self, query: str, *values: Any) -> Callable[[], Iterator[bytes]]:
+        """A reader of one column of a named query, page by page, on a connection of its own."""
+
+        def read() -> Iterator[bytes]:
+            cursor = self._con.cursor()
+            try:
+                result = cursor.execute(QUERIES[query], list(values))
+                while rows := result.fetchmany(READ_ROWS):
+                    for (data,) in rows:
+                        yield data
+            finally:
+                cursor.close()
+
+        return read
+
+    def close(self) -> None:
+        """Write everything into the database file and let it go. The store cannot be used afterwards."""
+        for appender in self._appenders.values():
+            appender.clear()
+        self._appenders.clear()
+        for cursor in self._cursors:
+            cursor.close()
+        self._con.close()
+
+
+_COLUMNS = (
+    "id, job, version, key, identity, params, shape, retain, status, paused, failing, "
+    "created_us, started_us, ended_us, progress, error, report"
+)
+_FIELDS = _COLUMNS.split(", ")
+
+
+def _instances(con: duckdb.DuckDBPyConnection, where: str, *values: Any) -> list[InstanceRow]:
+    rows = con.execute(f"SELECT {_COLUMNS} FROM instance WHERE {where}", list(values)).fetchall()  # noqa: S608 - constants
+    return [_instance(row) for row in rows]
+
+
+def _instance(row: tuple[Any, ...]) -> InstanceRow:
+    fields = dict(zip(_FIELDS, row, strict=True))
+    fields["status"] = INSTANCE_BY_CODE[fields["status"]]
+    return InstanceRow(**fields)
+
+
+def _connect(path: str) -> duckdb.DuckDBPyConnection:
+    if path != MEMORY:
+        _check_place(Path(path))
+    with _clear_errors(path):
+        con = duckdb.connect(path, config=dict(_SETTINGS))
+        con.execute("SET GLOBAL TimeZone = 'UTC'").complete()
+        con.execute("SET GLOBAL lock_configuration = true").complete()
+        return con
+
+
+def _check_place(path: Path) -> None:
+    """What DuckDB would report less clearly, or not at all."""
+    if not path.parent.is_dir():
+        raise StoreUnreadable(f"the folder {path.parent} does not exist; create it, or open another path")
+    if path.is_dir():
+        raise StoreUnreadable(f"{path} is a folder; give the path of a file in it, such as {path / 'nbbatch.duckdb'}")
+    if not path.exists() and Path(f"{path}.wal").exists():
+        raise StoreUnreadable(
+            f"{path}.wal is there but {path} is not: opening it would lose what the log holds. "
+            "Bring the database file back beside it, or move the log away"
+        )
+    target = path if path.exists() else path.parent
+    if not os.access(target, os.W_OK):
+        raise StoreUnreadable(f"{target} cannot be written by this user; change its permissions or open a copy")
+
+
+@contextmanager
+def _clear_errors(path: str) -> Iterator[None]:
+    """DuckDB's errors on opening, told as what to do next."""
+    try:
+        yield
+    except duckdb.Error as error:
+        text = str(error)
+        if "lock" in text.lower() and "conflicting" in text.lower():
+            holder = re.search(r"PID (\d+)", text)
+            raise StoreLocked(path, int(holder[1]) if holder else None) from error
+        raise StoreUnreadable(f"{path} cannot be opened as a store; it was left as it is. {_advice(text)} DuckDB says: {text}") from error
+
+
+def _advice(text: str) -> str:
+    if "not a valid DuckDB database file" in text:
+        return "It is another kind of file, empty or cut off: restore it from a copy, or open another path."
+    if "WAL" in text:
+        return (
+            "Its write-ahead log (.wal) is damaged. Keep a copy of both files; moving the log away opens the store "
+            "as of its last checkpoint, without the newest changes."
+        )
+    if "version" in text.lower():
+        return "It was written by another version of DuckDB: upgrade duckdb, or open it with the version that wrote it."
+    return "Restore it from a copy, free disk space, or open another path."

@@ -1,0 +1,174 @@
+"""The read side: frames of what is stored, for one instance or the whole store.
+
+Every frame has the same columns and dtypes when it is empty: names and states are strings, times are
+``datetime[μs, UTC]``, durations are seconds. Each is read in one statement on a connection of the calling thread, so
+it never sees half a transaction and never holds the engine up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nbbatch.errors import NotFoundError
+from nbbatch.store import Store
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ROWS = 100_000
+"""Rows of a frame unless ``limit=`` says otherwise."""
+
+_COUNTS = """
+    count(*) FILTER (status = 'QUEUED') AS queued, count(*) FILTER (status = 'GATE_WAITING') AS gate_waiting,
+    count(*) FILTER (status = 'IN_PROGRESS') AS in_progress, count(*) FILTER (status = 'POLL_WAITING') AS poll_waiting,
+    count(*) FILTER (status = 'ERRORED') AS errored, count(*) FILTER (status = 'COMPLETED') AS completed,
+    count(*) FILTER (status = 'FAILED') AS failed, count(*) FILTER (status = 'SKIPPED') AS skipped,
+    count(*) FILTER (status = 'CANCELLED') AS cancelled
+"""
+
+INSTANCES = """
+SELECT i.id, i.job, i.version, i.key, i.status, i.progress, i.created, i.started, i.ended, i.seconds, i.error, i.params
+FROM instances i
+WHERE ($1 IS NULL OR i.job = $1) AND ($2 IS NULL OR i.status = $2) AND ($3 IS NULL OR i.created >= $3)
+ORDER BY i.id DESC LIMIT $4 OFFSET $5
+"""
+
+STEPS = f"""
+WITH counted AS (
+    SELECT step, count(*) AS chunks, {_COUNTS},
+        min(started) AS started, max(ended) AS ended, coalesce(sum(records), 0)::BIGINT AS records,
+        median(seconds) AS median_seconds, quantile_cont(seconds, 0.95) AS p95_seconds
+    FROM chunks WHERE instance = $1 GROUP BY step
+)
+SELECT s.step::INTEGER AS position, s.name AS step, s.kind, s.gated, coalesce(c.chunks, 0) AS chunks,
+    coalesce(c.queued, 0) AS queued, coalesce(c.gate_waiting, 0) AS gate_waiting,
+    coalesce(c.in_progress, 0) AS in_progress, coalesce(c.poll_waiting, 0) AS poll_waiting,
+    coalesce(c.errored, 0) AS errored, coalesce(c.completed, 0) AS completed, coalesce(c.failed, 0) AS failed,
+    coalesce(c.skipped, 0) AS skipped, coalesce(c.cancelled, 0) AS cancelled, coalesce(c.records, 0) AS records,
+    c.median_seconds, c.p95_seconds, c.started, c.ended
+FROM step s LEFT JOIN counted c ON c.step = s.name
+WHERE s.instance = $1 ORDER BY s.step
+"""  # noqa: S608 - constants
+
+CHUNKS = """
+SELECT id, step, parent, seq, status, attempts, errors, polls, created, started, ended, seconds, due, records,
+    error_type, error
+FROM chunks
+WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR status = $3)
+ORDER BY id LIMIT $4 OFFSET $5
+"""
+
+ATTEMPTS = """
+SELECT chunk, step, attempt, status, started, ended, seconds, records, worker, code, error_type, error,
+    warnings::INTEGER AS warnings, recovered::INTEGER AS recovered
+FROM attempts
+WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR chunk = $3)
+ORDER BY event, chunk LIMIT $4 OFFSET $5
+"""
+
+ERRORS = """
+SELECT chunk, step, attempt, status, ended, error_type, error, traceback
+FROM attempts
+WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR chunk = $3) AND error IS NOT NULL
+ORDER BY event, chunk LIMIT $4 OFFSET $5
+"""
+
+HISTORY = """
+SELECT happened, chunk, step, attempt, status, text
+FROM history
+WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR chunk = $3)
+ORDER BY happened, rank, event, chunk LIMIT $4 OFFSET $5
+"""
+
+LOGS = """
+WITH said AS (
+    SELECT d.chunk, d.attempt, d.event, 0 AS place, 'log' AS kind, d.log AS text FROM detail d
+    WHERE d.instance = $1 AND d.log IS NOT NULL
+    UNION ALL
+    SELECT d.chunk, d.attempt, d.event, i, 'warning', d.warnings[i] FROM detail d, range(1, len(d.warnings) + 1) r(i)
+    WHERE d.instance = $1
+    UNION ALL
+    SELECT d.chunk, d.attempt, d.event, i, 'recovered', d.recovered[i] FROM detail d, range(1, len(d.recovered) + 1) r(i)
+    WHERE d.instance = $1
+)
+SELECT l.chunk, s.name AS step, l.attempt, make_timestamptz(e.ended_us) AS ended, l.kind, l.text
+FROM said l JOIN event e ON e.id = l.event AND e.instance = $1
+JOIN step s ON s.instance = $1 AND s.step = e.step
+WHERE ($2 IS NULL OR s.name = $2) AND ($3 IS NULL OR l.chunk = $3)
+ORDER BY l.event, l.kind, l.place LIMIT $4 OFFSET $5
+"""
+
+JOBS = """
+SELECT job, version, count(*) AS instances, count(*) FILTER (status = 'COMPLETED') AS completed,
+    count(*) FILTER (status = 'FAILED') AS failed, count(*) FILTER (status = 'CANCELLED') AS cancelled,
+    count(*) FILTER (status NOT IN ('COMPLETED', 'FAILED', 'CANCELLED')) AS unfinished, max(created) AS latest
+FROM instances GROUP BY job, version ORDER BY job, version
+"""
+
+INPUTS = "SELECT c.data FROM chunk c WHERE c.instance = $1 AND c.step = $2 ORDER BY c.id LIMIT $3"
+
+REDUCTION_INPUTS = "SELECT data FROM output WHERE instance = $1 AND step = $2 ORDER BY parent, seq LIMIT $3"
+
+OUTPUTS = """
+SELECT c.data FROM chunk c JOIN chunk p ON p.id = c.parent AND p.instance = c.instance
+WHERE c.instance = $1 AND p.step = $2 AND c.seq IS NOT NULL
+UNION ALL
+SELECT o.data FROM output o JOIN chunk p ON p.id = o.parent AND p.instance = o.instance
+WHERE o.instance = $1 AND p.step = $2
+LIMIT $3
+"""
+
+CHUNK = """
+SELECT c.step, c.data, c.parent FROM chunk c WHERE c.instance = $1 AND c.id = $2
+"""
+
+CHILDREN = "SELECT id FROM chunk WHERE instance = $1 AND parent = $2 AND seq IS NOT NULL ORDER BY seq"
+
+CHUNK_OUTPUTS = """
+SELECT data FROM (
+    SELECT seq, data FROM chunk WHERE instance = $1 AND parent = $2 AND seq IS NOT NULL
+    UNION ALL SELECT seq, data FROM output WHERE instance = $1 AND parent = $2
+) ORDER BY seq
+"""
+
+WARNINGS = """
+SELECT DISTINCT ON (text) text FROM (
+    SELECT unnest(warnings) AS text, event FROM detail WHERE instance = $1 AND warnings IS NOT NULL
+) ORDER BY event DESC
+"""
+
+WARNING_CHARS = 4_000
+
+
+def of_instance(
+    store: Store, query: str, instance: int, step: str | None, chosen: object, limit: int | None, offset: int
+) -> pl.DataFrame:
+    """A frame of one instance; ``chosen`` is the query's second filter (a state or a chunk id)."""
+    if step is not None:
+        require_step(store, instance, step)
+    return store.frame(query, instance, step, chosen, ROWS if limit is None else limit, offset)
+
+
+def require_step(store: Store, instance: int, step: str) -> int:
+    """Position of a step in the chain.
+
+    Raises:
+        NotFoundError: The instance has no step of this name; the text lists those it has.
+    """
+    names = [name for (name,) in store.fetch("SELECT name FROM step WHERE instance = $1 ORDER BY step", instance)]
+    if step not in names:
+        raise NotFoundError(f"instance {instance} has no step {step!r}; it has {', '.join(map(repr, names))}")
+    return names.index(step)
+
+
+def warnings(store: Store, instance: int) -> list[str]:
+    """Distinct warnings, newest first, as many as fit into 4,000 characters."""
+    kept: list[str] = []
+    room = WARNING_CHARS
+    for (text,) in store.fetch(WARNINGS, instance):
+        room -= len(text)
+        if room < 0:
+            break
+        kept.append(text)
+    return kept
+

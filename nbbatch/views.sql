@@ -1,0 +1,88 @@
+-- Views for people: state names, UTC timestamps, seconds. They are what batch.sql() is meant for.
+
+CREATE MACRO chunk_status(code) AS
+    (['QUEUED', 'GATE_WAITING', 'IN_PROGRESS', 'POLL_WAITING', 'ERRORED', 'COMPLETED', 'FAILED', 'SKIPPED', 'CANCELLED'])[code];
+
+CREATE MACRO instance_status(code) AS
+    (['QUEUED', 'IN_PROGRESS', 'ERRORED', 'PAUSED', 'FINALIZE', 'COMPLETED', 'FAILED', 'CANCELLED'])[code];
+
+CREATE VIEW instances AS
+SELECT id, job, version, key, instance_status(status) AS status, progress, decode(params) AS params,
+    make_timestamptz(created_us) AS created, make_timestamptz(started_us) AS started, make_timestamptz(ended_us) AS ended,
+    (ended_us - started_us) / 1e6 AS seconds, error
+FROM instance;
+
+-- Attempts that are claimed and not ended.
+CREATE VIEW running AS
+WITH claimed AS (
+    SELECT instance, unnest(chunks) AS chunk, unnest(attempts) AS attempt, claimed_us FROM claim
+)
+SELECT k.instance, k.chunk, max(k.attempt) AS attempt, max(k.claimed_us) AS claimed_us FROM claimed k
+ANTI JOIN event e ON e.instance = k.instance AND e.chunk = k.chunk AND e.attempt >= k.attempt
+GROUP BY k.instance, k.chunk;
+
+CREATE VIEW chunks AS
+WITH last AS (SELECT instance, chunk, max(id) AS id FROM event GROUP BY instance, chunk)
+SELECT c.id, c.instance, s.name AS step, c.parent, c.seq,
+    chunk_status(CASE
+        WHEN r.chunk IS NOT NULL THEN 3
+        WHEN coalesce(e.status, 1) = 1 AND s.gated AND s.opened_us IS NULL THEN 2
+        WHEN e.status = 2 AND s.opened_us IS NOT NULL THEN 1
+        ELSE coalesce(e.status, 1) END) AS status,
+    coalesce(r.attempt, e.attempt, 0) AS attempts, coalesce(e.errors, 0) AS errors, coalesce(e.polls, 0) AS polls,
+    make_timestamptz(c.created_us) AS created,
+    make_timestamptz(coalesce(r.claimed_us, e.started_us)) AS started,
+    make_timestamptz(CASE WHEN r.chunk IS NULL AND e.status IN (6, 7, 8, 9) THEN e.ended_us END) AS ended,
+    CASE WHEN r.chunk IS NULL THEN (e.ended_us - e.started_us) / 1e6 END AS seconds,
+    make_timestamptz(CASE WHEN r.chunk IS NULL AND e.status IN (4, 5) THEN e.due_us END) AS due,
+    e.records, d.error_type, d.error
+FROM chunk c
+JOIN step s ON s.instance = c.instance AND s.step = c.step
+LEFT JOIN last ON last.instance = c.instance AND last.chunk = c.id
+LEFT JOIN event e ON e.id = last.id AND e.instance = last.instance
+LEFT JOIN detail d ON d.event = last.id AND d.instance = last.instance
+LEFT JOIN running r ON r.instance = c.instance AND r.chunk = c.id;
+
+CREATE VIEW attempts AS
+SELECT e.instance, e.chunk, s.name AS step, e.attempt, chunk_status(e.status) AS status,
+    make_timestamptz(e.started_us) AS started, make_timestamptz(e.ended_us) AS ended,
+    (e.ended_us - e.started_us) / 1e6 AS seconds, e.records, e.worker, e.code,
+    d.error_type, d.error, d.traceback, d.log, coalesce(len(d.warnings), 0) AS warnings, coalesce(len(d.recovered), 0) AS recovered,
+    e.id AS event
+FROM event e
+JOIN step s ON s.instance = e.instance AND s.step = e.step
+LEFT JOIN detail d ON d.event = e.id AND d.instance = e.instance
+WHERE e.started_us IS NOT NULL
+UNION ALL
+SELECT r.instance, r.chunk, s.name, r.attempt, 'IN_PROGRESS', make_timestamptz(r.claimed_us), NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL, NULL, NULL, 0, 0, 9223372036854775807
+FROM running r
+JOIN chunk c ON c.id = r.chunk AND c.instance = r.instance
+JOIN step s ON s.instance = c.instance AND s.step = c.step;
+
+-- Every change of state: of the instance (chunk is NULL) and of each chunk, from its creation on.
+CREATE VIEW history AS
+SELECT instance, NULL::BIGINT AS chunk, NULL::VARCHAR AS step, NULL::INTEGER AS attempt, instance_status(status) AS status,
+    make_timestamptz(ended_us) AS happened, text, id AS event, 9 AS rank
+FROM instance_event
+UNION ALL
+SELECT c.instance, c.id, s.name, NULL,
+    CASE WHEN s.gated AND coalesce(s.opened_us > c.created_us, true) THEN 'GATE_WAITING' ELSE 'QUEUED' END,
+    make_timestamptz(c.created_us), NULL, 0, 0
+FROM chunk c JOIN step s ON s.instance = c.instance AND s.step = c.step
+UNION ALL
+SELECT c.instance, c.id, s.name, NULL, 'QUEUED', make_timestamptz(s.opened_us), 'gate opened', 0, 1
+FROM chunk c JOIN step s ON s.instance = c.instance AND s.step = c.step
+WHERE s.gated AND s.opened_us > c.created_us
+UNION ALL
+SELECT e.instance, e.chunk, s.name, e.attempt, 'IN_PROGRESS', make_timestamptz(e.started_us), NULL, e.id, 2
+FROM event e JOIN step s ON s.instance = e.instance AND s.step = e.step WHERE e.started_us IS NOT NULL
+UNION ALL
+SELECT r.instance, r.chunk, s.name, r.attempt, 'IN_PROGRESS', make_timestamptz(r.claimed_us), NULL, 9223372036854775807, 2
+FROM running r
+JOIN chunk c ON c.id = r.chunk AND c.instance = r.instance
+JOIN step s ON s.instance = c.instance AND s.step = c.step
+UNION ALL
+SELECT e.instance, e.chunk, s.name, e.attempt, chunk_status(e.status), make_timestamptz(e.ended_us), d.error, e.id, 3
+FROM event e JOIN step s ON s.instance = e.instance AND s.step = e.step
+LEFT JOIN detail d ON d.event = e.id AND d.instance = e.instance;
