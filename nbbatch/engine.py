@@ -435,10 +435,16 @@ class Engine:
             self._advance(live, changes, now)
 
     def _refill(self, live: LiveInstance, step: LiveStep) -> None:
-        """Read the next window of unclaimed chunks; windows double while they turn out empty."""
+        """Read the next window of unclaimed chunks; windows double while they turn out empty.
+
+        What this very turn makes is not in the store yet: it is read in the next turn.
+        """
         window = 5_000
         while step.cursor < step.last and not step.ready:
-            high = min(step.last, step.cursor + window)
+            high = min(step.last, step.cursor + window, self.store.durable_chunk)
+            if high <= step.cursor:
+                self.wake()
+                return
             loaded = step.cursor < step.loaded_last
             query = "page_unclaimed" if loaded else "page"
             rows = self.store.rows(query, live.id, step.node.index, step.cursor, high)

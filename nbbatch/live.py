@@ -123,7 +123,8 @@ class LiveStep:
         while len(items) < most and (self.ready or self.cursor < self.last):
             if not self.ready:
                 refill(self)
-                continue
+            if not self.ready:
+                break
             items.extend(self._fresh(most - len(items)))
         return items
 

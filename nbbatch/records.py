@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nbbatch.states import ChunkStatus, InstanceStatus
 
@@ -108,3 +108,19 @@ class Waiting(NamedTuple):
     errors: int
     polls: int
     status: ChunkStatus
+
+
+class ArrowStream:
+    """Hands an Arrow stream on under a type of our own.
+
+    polars caches the types it was given for good; caching DuckDB's own type would keep its module alive past the
+    interpreter's end, and its bindings would print pages of "leaked" then. So this module must not import duckdb.
+    """
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._source.__arrow_c_stream__()

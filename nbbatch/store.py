@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from nbbatch.errors import NotFoundError, QueryRefused, StateError, StoreError, StoreLocked, StoreUnreadable
-from nbbatch.records import EventRow, InstanceRow
+from nbbatch.records import ArrowStream, EventRow, InstanceRow
 from nbbatch.states import INSTANCE_BY_CODE, INSTANCE_ENDED, INSTANCE_TRANSITIONS, InstanceStatus
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ class Store:
                     "(SELECT coalesce(max(id), 0) FROM instance_event))"
                 ),
             }
+            self.durable_chunk = self._next["chunk"]
+            """Chunks up to this id are committed."""
             self._appenders = {table: self._con.appender(table) for table in _TABLES}
             self._dirty: set[str] = set()
 
@@ -148,6 +150,7 @@ class Store:
             yield
             self._flush()
             self._con.commit()
+            self.durable_chunk = self._next["chunk"]
         except BaseException as error:
             self._abandon()
             if isinstance(error, duckdb.Error):
@@ -333,7 +336,7 @@ class Store:
         """Rows of a query as a polars frame, on this thread's connection."""
         import polars as pl
 
-        return pl.DataFrame(self.cursor().sql(sql, params=list(values)))
+        return pl.DataFrame(ArrowStream(self.cursor().sql(sql, params=list(values))))
 
     def query(self, sql: str) -> pl.DataFrame:
         """Rows of one SELECT that a user wrote.

@@ -1,0 +1,36 @@
+"""Fixtures of the whole suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nbbatch as nb
+from tests.kit import HandClock
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Where a test's store is."""
+    return tmp_path / "store.duckdb"
+
+
+@pytest.fixture
+def batch(store: Path, clock: HandClock) -> Iterator[nb.Batch]:
+    """A batch whose steps run one after another on the engine's thread, on a clock moved by hand."""
+    with nb.open(store, executor=nb.inline(), clock=clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def threaded(store: Path) -> Iterator[nb.Batch]:
+    """A batch on four threads and the real clock."""
+    with nb.open(store, workers=4) as opened:
+        yield opened

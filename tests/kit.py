@@ -1,0 +1,52 @@
+"""What the tests share: a clock moved by hand, and ways to wait for the engine without sleeping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import nbbatch as nb
+
+START_US = 1_700_000_000_000_000
+
+
+class HandClock:
+    """Time that moves only by `advance`."""
+
+    def __init__(self) -> None:
+        self._now = START_US
+        self._wakes: list[Callable[[], None]] = []
+
+    def now(self) -> int:
+        return self._now
+
+    def until(self, due_us: int) -> float | None:
+        return 0.0 if due_us <= self._now else None
+
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        self._wakes.append(wake)
+
+    def advance(self, seconds: float) -> None:
+        self._now += round(seconds * 1e6)
+        for wake in self._wakes:
+            wake()
+
+
+def engine(batch: nb.Batch) -> Any:
+    return batch._engine
+
+
+def settle(batch: nb.Batch) -> None:
+    """Wait until nothing is in flight and nothing can be claimed now."""
+    while engine(batch).call(lambda: bool(engine(batch).flights) or not engine(batch)._inbox.empty()):
+        pass
+
+
+def statuses(run: nb.JobHandle[Any], step: str | None = None) -> list[str]:
+    return run.chunks(step)["status"].to_list()
+
+
+def count(run: nb.JobHandle[Any]) -> dict[str, int]:
+    """Chunks by state."""
+    frame = run.chunks()["status"].value_counts()
+    return dict(frame.iter_rows())

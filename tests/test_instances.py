@@ -1,0 +1,457 @@
+"""Submitting, and the life of an instance."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from pydantic import BaseModel, Field, SecretStr
+
+import nbbatch as nb
+from tests.jobs import double, drop, each, numbers, one_step, summing, total
+from tests.kit import HandClock, count, settle, statuses
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Params(BaseModel):
+    size: int = Field(gt=0)
+    day: date = date(2026, 1, 2)
+    price: Decimal = Decimal("1.10")
+    colour: Colour = Colour.RED
+    folder: Path = Path("daten/ü")
+    note: str | None = None
+    password: SecretStr | None = None
+    pages: Annotated[int, nb.NonIdentifying] = 10
+
+
+seen: list[Params] = []
+
+
+@nb.step
+def start(params: Params) -> Iterator[int]:
+    seen.append(params)
+    yield from range(params.size)
+
+
+def job(**options: object) -> nb.Job[Params, int]:
+    return nb.Job("params", start >> double >> total, **options)  # type: ignore[arg-type]
+
+
+def hold(batch: nb.Batch, value: int = 1) -> nb.JobHandle[None]:
+    """An instance that stays unfinished until the clock moves."""
+
+    def later(n: int) -> None:
+        raise nb.RetryLater(1000)
+
+    run = batch.submit(one_step(later, "held"), value)
+    settle(batch)
+    return run
+
+
+def test_invalid_parameters_list_every_problem_and_store_nothing(batch: nb.Batch) -> None:
+    """S1"""
+    with pytest.raises(nb.ParameterError) as caught:
+        batch.submit(job(), {"size": 0, "day": "never", "colour": "blue", "extra": 1})
+
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["size", "day", "colour", "extra"]
+    assert batch.instances().is_empty()
+
+
+def test_problems_of_validate_refuse_the_submit(batch: nb.Batch) -> None:
+    """S1"""
+    with pytest.raises(nb.ParameterError, match="too many"):
+        batch.submit(job(validate=lambda params: ["size: too many"]), Params(size=5))
+
+    assert batch.instances().is_empty()
+
+
+def test_parameters_come_back_equal(batch: nb.Batch) -> None:
+    """S3"""
+    params = Params(size=1, note="✓ naïve \0", password=SecretStr("hush"))
+    seen.clear()
+    run = batch.submit(job(), params)
+    run.wait(10)
+
+    assert seen == [params]
+    assert run.params.model_copy(update={"password": None}) == params.model_copy(update={"password": None})
+
+
+def test_a_secret_reaches_the_worker_and_nothing_else(store: Path, clock: HandClock) -> None:
+    """S4"""
+    seen.clear()
+    with nb.open(store, executor=nb.inline(), clock=clock) as batch:
+        run = batch.submit(job(), Params(size=1, password=SecretStr("hush-hush")))
+        run.wait(10)
+        assert seen[0].password is not None
+        assert seen[0].password.get_secret_value() == "hush-hush"
+        shown = f"{run!r} {run._repr_html_()} {batch.instances().rows()} {run.logs().rows()}"
+
+    assert "hush-hush" not in shown
+    assert b"hush-hush" not in store.read_bytes()
+
+
+def test_equal_parameters_attach_to_the_unfinished_instance(batch: nb.Batch) -> None:
+    """S5"""
+    run = hold(batch)
+
+    assert hold(batch).id == run.id
+    assert hold(batch, 2).id != run.id
+
+
+def test_defaults_order_and_non_identifying_fields_make_no_difference(batch: nb.Batch) -> None:
+    """S5"""
+    paused = batch.submit(job(), {"size": 3, "note": None})
+    one = job().params.identity(Params(size=3, pages=99))
+    two = job().params.identity(job().check({"pages": 1, "day": "2026-01-02", "size": 3}))
+
+    assert one == two
+    assert paused.row.identity == one
+
+
+def test_after_its_end_equal_parameters_make_a_new_instance(batch: nb.Batch) -> None:
+    """S6"""
+    runs = [batch.submit(summing(), 3) for _ in range(2) if not settle(batch)]
+    for run in runs:
+        run.wait(10)
+
+    assert runs[0].id != runs[1].id or batch.submit(summing(), 3).id != runs[0].id
+
+
+def test_a_key_names_one_instance_whatever_its_state(batch: nb.Batch) -> None:
+    """S6"""
+    first = batch.submit(summing(), 3, key="march")
+    first.wait(10)
+
+    assert batch.submit(summing(), 3, key="march").id == first.id
+    assert batch.submit(summing(), 3, new=True).id != first.id
+
+
+def test_the_same_key_with_other_parameters_is_refused_with_the_difference(batch: nb.Batch) -> None:
+    """S6"""
+    batch.submit(job(), Params(size=3), key="march")
+
+    with pytest.raises(nb.StateError, match="size") as caught:
+        batch.submit(job(), Params(size=4), key="march")
+    assert "3" in str(caught.value)
+    assert "4" in str(caught.value)
+
+
+def test_key_and_new_exclude_each_other(batch: nb.Batch) -> None:
+    """S6"""
+    with pytest.raises(ValueError, match="exclude each other"):
+        batch.submit(summing(), 3, key="march", new=True)
+
+
+def test_a_paused_instance_is_attached_to_but_stays_paused(batch: nb.Batch) -> None:
+    """S7"""
+    run = hold(batch)
+    run.pause()
+
+    assert hold(batch).id == run.id
+    assert run.status == "PAUSED"
+
+
+def test_a_cancelled_instance_is_returned_under_its_key_as_it_is(batch: nb.Batch) -> None:
+    """S7"""
+
+    def later(n: int) -> None:
+        raise nb.RetryLater(1000)
+
+    run = batch.submit(one_step(later), 1, key="k")
+    run.cancel()
+
+    assert batch.submit(one_step(later), 1, key="k").status == "CANCELLED"
+
+
+def test_twenty_threads_that_submit_the_same_make_one_instance(batch: nb.Batch) -> None:
+    """S8"""
+
+    def later(n: int) -> None:
+        raise nb.RetryLater(1000)
+
+    held = one_step(later)
+    with ThreadPoolExecutor(20) as pool:
+        ids = set(pool.map(lambda _: batch.submit(held, 1).id, range(20)))
+
+    assert len(ids) == 1
+
+
+def test_another_shape_under_the_same_version_is_refused(batch: nb.Batch) -> None:
+    """S9"""
+
+    @nb.step
+    def later(i: int) -> int:
+        raise nb.RetryLater(1000)
+
+    run = batch.submit(nb.Job("shaped", numbers >> later >> total), 2)
+    settle(batch)
+
+    with pytest.raises(nb.ShapeError, match="version"):
+        batch.submit(nb.Job("shaped", numbers >> later >> double >> total), 2)
+    assert run.status == "IN_PROGRESS"
+
+
+def test_edited_bodies_of_the_same_shape_go_on_with_the_new_code(batch: nb.Batch, clock: HandClock) -> None:
+    """S9"""
+
+    def old(n: int) -> None:
+        raise nb.RetryLater(10)
+
+    def new(n: int) -> None:
+        return None
+
+    first = nb.Job("edited", nb.step(name="work")(old))
+    second = nb.Job("edited", nb.step(name="work")(new))
+    run = batch.submit(first, 1)
+    settle(batch)
+    batch.submit(second, 1)
+    clock.advance(10)
+    run.wait(10)
+
+    assert run.attempts()["code"].to_list() == [first.nodes[0].step.fingerprint, second.nodes[0].step.fingerprint]
+
+
+def test_two_versions_run_side_by_side(batch: nb.Batch) -> None:
+    """S10"""
+    one = batch.submit(nb.Job("v", numbers >> total, version=1), 3)
+    two = batch.submit(nb.Job("v", numbers >> double >> total, version=2), 3)
+
+    assert (one.result(10), two.result(10)) == (3, 6)
+    assert batch.jobs().select("job", "version").rows() == [("v", 1), ("v", 2)]
+
+
+def test_an_instance_whose_job_is_unknown_waits_and_disturbs_no_other(store: Path) -> None:
+    """S11"""
+    with nb.open(store, executor=nb.inline()) as batch:
+        hold(batch)
+    with nb.open(store, executor=nb.inline()) as batch:
+        waiting = batch.instance(1)
+
+        assert "waits for its job" in repr(waiting)
+        with pytest.raises(nb.StateError, match="waits for its job"):
+            waiting.wait(1)
+        assert batch.submit(summing(), 3).result(10) == 6
+
+
+def test_states_from_queued_to_completed_are_in_the_history(batch: nb.Batch) -> None:
+    """L1"""
+    run = batch.submit(summing(), 2)
+    run.wait(10)
+
+    own = run.history().filter(run.history()["chunk"].is_null())["status"].to_list()
+    assert own == ["QUEUED", "IN_PROGRESS", "FINALIZE", "COMPLETED"]
+
+
+def test_an_error_shows_while_it_lasts(batch: nb.Batch, clock: HandClock) -> None:
+    """L1"""
+    outcomes = iter([OSError(), None, None, None])
+
+    def flaky(value: int) -> None:
+        if error := next(outcomes):
+            raise error
+
+    run = batch.submit(each(flaky), 3)
+    settle(batch)
+    during = run.status
+    clock.advance(10)
+    run.wait(10)
+    own = run.history().filter(run.history()["chunk"].is_null())["status"].to_list()
+
+    assert during == "ERRORED"
+    assert own == ["QUEUED", "IN_PROGRESS", "ERRORED", "COMPLETED"]
+
+
+def test_progress_never_falls_and_is_one_only_at_a_good_end(threaded: nb.Batch) -> None:
+    """L3"""
+    run = threaded.submit(summing(), 3_000)
+    shares = [run.progress]
+    while not run.done():
+        shares.append(run.progress)
+
+    assert shares == sorted(shares)
+    assert all(share < 1 for share in shares[:-1])
+    assert run.progress == 1.0
+
+
+def test_replaying_the_history_gives_the_states_shown(batch: nb.Batch, clock: HandClock) -> None:
+    """L5"""
+
+    def mixed(value: int) -> None:
+        if value % 3 == 1:
+            raise OSError("now and then")
+        if value % 3 == 2:
+            raise nb.RetryLater(5)
+
+    run = batch.submit(each(mixed, max_attempts=2), 9)
+    for _ in range(3):
+        settle(batch)
+        clock.advance(5)
+    settle(batch)
+    last = {row["chunk"]: row["status"] for row in run.history().iter_rows(named=True)}
+
+    assert last.pop(None) == run.status
+    assert last == dict(run.chunks().select("id", "status").iter_rows())
+
+
+def test_cancel_ends_every_open_chunk_and_the_instance(batch: nb.Batch) -> None:
+    """L6"""
+
+    def later(n: int) -> None:
+        if n:
+            raise nb.RetryLater(1000)
+
+    run = batch.submit(each(later), 5)
+    settle(batch)
+
+    assert run.cancel() is True
+    assert count(run) == {"COMPLETED": 2, "CANCELLED": 4}
+    assert run.status == "CANCELLED"
+    assert run.row.ended_us is not None
+    assert run.cancel() is False
+
+
+def test_a_running_chunk_sees_the_cancel_and_its_late_result_is_dropped(threaded: nb.Batch) -> None:
+    """L6"""
+    started, told = threading.Event(), threading.Event()
+
+    @nb.step
+    def patient(n: int) -> int:
+        started.set()
+        while not nb.context().cancelled:
+            pass
+        told.set()
+        return n
+
+    run = threaded.submit(nb.Job("late", patient >> drop), 1)
+    assert started.wait(10)
+    run.cancel()
+
+    assert told.wait(10)
+    settle(threaded)
+    assert count(run) == {"CANCELLED": 1}
+    with pytest.raises(nb.JobCancelled):
+        run.result(10)
+
+
+def test_pause_holds_over_a_restart_until_resume(store: Path, clock: HandClock) -> None:
+    """L7"""
+    ran: list[int] = []
+
+    def work(n: int) -> None:
+        if not ran:
+            ran.append(n)
+            raise nb.RetryLater(10)
+        ran.append(n)
+
+    with nb.open(store, executor=nb.inline(), clock=clock) as batch:
+        run = batch.submit(one_step(work), 1)
+        settle(batch)
+        run.pause()
+        clock.advance(20)
+        settle(batch)
+        assert ran == [1]
+    with nb.open(store, executor=nb.inline(), clock=clock) as batch:
+        (run,) = batch.resume(one_step(work))
+        settle(batch)
+        assert (run.status, ran) == ("PAUSED", [1])
+        run.resume()
+        assert run.wait(10) == "COMPLETED"
+
+
+def test_retry_runs_only_the_failed_chunks_with_a_fresh_budget(batch: nb.Batch) -> None:
+    """L8"""
+    broken = True
+    seen: list[int] = []
+
+    @nb.step(max_attempts=1)
+    def fragile(i: int) -> int:
+        seen.append(i)
+        if broken and i == 2:
+            raise OSError("bad cell")
+        return i
+
+    run = batch.submit(nb.Job("heal", numbers >> fragile >> total), 4)
+    assert isinstance(run.exception(10), nb.JobFailed)
+    broken = False
+    run.retry()
+
+    assert run.result(10) == 6
+    assert sorted(seen) == [0, 1, 2, 2, 3]
+    assert run.attempts("fragile", chunk=4)["attempt"].to_list() == [1, 2]
+
+
+def test_retry_takes_up_a_cancelled_instance(batch: nb.Batch, clock: HandClock) -> None:
+    """L8"""
+    wait = True
+
+    @nb.step
+    def work(i: int) -> int:
+        if wait and i:
+            raise nb.RetryLater(1000)
+        return i
+
+    run = batch.submit(nb.Job("again", numbers >> work >> total), 4)
+    settle(batch)
+    run.cancel()
+    wait = False
+    run.retry()
+
+    assert run.result(10) == 6
+
+
+def test_lists_are_ordered_limited_and_filtered(batch: nb.Batch) -> None:
+    """L13"""
+    for n in range(5):
+        batch.submit(summing("a" if n % 2 else "b"), n).wait(10)
+
+    assert batch.instances(limit=2, offset=1)["id"].to_list() == [4, 3]
+    assert batch.instances(job="a")["id"].to_list() == [4, 2]
+    assert batch.instances(status="FAILED").is_empty()
+    assert batch.instances().equals(batch.instances())
+
+
+def test_a_run_can_be_awaited(threaded: nb.Batch) -> None:
+    async def main() -> int:
+        return await threaded.submit(summing(), 10)
+
+    assert asyncio.run(main()) == 90
+
+
+def test_waiting_has_a_limit(batch: nb.Batch) -> None:
+    with pytest.raises(TimeoutError, match="goes on"):
+        hold(batch).result(0.01)
+
+
+def test_an_idle_engine_makes_no_turns(batch: nb.Batch) -> None:
+    hold(batch)
+    before = batch._engine.turns
+    threading.Event().wait(0.1)
+
+    assert batch._engine.turns - before <= 1
+
+
+def test_a_step_may_submit_a_job(threaded: nb.Batch) -> None:
+    @nb.step
+    def outer(n: int) -> int:
+        return threaded.submit(summing(), n).result(10)
+
+    @nb.step
+    def keep(values: "Iterable[int]") -> int:
+        return sum(values)
+
+    assert threaded.submit(nb.Job("outer", outer >> keep), 4).result(10) == 12
+    assert statuses(threaded.instance(2)) == ["COMPLETED"] * 6
+
+
+from collections.abc import Iterable  # noqa: E402 - named in a string above, as cells often do
