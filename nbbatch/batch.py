@@ -568,10 +568,8 @@ class JobHandle(Generic[R_co]):
 
     @property
     def params(self) -> Any:
-        """The parameters, typed; secrets are there only in the process that submitted them."""
-        live = self._engine().live.get(self.id)
-        job = self._job()
-        return live.params.load() if live else job.params.load(self.row.params, {})
+        """The parameters, typed; secrets are masked, as they are never stored."""
+        return self._job().params.masked(self.row.params)
 
     def chunk(self, chunk: int) -> ChunkHandle:
         """One chunk, to look into.

@@ -130,7 +130,7 @@ def _is_frame(annotation: Any) -> bool:
 def _decode_frame(data: bytes) -> Any:
     import polars as pl
 
-    return pl.read_ipc(BytesIO(data), memory_map=False)
+    return pl.read_ipc(BytesIO(data))
 
 
 def _sized(data: bytes) -> bytes:
@@ -204,7 +204,7 @@ class ParamsCodec:
             StateError: They hold secrets that this process was not given.
         """
         if _MASK_BYTES not in data:
-            return self._adapter.validate_json(data, by_alias=True, by_name=True)
+            return self.masked(data)
         params = self._adapter.validate_json(
             json.dumps(_unmask(json.loads(data), secrets)), by_alias=True, by_name=True
         )
@@ -215,6 +215,10 @@ class ParamsCodec:
                     "submit the job again with the same parameters to go on"
                 )
         return params
+
+    def masked(self, data: bytes) -> Any:
+        """The parameters from their stored form, secrets as stars: to look at."""
+        return self._adapter.validate_json(data, by_alias=True, by_name=True)
 
     def difference(self, old: bytes, new: bytes) -> str:
         """The fields in which two stored forms differ, as ``field: old → new``."""

@@ -37,9 +37,14 @@ def engine(batch: nb.Batch) -> Any:
 
 
 def settle(batch: nb.Batch) -> None:
-    """Wait until nothing is in flight and nothing can be claimed now."""
-    while engine(batch).call(lambda: bool(engine(batch).flights) or not engine(batch)._inbox.empty()):
-        pass
+    """Wait until nothing is in flight and nothing can be claimed now.
+
+    A call is answered before the turn that takes what arrived with it, so two quiet answers in a row are needed.
+    """
+    quiet = 0
+    while quiet < 2:
+        busy = engine(batch).call(lambda: bool(engine(batch).flights) or not engine(batch)._inbox.empty())
+        quiet = 0 if busy else quiet + 1
 
 
 def statuses(run: nb.JobHandle[Any], step: str | None = None) -> list[str]:

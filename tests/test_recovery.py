@@ -1,0 +1,306 @@
+"""Opening, closing, and what a dead process leaves behind. Real kills are in tests/crash."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import duckdb
+import pytest
+
+import nbbatch as nb
+from nbbatch.store import Store
+from tests.jobs import double, each, numbers, one_step, summing, total
+from tests.kit import START_US, HandClock, settle, statuses
+
+
+def abandon(batch: nb.Batch) -> None:
+    """Leave a batch as a killed process would: nothing drained, the file let go."""
+    batch._closed = True
+    engine = batch._engine
+    engine._stopping = True
+    engine.flights.clear()
+    engine.wake()
+    engine._thread.join(10)
+    batch._store.close()
+    nb.batch._open.pop(batch.path, None)
+
+
+def lose(store: Path, clock: HandClock, job: nb.Job[int, object], started: threading.Event) -> None:
+    """Run a job until its step has started, then lose the process."""
+    batch = nb.open(store, workers=1, clock=clock)
+    batch.submit(job, 1)
+    assert started.wait(10)
+    abandon(batch)
+
+
+def test_a_claimed_chunk_is_queued_again_with_the_lost_attempt_on_record(store: Path, clock: HandClock) -> None:
+    """R1"""
+    started, release = threading.Event(), threading.Event()
+    runs: list[int] = []
+
+    def work(n: int) -> None:
+        runs.append(n)
+        started.set()
+        if len(runs) == 1:
+            release.wait(10)
+
+    lose(store, clock, one_step(work), started)
+    with nb.open(store, executor=nb.inline(), clock=clock) as batch:
+        assert batch.recovered == (1, 0)
+        run = batch.instance(1)
+        assert statuses(run) == ["QUEUED"]
+        assert run.attempts().select("attempt", "status", "error_type").rows() == [(1, "ERRORED", "ProcessDied")]
+        (run,) = batch.resume(one_step(work))
+        assert run.wait(10) == "COMPLETED"
+        assert run.attempts()["attempt"].to_list() == [1, 2]
+    release.set()
+
+
+def test_reopening_runs_no_user_code(store: Path, clock: HandClock) -> None:
+    """R2"""
+    started, release = threading.Event(), threading.Event()
+    runs: list[int] = []
+
+    def work(n: int) -> None:
+        runs.append(n)
+        started.set()
+        release.wait(10)
+
+    lose(store, clock, one_step(work), started)
+    with nb.open(store, executor=nb.inline(), clock=clock) as batch:
+        settle(batch)
+        assert len(runs) == 1
+    release.set()
+
+
+def test_reopening_in_one_process_returns_the_same_batch(store: Path) -> None:
+    """R3"""
+    with nb.open(store) as batch:
+        assert nb.open(store) is batch
+        assert nb.open(os.path.relpath(store)) is batch
+    assert "closed" in repr(batch)
+
+
+def test_a_second_process_is_told_who_holds_the_store(store: Path) -> None:
+    """R3"""
+    code = (
+        "import sys, nbbatch as nb\n"
+        "try: nb.open(sys.argv[1])\n"
+        "except nb.StoreLocked as error: print(error.pid, error)\n"
+    )
+    with nb.open(store, executor=nb.inline()) as batch:
+        asked = subprocess.run([sys.executable, "-c", code, str(store)], capture_output=True, text=True, check=True)
+        assert batch.submit(summing(), 3).result(10) == 6
+
+    assert asked.stdout.startswith(f"{os.getpid()} ")
+    assert "batch.close()" in asked.stdout
+
+
+def test_a_chunk_lost_too_often_is_failed(store: Path, clock: HandClock) -> None:
+    """R4"""
+    release = threading.Event()
+    for _ in range(2):
+        started = threading.Event()
+
+        def work(n: int, started: threading.Event = started) -> None: ...
+
+        def deadly(n: int) -> None:
+            started.set()
+            release.wait(10)
+
+        lose(store, clock, one_step(deadly, max_attempts=2), started)
+    release.set()
+
+    with nb.open(store, executor=nb.inline(), clock=clock) as batch:
+        assert batch.recovered == (0, 1)
+        run = batch.instance(1)
+        assert statuses(run) == ["FAILED"]
+        assert "the process died while it ran" in run.errors()["error"].to_list()[-1]
+        (run,) = batch.resume(one_step(lambda n: None, max_attempts=2))
+        assert run.wait(10) == "FAILED"
+
+
+def test_waits_keep_their_due_time_over_a_restart(store: Path, clock: HandClock) -> None:
+    """C10"""
+    runs: list[int] = []
+
+    def poll(n: int) -> None:
+        runs.append(n)
+        if len(runs) == 1:
+            raise nb.RetryLater(100)
+
+    with nb.open(store, executor=nb.inline(), clock=clock) as batch:
+        batch.submit(one_step(poll), 1)
+        settle(batch)
+    clock.advance(50)
+    with nb.open(store, executor=nb.inline(), clock=clock) as batch:
+        run = batch.submit(one_step(poll), 1)
+        settle(batch)
+        assert statuses(run) == ["POLL_WAITING"]
+        clock.advance(50)
+        assert run.wait(10) == "COMPLETED"
+
+
+def test_a_half_done_run_goes_on_where_it_was(store: Path, clock: HandClock) -> None:
+    """R1"""
+    seen: list[int] = []
+
+    @nb.step
+    def work(i: int) -> int:
+        seen.append(i)
+        if i == 5 and seen.count(5) == 1:
+            raise nb.FailJob("stop here")
+        return i
+
+    job = nb.Job("half", numbers >> work >> total)
+    with nb.open(store, executor=nb.inline(), clock=clock) as batch:
+        run = batch.submit(job, 2_000)
+        assert isinstance(run.exception(30), nb.JobFailed)
+        done = run.steps()["completed"].to_list()[1]
+    with nb.open(store, executor=nb.inline(), clock=clock) as batch:
+        assert batch.instance(1, job).retry().result(30) == sum(range(2_000))
+
+    assert len(seen) == 2_001
+    assert 0 < done < 2_000
+
+
+def _foreign(path: Path) -> None:
+    duckdb.connect(str(path)).execute("CREATE TABLE mine (i INTEGER)").close()
+
+
+def _newer(path: Path) -> None:
+    Store(str(path), START_US).close()
+    with duckdb.connect(str(path)) as con:
+        con.execute("UPDATE meta SET value = '99' WHERE name = 'format'")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "text"),
+    [
+        (lambda path: path.write_bytes(b""), "another kind of file"),
+        (lambda path: path.write_text("hello" * 5000), "another kind of file"),
+        (lambda path: path.mkdir(), "is a folder"),
+        (lambda path: Path(f"{path}.wal").write_bytes(b"x"), "would lose what the log holds"),
+        (_foreign, "not a store of nbbatch"),
+        (_newer, "Upgrade nbbatch"),
+    ],
+    ids=["empty", "text", "folder", "log alone", "foreign", "newer"],
+)
+def test_a_file_that_is_no_store_is_refused_and_left_as_it_is(store: Path, prepare: object, text: str) -> None:
+    """R5"""
+    prepare(store)  # type: ignore[operator]
+    before = store.read_bytes() if store.is_file() else None
+
+    with pytest.raises(nb.StoreUnreadable, match=text):
+        nb.open(store)
+    assert before is None or store.read_bytes() == before
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    """R5"""
+    with pytest.raises(nb.StoreUnreadable, match="does not exist"):
+        nb.open(tmp_path / "nowhere" / "store.duckdb")
+
+
+def test_a_truncated_store_is_refused(store: Path) -> None:
+    """R5"""
+    with nb.open(store, executor=nb.inline()) as batch:
+        batch.submit(summing(), 500).wait(10)
+    whole = store.read_bytes()
+    store.write_bytes(whole[: len(whole) // 3])
+
+    with pytest.raises(nb.StoreUnreadable):
+        nb.open(store)
+    assert len(store.read_bytes()) == len(whole) // 3
+
+
+def test_an_interrupt_while_waiting_leaves_the_run_going(store: Path) -> None:
+    """R7"""
+    code = (
+        "import os, signal, sys, threading, nbbatch as nb\n"
+        "from tests.jobs import each\n"
+        "gate = threading.Event()\n"
+        "batch = nb.open(sys.argv[1], workers=2)\n"
+        "run = batch.submit(each(lambda i: gate.wait(20) and None), 4)\n"
+        "threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "try: run.wait()\n"
+        "except KeyboardInterrupt as stop: print(run.status, *stop.__notes__)\n"
+        "gate.set(); print(run.wait(10)); batch.close()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(store)], capture_output=True, text=True, timeout=50)
+
+    assert done.stdout.splitlines() == [
+        "IN_PROGRESS instance 1 goes on in the background; run.cancel() ends it",
+        "COMPLETED",
+    ], done.stderr
+
+
+def test_closing_waits_for_running_attempts_and_records_them(store: Path) -> None:
+    """R7"""
+    started, release = threading.Event(), threading.Event()
+
+    def work(n: int) -> None:
+        started.set()
+        release.wait(10)
+
+    batch = nb.open(store, workers=1)
+    batch.submit(each(work), 3)
+    assert started.wait(10)
+    threading.Timer(0.1, release.set).start()
+    batch.close()
+
+    with nb.open(store, executor=nb.inline()) as batch:
+        run = batch.instance(1)
+        assert batch.recovered == (0, 0)
+        assert "IN_PROGRESS" not in statuses(run)
+        assert set(run.attempts()["status"]) == {"COMPLETED"}
+
+
+def test_a_script_that_ends_without_closing_exits_in_time_and_silently(store: Path) -> None:
+    """R7"""
+    code = (
+        "import sys, nbbatch as nb\n"
+        "from tests.jobs import summing\n"
+        "batch = nb.open(sys.argv[1])\n"
+        "run = batch.submit(summing(), 100)\n"
+        "print(run.result(20), run.steps().height)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(store)], capture_output=True, text=True, timeout=50)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "9900 3\n", "")
+
+
+def test_a_forked_child_is_refused(store: Path) -> None:
+    """R10"""
+    with nb.open(store, executor=nb.inline()) as batch:
+        read, write = os.pipe()
+        if not (child := os.fork()):  # pragma: no cover - the child
+            try:
+                batch.submit(summing(), 1)
+            except nb.StoreClosed as error:
+                os.write(write, str(error).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+
+    assert b"before a fork" in os.read(read, 1000)
+
+
+def test_what_is_closed_says_so(store: Path) -> None:
+    batch = nb.open(store, executor=nb.inline())
+    run = batch.submit(summing(), 1)
+    run.wait(10)
+    batch.close()
+
+    with pytest.raises(nb.StoreClosed, match=r"nb\.open\(\) opens it again"):
+        run.chunks()
+
+
+def test_a_store_in_memory_needs_no_file() -> None:
+    with nb.open(":memory:", executor=nb.inline()) as one, nb.open(":memory:", executor=nb.inline()) as two:
+        assert one is not two
+        assert one.submit(nb.Job("m", numbers >> double >> total), 3).result(10) == 6
+        assert two.instances().is_empty()

@@ -1,0 +1,141 @@
+"""Frames and what shows in a cell."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+import nbbatch as nb
+from nbbatch.states import CHUNK_BY_CODE, INSTANCE_BY_CODE
+from tests.jobs import drop, each, numbers, one_step, summing, total
+from tests.kit import settle
+
+FRAMES = ["steps", "chunks", "attempts", "errors", "history", "logs"]
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_frame_has_the_same_columns_and_types_when_empty(batch: nb.Batch, name: str) -> None:
+    """V1"""
+
+    def noisy(n: int) -> None:
+        print("noise")
+        raise nb.FailChunk("no")
+
+    run = batch.submit(each(noisy), 3)
+    run.wait(10)
+    full = getattr(run, name)()
+    empty = batch._store.frame(getattr(nb.views, name.upper()), 99, *([None, None, 10, 0] if name != "steps" else []))
+
+    assert full.height > 0
+    assert empty.height == 0
+    assert empty.schema == full.schema
+
+
+def test_times_carry_utc_and_states_are_strings(batch: nb.Batch) -> None:
+    """V1"""
+    run = batch.submit(summing(), 3)
+    run.wait(10)
+    frames = [run.chunks(), run.attempts(), run.history(), run.steps(), batch.instances(), batch.jobs()]
+    types = {dtype for frame in frames for dtype in frame.dtypes if isinstance(dtype, pl.Datetime)}
+
+    assert types == {pl.Datetime("us", "UTC")}
+    assert run.chunks()["status"].dtype == pl.String
+
+
+def test_the_sql_macros_name_the_states_as_the_code_does(batch: nb.Batch) -> None:
+    """V1"""
+    for macro, names in (("chunk_status", CHUNK_BY_CODE), ("instance_status", INSTANCE_BY_CODE)):
+        rows = batch.sql(f"SELECT i, {macro}(i) FROM range(1, {len(names) + 1}) r(i)").rows()
+        assert dict(rows) == {code: status.value for code, status in names.items()}
+
+
+def test_an_unknown_step_lists_those_there_are(batch: nb.Batch) -> None:
+    run = batch.submit(summing(), 1)
+
+    with pytest.raises(nb.NotFoundError, match="'numbers', 'double', 'total'"):
+        run.chunks("nmbers")
+
+
+def test_a_view_never_sees_half_a_transaction(threaded: nb.Batch) -> None:
+    """V2"""
+    run = threaded.submit(nb.Job("seen", numbers >> drop), 20_000)
+    while not run.done():
+        first, second = run.steps()["completed"].to_list()
+        total_chunks = run.steps()["chunks"].to_list()[1]
+        assert total_chunks in (0, 20_000)
+        assert second <= 20_000
+        assert first == 1 or total_chunks == 0
+
+
+def test_markup_in_names_values_and_errors_shows_as_text(batch: nb.Batch) -> None:
+    """V3"""
+
+    def evil(n: int) -> None:
+        nb.context().warn("<script>warn()</script>")
+        raise nb.FailChunk("<script>alert(1)</script>")
+
+    job = one_step(evil, "<b>job</b>")
+    run = batch.submit(job, 1)
+    run.wait(10)
+    html = run._repr_html_() + batch._repr_html_() + job._repr_html_() + run.chunk(1)._repr_html_()
+
+    assert "<script>" not in html
+    assert "<b>job" not in html
+    assert "&lt;script&gt;alert(1)" in html
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DELETE FROM chunk",
+        "SELECT 1; DROP TABLE chunk",
+        "ATTACH 'other.db' AS other",
+        "COPY chunk TO 'out.csv'",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SET threads = 4",
+        "PRAGMA database_list",
+        "not sql at all",
+        "INSTALL httpfs",
+    ],
+)
+def test_sql_refuses_everything_but_a_read_of_the_store(batch: nb.Batch, query: str) -> None:
+    """V5"""
+    with pytest.raises(nb.QueryRefused):
+        batch.sql(query)
+    assert batch.submit(summing(), 3).result(10) == 6
+
+
+def test_sql_reads_the_store(batch: nb.Batch) -> None:
+    batch.submit(summing(), 3).wait(10)
+
+    assert batch.sql("SELECT status, count(*) AS n FROM chunks GROUP BY ALL").rows() == [("COMPLETED", 5)]
+
+
+def test_a_run_says_in_one_line_how_it_stands(batch: nb.Batch) -> None:
+    run = batch.submit(summing("nightly"), 3)
+    run.wait(10)
+
+    assert repr(run) == "✓ COMPLETED · nightly v1 #1 · 5 chunks (5 COMPLETED)"
+
+
+def test_a_chunk_leads_to_its_family(batch: nb.Batch) -> None:
+    run = batch.submit(summing(), 3)
+    run.wait(10)
+    chunk = run.chunk(3)
+
+    assert (chunk.input, chunk.outputs, chunk.step, chunk.status) == (1, [2], "double", "COMPLETED")
+    assert chunk.parent is not None
+    assert [child.id for child in chunk.parent.children] == [2, 3, 4]
+    assert chunk.attempts.height == 1
+
+
+def test_looking_starts_no_work(batch: nb.Batch) -> None:
+    ran: list[int] = []
+    job = one_step(ran.append)
+    repr(job)
+    job._repr_html_()
+    settle(batch)
+
+    assert ran == []
+    assert "no instances" in repr(batch)
