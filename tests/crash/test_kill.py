@@ -1,0 +1,82 @@
+"""Processes are killed with SIGKILL at seeded random moments; what they leave must be as if nothing had happened.
+
+A reader counts more than the report: every chunk completed once, every parent's outputs exactly those of an undisturbed
+run, no attempt without its end.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import nbbatch as nb
+from tests.crash.child import ITEMS, PAGES, job
+
+KILLS = {"inline": (18, 0.08), "threads": (20, 0.12), "processes": (14, 0.8)}
+"""Per executor: kills, and the longest time after opening, in seconds, at which one comes."""
+
+
+def start(store: Path, kind: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.crash.child", str(store), kind]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def kill_after(child: subprocess.Popen[str], seconds: float) -> str:
+    """Kill the child and its workers some time after it has opened the store; what it printed after that."""
+    assert child.stdout is not None
+    assert child.stdout.readline() == "open\n"
+    timer = threading.Timer(seconds, os.killpg, (child.pid, signal.SIGKILL))
+    timer.start()
+    printed = child.stdout.read()
+    child.wait()
+    timer.cancel()
+    child.stdout.close()
+    return printed
+
+
+def check(store: Path) -> int:
+    """Hold the finished store against an undisturbed run; how many attempts were lost on the way."""
+    total = ITEMS * PAGES
+    with nb.open(store, executor=nb.inline()) as batch:
+        run = batch.instance(1, job)
+        assert run.result(1) == [n**2 for n in range(total)]
+        assert run.steps()["completed"].to_list() == [1, ITEMS, total, 1]
+        completed = batch.sql("SELECT chunk, count(*) AS n FROM attempts WHERE status = 'COMPLETED' GROUP BY chunk")
+        assert completed.height == 1 + ITEMS + total + 1
+        assert set(completed["n"]) == {1}
+        shape = "SELECT step, count(*), count(DISTINCT (parent, seq)), max(seq) FROM chunk WHERE seq IS NOT NULL GROUP BY step"
+        assert sorted(batch.sql(shape).rows()) == [
+            (0, 1, 1, 0), (1, ITEMS, ITEMS, ITEMS - 1), (2, total, total, PAGES - 1),
+        ]  # fmt: skip
+        outputs = "SELECT count(*) AS n, count(DISTINCT parent) AS parents FROM output"
+        assert batch.sql(outputs).row(0) == (total, total)
+        assert batch.sql("SELECT count(*) FROM staged").item() == 0
+        return batch.sql("SELECT count(*) FROM attempts WHERE error_type = 'ProcessDied'").item()
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("kind", KILLS)
+def test_killed_at_random_moments_a_run_ends_with_the_outputs_of_an_undisturbed_one(tmp_path: Path, kind: str) -> None:
+    """R1"""
+    most, longest = KILLS[kind]
+    moments = random.Random(f"seed {kind}")
+    kills, finished, lost = 0, 0, 0
+    while kills < most:
+        store = tmp_path / f"{finished}.duckdb"
+        printed = ""
+        while not printed:
+            wait = moments.random() * longest + 0.002 if kills < most else 60.0
+            printed = kill_after(start(store, kind), wait)
+            kills += not printed
+        lost += check(store)
+        finished += 1
+
+    print(f"{kind}: {kills} kills, {finished} runs, {lost} attempts lost")
+    assert lost > 0
