@@ -43,7 +43,10 @@ log = logging.getLogger("nbbatch")
 PAGES_AHEAD = 4
 """Pages a fan-out may hand over before it waits for the store."""
 SLOW_US = 50_000
-"""Micro-batches longer than this are claimed only when a worker is free; shorter ones one ahead per worker."""
+"""Micro-batches longer than this are claimed only when a worker is free; shorter ones one ahead per worker …"""
+QUICK_US = 20_000
+"""… and those shorter than this AHEAD per worker, so that a commit takes in many of them."""
+AHEAD = 6
 
 
 class Clock(Protocol):
@@ -73,8 +76,11 @@ class Lane:
     def has_room(self, step: LiveStep) -> bool:
         if self.tasks < self.workers:
             return True
-        quick = 0 < step.mean_us * step.size < SLOW_US
-        return quick and self.tasks < 2 * self.workers and not isinstance(self.executor, inline)
+        if isinstance(self.executor, inline) or not step.mean_us:
+            return False
+        work = step.mean_us * step.size
+        ahead = AHEAD if work < QUICK_US else 1 if work < SLOW_US else 0
+        return self.tasks < (1 + ahead) * self.workers
 
 
 @dataclass(slots=True, eq=False)

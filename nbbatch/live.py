@@ -25,9 +25,9 @@ WINDOW_CHUNKS = 10_000
 """Unclaimed chunks of one step held in memory …"""
 WINDOW_BYTES = 16_000_000
 """… or about this many bytes of their inputs."""
-TARGET_US = 5_000
+TARGET_US = 8_000
 """A micro-batch grows until it is about this much work, so that hand-over costs little and no result waits long."""
-MAX_BATCH = 500
+MAX_BATCH = 1_000
 """Chunks in one micro-batch at most."""
 SUSPECT_ERRORS = 2
 """A chunk lost this often runs apart from other suspects, so that the one that kills the process is found."""
