@@ -1,0 +1,46 @@
+"""The README says what is so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROGRAM = Path(__file__).parent / "readme" / "census.py"
+
+
+def test_the_first_program_is_the_file_that_is_tested() -> None:
+    first = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+
+    assert first is not None
+    assert first[1] == PROGRAM.read_text(encoding="utf-8")
+
+
+def test_the_first_program_counts_and_counts_again(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, rows in (("a", 3), ("b", 4)):
+        (data / f"{name}.ndjson").write_text("{}\n" * rows)
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore::ResourceWarning", str(PROGRAM)], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.stdout.startswith("total=7\n"), done.stderr
+        assert "report" in done.stdout
+        assert done.stderr == ""
+
+
+def test_the_readme_names_the_two_commands() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+    for command in ("demo", "test"):
+        assert f"make {command} " in README
+        assert f"\n{command}: " in makefile
+
+
+def test_its_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
