@@ -4,7 +4,7 @@ A chain of steps is declared by the functions' own type hints; every item is a d
 row of a polars frame. A killed kernel loses nothing: run the cells again and the job goes on.
 """
 
-from nbbatch.batch import Batch, ChunkHandle, JobHandle, open
+from nbbatch.batch import Batch, open
 from nbbatch.codec import NonIdentifying
 from nbbatch.definition import Backoff, Job, step
 from nbbatch.errors import (
@@ -27,6 +27,7 @@ from nbbatch.errors import (
     StoreUnreadable,
     ValueNotStorable,
 )
+from nbbatch.handle import ChunkHandle, JobHandle
 from nbbatch.executors import inline, processes, threads
 from nbbatch.states import ChunkStatus, InstanceStatus
 from nbbatch.worker import context

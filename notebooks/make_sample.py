@@ -44,7 +44,9 @@ def _files(rng: random.Random, bad: list[Bad], *, huge: bool) -> dict[str, bytes
     patients = [_patient(rng) for _ in range(PATIENTS)]
     encounters = [_encounter(rng, p) for p in patients for _ in range(6)]
     conditions = [_coded(rng, "Condition", p, SNOMED, CONDITIONS, "recordedDate") for p in patients for _ in range(4)]
-    observations = [_coded(rng, "Observation", p, LOINC, OBSERVATIONS, "effectiveDateTime") for p in patients for _ in range(15)]
+    observations = [
+        _coded(rng, "Observation", p, LOINC, OBSERVATIONS, "effectiveDateTime") for p in patients for _ in range(15)
+    ]
     orders = [_coded(rng, "MedicationRequest", p, RXNORM, DRUGS, "authoredOn") for p in patients for _ in range(3)]
 
     lines = {
@@ -102,13 +104,17 @@ def _huge(rng: random.Random, patient: dict[str, Any], bad: list[Bad]) -> bytes:
 
 def _patient(rng: random.Random) -> dict[str, Any]:
     name = {"family": rng.choice(["Müller", "Núñez", "Øster", "Ito"]), "given": [rng.choice(["Ada", "Bo", "Chloé"])]}
-    return _resource(rng, "Patient", name=[name], gender=rng.choice(["female", "male"]), birthDate=_date(rng, 1930, 2020))
+    return _resource(
+        rng, "Patient", name=[name], gender=rng.choice(["female", "male"]), birthDate=_date(rng, 1930, 2020)
+    )
 
 
 def _encounter(rng: random.Random, patient: dict[str, Any]) -> dict[str, Any]:
     kind = {"coding": [{"system": SNOMED, "code": "185347001", "display": "Encounter for problem"}]}
     start = f"{_date(rng, 2015, 2025)}T09:30:00Z"
-    return _resource(rng, "Encounter", status="finished", type=[kind], subject=_reference(patient), period={"start": start})
+    return _resource(
+        rng, "Encounter", status="finished", type=[kind], subject=_reference(patient), period={"start": start}
+    )
 
 
 def _coded(

@@ -50,9 +50,15 @@ def show(manifest: Path) -> None:
     """Print a manifest as tables."""
     content = json.loads(manifest.read_text(encoding="utf-8"))
     rows = [(t["type"], f"{t['resources']:,}", len(t["parts"])) for t in content["types"]]
-    _table(("resource type", "resources", "Parquet files"), [*rows, ("all", f"{content['resources']:,}", sum(r[2] for r in rows))])
+    _table(
+        ("resource type", "resources", "Parquet files"),
+        [*rows, ("all", f"{content['resources']:,}", sum(r[2] for r in rows))],
+    )
     _table(("file", "line", "bad line"), [(b["file"], b["line"], b["reason"]) for b in content["bad"]])
-    _table(("sent more than once", "where"), [(f"{d['type']}/{d['id']}", ", ".join(d["places"])) for d in content["duplicates"]])
+    _table(
+        ("sent more than once", "where"),
+        [(f"{d['type']}/{d['id']}", ", ".join(d["places"])) for d in content["duplicates"]],
+    )
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
@@ -73,7 +79,9 @@ def _number(text: str) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--save", action="store_true", help="replace the repository's notebook by the executed one, stripped")
+    parser.add_argument(
+        "--save", action="store_true", help="replace the repository's notebook by the executed one, stripped"
+    )
     arguments = parser.parse_args()
     demo = Path(os.environ.get("NBBATCH_DEMO_DIR") or NOTEBOOKS.parent / "build" / "demo").resolve()
     demo.mkdir(parents=True, exist_ok=True)

@@ -34,3 +34,6 @@ def threaded(store: Path) -> Iterator[nb.Batch]:
     """A batch on four threads and the real clock."""
     with nb.open(store, workers=4) as opened:
         yield opened
+
+
+collect_ignore = ["readme"]  # a program, not a module: importing it runs it

@@ -180,7 +180,9 @@ def test_killed_five_times_and_run_again_it_writes_the_same_manifest(done: Impor
 
     out = tmp_path / "killed"
     for kill in range(KILLS):
-        assert child(done.folder, out, page_lines, kill_after=rng.randint(1, 12)) == -9, f"kill {kill + 1} came too late"
+        assert child(done.folder, out, page_lines, kill_after=rng.randint(1, 12)) == -9, (
+            f"kill {kill + 1} came too late"
+        )
         assert not (out / "manifest.json").exists()
 
     assert child(done.folder, out, page_lines) == 0
@@ -233,7 +235,9 @@ def test_a_huge_line_under_the_limit_is_imported_from_a_page_of_its_own(tmp_path
     manifest, run = import_into(tmp_path, tmp_path / "export", line_bytes=20_000_000)
 
     with run.batch:
-        sizes = [(page.newlines, page.size > 10_000_000) for page in run.outputs("pages") if page.file.startswith("Doc")]
+        sizes = [
+            (page.newlines, page.size > 10_000_000) for page in run.outputs("pages") if page.file.startswith("Doc")
+        ]
     assert sizes == [(1, False), (1, True), (1, False)]
     assert [source.resources for source in manifest.sources if source.file.startswith("Doc")] == [3]
 
@@ -247,7 +251,10 @@ def test_reasons_quote_nothing_of_the_line() -> None:
         {"resourceType": "Observation", "id": "1", "code": {"coding": [{"code": [secret]}]}},
         [secret],
     ]
-    lines = [json.dumps(content).encode() for content in spoiled] + [f'{{"name": "{secret}'.encode(), f"{secret}ß".encode("latin-1")]
+    lines = [json.dumps(content).encode() for content in spoiled] + [
+        f'{{"name": "{secret}'.encode(),
+        f"{secret}ß".encode("latin-1"),
+    ]
 
     for line in lines:
         with pytest.raises(JOB["BadLine"]) as caught:
@@ -264,9 +271,13 @@ def test_a_resource_type_that_is_no_plain_name_is_a_bad_line(kind: str) -> None:
 # --- pages ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"a", b"a\n", b"a\nb", b"\n\n\na\r\nbb\n" * 9, b"x" * 50 + b"\ny\n" + b"z" * 50])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"a", b"a\n", b"a\nb", b"\n\n\na\r\nbb\n" * 9, b"x" * 50 + b"\ny\n" + b"z" * 50]
+)
 @pytest.mark.parametrize(("page_lines", "page_bytes"), [(1, 1_000), (3, 1_000), (100, 10), (100, 1_000)])
-def test_pages_cover_a_file_without_gap_or_overlap(tmp_path: Path, content: bytes, page_lines: int, page_bytes: int) -> None:
+def test_pages_cover_a_file_without_gap_or_overlap(
+    tmp_path: Path, content: bytes, page_lines: int, page_bytes: int
+) -> None:
     (tmp_path / "x.ndjson").write_bytes(content)
     params = JOB["Params"](folder=tmp_path, out=tmp_path, page_lines=page_lines, page_bytes=page_bytes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -24,9 +25,10 @@ def test_the_first_program_counts_and_counts_again(tmp_path: Path) -> None:
     data.mkdir()
     for name, rows in (("a", 3), ("b", 4)):
         (data / f"{name}.ndjson").write_text("{}\n" * rows)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for _ in range(2):
         done = subprocess.run(
-            [sys.executable, "-W", "ignore::ResourceWarning", str(PROGRAM)], cwd=tmp_path, capture_output=True, text=True
+            [sys.executable, str(PROGRAM)], cwd=tmp_path, capture_output=True, text=True, env=environment
         )
         assert done.stdout.startswith("total=7\n"), done.stderr
         assert "report" in done.stdout

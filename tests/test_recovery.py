@@ -19,7 +19,7 @@ from tests.kit import START_US, HandClock, settle, statuses
 
 def abandon(batch: nb.Batch) -> None:
     """Leave a batch as a killed process would: nothing drained, the file let go."""
-    batch._closed = True
+    batch._access.closed = True
     engine = batch._engine
     engine._stopping = True
     engine.flights.clear()

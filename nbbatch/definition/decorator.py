@@ -1,0 +1,136 @@
+"""The decorator `step`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar, overload
+
+from nbbatch.definition.chain import BaseStep, End, Reduction, Step
+from nbbatch.definition.options import Backoff, checked_name, read_options
+from nbbatch.errors import DefinitionError
+from nbbatch.signature import Kind, caller_locals, read_signature
+
+I = TypeVar("I")  # noqa: E741 - input
+O = TypeVar("O")  # noqa: E741 - output
+R = TypeVar("R")
+
+
+class _Decorator:
+    """``@nb.step(...)`` with options: decorates as `step` does."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+
+    @overload
+    def __call__(self, function: Callable[[Iterable[I]], R], /) -> Reduction[I, R]: ...
+    @overload
+    def __call__(self, function: Callable[[Iterable[I], Any], R], /) -> Reduction[I, R]: ...
+    @overload
+    def __call__(self, function: Callable[[I], Iterator[O]], /) -> Step[I, O, Iterator[O]]: ...
+    @overload
+    def __call__(self, function: Callable[[I, Any], Iterator[O]], /) -> Step[I, O, Iterator[O]]: ...
+    @overload
+    def __call__(self, function: Callable[[I], AsyncIterable[O]], /) -> Step[I, O, AsyncIterable[O]]: ...
+    @overload
+    def __call__(self, function: Callable[[I, Any], AsyncIterable[O]], /) -> Step[I, O, AsyncIterable[O]]: ...
+    @overload
+    def __call__(self, function: Callable[[I], Awaitable[None]], /) -> End[I, Awaitable[None]]: ...
+    @overload
+    def __call__(self, function: Callable[[I, Any], Awaitable[None]], /) -> End[I, Awaitable[None]]: ...
+    @overload
+    def __call__(self, function: Callable[[I], Awaitable[O]], /) -> Step[I, O, Awaitable[O]]: ...
+    @overload
+    def __call__(self, function: Callable[[I, Any], Awaitable[O]], /) -> Step[I, O, Awaitable[O]]: ...
+    @overload
+    def __call__(self, function: Callable[[I], None], /) -> End[I, None]: ...
+    @overload
+    def __call__(self, function: Callable[[I, Any], None], /) -> End[I, None]: ...
+    @overload
+    def __call__(self, function: Callable[[I], O], /) -> Step[I, O, O]: ...
+    @overload
+    def __call__(self, function: Callable[[I, Any], O], /) -> Step[I, O, O]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Any:
+        """Make the step."""
+        return self.make(function, depth=3)
+
+    def make(self, function: Callable[..., Any], depth: int) -> BaseStep:
+        options = dict(self._options)
+        name = checked_name("step", options.pop("name", None) or getattr(function, "__name__", ""))
+        if not callable(function):
+            raise DefinitionError(f"@nb.step decorates a function, not {function!r}")
+        signature = read_signature(function, name, caller_locals(depth))
+        classes = {Kind.NONE: End, Kind.REDUCTION: Reduction}
+        return classes.get(signature.kind, Step)(function, name, read_options(name, options), signature)
+
+
+@overload
+def step(function: Callable[[Iterable[I]], R], /) -> Reduction[I, R]: ...
+@overload
+def step(function: Callable[[Iterable[I], Any], R], /) -> Reduction[I, R]: ...
+@overload
+def step(function: Callable[[I], Iterator[O]], /) -> Step[I, O, Iterator[O]]: ...
+@overload
+def step(function: Callable[[I, Any], Iterator[O]], /) -> Step[I, O, Iterator[O]]: ...
+@overload
+def step(function: Callable[[I], AsyncIterable[O]], /) -> Step[I, O, AsyncIterable[O]]: ...
+@overload
+def step(function: Callable[[I, Any], AsyncIterable[O]], /) -> Step[I, O, AsyncIterable[O]]: ...
+@overload
+def step(function: Callable[[I], Awaitable[None]], /) -> End[I, Awaitable[None]]: ...
+@overload
+def step(function: Callable[[I, Any], Awaitable[None]], /) -> End[I, Awaitable[None]]: ...
+@overload
+def step(function: Callable[[I], Awaitable[O]], /) -> Step[I, O, Awaitable[O]]: ...
+@overload
+def step(function: Callable[[I, Any], Awaitable[O]], /) -> Step[I, O, Awaitable[O]]: ...
+@overload
+def step(function: Callable[[I], None], /) -> End[I, None]: ...
+@overload
+def step(function: Callable[[I, Any], None], /) -> End[I, None]: ...
+@overload
+def step(function: Callable[[I], O], /) -> Step[I, O, O]: ...
+@overload
+def step(function: Callable[[I, Any], O], /) -> Step[I, O, O]: ...
+@overload
+def step(
+    *,
+    name: str | None = None,
+    description: str = "",
+    max_attempts: int = 4,
+    backoff: Backoff | float | None = None,
+    retry_on: type[BaseException] | Sequence[type[BaseException]] = (),
+    fail_on: type[BaseException] | Sequence[type[BaseException]] = (),
+    gate: bool = False,
+    concurrency: int | None = None,
+    rate: float | None = None,
+    timeout: float | None = None,
+    weight: float | None = None,
+    max_failed: float = 0,
+) -> _Decorator: ...
+def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a step of a function; its signature is the declaration.
+
+    ``f(input)`` or ``f(input, params)``, with type hints. ``-> M`` passes one value on, ``-> Iterator[M]`` fans out (one
+    yield, one chunk), ``-> None`` ends the chain, a first parameter ``Iterable[M]`` makes a reduction. The step is
+    still called like the function. User code may run more than once per chunk; its outputs appear once.
+
+    Args:
+        function: To decorate.
+        name: Default: the function's name.
+        description: For people.
+        max_attempts: Errors after which a chunk is FAILED; 1 or more.
+        backoff: A `Backoff`, or seconds before the first retry.
+        retry_on: Exception classes (and subclasses, also as causes) to retry though a retry is not expected to help.
+        fail_on: Exception classes to fail at once; wins over ``retry_on``.
+        gate: Wait until the steps before are wholly done.
+        concurrency: Chunks of this step that run at once at most, in one batch.
+        rate: Starts per second at most.
+        timeout: Seconds an attempt may take.
+        weight: Share of the instance's progress, between 0 and 1; steps without one share the rest.
+        max_failed: Failed chunks that do not fail the instance: a number, or (as a float below 1) a share.
+
+    Raises:
+        DefinitionError: The signature or an option cannot work; the text says what to write instead.
+    """
+    decorator = _Decorator(options)
+    return decorator if function is None else decorator.make(function, depth=3)

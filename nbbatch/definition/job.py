@@ -1,0 +1,220 @@
+"""The job: a name, a version and a chain, with everything read from it that the engine needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Generic, TypeVar, cast
+
+from pydantic import ValidationError
+
+from nbbatch.codec import ParamsCodec, adapter_of
+from nbbatch.definition.chain import BaseStep, ClosedChain, End, Links, chain_of
+from nbbatch.definition.options import checked_name
+from nbbatch.errors import DefinitionError, ParameterError
+from nbbatch.signature import Kind, accepts, members, type_name
+
+P = TypeVar("P")
+R_co = TypeVar("R_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """A step in its place in a job."""
+
+    index: int
+    step: BaseStep
+    sources: tuple[int, ...]
+    targets: tuple[int, ...]
+    gated: bool
+    weight: float
+    accepting: tuple[tuple[int, Any], ...]
+    """Targets and their input types, where there are several."""
+
+    def route(self, value: Any) -> tuple[int, ...]:
+        """The targets that accept a value."""
+        if len(self.targets) == 1:
+            return self.targets
+        return tuple(target for target, wanted in self.accepting if _fits(value, wanted))
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    for member in members(wanted):
+        if member is Any or (isinstance(member, type) and not hasattr(member, "__total__") and isinstance(value, member)):
+            return True
+        if not isinstance(member, type) or hasattr(member, "__total__"):
+            try:
+                adapter_of(member).validate_python(value, strict=True)
+            except ValidationError:
+                continue
+            return True
+    return False
+
+
+Problems = str | Iterable[str] | None
+
+
+class Job(Generic[P, R_co]):
+    """A job definition: a name, a version, and a chain of steps.
+
+    Attributes:
+        nodes: The steps in topological order; the first takes the parameters.
+        params: Codec of the parameters.
+        report: Codec of the reduction's return value; None without a reduction.
+        shape: JSON of step names, order, types and gates: what an instance must find again to go on.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        chain: ClosedChain[P, R_co] | End[P, Any],
+        version: int = 1,
+        gated: bool = False,
+        description: str = "",
+        validate: Callable[[P], Problems] | None = None,
+        on_complete: Callable[[Any], Any] | None = None,
+        on_error: Callable[[Any], Any] | None = None,
+    ) -> None:
+        """Define a job; nothing is registered or stored.
+
+        Args:
+            name: At most 100 printable characters.
+            chain: Steps joined by ``>>``, with an end (``-> None`` or a reduction).
+            version: 1 or more; raise it when the chain's shape changes.
+            gated: Each step waits until the steps before it are wholly done.
+            description: For people.
+            validate: Takes valid parameters and returns what else is wrong with them, as texts ``"field: why"``.
+            on_complete: Called with the handle once COMPLETED is stored.
+            on_error: Called with the handle once FAILED or CANCELLED is stored.
+
+        Raises:
+            DefinitionError: Any of it cannot work.
+        """
+        links = cast("Links", chain_of(chain))
+        self.name = checked_name("job", name)
+        if not isinstance(version, int) or version < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DefinitionError(f"job {name!r}: version= must be a whole number from 1, not {version!r}")
+        self.version = version
+        self.description = description
+        self.gated = gated
+        self.validate, self.on_complete, self.on_error = validate, on_complete, on_error
+        _check_chain(name, links)
+        self.nodes = _nodes(name, links, gated)
+        first, last = self.nodes[0].step, self.nodes[-1].step
+        self.params_type = first.input_type
+        self.params = ParamsCodec(first.input_type)
+        self.report = last.output if last.kind is Kind.REDUCTION else None
+        self.shape = json.dumps([_shape(node) for node in self.nodes], sort_keys=True)
+
+    def check(self, params: Any) -> P:
+        """The parameters as their declared type.
+
+        Raises:
+            ParameterError: They do not fit; every problem is listed.
+        """
+        try:
+            valid = self.params.validate(params)
+        except ValidationError as error:
+            raise ParameterError(self.name, [_problem(line) for line in error.errors(include_input=False)]) from None
+        found = self.validate(valid) if self.validate else None
+        problems = [found] if isinstance(found, str) else list(found or ())
+        if problems:
+            raise ParameterError(self.name, problems)
+        return valid
+
+    def shape_difference(self, stored: str) -> str:
+        """What differs between the shape an instance began with and this job's."""
+        before, after = json.loads(stored), json.loads(self.shape)
+        names = [each["name"] for each in before], [each["name"] for each in after]
+        if names[0] != names[1]:
+            return f"its steps were {' >> '.join(names[0])}, now they are {' >> '.join(names[1])}"
+        changed = [
+            f"step {old['name']!r}: {key} was {old[key]}, now {new[key]}"
+            for old, new in zip(before, after, strict=True)
+            for key in old
+            if old[key] != new[key]
+        ]
+        return "; ".join(changed)
+
+    def __repr__(self) -> str:
+        chain = " >> ".join(self._words(node) for node in self.nodes)
+        return f"<Job {self.name} v{self.version}: {type_name(self.params_type)} → {chain}>"
+
+    def _words(self, node: Node) -> str:
+        given = node.step.signature
+        many = {Kind.MANY: "→ * {}", Kind.ONE: "→ {}", Kind.NONE: "", Kind.REDUCTION: "⇒ {}"}[node.step.kind]
+        gate = "| " if node.gated else ""
+        return f"{gate}{node.step.name} {many.format(type_name(given.output_type))}".rstrip()
+
+    def _repr_html_(self) -> str:
+        cell = "border:1px solid currentColor;border-radius:6px;padding:4px 10px;display:inline-block;margin:2px"
+        boxes = [f"<span>{escape(type_name(self.params_type))} →</span>"]
+        for node in self.nodes:
+            gate = '<span title="gate: waits for all before">‖</span> ' if node.gated else ""
+            shown = escape(self._words(node).removeprefix("| ").removeprefix(node.step.name))
+            boxes.append(f'{gate}<span style="{cell}"><b>{escape(node.step.name)}</b></span><span>{shown}</span>')
+        about = f"<div>{escape(self.description)}</div>" if self.description else ""
+        return f"<div><b>{escape(self.name)}</b> v{self.version}{about}<div>{' '.join(boxes)}</div></div>"
+
+
+def _check_chain(name: str, links: Links) -> None:
+    if links.tails:
+        loose = links.steps[links.tails[0]]
+        raise DefinitionError(
+            f"job {name!r} has no end: step {loose.name!r} gives {type_name(loose.signature.output_type)} to nobody. "
+            "End the chain with a step that returns None, or a reduction (a first parameter Iterable[...])"
+        )
+    if len(links.heads) != 1:
+        heads = ", ".join(repr(links.steps[head].name) for head in links.heads)
+        raise DefinitionError(f"job {name!r} needs one first step, which takes the parameters; it has {heads}")
+    first = links.steps[0]
+    if first.kind is Kind.REDUCTION:
+        raise DefinitionError(f"job {name!r}: reduction {first.name!r} has no step before it")
+    for each in links.steps:
+        if each.takes_params and not accepts(each.params_type, first.input_type):
+            raise DefinitionError(
+                f"step {each.name!r} takes params of type {type_name(each.params_type)}, but the parameters are what the "
+                f"first step {first.name!r} takes: {type_name(first.input_type)}"
+            )
+
+
+def _nodes(name: str, links: Links, gated: bool) -> tuple[Node, ...]:
+    weights = _weights(name, links.steps)
+    nodes: list[Node] = []
+    for index, each in enumerate(links.steps):
+        sources = tuple(sorted(a for a, b in links.edges if b == index))
+        targets = tuple(sorted(b for a, b in links.edges if a == index))
+        waits = index > 0 and (gated or each.options.gate or each.kind is Kind.REDUCTION)
+        accepting = tuple((target, links.steps[target].input_type) for target in targets)
+        nodes.append(Node(index, each, sources, targets, waits, weights[index], accepting))
+    return tuple(nodes)
+
+
+def _weights(name: str, steps: Sequence[BaseStep]) -> list[float]:
+    given = [each.options.weight for each in steps]
+    spent = sum(weight for weight in given if weight is not None)
+    free = given.count(None)
+    if spent > 1 + 1e-9 or (free and spent >= 1):
+        raise DefinitionError(f"job {name!r}: weights add up to {spent:g}; the steps without one need a rest above 0")
+    if not free:
+        return [cast("float", weight) / spent for weight in given]
+    return [(1 - spent) / free if weight is None else weight for weight in given]
+
+
+def _shape(node: Node) -> Mapping[str, Any]:
+    step = node.step
+    return {
+        "name": step.name,
+        "kind": step.kind.value,
+        "input": type_name(step.input_type),
+        "output": type_name(step.signature.output_type),
+        "gated": node.gated,
+        "targets": list(node.targets),
+    }
+
+
+def _problem(line: Any) -> str:
+    path = ".".join(str(part) for part in line["loc"]) or "parameters"
+    return f"{path}: {line['msg']}"

@@ -1,0 +1,132 @@
+"""What a step may declare beside its signature, and which errors a retry may mend. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from nbbatch.errors import DefinitionError, ValueNotStorable
+
+MAX_NAME = 100
+"""Characters of a job's or step's name at most."""
+FATAL = (
+    TypeError, NameError, AttributeError, SyntaxError, ImportError, AssertionError, ValidationError, ValueNotStorable,
+    KeyboardInterrupt, SystemExit,
+)  # fmt: skip
+"""Errors that a retry cannot mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long a chunk waits after an error: exponential, capped, with jitter.
+
+    Args:
+        base: Seconds before the first retry, on average; 0 or more.
+        cap: Seconds at most, before jitter.
+        jitter: Share by which a wait is shortened or lengthened at random, 0 to 1.
+    """
+
+    base: float = 1.0
+    cap: float = 300.0
+    jitter: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.base < 0 or self.cap < 0 or not 0 <= self.jitter <= 1:
+            raise DefinitionError(f"{self!r}: base and cap must be 0 or more, jitter from 0 to 1")
+
+    def delay(self, retry: int, random: float) -> float:
+        """Seconds before the n-th retry: min(cap, base · 2^(n−1)) · (1 ± jitter).
+
+        Args:
+            retry: n, from 1.
+            random: 0 gives the shortest wait, 1 the longest.
+
+        >>> [Backoff(jitter=0).delay(n, 0.5) for n in (1, 2, 3, 20)]
+        [1.0, 2.0, 4.0, 300.0]
+        >>> Backoff(base=10).delay(1, 0), Backoff(base=10).delay(1, 1)
+        (8.0, 12.0)
+        """
+        wait = min(self.cap, self.base * 2.0 ** min(retry - 1, 60))
+        return wait * (1 + self.jitter * (2 * random - 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a step declares beside its signature; see `step`."""
+
+    max_attempts: int = 4
+    backoff: Backoff = Backoff()
+    retry_on: tuple[type[BaseException], ...] = ()
+    fail_on: tuple[type[BaseException], ...] = ()
+    gate: bool = False
+    concurrency: int | None = None
+    rate: float | None = None
+    timeout: float | None = None
+    weight: float | None = None
+    max_failed: float = 0
+    description: str = ""
+
+
+def retryable(options: Options, error: BaseException) -> bool:
+    """Whether a retry may mend an error; ``fail_on`` wins over ``retry_on``, and that over the usual judgement.
+
+    An error counts with its chain of causes (``raise … from``).
+
+    >>> retryable(Options(), OSError()), retryable(Options(), TypeError()), retryable(Options(retry_on=(TypeError,)), TypeError())
+    (True, False, True)
+    """
+    chain = list(_causes(error))
+    if any(isinstance(link, options.fail_on) for link in chain):
+        return False
+    if any(isinstance(link, options.retry_on) for link in chain):
+        return True
+    return not isinstance(error, FATAL)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__
+
+
+def checked_name(what: str, name: Any) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise DefinitionError(f"a {what} needs a name that is not blank, not {name!r}; give name=")
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise DefinitionError(f"{what} name {name[:120]!r}: at most {MAX_NAME} printable characters")
+    return name
+
+
+def read_options(name: str, given: dict[str, Any]) -> Options:
+    for key in ("retry_on", "fail_on"):
+        classes = given.get(key, ())
+        given[key] = (classes,) if isinstance(classes, type) else tuple(classes)
+        if not all(isinstance(each, type) and issubclass(each, BaseException) for each in given[key]):
+            raise DefinitionError(f"step {name!r}: {key}= takes exception classes, not {classes!r}")
+    backoff = given.get("backoff")
+    given["backoff"] = backoff if isinstance(backoff, Backoff) else Backoff() if backoff is None else Backoff(base=backoff)
+    try:
+        options = Options(**given)
+    except TypeError as error:
+        raise DefinitionError(f"step {name!r}: {error}; the options are {', '.join(Options.__slots__)} and name") from None
+    _check_options(name, options)
+    return options
+
+
+def _check_options(name: str, options: Options) -> None:
+    rules = {
+        "max_attempts": (options.max_attempts >= 1, "1 or more"),
+        "concurrency": (options.concurrency is None or options.concurrency >= 1, "1 or more"),
+        "rate": (options.rate is None or options.rate > 0, "above 0"),
+        "timeout": (options.timeout is None or options.timeout > 0, "above 0 seconds"),
+        "weight": (options.weight is None or 0 < options.weight < 1, "above 0 and below 1"),
+        "max_failed": (options.max_failed >= 0, "0 or more"),
+    }
+    for option, (holds, rule) in rules.items():
+        if not holds:
+            raise DefinitionError(f"step {name!r}: {option}= must be {rule}, not {getattr(options, option)!r}")
