@@ -106,7 +106,7 @@ class Batch:
         self._owned = executor is None
         self._executor = executor or threads(workers)
         self._engine = Engine(self._store, clock, self._executor, workers or 0, random.random, self._on_end)
-        self._access = Access(self._store, self._engine)
+        self._access = Access(self._store, self._engine, self)
         self._engine.start()
         _at_exit(self._exit)
 

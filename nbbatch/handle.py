@@ -25,8 +25,9 @@ R_co = TypeVar("R_co", covariant=True)
 class Access:
     """The way to a store and its engine, which refuses once they are closed or in a forked child."""
 
-    def __init__(self, store: Store, engine: Engine) -> None:
+    def __init__(self, store: Store, engine: Engine, batch: Any) -> None:
         self.store = store
+        self.batch = batch
         self.pid = os.getpid()
         self.closed = False
         self._engine = engine
@@ -59,6 +60,11 @@ class JobHandle(Generic[R_co]):
         self._access = access
         self.id = instance
         self.job = job
+
+    @property
+    def batch(self) -> Any:
+        """The `Batch` it belongs to."""
+        return self._access.batch
 
     # --- state ------------------------------------------------------------------------------------
 

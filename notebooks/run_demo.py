@@ -17,7 +17,6 @@ import nbformat
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from strip import strip_file
 
 NOTEBOOKS = Path(__file__).resolve().parent
 NOTEBOOK = NOTEBOOKS / "01-fhir-bulk-import.ipynb"
@@ -98,6 +97,8 @@ def main() -> None:
     print(f"store     {demo / 'fhir.duckdb'}")
     print(f"notebook  {executed}")
     if arguments.save:
+        from strip import strip_file  # beside this file: there only when it runs as a script
+
         NOTEBOOK.write_bytes(executed.read_bytes())
         strip_file(NOTEBOOK)
 
