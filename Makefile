@@ -1,17 +1,19 @@
 # Needs make and Python 3.11 or newer; everything else goes into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+comma := ,
+install = if command -v uv >/dev/null 2>&1; then VIRTUAL_ENV=.venv uv pip install -q -c constraints.txt -e '.[$(1)]'; \
+	else $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(1)]'; fi
 
 help: ## show what there is
-	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-6s %s\n", $$1, $$2}' Makefile
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "nbbatch needs Python 3.11 or newer; call make with PYTHON=python3.12, say"; exit 1; }
-	@if command -v uv >/dev/null 2>&1; then uv venv -q --allow-existing --python $(PYTHON) .venv && \
-		VIRTUAL_ENV=.venv uv pip install -q -c constraints.txt -e '.[test]'; \
-	else $(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q --disable-pip-version-check \
-		-c constraints.txt -e '.[test]'; fi
+	@if command -v uv >/dev/null 2>&1; then uv venv -q --allow-existing --python $(PYTHON) .venv; \
+	else $(PYTHON) -m venv .venv; fi
+	@$(call install,test)
 	@touch .venv/ready
 
 demo: .venv/ready ## run the FHIR bulk import headless and show its manifest
@@ -23,15 +25,19 @@ test: .venv/ready ## all tests: laws, doctests, types, crash tests, notebooks
 		--nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with tests/sanitize.cfg --timeout 300
 
 check: .venv/ready ## format, lint, types, then test
-	@$(BIN)/ruff format --check nbbatch tests benchmarks
-	@$(BIN)/ruff check nbbatch
-	@$(BIN)/pyright
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(MAKE) test
 
 bench: .venv/ready ## durable runs beside a bare pool, as ratios
 	@$(BIN)/python -m benchmarks
 
+lab: .venv/ready ## JupyterLab on the notebooks
+	@$(call install,test$(comma)notebooks)
+	@$(BIN)/jupyter lab notebooks
+
 clean: ## remove .venv and what runs leave behind
 	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache .coverage
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench lab clean

@@ -23,6 +23,7 @@ from nbbatch.engine import Clock, Engine
 from nbbatch.executors import threads
 from nbbatch.live import LiveInstance
 from nbbatch.handle import Access, JobHandle
+from nbbatch.marks import Marks
 from nbbatch.states import InstanceStatus
 from nbbatch.store import MEMORY, Store
 from nbbatch.worker import StoredParams
@@ -101,11 +102,14 @@ class Batch:
         self.path = path
         self._clock = clock
         self._store = Store(path, clock.now())
-        self.recovered = maintenance.recover(self._store, clock.now())
-        """How many chunks opening put back, and how many of them had been lost too often."""
+        self._marks = Marks(None if path == MEMORY else f"{path}.running")
+        self.recovered = maintenance.recover(self._store, self._marks.read_and_clear(), clock.now())
+        """What opening found of a process that died: chunks queued again, lost attempts, chunks lost too often."""
         self._owned = executor is None
         self._executor = executor or threads(workers)
-        self._engine = Engine(self._store, clock, self._executor, workers or 0, random.random, self._on_end)
+        self._engine = Engine(
+            self._store, self._marks, clock, self._executor, workers or 0, random.random, self._on_end
+        )
         self._access = Access(self._store, self._engine, self)
         self._engine.start()
         _at_exit(self._exit)
@@ -240,6 +244,7 @@ class Batch:
         if self._owned:
             self._executor.shutdown(wait=False, cancel_futures=True)
         self._store.close()
+        self._marks.close()
         with _opening:
             if _open.get(self.path) is self:
                 del _open[self.path]

@@ -248,7 +248,7 @@ def _identifying(tree: Any, annotation: Any) -> Any:
     if not isinstance(tree, dict):
         return tree
     hints = _field_hints(annotation)
-    return {
+    return {  # pyright: ignore[reportUnknownVariableType]
         key: _identifying(value, hints.get(key, Any))  # pyright: ignore[reportUnknownArgumentType]
         for key, value in tree.items()  # pyright: ignore[reportUnknownVariableType]
         if not _is_marked(hints.get(key))  # pyright: ignore[reportUnknownArgumentType]

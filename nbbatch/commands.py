@@ -114,7 +114,7 @@ def revive(engine: Engine) -> None:
     now = engine.clock.now()
     with engine.store.transaction():
         engine.store.begin_session(now)
-    recover(engine.store, now)
+    recover(engine.store, set(), now)
     engine.error = None
 
 
@@ -219,7 +219,7 @@ def _retry_failed(engine: Engine, live: LiveInstance) -> int:
         events = engine.store.take_ids("event", len(rows))
         engine.store.run("requeue_ended", live.id, events, engine.clock.now(), _FAILED.code, _FAILED.code)
     for chunk, index, _, attempt, _, polls, _ in rows:
-        step = live.steps[index]
+        step = live.step_at(index)
         step.counts[_FAILED.code] -= 1
         step.counts[_QUEUED.code] += 1
         step.again.append(Again(Item(chunk, attempt + 1, None, 0, polls), _QUEUED.code))

@@ -17,7 +17,6 @@ Only the dispatcher writes and only it touches `LiveInstance`; other threads go 
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import threading
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from nbbatch.definition import Kind, Node
 from nbbatch.errors import FailChunk, StoreClosed, StoreError
 from nbbatch.executors import EventLoop, inline, shares_memory, threads, workers_of
 from nbbatch.live import LiveInstance, LiveStep
+from nbbatch.marks import Marks
 from nbbatch.progress import Decision, decide
 from nbbatch.records import Failure, Item, Outcome
 from nbbatch.settle import Changes, Clerk, stage
@@ -92,7 +92,8 @@ class Flight:
     lane: Lane
     task: Task
     claim: int
-    future: Future[list[Outcome]] | None = None
+    future: Future[Any] | None = None
+    """Gives a list of outcomes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -114,13 +115,14 @@ class Engine:
     """Runs the live instances of one store."""
 
     def __init__(
-        self, store: Store, clock: Clock, executor: Executor, workers: int, random: Callable[[], float],
+        self, store: Store, marks: Marks, clock: Clock, executor: Executor, workers: int, random: Callable[[], float],
         on_end: Callable[[LiveInstance, InstanceStatus], None],
     ) -> None:  # fmt: skip
         """Take over a store; nothing runs before `start`.
 
         Args:
             store: Whose only writer the engine is from `start` to `stop`.
+            marks: Where workers say what they run.
             clock: Of all times it stores.
             executor: Where steps run.
             workers: How many run at once there; 0: ask the executor.
@@ -128,6 +130,7 @@ class Engine:
             on_end: Called in a thread of its own after an instance's end is stored.
         """
         self.store = store
+        self.marks = marks
         self.clock = clock
         self.live: dict[int, LiveInstance] = {}
         self.error: StoreError | None = None
@@ -187,7 +190,7 @@ class Engine:
         for live in self.live.values():
             live.cancellation.cancelled = True
             live.done.cancel()
-        self._async.executor.shutdown(wait=False)
+        self._async.executor.shutdown(wait=True)
         if self._local is not self._main:
             self._local.executor.shutdown(wait=False)
 
@@ -276,6 +279,7 @@ class Engine:
     # --- settle -----------------------------------------------------------------------------------
 
     def _settle(self, flight: Flight, changes: Changes, now: int) -> None:
+        self.marks.give_back(flight.task.slots)
         if flight not in self.flights:
             return
         self.flights.discard(flight)
@@ -414,7 +418,10 @@ class Engine:
         kind = step.node.step.kind
         inputs = self.store.stream("reduction_inputs", live.id) if kind is Kind.REDUCTION else None
         sink = self._sink(live) if kind is Kind.MANY else None
-        task = Task(live.id, step.node, live.params, items, self.clock.now, live.cancellation, sink, inputs)
+        slots = self.marks.take(len(items) if lane is self._async else 1)
+        task = Task(
+            live.id, step.node, live.params, items, self.clock.now, live.cancellation, sink, inputs, self.marks, slots
+        )
         flight = Flight(live, step, lane, task, claim)
         lane.tasks += 1
         self.flights.add(flight)

@@ -185,6 +185,10 @@ class LiveInstance:
     def counts(self) -> list[Counts]:
         return [step.counts for step in self.steps]
 
+    def step_at(self, index: int) -> LiveStep:
+        """The step at a position of the chain."""
+        return self.steps[index]
+
     @property
     def in_flight(self) -> int:
         return sum(step.in_flight for step in self.steps)

@@ -24,17 +24,25 @@ class Recovered(NamedTuple):
     """What `recover` did."""
 
     queued: int
-    """Orphans that are QUEUED again."""
+    """Chunks that are QUEUED again."""
+    lost: int
+    """Those of them that had begun: each has a lost attempt on record."""
     failed: int
-    """Orphans that were in progress at ``max_attempts`` crashes."""
+    """Chunks that are FAILED, as they were in progress at ``max_attempts`` crashes."""
 
 
-def recover(store: Store, now_us: int) -> Recovered:
-    """Put chunks that were in progress when an earlier process died back, with the lost attempt on record.
+def recover(store: Store, running: set[int], now_us: int) -> Recovered:
+    """Put chunks that were claimed when an earlier process died back; those that ran, with the lost attempt on record.
 
     One transaction. Runs no user code and needs no job.
+
+    Args:
+        store: Just opened.
+        running: Chunks that had begun and not ended (see `marks`); the others are QUEUED as if never claimed.
+        now_us: The present.
     """
-    orphans = store.rows("orphans", store.session)
+    claimed = store.rows("orphans", store.session)
+    orphans = [orphan for orphan in claimed if orphan[2] in running]
     failed = 0
     events: list[EventRow] = []
     details: list[tuple[Any, ...]] = []
@@ -60,7 +68,7 @@ def recover(store: Store, now_us: int) -> Recovered:
         if details:
             store.append("detail", details)
         store.release_claims(store.session)
-    return Recovered(len(orphans) - failed, failed)
+    return Recovered(len(claimed) - failed, len(orphans) - failed, failed)
 
 
 def load(store: Store, job: Job[Any, Any], row: InstanceRow, params: StoredParams) -> LiveInstance:
@@ -78,11 +86,11 @@ def load(store: Store, job: Job[Any, Any], row: InstanceRow, params: StoredParam
 
 def _load_counts(store: Store, live: LiveInstance) -> None:
     for index, total, last in store.rows("count_chunks", live.id):
-        step = live.steps[index]
+        step = live.step_at(index)
         step.counts[(_C.QUEUED if step.opened else _C.GATE_WAITING).code] = total
         step.cursor = step.last = step.loaded_last = last
     for index, completed, records, latest in store.rows("count_completed", live.id):
-        counts = live.steps[index].counts
+        counts = live.step_at(index).counts
         counts[_C.COMPLETED.code] = completed
         _take(live, index, completed)
         live.records += records
@@ -100,7 +108,7 @@ def _load_troubled(store: Store, live: LiveInstance) -> None:
     for status_code, group in groupby(sorted(rows, key=lambda row: row[2]), key=lambda row: row[2]):
         status = CHUNK_BY_CODE[status_code]
         for chunk, index, _, attempt, errors, polls, due_us in group:
-            step = live.steps[index]
+            step = live.step_at(index)
             counted = _C.QUEUED if status is _C.GATE_WAITING and step.opened else status
             _take(live, index, 1)
             step.counts[counted.code] += 1

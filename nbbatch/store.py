@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -139,7 +139,7 @@ class Store:
     # --- transactions -----------------------------------------------------------------------------
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> Generator[None]:
         """One durable transaction: committed at the end of the block, rolled back if anything in it raises.
 
         Raises:
@@ -427,7 +427,7 @@ def _check_place(path: Path) -> None:
 
 
 @contextmanager
-def _clear_errors(path: str) -> Iterator[None]:
+def _clear_errors(path: str) -> Generator[None]:
     """DuckDB's errors on opening, told as what to do next."""
     try:
         yield

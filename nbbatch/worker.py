@@ -18,7 +18,7 @@ import pickle
 import threading
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -28,6 +28,7 @@ from nbbatch import capture
 from nbbatch.codec import ParamsCodec
 from nbbatch.definition import Kind, Node, retryable
 from nbbatch.errors import FailChunk, FailJob, NoContextError, RetryLater, Signal, ValueNotStorable
+from nbbatch.marks import Marks, marks_of
 from nbbatch.records import Failure, Item, Outcome
 from nbbatch.states import ChunkStatus
 
@@ -152,18 +153,29 @@ class Task:
     None: outputs stay in memory until the attempt ends."""
     inputs: Callable[[], Iterator[bytes]] | None = None
     """Stored inputs of a reduction, read as they are consumed."""
+    marks: Marks | None = None
+    slots: Sequence[int] = ()
+    """Where to say what runs: one slot for a task that runs its items in order, one per item for an async one."""
+
+    def mark(self, slot: int, chunk: int) -> None:
+        """Say which chunk runs in a slot; 0: none."""
+        if self.marks is not None and slot < len(self.slots):
+            self.marks.write(self.slots[slot], chunk)
 
 
 def run_task(task: Task) -> list[Outcome]:
     """Run every item of a task in this thread; never raises what user code raised."""
     capture.install()
-    return [_run_item(task, item) for item in task.items]
+    try:
+        return [_run_item(task, item) for item in task.items]
+    finally:
+        task.mark(0, 0)
 
 
 async def run_task_async(task: Task) -> list[Outcome]:
     """Run every item of an async step's task at once on this event loop."""
     capture.install()
-    runs = [asyncio.create_task(_run_item_async(task, item)) for item in task.items]
+    runs = [asyncio.create_task(_run_item_async(task, item, slot)) for slot, item in enumerate(task.items)]
     return [await run for run in runs]
 
 
@@ -173,6 +185,7 @@ async def run_task_async(task: Task) -> list[Outcome]:
 def _run_item(task: Task, item: Item) -> Outcome:
     ctx = Context(task.instance, item, task.node.step.name, task.cancellation)
     tokens = _running.set(ctx), capture.buffer.set(ctx._buffer)  # pyright: ignore[reportPrivateUsage]
+    task.mark(0, item.chunk)
     started = task.now()
     emitted = _Emitted(task, item)
     try:
@@ -185,10 +198,11 @@ def _run_item(task: Task, item: Item) -> Outcome:
         capture.buffer.reset(tokens[1])
 
 
-async def _run_item_async(task: Task, item: Item) -> Outcome:
+async def _run_item_async(task: Task, item: Item, slot: int) -> Outcome:
     ctx = Context(task.instance, item, task.node.step.name, task.cancellation)
     _running.set(ctx)  # an asyncio task has its own copy of the context: nothing to reset
     capture.buffer.set(ctx._buffer)  # pyright: ignore[reportPrivateUsage]
+    task.mark(slot, item.chunk)
     started = task.now()
     emitted = _Emitted(task, item)
     try:
@@ -196,6 +210,8 @@ async def _run_item_async(task: Task, item: Item) -> Outcome:
         return _completed(ctx, started, task.now(), emitted)
     except BaseException as error:  # noqa: BLE001 - see _run_item
         return _broken(ctx, started, task, error)
+    finally:
+        task.mark(slot, 0)
 
 
 class _Emitted:
@@ -389,13 +405,15 @@ class PackedTask:
     data: bytes
     secrets: dict[str, str] = field(repr=False)
     items: list[Item]
+    marks: str | None
+    slots: Sequence[int]
 
 
 @lru_cache(maxsize=256)
 def _pickled(node: Node, codec: ParamsCodec) -> tuple[str, bytes]:
     import cloudpickle
 
-    code = cast("bytes", cloudpickle.dumps((node, codec)))
+    code = cloudpickle.dumps((node, codec))
     return hashlib.sha256(code).hexdigest(), code
 
 
@@ -406,7 +424,10 @@ def pack(task: Task) -> PackedTask:
         pickle.PicklingError, TypeError: The step's function refers to something that cannot travel.
     """
     digest, code = _pickled(task.node, task.params.codec)
-    return PackedTask(task.instance, digest, code, task.params.data, task.params.secrets, task.items)
+    marks = task.marks.path if task.marks else None
+    return PackedTask(
+        task.instance, digest, code, task.params.data, task.params.secrets, task.items, marks, task.slots
+    )
 
 
 @lru_cache(maxsize=256)
@@ -418,6 +439,7 @@ def run_packed(packed: PackedTask) -> list[Outcome]:
     """Run a packed task in a worker process."""
     node, codec = _unpickled(packed.digest, packed.code)
     params = StoredParams(codec, packed.data, packed.secrets)
-    task = Task(packed.instance, node, params, packed.items)
+    marks = marks_of(packed.marks) if packed.marks else None
+    task = Task(packed.instance, node, params, packed.items, marks=marks, slots=packed.slots)
     name = f"process-{os.getpid()}"
     return [outcome._replace(worker=name) for outcome in run_task(task)]

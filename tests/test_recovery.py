@@ -14,7 +14,7 @@ import pytest
 import nbbatch as nb
 from nbbatch.store import Store
 from tests.jobs import double, each, numbers, one_step, summing, total
-from tests.kit import START_US, HandClock, settle, statuses
+from tests.kit import START_US, HandClock, count, settle, statuses
 
 
 def abandon(batch: nb.Batch) -> None:
@@ -50,7 +50,7 @@ def test_a_claimed_chunk_is_queued_again_with_the_lost_attempt_on_record(store: 
 
     lose(store, clock, one_step(work), started)
     with nb.open(store, executor=nb.inline(), clock=clock) as batch:
-        assert batch.recovered == (1, 0)
+        assert batch.recovered == (1, 1, 0)
         run = batch.instance(1)
         assert statuses(run) == ["QUEUED"]
         assert run.attempts().select("attempt", "status", "error_type").rows() == [(1, "ERRORED", "ProcessDied")]
@@ -106,22 +106,47 @@ def test_a_chunk_lost_too_often_is_failed(store: Path, clock: HandClock) -> None
     for _ in range(2):
         started = threading.Event()
 
-        def work(n: int, started: threading.Event = started) -> None: ...
-
-        def deadly(n: int) -> None:
+        def deadly(n: int, started: threading.Event = started) -> None:
             started.set()
             release.wait(10)
 
         lose(store, clock, one_step(deadly, max_attempts=2), started)
-    release.set()
 
     with nb.open(store, executor=nb.inline(), clock=clock) as batch:
-        assert batch.recovered == (0, 1)
+        assert batch.recovered == (0, 0, 1)
         run = batch.instance(1)
         assert statuses(run) == ["FAILED"]
         assert "the process died while it ran" in run.errors()["error"].to_list()[-1]
         (run,) = batch.resume(one_step(lambda n: None, max_attempts=2))
         assert run.wait(10) == "FAILED"
+    release.set()
+
+
+def test_a_chunk_that_was_claimed_and_had_not_begun_loses_no_attempt(store: Path, clock: HandClock) -> None:
+    """R4"""
+    started, release = threading.Event(), threading.Event()
+    warm = iter(range(40))
+
+    def work(n: int) -> None:
+        if next(warm, None) is None:
+            started.set()
+            release.wait(10)
+
+    job = each(work, max_attempts=1)
+    batch = nb.open(store, workers=1, clock=clock)
+    batch.submit(job, 400)
+    assert started.wait(10)
+    abandon(batch)
+
+    try:
+        with nb.open(store, executor=nb.inline(), clock=clock) as batch:
+            assert batch.recovered.queued > 0
+            assert batch.recovered[1:] == (0, 1)
+            found = count(batch.instance(1))
+            assert found["FAILED"] == 1
+            assert found["QUEUED"] == 401 - found["COMPLETED"] - 1
+    finally:
+        release.set()
 
 
 def test_waits_keep_their_due_time_over_a_restart(store: Path, clock: HandClock) -> None:
@@ -255,7 +280,7 @@ def test_closing_waits_for_running_attempts_and_records_them(store: Path) -> Non
 
     with nb.open(store, executor=nb.inline()) as batch:
         run = batch.instance(1)
-        assert batch.recovered == (0, 0)
+        assert batch.recovered == (0, 0, 0)
         assert "IN_PROGRESS" not in statuses(run)
         assert set(run.attempts()["status"]) == {"COMPLETED"}
 

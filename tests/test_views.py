@@ -60,8 +60,9 @@ def test_a_view_never_sees_half_a_transaction(threaded: nb.Batch) -> None:
     """V2"""
     run = threaded.submit(nb.Job("seen", numbers >> drop), 20_000)
     while not run.done():
-        first, second = run.steps()["completed"].to_list()
-        total_chunks = run.steps()["chunks"].to_list()[1]
+        steps = run.steps()
+        first, second = steps["completed"].to_list()
+        total_chunks = steps["chunks"].to_list()[1]
         assert total_chunks in (0, 20_000)
         assert second <= 20_000
         assert first == 1 or total_chunks == 0

@@ -276,7 +276,8 @@ class ClosedChain(Links, Generic[I_contra, R_co]):
 def _closed_or_open(
     steps: tuple[BaseStep, ...], edges: frozenset[tuple[int, int]], heads: tuple[int, ...], tails: tuple[int, ...]
 ) -> Any:
-    return (Chain if tails else ClosedChain)(steps, edges, heads, tails)
+    made: Any = Chain if tails else ClosedChain
+    return made(steps, edges, heads, tails)
 
 
 def chain_of(value: Any) -> Any:

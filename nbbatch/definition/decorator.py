@@ -59,7 +59,7 @@ class _Decorator:
         if not callable(function):
             raise DefinitionError(f"@nb.step decorates a function, not {function!r}")
         signature = read_signature(function, name, caller_locals(depth))
-        classes = {Kind.NONE: End, Kind.REDUCTION: Reduction}
+        classes: dict[Kind, type[BaseStep]] = {Kind.NONE: End, Kind.REDUCTION: Reduction}
         return classes.get(signature.kind, Step)(function, name, read_options(name, options), signature)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import nbbatch as nb
 
@@ -33,14 +35,25 @@ def listing(values: Iterable[int]) -> list[int]:
 
 
 job = nb.Job("crash", items >> pages >> square >> listing)
+
+
+@nb.step
+def forever(flag: str) -> None:
+    Path(flag).touch()
+    threading.Event().wait(60)
+
+
+stuck = nb.Job("stuck", forever)
 EXECUTORS = {"inline": nb.inline, "threads": lambda: nb.threads(3), "processes": lambda: nb.processes(2)}
 
 
 def main() -> None:
-    path, kind = sys.argv[1:]
+    path, kind, *flag = sys.argv[1:]
     executor = EXECUTORS[kind]()
     batch = nb.open(path, executor=executor)
-    print("open", flush=True)
+    print("open", batch.recovered.queued, flush=True)
+    if flag:
+        batch.submit(stuck, flag[0]).wait(60)
     run = batch.submit(job, ITEMS, key="crash")
     report = run.result(60)
     print(len(report), sum(report), flush=True)
