@@ -27,8 +27,8 @@ from nbbatch.errors import (
     StoreUnreadable,
     ValueNotStorable,
 )
-from nbbatch.handle import ChunkHandle, JobHandle
 from nbbatch.executors import inline, processes, threads
+from nbbatch.handle import ChunkHandle, JobHandle
 from nbbatch.states import ChunkStatus, InstanceStatus
 from nbbatch.worker import context
 

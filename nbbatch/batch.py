@@ -15,14 +15,14 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from nbbatch import commands, display, maintenance, views
 from nbbatch.definition import Job
 from nbbatch.engine import Clock, Engine
 from nbbatch.executors import threads
-from nbbatch.live import LiveInstance
 from nbbatch.handle import Access, JobHandle
+from nbbatch.live import LiveInstance
 from nbbatch.marks import Marks
 from nbbatch.states import InstanceStatus
 from nbbatch.store import MEMORY, Store
@@ -117,7 +117,13 @@ class Batch:
     # --- jobs -------------------------------------------------------------------------------------
 
     def submit(
-        self, job: Job[P, R], params: P | dict[str, Any], *, key: str | None = None, new: bool = False, retain: str = "all"
+        self,
+        job: Job[P, R],
+        params: P | dict[str, Any],
+        *,
+        key: str | None = None,
+        new: bool = False,
+        retain: str = "all",
     ) -> JobHandle[R]:
         """Start a job, or go on with its unfinished instance.
 
@@ -257,7 +263,7 @@ class Batch:
         """Whether it is open, and in this process."""
         return self._access.usable
 
-    def __enter__(self) -> Batch:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -103,11 +103,7 @@ class _Factory:
 def _printed_anyway(record: logging.LogRecord) -> bool:
     """Without any handler, logging prints warnings to stderr, which the proxy captures already."""
     last = logging.lastResort
-    return (
-        last is not None
-        and record.levelno >= last.level
-        and not logging.getLogger(record.name).hasHandlers()
-    )
+    return last is not None and record.levelno >= last.level and not logging.getLogger(record.name).hasHandlers()
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -70,7 +70,9 @@ class Codec:
     def _why(self, value: Any, error: Exception) -> str:
         for path, leaf in _leaves(self._adapter.dump_python(value, warnings=False)):
             if isinstance(leaf, str) and not _is_text(leaf):
-                return f"{path or 'the value'} holds a lone surrogate, {leaf[:80]!r}, which is not text; encode it first"
+                return (
+                    f"{path or 'the value'} holds a lone surrogate, {leaf[:80]!r}, which is not text; encode it first"
+                )
         return f"the value has no JSON form: {error}"
 
     def _check_leaves(self, value: Any, data: bytes) -> None:
@@ -265,10 +267,7 @@ def _field_hints(annotation: Any) -> dict[str, Any]:
         return _field_hints(get_args(annotation)[0])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         fields = annotation.model_fields.items()
-        return {
-            name: Annotated[field.annotation, *(field.metadata or [None])]
-            for name, field in fields
-        }
+        return {name: Annotated[field.annotation, *(field.metadata or [None])] for name, field in fields}
     for inner in get_args(annotation):
         if found := _field_hints(inner):
             return found

@@ -87,7 +87,7 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -
     """A plain table, at most MAX_ROWS rows; every value is escaped."""
     head = "".join(f'<th scope="col" style="{_CELL}">{escape(column)}</th>' for column in columns)
     body = "".join(_line(row) for row in rows[:MAX_ROWS])
-    more = f"<div>… more rows</div>" if len(rows) > MAX_ROWS else ""
+    more = "<div>… more rows</div>" if len(rows) > MAX_ROWS else ""
     return (
         f'<table style="{_STYLE}"><caption style="text-align:left">{escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
@@ -108,7 +108,9 @@ def _short(value: Any) -> str:
 
 
 def _details(summary: str, body: str) -> str:
-    return f'<details><summary>{escape(summary)}</summary><pre style="white-space:pre-wrap">{escape(body)}</pre></details>'
+    return (
+        f'<details><summary>{escape(summary)}</summary><pre style="white-space:pre-wrap">{escape(body)}</pre></details>'
+    )
 
 
 def batch(line: str, instances: pl.DataFrame) -> str:

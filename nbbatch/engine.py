@@ -349,9 +349,7 @@ class Engine:
         if live.status is InstanceStatus.QUEUED and live.started_us is None:
             return
         opened = [step.opened for step in live.steps]
-        decision = decide(
-            live.job.nodes, live.counts, opened, failing=live.failing is not None, paused=live.paused
-        )
+        decision = decide(live.job.nodes, live.counts, opened, failing=live.failing is not None, paused=live.paused)
         for index in decision.opens:
             self._open_gate(live, index, changes, now)
         if decision.status is not live.status:
@@ -495,7 +493,7 @@ class Engine:
 def _answer(call: _Call) -> None:
     try:
         call.answer.set_result(call.run())
-    except BaseException as error:  # noqa: BLE001 - it belongs to the caller, in whose thread it is raised
+    except BaseException as error:
         call.answer.set_exception(error)
 
 

@@ -91,7 +91,7 @@ class EventLoop(Executor):
             self._thread.start()
         return asyncio.run_coroutine_threadsafe(fn(*args, **kwargs), self._loop)
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - as in Executor
         """Stop the loop; what still runs on it is cancelled."""
         loop, thread = self._loop, self._thread
         if loop is None or thread is None:

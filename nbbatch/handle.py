@@ -166,7 +166,9 @@ class JobHandle(Generic[R_co]):
         if status is InstanceStatus.FAILED:
             raise JobFailed(self.id, self._why())
         if status is InstanceStatus.CANCELLED:
-            raise JobCancelled(self.id, f"instance {self.id} of job {row.job!r} was cancelled; run.retry() takes it up again")
+            raise JobCancelled(
+                self.id, f"instance {self.id} of job {row.job!r} was cancelled; run.retry() takes it up again"
+            )
         if row.report is None:
             return cast("R_co", None)
         job = self._job()

@@ -48,8 +48,21 @@ class LiveStep:
     """One step of a live instance."""
 
     __slots__ = (
-        "again", "cursor", "in_flight", "last", "loaded_last", "mean_us", "node", "opened", "ready", "ready_bytes",
-        "size", "skipped", "counts", "suspect_in_flight", "suspects",
+        "again",
+        "counts",
+        "cursor",
+        "in_flight",
+        "last",
+        "loaded_last",
+        "mean_us",
+        "node",
+        "opened",
+        "ready",
+        "ready_bytes",
+        "size",
+        "skipped",
+        "suspect_in_flight",
+        "suspects",
     )  # fmt: skip
 
     def __init__(self, node: Node) -> None:

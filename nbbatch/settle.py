@@ -107,7 +107,7 @@ class Clerk:
         self, live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, changes: Changes, now: int
     ) -> None:
         if outcome.staged:
-            self._emit_staged(live, step, item, outcome, changes, now)
+            self._emit_staged(live, item, outcome, changes, now)
             return
         if step.node.step.kind is Kind.REDUCTION:
             report = outcome.outputs[0][1]
@@ -123,9 +123,7 @@ class Clerk:
             changes.chunks.append((chunk, live.id, target, item.chunk, seq, now, data))
             steps[target].emit(chunk, data)
 
-    def _emit_staged(
-        self, live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, changes: Changes, now: int
-    ) -> None:
+    def _emit_staged(self, live: LiveInstance, item: Item, outcome: Outcome, changes: Changes, now: int) -> None:
         """A fan-out that handed over pages: its last outputs join them, and all are moved at once in SQL."""
         stage(live, item, outcome.staged, outcome.outputs, changes)
         counts = live.staged.pop((item.chunk, item.attempt))
@@ -178,4 +176,3 @@ def _detail(
         failure.type if failure else None, message, failure.traceback if failure else None,
         outcome.log or None, list(outcome.warnings) or None, list(outcome.recovered) or None,
     )  # fmt: skip
-

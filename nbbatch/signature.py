@@ -96,7 +96,9 @@ def _hints(function: Callable[..., Any], name: str, local: dict[str, Any]) -> di
     try:
         return get_type_hints(function, localns=known, include_extras=True)
     except Exception as error:
-        written = {key: value for key, value in getattr(function, "__annotations__", {}).items() if isinstance(value, str)}
+        written = {
+            key: value for key, value in getattr(function, "__annotations__", {}).items() if isinstance(value, str)
+        }
         guilty = next((key for key, value in written.items() if str(getattr(error, "name", "")) in value), "a hint")
         raise DefinitionError(
             f"step {name!r}: the type of {guilty!r} cannot be resolved ({error}); define or import it before the step"

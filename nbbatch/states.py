@@ -7,6 +7,7 @@ integer the store keeps (DuckDB's enums cannot grow); a code is never given to a
 from __future__ import annotations
 
 from enum import Enum
+from typing import Self
 
 
 class _Status(str, Enum):
@@ -14,7 +15,7 @@ class _Status(str, Enum):
 
     code: int
 
-    def __new__(cls, text: str, code: int) -> _Status:
+    def __new__(cls, text: str, code: int) -> Self:
         member = str.__new__(cls, text)
         member._value_ = text
         member.code = code
@@ -74,9 +75,7 @@ _I = InstanceStatus
 CHUNK_TRANSITIONS: dict[ChunkStatus, frozenset[ChunkStatus]] = {
     _C.QUEUED: frozenset({_C.IN_PROGRESS, _C.SKIPPED, _C.CANCELLED}),
     _C.GATE_WAITING: frozenset({_C.QUEUED, _C.SKIPPED, _C.CANCELLED}),
-    _C.IN_PROGRESS: frozenset(
-        {_C.COMPLETED, _C.ERRORED, _C.FAILED, _C.POLL_WAITING, _C.QUEUED, _C.CANCELLED}
-    ),
+    _C.IN_PROGRESS: frozenset({_C.COMPLETED, _C.ERRORED, _C.FAILED, _C.POLL_WAITING, _C.QUEUED, _C.CANCELLED}),
     _C.POLL_WAITING: frozenset({_C.QUEUED, _C.IN_PROGRESS, _C.SKIPPED, _C.CANCELLED}),
     _C.ERRORED: frozenset({_C.QUEUED, _C.IN_PROGRESS, _C.SKIPPED, _C.CANCELLED}),
     _C.COMPLETED: frozenset(),
@@ -90,16 +89,10 @@ _WORKING = {_I.QUEUED, _I.IN_PROGRESS, _I.ERRORED, _I.FINALIZE}
 
 INSTANCE_TRANSITIONS: dict[InstanceStatus, frozenset[InstanceStatus]] = {
     _I.QUEUED: frozenset({_I.IN_PROGRESS, _I.PAUSED, _I.FAILED, _I.CANCELLED}),
-    _I.IN_PROGRESS: frozenset(
-        {_I.ERRORED, _I.PAUSED, _I.FINALIZE, _I.COMPLETED, _I.FAILED, _I.CANCELLED}
-    ),
-    _I.ERRORED: frozenset(
-        {_I.IN_PROGRESS, _I.PAUSED, _I.FINALIZE, _I.COMPLETED, _I.FAILED, _I.CANCELLED}
-    ),
+    _I.IN_PROGRESS: frozenset({_I.ERRORED, _I.PAUSED, _I.FINALIZE, _I.COMPLETED, _I.FAILED, _I.CANCELLED}),
+    _I.ERRORED: frozenset({_I.IN_PROGRESS, _I.PAUSED, _I.FINALIZE, _I.COMPLETED, _I.FAILED, _I.CANCELLED}),
     _I.PAUSED: frozenset(_WORKING | {_I.COMPLETED, _I.FAILED, _I.CANCELLED}),
-    _I.FINALIZE: frozenset(
-        {_I.IN_PROGRESS, _I.ERRORED, _I.PAUSED, _I.COMPLETED, _I.FAILED, _I.CANCELLED}
-    ),
+    _I.FINALIZE: frozenset({_I.IN_PROGRESS, _I.ERRORED, _I.PAUSED, _I.COMPLETED, _I.FAILED, _I.CANCELLED}),
     _I.COMPLETED: frozenset(),
     _I.FAILED: frozenset({_I.IN_PROGRESS}),
     _I.CANCELLED: frozenset({_I.IN_PROGRESS}),

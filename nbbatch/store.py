@@ -16,7 +16,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,7 +154,9 @@ class Store:
         except BaseException as error:
             self._abandon()
             if isinstance(error, duckdb.Error):
-                raise StoreError(f"{self.path} could not be written, nothing of this change is stored: {error}") from error
+                raise StoreError(
+                    f"{self.path} could not be written, nothing of this change is stored: {error}"
+                ) from error
             raise
 
     def _flush(self) -> None:
@@ -166,10 +168,8 @@ class Store:
         for table in self._dirty:
             self._appenders[table].clear()
         self._dirty.clear()
-        try:
+        with suppress(duckdb.Error):  # a failed statement or commit may have ended the transaction already
             self._con.rollback()
-        except duckdb.Error:
-            pass  # the failed statement or commit has ended the transaction already
 
     def append(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
         """Add rows to an insert-only table within the open transaction."""
@@ -234,7 +234,11 @@ class Store:
     def unfinished(self, job: str, version: int, identity: str) -> InstanceRow | None:
         """The newest unfinished, unnamed instance of equal job, version and identifying parameters."""
         found = _instances(
-            self._con, "job = $1 AND version = $2 AND identity = $3 AND key IS NULL ORDER BY id DESC", job, version, identity
+            self._con,
+            "job = $1 AND version = $2 AND identity = $3 AND key IS NULL ORDER BY id DESC",
+            job,
+            version,
+            identity,
         )
         return next((row for row in found if row.status not in INSTANCE_ENDED), None)
 
@@ -436,7 +440,9 @@ def _clear_errors(path: str) -> Generator[None]:
         if "lock" in text.lower() and "conflicting" in text.lower():
             holder = re.search(r"PID (\d+)", text)
             raise StoreLocked(path, int(holder[1]) if holder else None) from error
-        raise StoreUnreadable(f"{path} cannot be opened as a store; it was left as it is. {_advice(text)} DuckDB says: {text}") from error
+        raise StoreUnreadable(
+            f"{path} cannot be opened as a store; it was left as it is. {_advice(text)} DuckDB says: {text}"
+        ) from error
 
 
 def _advice(text: str) -> str:

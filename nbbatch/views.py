@@ -171,4 +171,3 @@ def warnings(store: Store, instance: int) -> list[str]:
             break
         kept.append(text)
     return kept
-

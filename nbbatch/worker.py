@@ -191,7 +191,7 @@ def _run_item(task: Task, item: Item) -> Outcome:
     try:
         _execute(task, item, emitted)
         return _completed(ctx, started, task.now(), emitted)
-    except BaseException as error:  # noqa: BLE001 - a step may raise anything, KeyboardInterrupt included
+    except BaseException as error:
         return _broken(ctx, started, task, error)
     finally:
         _running.reset(tokens[0])
@@ -208,7 +208,7 @@ async def _run_item_async(task: Task, item: Item, slot: int) -> Outcome:
     try:
         await _execute_async(task, item, emitted)
         return _completed(ctx, started, task.now(), emitted)
-    except BaseException as error:  # noqa: BLE001 - see _run_item
+    except BaseException as error:
         return _broken(ctx, started, task, error)
     finally:
         task.mark(slot, 0)
@@ -344,9 +344,13 @@ def _said(ctx: Context) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
 def _failure(error: BaseException) -> Failure | None:
     if isinstance(error, Signal):
         reason = str(getattr(error, "reason", ""))
-        return None if isinstance(error, RetryLater) and not reason else Failure(type(error).__name__, clean(reason), "")
+        return (
+            None if isinstance(error, RetryLater) and not reason else Failure(type(error).__name__, clean(reason), "")
+        )
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ in {"builtins", "__main__"} else f"{kind.__module__}.{kind.__qualname__}"
+    name = (
+        kind.__qualname__ if kind.__module__ in {"builtins", "__main__"} else f"{kind.__module__}.{kind.__qualname__}"
+    )
     return Failure(name, shorten(clean(_text_of(error))), shorten(clean(_traceback(error))))
 
 
@@ -370,10 +374,10 @@ def _text_of(error: BaseException) -> str:
 
 
 def clean(text: str) -> str:
-    """Text that can be stored and shown: NUL and lone surrogates written as escapes.
+    r"""Text that can be stored and shown: NUL and lone surrogates written as escapes.
 
     >>> clean("a" + chr(0) + "b" + chr(0xD800))
-    'a\\\\x00b\\\\ud800'
+    'a\\x00b\\ud800'
     """
     if text.isascii() and "\0" not in text:
         return text
@@ -381,10 +385,10 @@ def clean(text: str) -> str:
 
 
 def shorten(text: str, limit: int = MAX_TEXT_CHARS) -> str:
-    """Text without its middle where it is longer than ``limit`` characters.
+    r"""Text without its middle where it is longer than ``limit`` characters.
 
     >>> shorten("abcdefghij", 4)
-    'ab\\n… 6 characters left out …\\nij'
+    'ab\n… 6 characters left out …\nij'
     """
     if len(text) <= limit:
         return text
@@ -425,13 +429,11 @@ def pack(task: Task) -> PackedTask:
     """
     digest, code = _pickled(task.node, task.params.codec)
     marks = task.marks.path if task.marks else None
-    return PackedTask(
-        task.instance, digest, code, task.params.data, task.params.secrets, task.items, marks, task.slots
-    )
+    return PackedTask(task.instance, digest, code, task.params.data, task.params.secrets, task.items, marks, task.slots)
 
 
 @lru_cache(maxsize=256)
-def _unpickled(digest: str, code: bytes) -> tuple[Node, ParamsCodec]:  # digest: a cheap key to compare first
+def _unpickled(digest: str, code: bytes) -> tuple[Node, ParamsCodec]:  # noqa: ARG001 - a cheap key to compare first
     return pickle.loads(code)  # noqa: S301 - made by pack() in the process that owns this pool
 
 

@@ -27,7 +27,7 @@ def job_cells(notebook: Path = NOTEBOOK) -> dict[str, Any]:
         if "job" in cell["metadata"].get("tags", ()):
             source, name = "".join(cell["source"]), f"{notebook.name}[{cell['id']}]"
             linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)  # for tracebacks
-            exec(compile(source, name, "exec", dont_inherit=True), names)  # noqa: S102 - the notebook is our own
+            exec(compile(source, name, "exec", dont_inherit=True), names)
     return names
 
 

@@ -24,7 +24,9 @@ def test_binder_runs_a_python_the_project_supports() -> None:
 def test_binder_installs_the_project_and_allows_the_tested_versions() -> None:
     lines = (ROOT / "binder" / "requirements.txt").read_text().splitlines()
     tested = dict(
-        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line and line[0] != "#"
+        line.split("==")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line and line[0] != "#"
     )
     pins = [Requirement(line) for line in lines if not line.startswith(".")]
 
@@ -44,7 +46,9 @@ def test_post_build_stops_at_the_first_error() -> None:
 
 def test_the_tested_versions_satisfy_the_project() -> None:
     tested = dict(
-        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line and line[0] != "#"
+        line.split("==")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line and line[0] != "#"
     )
 
     for needed in PROJECT["dependencies"]:

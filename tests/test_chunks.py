@@ -448,7 +448,8 @@ class _Mute(Exception):
 
 
 @pytest.mark.parametrize(
-    "error", [OSError("x" * 1_000_000), OSError("null \0 and \ud800 and ✓"), _Mute(), ExceptionGroup("many", [OSError("a")])]
+    "error",
+    [OSError("x" * 1_000_000), OSError("null \0 and \ud800 and ✓"), _Mute(), ExceptionGroup("many", [OSError("a")])],
 )
 def test_any_error_is_stored_readably(batch: nb.Batch, error: Exception) -> None:
     """C17"""
@@ -490,7 +491,7 @@ def test_an_async_generator_fans_out(threaded: nb.Batch) -> None:
     """C1"""
 
     @nb.step
-    async def letters(n: int) -> "AsyncIterator[int]":
+    async def letters(n: int) -> AsyncIterator[int]:
         for i in range(n):
             yield i
 

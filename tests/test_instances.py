@@ -447,7 +447,7 @@ def test_a_step_may_submit_a_job(threaded: nb.Batch) -> None:
         return threaded.submit(summing(), n).result(10)
 
     @nb.step
-    def keep(values: "Iterable[int]") -> int:
+    def keep(values: Iterable[int]) -> int:
         return sum(values)
 
     assert threaded.submit(nb.Job("outer", outer >> keep), 4).result(10) == 12

@@ -7,7 +7,7 @@ import pytest
 
 import nbbatch as nb
 from nbbatch.states import CHUNK_BY_CODE, INSTANCE_BY_CODE
-from tests.jobs import drop, each, numbers, one_step, summing, total
+from tests.jobs import drop, each, numbers, one_step, summing
 from tests.kit import settle
 
 FRAMES = ["steps", "chunks", "attempts", "errors", "history", "logs"]

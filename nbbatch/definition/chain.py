@@ -170,22 +170,32 @@ class Links:
     """Steps and the edges between them, in topological order; immutable."""
 
     def __init__(
-        self, steps: tuple[BaseStep, ...], edges: frozenset[tuple[int, int]], heads: tuple[int, ...], tails: tuple[int, ...]
+        self,
+        steps: tuple[BaseStep, ...],
+        edges: frozenset[tuple[int, int]],
+        heads: tuple[int, ...],
+        tails: tuple[int, ...],
     ) -> None:
         self.steps, self.edges, self.heads, self.tails = steps, edges, heads, tails
         names = [each.name for each in steps]
         for name in names:
             if names.count(name) > 1:
-                raise DefinitionError(f"two steps are named {name!r}; give one of them another name: @nb.step(name=...)")
+                raise DefinitionError(
+                    f"two steps are named {name!r}; give one of them another name: @nb.step(name=...)"
+                )
 
     def _then(self, other: Any) -> Any:
         after = chain_of(other)
         last = self.steps[-1]
         if not self.tails:
             gives = "is a reduction, which comes last" if last.kind is Kind.REDUCTION else "gives nothing (-> None)"
-            raise DefinitionError(f"step {last.name!r} {gives}; nothing can follow it, but {after.steps[0].name!r} does")
+            raise DefinitionError(
+                f"step {last.name!r} {gives}; nothing can follow it, but {after.steps[0].name!r} does"
+            )
         offset = len(self.steps)
-        new = {(tail, offset + head) for tail in self.tails for head in after.heads if self._meet(tail, after.steps[head])}
+        new = {
+            (tail, offset + head) for tail in self.tails for head in after.heads if self._meet(tail, after.steps[head])
+        }
         self._check_joint(after, new, offset)
         edges = self.edges | new | {(a + offset, b + offset) for a, b in after.edges}
         return _closed_or_open(
@@ -216,7 +226,9 @@ class Links:
         for branch in (self, second):
             for each in branch.steps:
                 if each.kind is Kind.REDUCTION:
-                    raise DefinitionError(f"reduction {each.name!r} stands in a branch; a reduction comes last: (a | b) >> it")
+                    raise DefinitionError(
+                        f"reduction {each.name!r} stands in a branch; a reduction comes last: (a | b) >> it"
+                    )
         offset = len(self.steps)
         return _closed_or_open(
             self.steps + second.steps,

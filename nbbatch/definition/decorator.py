@@ -107,7 +107,7 @@ def step(
     weight: float | None = None,
     max_failed: float = 0,
 ) -> _Decorator: ...
-def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noqa: D417 - options are listed by name
     """Make a step of a function; its signature is the declaration.
 
     ``f(input)`` or ``f(input, params)``, with type hints. ``-> M`` passes one value on, ``-> Iterator[M]`` fans out (one

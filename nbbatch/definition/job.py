@@ -42,7 +42,9 @@ class Node:
 
 def _fits(value: Any, wanted: Any) -> bool:
     for member in members(wanted):
-        if member is Any or (isinstance(member, type) and not hasattr(member, "__total__") and isinstance(value, member)):
+        if member is Any or (
+            isinstance(member, type) and not hasattr(member, "__total__") and isinstance(value, member)
+        ):
             return True
         if not isinstance(member, type) or hasattr(member, "__total__"):
             try:

@@ -109,11 +109,15 @@ def read_options(name: str, given: dict[str, Any]) -> Options:
         if not all(isinstance(each, type) and issubclass(each, BaseException) for each in given[key]):
             raise DefinitionError(f"step {name!r}: {key}= takes exception classes, not {classes!r}")
     backoff = given.get("backoff")
-    given["backoff"] = backoff if isinstance(backoff, Backoff) else Backoff() if backoff is None else Backoff(base=backoff)
+    given["backoff"] = (
+        backoff if isinstance(backoff, Backoff) else Backoff() if backoff is None else Backoff(base=backoff)
+    )
     try:
         options = Options(**given)
     except TypeError as error:
-        raise DefinitionError(f"step {name!r}: {error}; the options are {', '.join(Options.__slots__)} and name") from None
+        raise DefinitionError(
+            f"step {name!r}: {error}; the options are {', '.join(Options.__slots__)} and name"
+        ) from None
     _check_options(name, options)
     return options
 
