@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import textwrap
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from nbbatch.codec import Codec, codec_for
 from nbbatch.definition.options import Options
@@ -58,11 +58,13 @@ class BaseStep:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.function, self.name, self.options, self.signature)
 
-    def __rshift__(self, other: Any) -> Any:
-        return chain_of(self)._then(other)  # pyright: ignore[reportPrivateUsage]
+    if not TYPE_CHECKING:  # for checkers only the kinds that can be joined have the operators; at run time all explain
 
-    def __or__(self, other: Any) -> Any:
-        return chain_of(self)._beside(other)  # pyright: ignore[reportPrivateUsage]
+        def __rshift__(self, other: Any) -> Any:
+            return chain_of(self)._then(other)
+
+        def __or__(self, other: Any) -> Any:
+            return chain_of(self)._beside(other)
 
     def __repr__(self) -> str:
         given = {Kind.MANY: "Iterator[{}]", Kind.NONE: "None"}.get(self.kind, "{}")
@@ -91,7 +93,7 @@ class Step(BaseStep, Generic[I_contra, O_co, C_co]):
     def __rshift__(self, other: Chain[O_co, X]) -> Chain[I_contra, X]: ...
     def __rshift__(self, other: Any) -> Any:
         """Give what this step gives to another one."""
-        return super().__rshift__(other)
+        return chain_of(self)._then(other)
 
     @overload
     def __or__(self, other: Step[J, X, Any] | Chain[J, X]) -> Chain[I_contra | J, O_co | X]: ...
@@ -99,7 +101,7 @@ class Step(BaseStep, Generic[I_contra, O_co, C_co]):
     def __or__(self, other: End[J, Any] | ClosedChain[J, None]) -> Chain[I_contra | J, O_co]: ...
     def __or__(self, other: Any) -> Any:
         """Two branches: each value goes to every branch whose input type accepts it."""
-        return super().__or__(other)
+        return chain_of(self)._beside(other)
 
 
 class End(BaseStep, Generic[I_contra, C_co]):
@@ -115,7 +117,7 @@ class End(BaseStep, Generic[I_contra, C_co]):
     def __or__(self, other: End[J, Any] | ClosedChain[J, None]) -> ClosedChain[I_contra | J, None]: ...
     def __or__(self, other: Any) -> Any:
         """Two branches: each value goes to every branch whose input type accepts it."""
-        return super().__or__(other)
+        return chain_of(self)._beside(other)
 
 
 class Reduction(BaseStep, Generic[I_contra, R_co]):
@@ -237,11 +239,13 @@ class Links:
             self.tails + tuple(tail + offset for tail in second.tails),
         )
 
-    def __rshift__(self, other: Any) -> Any:
-        return self._then(other)
+    if not TYPE_CHECKING:  # as for steps
 
-    def __or__(self, other: Any) -> Any:
-        return self._beside(other)
+        def __rshift__(self, other: Any) -> Any:
+            return self._then(other)
+
+        def __or__(self, other: Any) -> Any:
+            return self._beside(other)
 
     def __repr__(self) -> str:
         return f"<chain {' >> '.join(each.name for each in self.steps)}>"

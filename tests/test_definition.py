@@ -1,0 +1,324 @@
+"""Defining: what is wrong is wrong in the cell that says it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypedDict
+
+import pytest
+from pydantic import BaseModel, Field
+
+import nbbatch as nb
+from nbbatch.definition import Options, retryable
+from nbbatch.signature import accepts
+from tests.jobs import double, drop, numbers, summing, total
+
+
+class Animal(BaseModel):
+    name: str
+
+
+class Cat(Animal):
+    lives: int = 9
+
+
+class Dog(Animal):
+    tricks: int = 0
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Row(TypedDict):
+    a: int
+
+
+@nb.step
+def cats_and_dogs(n: int) -> Iterator[Cat | Dog]:
+    for i in range(n):
+        yield Cat(name=f"cat {i}")
+        yield Dog(name=f"dog {i}")
+
+
+@nb.step
+def pet(cat: Cat) -> str:
+    return cat.name
+
+
+@nb.step
+def walk(dog: Dog) -> str:
+    return dog.name
+
+
+@nb.step
+def register(animal: Animal) -> str:
+    return f"{animal.name} registered"
+
+
+@nb.step
+def names(values: Iterable[str]) -> list[str]:
+    return sorted(values)
+
+
+def test_a_parameter_without_a_hint_is_named_with_what_to_write() -> None:
+    """D1"""
+    with pytest.raises(nb.DefinitionError, match="'untyped'.*'item' has no type hint; write  def"):
+
+        @nb.step  # type: ignore[arg-type]
+        def untyped(item) -> int:  # type: ignore[no-untyped-def] # noqa: ANN001
+            return 1
+
+
+def test_a_missing_return_type_is_named() -> None:
+    """D1"""
+    with pytest.raises(TypeError, match="'silent' has no return type"):
+
+        @nb.step
+        def silent(item: int):  # type: ignore[no-untyped-def] # noqa: ANN202
+            pass
+
+
+def test_a_hint_that_cannot_be_resolved_is_named() -> None:
+    """D1"""
+    with pytest.raises(nb.DefinitionError, match="the type of 'item' cannot be resolved.*Nowhere"):
+
+        @nb.step
+        def lost(item: Nowhere) -> int:  # type: ignore[name-defined] # noqa: F821
+            return 1
+
+
+@pytest.mark.parametrize("function", [lambda: 1, lambda a, b, c: 1, lambda *a: 1, lambda a, *, b: 1])
+def test_other_than_one_or_two_plain_parameters_are_refused(function: Any) -> None:
+    """D1"""
+    function.__annotations__ = dict.fromkeys("abc", int) | {"return": int}
+
+    with pytest.raises(nb.DefinitionError, match="write  def step"):
+        nb.step(name="odd")(function)
+
+
+def test_a_type_without_stored_form_is_refused() -> None:
+    """D1"""
+    with pytest.raises(nb.DefinitionError, match="no stored form"):
+
+        @nb.step
+        def opaque(n: int) -> pytest.Session:
+            raise NotImplementedError
+
+
+def test_types_that_do_not_meet_are_named_with_both_steps() -> None:
+    """D2"""
+    with pytest.raises(nb.DefinitionError, match="step 'numbers' gives int, but step 'pet' takes Cat"):
+        numbers >> pet  # type: ignore[operator]
+
+
+def test_a_chain_needs_an_end() -> None:
+    """D3"""
+    with pytest.raises(nb.DefinitionError, match="'endless' has no end: step 'double' gives int to nobody"):
+        nb.Job("endless", numbers >> double)  # type: ignore[arg-type]
+
+
+def test_a_single_step_that_gives_nothing_is_a_chain() -> None:
+    """D3"""
+    assert len(nb.Job("single", drop).nodes) == 1
+
+
+def test_two_steps_of_one_name_are_refused() -> None:
+    """D3"""
+    with pytest.raises(nb.DefinitionError, match="two steps are named 'double'"):
+        double >> double
+
+
+def test_nothing_follows_an_end_or_a_reduction() -> None:
+    """D4"""
+    for last in (drop, total):
+        with pytest.raises(nb.DefinitionError, match=f"{last.name!r} .* nothing can follow it"):
+            (numbers >> last) >> double  # type: ignore[operator]
+
+
+def test_a_reduction_is_gated_and_not_first() -> None:
+    """D4"""
+    assert summing().nodes[-1].gated
+    with pytest.raises(nb.DefinitionError, match="no step before it"):
+        nb.Job("alone", total)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "version"), [("", 1), ("  ", 1), ("x" * 101, 1), ("ok", 0), ("a\nb", 1)])
+def test_blank_long_or_unprintable_names_and_versions_below_one_are_refused(name: str, version: int) -> None:
+    """D5"""
+    with pytest.raises(nb.DefinitionError):
+        nb.Job(name, drop, version=version)
+
+
+def test_a_name_may_hold_any_printable_character() -> None:
+    """D5"""
+    assert nb.Job("Zählung · 集計 ✓", drop).name == "Zählung · 集計 ✓"
+
+
+def test_a_step_is_still_a_function() -> None:
+    """D6"""
+    assert double(4) == 8
+    assert list(numbers(3)) == [0, 1, 2]
+    assert total(iter([1, 2])) == 3
+
+
+def test_a_step_serves_in_two_jobs_and_a_rerun_cell_touches_neither() -> None:
+    """D6"""
+    one, two = nb.Job("one", numbers >> double >> total), nb.Job("two", numbers >> double >> drop)
+    before = one.nodes[1].step
+
+    @nb.step(name="double")
+    def newer(i: int) -> int:
+        return 3 * i
+
+    assert one.nodes[1].step is before is two.nodes[1].step
+    assert newer.fingerprint != before.fingerprint
+
+
+def test_the_repr_shows_the_chain_with_its_types() -> None:
+    """D7"""
+    assert repr(summing()) == "<Job summing v1: int → numbers → * int >> double → int >> | total ⇒ int>"
+
+
+def test_weights_are_shared_out() -> None:
+    """D8"""
+    first = nb.step(weight=0.5, name="first")(numbers.function)
+
+    assert [node.weight for node in nb.Job("w", first >> double >> total).nodes] == [0.5, 0.25, 0.25]
+
+
+@pytest.mark.parametrize("weight", [0, 1, -0.5, 1.5])
+def test_a_weight_is_between_zero_and_one(weight: float) -> None:
+    """D8"""
+    with pytest.raises(nb.DefinitionError, match="weight= must be above 0 and below 1"):
+        nb.step(weight=weight)(double.function)
+
+
+def test_weights_leave_a_rest_for_the_others() -> None:
+    """D8"""
+    heavy = [nb.step(weight=0.6, name=name)(double.function) for name in ("a", "b")]
+
+    with pytest.raises(nb.DefinitionError, match=r"weights add up to 1\.2"):
+        nb.Job("w", numbers >> heavy[0] >> heavy[1] >> total)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"max_attempts": 0}, {"concurrency": 0}, {"rate": 0}, {"timeout": -1}, {"max_failed": -1}, {"nonsense": 1}],
+)
+def test_an_option_out_of_range_is_refused(option: dict[str, Any]) -> None:
+    with pytest.raises(nb.DefinitionError, match=next(iter(option))):
+        nb.step(**option)(double.function)
+
+
+def test_each_value_goes_to_the_branches_that_accept_it(batch: nb.Batch) -> None:
+    run = batch.submit(nb.Job("pets", cats_and_dogs >> (pet | walk | register) >> names), 2)
+
+    assert run.result(10) == [
+        "cat 0", "cat 0 registered", "cat 1", "cat 1 registered", "dog 0", "dog 0 registered", "dog 1", "dog 1 registered",
+    ]  # fmt: skip
+
+
+def test_a_value_that_no_branch_accepts_is_an_error_at_definition() -> None:
+    """D2"""
+    with pytest.raises(nb.DefinitionError, match="gives Dog, but step 'pet' takes Cat"):
+        cats_and_dogs >> (pet | double)  # type: ignore[operator]
+
+
+def test_a_branch_may_be_a_chain_and_may_end(batch: nb.Batch) -> None:
+    ended: list[str] = []
+
+    @nb.step
+    def note(name: str) -> None:
+        ended.append(name)
+
+    run = batch.submit(nb.Job("branch", cats_and_dogs >> (pet >> note | walk) >> names), 1)
+
+    assert run.result(10) == ["dog 0"]
+    assert ended == ["cat 0"]
+
+
+def test_a_gate_waits_for_all_branches_before_it() -> None:
+    job = nb.Job("join", cats_and_dogs >> (pet | walk) >> names)
+
+    assert [node.sources for node in job.nodes] == [(), (0,), (0,), (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "fits"),
+    [
+        (Animal, Cat, True),
+        (Cat, Animal, False),
+        (Any, Cat, True),
+        (int | None, int, True),
+        (int, int | None, False),
+        (list[Animal], list[Cat], True),
+        (list[int], list[str], False),
+        (float, int, True),
+        (str, Literal["a", "b"], True),
+        (Literal["a"], Literal["a", "b"], False),
+        (Annotated[int, Field(gt=0)], int, True),
+        (dict[str, int], dict[str, int], True),
+        (Row, Row, True),
+        (Point, Row, False),
+        (None, None, True),
+    ],
+)
+def test_a_type_accepts_what_static_checkers_accept(target: Any, source: Any, fits: bool) -> None:
+    """D2"""
+    assert accepts(target, source) is fits
+
+
+def test_hints_written_as_text_find_local_names() -> None:
+    """D1"""
+
+    class Local(BaseModel):
+        x: int
+
+    @nb.step
+    def local(item: Local) -> None: ...
+
+    assert local.input_type is Local
+
+
+def test_async_steps_are_read_alike() -> None:
+    @nb.step
+    async def one(i: int) -> str:
+        return str(i)
+
+    @nb.step
+    async def many(i: int) -> AsyncIterator[str]:
+        yield str(i)
+
+    assert (one.kind, many.kind) == ("one", "many")
+    assert one.is_async
+    assert many.is_async
+
+
+def test_errors_a_retry_cannot_mend_are_told_from_the_others() -> None:
+    """C8"""
+    usual, eager, strict = Options(), Options(retry_on=(TypeError,)), Options(fail_on=(OSError,))
+    caused = RuntimeError("outer")
+    caused.__cause__ = ConnectionError("inner")
+
+    assert retryable(usual, OSError())
+    assert not retryable(usual, TypeError())
+    assert retryable(eager, TypeError())
+    assert not retryable(strict, ConnectionError())
+    assert not retryable(strict, caused)
+
+
+def test_comments_and_formatting_do_not_change_a_fingerprint() -> None:
+    first: dict[str, Any] = {}
+    prints = set()
+    for body in ("return 2 * i", "# twice\n    return (2*i)", '"""Doubles."""\n    return 2 * i'):
+        text = f"def f(i: int) -> int:\n    {body}\n"
+        import linecache
+
+        linecache.cache["<cell>"] = (len(text), None, text.splitlines(keepends=True), "<cell>")
+        exec(compile(text, "<cell>", "exec"), first)  # noqa: S102
+        prints.add(nb.step(first["f"]).fingerprint)
+
+    assert len(prints) == 1

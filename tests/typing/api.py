@@ -1,0 +1,70 @@
+"""What static checkers must infer. Never run; checked by mypy, pyright and ty."""
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import assert_type
+
+from pydantic import BaseModel
+
+import nbbatch as nb
+
+
+class Params(BaseModel):
+    folder: str
+
+
+class File(BaseModel):
+    path: str
+
+
+class Stats(BaseModel):
+    rows: int
+
+
+class Report(BaseModel):
+    total: int
+
+
+@nb.step
+def find(params: Params) -> Iterator[File]:
+    yield File(path=params.folder)
+
+
+@nb.step(max_attempts=3)
+def count(file: File) -> Stats:
+    return Stats(rows=len(file.path))
+
+
+@nb.step
+def report(stats: Iterable[Stats], params: Params) -> Report:
+    return Report(total=sum(s.rows for s in stats))
+
+
+@nb.step
+def end(stats: Stats) -> None: ...
+
+
+@nb.step
+async def fetch(file: File) -> Stats:
+    return Stats(rows=1)
+
+
+@nb.step
+async def listing(params: Params) -> AsyncIterator[File]:
+    yield File(path=params.folder)
+
+
+census = nb.Job("census", find >> count >> report)
+assert_type(census, nb.Job[Params, Report])
+assert_type(nb.Job("ends", find >> count >> end), nb.Job[Params, None])
+assert_type(nb.Job("async", listing >> fetch >> report), nb.Job[Params, Report])
+assert_type(nb.Job("branches", find >> (count | fetch) >> report), nb.Job[Params, Report])
+assert_type(count(File(path="a")), Stats)
+
+batch = nb.open("census.duckdb")
+run = batch.submit(census, Params(folder="data"))
+assert_type(run, nb.JobHandle[Report])
+assert_type(run.result(), Report)
+
+
+async def awaited() -> None:
+    assert_type(await run, Report)
