@@ -40,11 +40,14 @@ chain = nb.Job("w1", emit >> square >> last)
 
 def durable(n: int, executor: Callable[[int], Executor]) -> float:
     """Chunks per second of the chain, everything stored."""
-    with tempfile.TemporaryDirectory() as folder, executor(WORKERS) as pool:
-        with nb.open(Path(folder) / "bench.duckdb", executor=pool) as batch:
-            started = time.perf_counter()
-            batch.submit(chain, n).result()
-            return 2 * n / (time.perf_counter() - started)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        executor(WORKERS) as pool,
+        nb.open(Path(folder) / "bench.duckdb", executor=pool) as batch,
+    ):
+        started = time.perf_counter()
+        batch.submit(chain, n).result()
+        return 2 * n / (time.perf_counter() - started)
 
 
 def bare(n: int) -> float:

@@ -65,7 +65,7 @@ def names(values: Iterable[str]) -> list[str]:
 
 def test_a_parameter_without_a_hint_is_named_with_what_to_write() -> None:
     """D1"""
-    with pytest.raises(nb.DefinitionError, match="'untyped'.*'item' has no type hint; write  def"):
+    with pytest.raises(nb.DefinitionError, match=r"'untyped'.*'item' has no type hint; write  def"):
 
         @nb.step  # type: ignore[arg-type]
         def untyped(item) -> int:  # type: ignore[no-untyped-def] # noqa: ANN001
@@ -83,7 +83,7 @@ def test_a_missing_return_type_is_named() -> None:
 
 def test_a_hint_that_cannot_be_resolved_is_named() -> None:
     """D1"""
-    with pytest.raises(nb.DefinitionError, match="the type of 'item' cannot be resolved.*Nowhere"):
+    with pytest.raises(nb.DefinitionError, match=r"the type of 'item' cannot be resolved.*Nowhere"):
 
         @nb.step
         def lost(item: Nowhere) -> int:  # type: ignore[name-defined] # noqa: F821
@@ -318,7 +318,7 @@ def test_comments_and_formatting_do_not_change_a_fingerprint() -> None:
         import linecache
 
         linecache.cache["<cell>"] = (len(text), None, text.splitlines(keepends=True), "<cell>")
-        exec(compile(text, "<cell>", "exec"), first)  # noqa: S102
+        exec(compile(text, "<cell>", "exec"), first)
         prints.add(nb.step(first["f"]).fingerprint)
 
     assert len(prints) == 1

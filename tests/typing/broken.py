@@ -1,8 +1,7 @@
 """Chains that static checkers must reject: each line that says so is an error. Never run."""
 
-from tests.typing.api import count, end, find, report
-
 import nbbatch as nb
+from tests.typing.api import count, end, find, report
 
 find >> report  # error
 count >> find  # error
