@@ -36,4 +36,4 @@ def threaded(store: Path) -> Iterator[nb.Batch]:
         yield opened
 
 
-collect_ignore = ["readme"]  # a program, not a module: importing it runs it
+collect_ignore = ["readme", "typing"]  # a program, and code that is only checked: importing them runs them
