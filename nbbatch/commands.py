@@ -29,7 +29,7 @@ def submit(
     revive(engine)
     row = None if new else _existing(engine, job, params, identity, key)
     if row is None:
-        row = _create(engine, job, params, identity, key, retain)
+        return _create(engine, job, params, identity, key, retain)
     if row.status not in INSTANCE_ENDED:
         attach(engine, job, row, params)
     return row.id
@@ -52,7 +52,7 @@ def _existing(
 
 def _create(
     engine: Engine, job: Job[Any, Any], params: StoredParams, identity: str, key: str | None, retain: str
-) -> InstanceRow:
+) -> int:
     row = InstanceRow(
         id=engine.store.take_ids("instance", 1) + 1, job=job.name, version=job.version, key=key, identity=identity,
         params=params.data, shape=job.shape, retain=retain, status=_I.QUEUED, paused=False, failing=None,
@@ -67,8 +67,12 @@ def _create(
         for node in job.nodes
     ]  # fmt: skip
     with engine.store.transaction():
-        engine.store.create_instance(row, steps)
-    return row
+        chunk = engine.store.create_instance(row, steps)
+    live = LiveInstance(job, row, params)
+    live.steps[0].emit(chunk, None)
+    engine.live[row.id] = live
+    engine.wake()
+    return row.id
 
 
 def attach(engine: Engine, job: Job[Any, Any], row: InstanceRow, params: StoredParams) -> LiveInstance:

@@ -135,6 +135,8 @@ class Engine:
         self.live: dict[int, LiveInstance] = {}
         self.error: StoreError | None = None
         """Why the engine stopped claiming; None while it works."""
+        self._codes: set[str] = set()
+        """Fingerprints whose source is stored."""
         self.turns = 0
         """Turns made so far; an idle engine makes none."""
         self._main = Lane(executor, workers or workers_of(executor))
@@ -436,10 +438,9 @@ class Engine:
         """Record what changes with a claim: the start, the step's code, the instance's state."""
         if live.started_us is None:
             live.started_us = now
-            changes.writes.append(partial(self.store.set_started, live.id, now))
         code = step.node.step
-        if code.fingerprint not in live.codes:
-            live.codes.add(code.fingerprint)
+        if code.fingerprint not in self._codes:
+            self._codes.add(code.fingerprint)
             changes.writes.append(partial(self.store.keep_code, code.fingerprint, code.name, code.source, now))
         starting = live.status is InstanceStatus.QUEUED
         if starting or (code.kind is Kind.REDUCTION and live.status is not InstanceStatus.FINALIZE):

@@ -187,8 +187,6 @@ class LiveInstance:
         """Something happened since the last decision."""
         self.staged: dict[tuple[int, int], dict[int, int]] = {}
         """Outputs that running fan-outs have handed over: (chunk, attempt) → target step → count."""
-        self.codes: set[str] = set()
-        """Fingerprints whose source is stored."""
 
     @property
     def paused(self) -> bool:

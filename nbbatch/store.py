@@ -45,7 +45,7 @@ _SETTINGS: dict[str, Any] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
-_TABLES = ("chunk", "event", "claim", "detail", "output", "staged", "instance_event")
+_TABLES = ("instance", "step", "chunk", "event", "claim", "detail", "output", "staged", "instance_event")
 
 
 def _named(text: str) -> dict[str, str]:
@@ -204,17 +204,17 @@ class Store:
 
     # --- instances --------------------------------------------------------------------------------
 
-    def create_instance(self, row: InstanceRow, steps: Sequence[tuple[Any, ...]]) -> None:
-        """Store an instance, its steps and its first chunk within the open transaction."""
-        self._run(
-            "INSERT INTO instance VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17)",
+    def create_instance(self, row: InstanceRow, steps: Sequence[tuple[Any, ...]]) -> int:
+        """Store an instance, its steps and its first chunk within the open transaction; the chunk's id."""
+        self.append("instance", [(
             row.id, row.job, row.version, row.key, row.identity, row.params, row.shape, row.retain, row.status.code,
             row.paused, row.failing, row.created_us, row.started_us, row.ended_us, row.progress, row.error, row.report,
-        )  # fmt: skip
-        for step in steps:
-            self._run("INSERT INTO step VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)", *step)
-        self.append("chunk", [(self.take_ids("chunk", 1) + 1, row.id, 0, None, 0, row.created_us, None)])
+        )])  # fmt: skip
+        self.append("step", steps)
+        chunk = self.take_ids("chunk", 1) + 1
+        self.append("chunk", [(chunk, row.id, 0, None, 0, row.created_us, None)])
         self._note(row.id, row.status, row.created_us, None)
+        return chunk
 
     def _note(self, instance: int, status: InstanceStatus, now_us: int, text: str | None) -> None:
         event = self.take_ids("event", 1) + 1
@@ -264,18 +264,14 @@ class Store:
         if new not in INSTANCE_TRANSITIONS[old]:
             raise StateError(f"instance {instance} is {old} and cannot become {new}")
         ended = now_us if new in INSTANCE_ENDED else None
+        started = now_us if new is InstanceStatus.IN_PROGRESS else None
         self._run(
             "UPDATE instance SET status = $2, ended_us = $3, progress = greatest(progress, $4), "
-            "error = $5, paused = $6, failing = CASE WHEN $3 IS NULL THEN failing END WHERE id = $1",
-            instance, new.code, ended, progress, text, new is InstanceStatus.PAUSED,
+            "error = $5, paused = $6, failing = CASE WHEN $3 IS NULL THEN failing END, "
+            "started_us = coalesce(started_us, $7) WHERE id = $1",
+            instance, new.code, ended, progress, text, new is InstanceStatus.PAUSED, started,
         )  # fmt: skip
-        if new in INSTANCE_ENDED:
-            self._run("DELETE FROM claim WHERE instance = $1", instance)
         self._note(instance, new, now_us, text)
-
-    def set_started(self, instance: int, now_us: int) -> None:
-        """Record the first claim."""
-        self._run("UPDATE instance SET started_us = coalesce(started_us, $2) WHERE id = $1", instance, now_us)
 
     def set_failing(self, instance: int, text: str) -> None:
         """Record that a FailJob was raised; the instance ends when its running chunks have."""
