@@ -39,6 +39,9 @@ class LogBuffer:
             self._parts.append(text[:room])
 
     def text(self) -> str:
+        """All that was written, as far as there was room."""
+        if not self._size:
+            return ""
         dropped = self._size - MAX_LOG_CHARS
         tail = f"\n… {dropped} more characters dropped" if dropped > 0 else ""
         return "".join(self._parts) + tail

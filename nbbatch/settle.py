@@ -114,7 +114,10 @@ class Clerk:
             changes.writes.append(lambda: self.report(live.id, report))
             return
         reduction, steps = live.reduction, live.steps
-        chunk = self.take_ids("chunk", sum(target != reduction for target, _ in outcome.outputs))
+        count = len(outcome.outputs)
+        if reduction >= 0:
+            count = sum(target != reduction for target, _ in outcome.outputs)
+        chunk = self.take_ids("chunk", count)
         for seq, (target, data) in enumerate(outcome.outputs):
             if target == reduction:
                 changes.outputs.append((live.id, target, item.chunk, seq, data))

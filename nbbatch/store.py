@@ -12,10 +12,11 @@ rolls back silently, so any exception inside a transaction ends it; appenders re
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
@@ -46,6 +47,24 @@ _SETTINGS: dict[str, Any] = {
     "autoload_known_extensions": "false",
 }
 _TABLES = ("instance", "step", "chunk", "event", "claim", "detail", "output", "staged", "instance_event")
+
+ARROW_ROWS = 300
+"""From this many rows on, Arrow columns are cheaper than the appender."""
+_ARROW = {
+    "chunk": {
+        "id": "Int64", "instance": "Int64", "step": "Int16", "parent": "Int64", "seq": "Int32", "created_us": "Int64",
+        "data": "Binary",
+    },
+    "event": {
+        "id": "Int64", "chunk": "Int64", "instance": "Int64", "step": "Int16", "attempt": "Int32", "status": "Int8",
+        "errors": "Int32", "polls": "Int32", "started_us": "Int64", "ended_us": "Int64", "due_us": "Int64",
+        "records": "Int32", "code": "String", "worker": "String",
+    },
+    "output": {"instance": "Int64", "step": "Int16", "parent": "Int64", "seq": "Int32", "data": "Binary"},
+    "staged": {
+        "chunk": "Int64", "instance": "Int64", "attempt": "Int32", "step": "Int16", "seq": "Int32", "data": "Binary",
+    },
+}  # fmt: skip
 
 
 def _named(text: str) -> dict[str, str]:
@@ -78,6 +97,7 @@ class Store:
         self._con = _connect(path)
         self._local = threading.local()
         self._cursors: list[duckdb.DuckDBPyConnection] = []
+        self._importing: threading.Thread | None = None
         try:
             self._prepare(now_us)
         except BaseException:
@@ -171,10 +191,32 @@ class Store:
         with suppress(duckdb.Error):  # a failed statement or commit may have ended the transaction already
             self._con.rollback()
 
-    def append(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
+    def append(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
         """Add rows to an insert-only table within the open transaction."""
+        if len(rows) >= ARROW_ROWS and table in _ARROW and self._has_polars():
+            self._append_arrow(table, rows)
+            return
         self._appenders[table].append_rows(rows)
         self._dirty.add(table)
+
+    def _has_polars(self) -> bool:
+        """Whether polars is imported; if not, have that done aside, as it takes a third of a second."""
+        if self._importing is None:
+            self._importing = threading.Thread(target=importlib.import_module, args=("polars",), daemon=True)
+            self._importing.start()
+        return not self._importing.is_alive()
+
+    def _append_arrow(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Many rows at once as Arrow columns, at a third of the appender's price per row."""
+        import polars as pl
+
+        schema = {name: getattr(pl, kind) for name, kind in _ARROW[table].items()}
+        columns = dict(zip(schema, zip(*rows, strict=True), strict=True))
+        self._con.register("arriving", ArrowStream(pl.DataFrame(columns, schema=schema)))
+        try:
+            self._con.execute(f"INSERT INTO {table} SELECT * FROM arriving").complete()  # noqa: S608 - a constant
+        finally:
+            self._con.unregister("arriving")
 
     def take_ids(self, kind: str, count: int) -> int:
         """Reserve ``count`` ids of a kind (instance, chunk, claim, event) and return the one before the first."""

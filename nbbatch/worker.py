@@ -19,7 +19,6 @@ import threading
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
@@ -36,10 +35,9 @@ PAGE_OUTPUTS = 5_000
 """A fan-out hands its outputs over in pages of at most this many …"""
 PAGE_BYTES = 4_000_000
 """… or about this many bytes, so that a step may yield millions."""
+_COMPLETED = ChunkStatus.COMPLETED
 MAX_TEXT_CHARS = 200_000
 """Error messages and tracebacks longer than this lose their middle."""
-
-_running: ContextVar[Context | None] = ContextVar("nbbatch_context", default=None)
 
 
 class Cancellation:
@@ -51,7 +49,7 @@ class Cancellation:
         self.cancelled = False
 
 
-class Context:
+class Context(capture.LogBuffer):
     """What a running step can know and say beside its input; see `context`.
 
     Attributes:
@@ -62,18 +60,19 @@ class Context:
     """
 
     __slots__ = (
-        "_buffer", "_cancellation", "_records", "_recovered", "_warnings", "attempt", "chunk", "instance", "step",
+        "_cancellation", "_records", "_recovered", "_warnings", "_worker", "attempt", "chunk", "instance", "step",
     )  # fmt: skip
 
-    def __init__(self, instance: int, item: Item, step: str, cancellation: Cancellation) -> None:
+    def __init__(self, instance: int, item: Item, step: str, cancellation: Cancellation, worker: str) -> None:
+        super().__init__()
         self.instance = instance
         self.chunk = item.chunk
         self.attempt = item.attempt
         self.step = step
         self._cancellation = cancellation
-        self._buffer = capture.LogBuffer()
-        self._warnings: list[str] = []
-        self._recovered: list[str] = []
+        self._worker = worker
+        self._warnings: tuple[str, ...] = ()
+        self._recovered: tuple[str, ...] = ()
         self._records: int | None = None
 
     @property
@@ -94,12 +93,12 @@ class Context:
 
     def warn(self, text: str) -> None:
         """Keep a warning with this attempt; the newest distinct ones show on the instance."""
-        self._warnings.append(clean(str(text)))
+        self._warnings += (clean(str(text)),)
 
     def recovered(self, error: BaseException | str) -> None:
         """Count an error that the step survived: it is stored with the attempt and fails nothing."""
         text = error if isinstance(error, str) else f"{type(error).__name__}: {_text_of(error)}"
-        self._recovered.append(clean(text))
+        self._recovered += (clean(text),)
 
     def records(self, count: int) -> None:
         """Say how many records this attempt handled; without it, the number of its outputs counts."""
@@ -115,8 +114,8 @@ def context() -> Context:
     Raises:
         NoContextError: No step runs here.
     """
-    found = _running.get()
-    if found is None:
+    found = capture.buffer.get()
+    if not isinstance(found, Context):
         raise NoContextError
     return found
 
@@ -167,7 +166,8 @@ def run_task(task: Task) -> list[Outcome]:
     """Run every item of a task in this thread; never raises what user code raised."""
     capture.install()
     try:
-        return [_run_item(task, item) for item in task.items]
+        name = threading.current_thread().name
+        return [_run_item(task, item, name) for item in task.items]
     finally:
         task.mark(0, 0)
 
@@ -182,9 +182,9 @@ async def run_task_async(task: Task) -> list[Outcome]:
 # --- one attempt ---------------------------------------------------------------------------------
 
 
-def _run_item(task: Task, item: Item) -> Outcome:
-    ctx = Context(task.instance, item, task.node.step.name, task.cancellation)
-    tokens = _running.set(ctx), capture.buffer.set(ctx._buffer)  # pyright: ignore[reportPrivateUsage]
+def _run_item(task: Task, item: Item, worker: str) -> Outcome:
+    ctx = Context(task.instance, item, task.node.step.name, task.cancellation, worker)
+    token = capture.buffer.set(ctx)
     task.mark(0, item.chunk)
     started = task.now()
     emitted = _Emitted(task, item)
@@ -194,14 +194,12 @@ def _run_item(task: Task, item: Item) -> Outcome:
     except BaseException as error:
         return _broken(ctx, started, task, error)
     finally:
-        _running.reset(tokens[0])
-        capture.buffer.reset(tokens[1])
+        capture.buffer.reset(token)
 
 
 async def _run_item_async(task: Task, item: Item, slot: int) -> Outcome:
-    ctx = Context(task.instance, item, task.node.step.name, task.cancellation)
-    _running.set(ctx)  # an asyncio task has its own copy of the context: nothing to reset
-    capture.buffer.set(ctx._buffer)  # pyright: ignore[reportPrivateUsage]
+    ctx = Context(task.instance, item, task.node.step.name, task.cancellation, threading.current_thread().name)
+    capture.buffer.set(ctx)  # an asyncio task has its own copy of the context: nothing to reset
     task.mark(slot, item.chunk)
     started = task.now()
     emitted = _Emitted(task, item)
@@ -235,12 +233,20 @@ class _Emitted:
         data = encode(value)
         targets = self._route(value)
         if not targets:
-            raise ValueNotStorable(f"no branch accepts this output of type {type(value).__name__}")
+            raise _homeless(value)
         for target in targets:
             self.outputs.append((target, data))
         self._bytes += len(data)
         if self._sink and (len(self.outputs) >= PAGE_OUTPUTS or self._bytes >= PAGE_BYTES):
             self.flush()
+
+    def one(self, value: Any) -> None:
+        """The only output there is."""
+        assert self._encode is not None
+        data = self._encode(value)
+        self.outputs = [(target, data) for target in self._route(value)]
+        if not self.outputs:
+            raise _homeless(value)
 
     def flush(self) -> None:
         assert self._sink is not None
@@ -253,12 +259,16 @@ class _Emitted:
         self.outputs.append((-1, self._encode(value)))
 
 
+def _homeless(value: Any) -> ValueNotStorable:
+    return ValueNotStorable(f"no branch accepts this output of type {type(value).__name__}")
+
+
 def _execute(task: Task, item: Item, emitted: _Emitted) -> None:
     step = task.node.step
     result = step.function(*_arguments(task, item))
     match step.kind:
         case Kind.ONE:
-            emitted.add(result)
+            emitted.one(result)
         case Kind.MANY:
             for value in cast("Iterable[Any]", result):
                 emitted.add(value)
@@ -278,7 +288,7 @@ async def _execute_async(task: Task, item: Item, emitted: _Emitted) -> None:
     value = await cast("Awaitable[Any]", result)
     match step.kind:
         case Kind.ONE:
-            emitted.add(value)
+            emitted.one(value)
         case Kind.MANY:
             for each in value:
                 emitted.add(each)
@@ -315,9 +325,10 @@ def _expect_nothing(name: str, value: object) -> None:
 def _completed(ctx: Context, started: int, ended: int, emitted: _Emitted) -> Outcome:
     handled = ctx._records  # pyright: ignore[reportPrivateUsage]
     records = len(emitted.outputs) + emitted.staged if handled is None else handled
+    log, warnings, recovered, worker = _said(ctx)
     return Outcome(
-        ChunkStatus.COMPLETED, started, ended, emitted.outputs, records,
-        None, 0.0, False, *_said(ctx), emitted.staged, threading.current_thread().name,
+        _COMPLETED, started, ended, emitted.outputs, records, None, 0.0, False, log, warnings, recovered,
+        emitted.staged, worker,
     )  # fmt: skip
 
 
@@ -330,15 +341,15 @@ def _broken(ctx: Context, started: int, task: Task, error: BaseException) -> Out
         fails_job = True
     elif not isinstance(error, FailChunk) and retryable(task.node.step.options, error):
         status = ChunkStatus.ERRORED
+    log, warnings, recovered, worker = _said(ctx)
     return Outcome(
-        status, started, task.now(), [], 0, _failure(error), delay, fails_job,
-        *_said(ctx), 0, threading.current_thread().name,
-    )  # fmt: skip
+        status, started, task.now(), [], 0, _failure(error), delay, fails_job, log, warnings, recovered, 0, worker
+    )
 
 
-def _said(ctx: Context) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    log = ctx._buffer.text()  # pyright: ignore[reportPrivateUsage]
-    return clean(log) if log else log, tuple(ctx._warnings), tuple(ctx._recovered)  # pyright: ignore[reportPrivateUsage]
+def _said(ctx: Context) -> tuple[str, tuple[str, ...], tuple[str, ...], str]:
+    log = ctx.text()
+    return clean(log) if log else log, ctx._warnings, ctx._recovered, ctx._worker  # pyright: ignore[reportPrivateUsage]
 
 
 def _failure(error: BaseException) -> Failure | None:
