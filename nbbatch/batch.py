@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from nbbatch import commands, display, maintenance, views
+from nbbatch import capture, commands, display, maintenance, views
 from nbbatch.definition import Job
 from nbbatch.engine import Clock, Engine
 from nbbatch.executors import threads
@@ -42,6 +42,8 @@ EXIT_SECONDS = 5.0
 RETAIN = ("all", "failed", "none")
 
 _open: dict[str, Batch] = {}
+_working: set[int] = set()
+"""Open batches of this process by ``id()``; with the last one the hooks of `capture` go."""
 _opening = threading.RLock()
 
 
@@ -112,6 +114,7 @@ class Batch:
         )
         self._access = Access(self._store, self._engine, self)
         self._engine.start()
+        _working.add(id(self))
         _at_exit(self._exit)
 
     # --- jobs -------------------------------------------------------------------------------------
@@ -254,6 +257,9 @@ class Batch:
         with _opening:
             if _open.get(self.path) is self:
                 del _open[self.path]
+            _working.discard(id(self))
+            if not _working:
+                capture.remove()
 
     def _exit(self) -> None:
         self.close(EXIT_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -329,3 +330,12 @@ def test_a_store_in_memory_needs_no_file() -> None:
         assert one is not two
         assert one.submit(nb.Job("m", numbers >> double >> total), 3).result(10) == 6
         assert two.instances().is_empty()
+
+
+def test_the_last_batch_that_closes_gives_stdout_and_logging_back(store: Path) -> None:
+    before = sys.stdout, logging.getLogRecordFactory()
+    with nb.open(store, executor=nb.inline()) as batch:
+        batch.submit(summing(), 1).wait(10)
+        assert sys.stdout is not before[0]
+
+    assert (sys.stdout, logging.getLogRecordFactory()) == before
