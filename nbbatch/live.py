@@ -30,7 +30,7 @@ TARGET_US = 8_000
 MAX_BATCH = 1_000
 """Chunks in one micro-batch at most."""
 SUSPECT_ERRORS = 2
-"""A chunk lost this often runs apart from other suspects, so that the one that kills the process is found."""
+"""A chunk lost this often runs last and apart from other suspects, so that the one that kills the process is found."""
 
 _QUEUED = ChunkStatus.QUEUED.code
 _GATE_WAITING = ChunkStatus.GATE_WAITING.code
@@ -124,11 +124,6 @@ class LiveStep:
 
     def take(self, most: int, refill: Callable[[LiveStep], None]) -> list[Item]:
         """Take up to ``most`` chunks to claim; ``refill`` reads the next window of the store."""
-        if self.suspects and self.suspect_in_flight is None:
-            suspect = self.suspects.popleft()
-            self.suspect_in_flight = suspect.item.chunk
-            self._count_claim(suspect.status)
-            return [suspect.item]
         taken = [self.again.popleft() for _ in range(min(most, len(self.again)))]
         for again in taken:
             self._count_claim(again.status)
@@ -139,7 +134,16 @@ class LiveStep:
             if not self.ready:
                 break
             items.extend(self._fresh(most - len(items)))
-        return items
+        return items or self._suspect()
+
+    def _suspect(self) -> list[Item]:
+        """The next suspect, alone: last of all, so that what it may kill is little."""
+        if not self.suspects or self.suspect_in_flight is not None:
+            return []
+        suspect = self.suspects.popleft()
+        self.suspect_in_flight = suspect.item.chunk
+        self._count_claim(suspect.status)
+        return [suspect.item]
 
     def _fresh(self, most: int) -> list[Item]:
         ready, items = self.ready, list[Item]()

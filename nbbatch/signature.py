@@ -120,14 +120,16 @@ def caller_locals(depth: int) -> dict[str, Any]:
 
 
 def _kind(first: Any, returned: Any, name: str) -> tuple[Kind, Any, Any]:
-    if get_origin(first) in {cabc.Iterable, cabc.Iterator} or first in (cabc.Iterable, cabc.Iterator):
-        item = _item(first, name, "its input")
-        if returned in (None, type(None)):
-            raise DefinitionError(f"step {name!r} is a reduction and must return its report; declare  -> Report")
+    taken, given = plain(first), plain(returned)  # Annotated[Iterator[M], ...] streams too
+    streams = get_origin(given) in _STREAMS | _ASYNC_STREAMS or given in _STREAMS | _ASYNC_STREAMS
+    if get_origin(taken) in {cabc.Iterable, cabc.Iterator} or taken in (cabc.Iterable, cabc.Iterator):
+        item = _item(taken, name, "its input")
+        if streams or given is type(None):
+            raise DefinitionError(f"step {name!r} is a reduction and must return its one report; declare  -> Report")
         return Kind.REDUCTION, item, returned
-    if get_origin(returned) in _STREAMS | _ASYNC_STREAMS or returned in _STREAMS | _ASYNC_STREAMS:
-        return Kind.MANY, first, _item(returned, name, "its return type")
-    if returned in (None, type(None)):
+    if streams:
+        return Kind.MANY, first, _item(given, name, "its return type")
+    if given is type(None):
         return Kind.NONE, first, None
     return Kind.ONE, first, returned
 

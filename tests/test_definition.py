@@ -322,3 +322,70 @@ def test_comments_and_formatting_do_not_change_a_fingerprint() -> None:
         prints.add(nb.step(first["f"]).fingerprint)
 
     assert len(prints) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("max_attempts", "3"), ("max_attempts", 2.5), ("concurrency", 1.5), ("backoff", "soon"), ("backoff", float("nan")),
+        ("weight", "half"), ("retry_on", 5), ("timeout", float("nan")), ("gate", "yes"), ("description", None),
+    ],
+)  # fmt: skip
+def test_an_option_of_the_wrong_type_is_refused(option: str, value: Any) -> None:
+    with pytest.raises(nb.DefinitionError, match="nan" if option == "backoff" and value != "soon" else option):
+        nb.step(**{option: value})(double.function)
+
+
+def test_a_branch_that_takes_floats_is_given_whole_numbers() -> None:
+    """D2"""
+
+    @nb.step
+    def mixed(n: int) -> Iterator[int | str]:
+        yield n
+
+    @nb.step
+    def halve(x: float) -> None: ...
+
+    @nb.step
+    def read(x: str) -> None: ...
+
+    first = nb.Job("numbers", mixed >> (halve | read)).nodes[0]
+
+    assert (first.route(1), first.route(True), first.route("1")) == ((1,), (), (2,))
+
+
+def test_parameters_without_a_json_form_are_refused() -> None:
+    """S3"""
+    import polars as pl
+
+    @nb.step
+    def framed(frame: pl.DataFrame) -> None: ...
+
+    with pytest.raises(nb.DefinitionError, match="'framed' takes DataFrame, which cannot be a job's parameters"):
+        nb.Job("framed", framed)
+
+
+def test_annotated_streams_are_streams_and_other_extras_stay() -> None:
+    """D1"""
+
+    @nb.step
+    def many(n: int) -> Annotated[Iterator[int], "of what"]:
+        yield n
+
+    @nb.step
+    def small(n: int) -> Annotated[int, Field(lt=10)]:
+        return n
+
+    assert (many.kind, small.kind) == ("many", "one")
+    assert small.output is not None
+    with pytest.raises(ValueError, match="less than 10"):
+        small.output.encode(10)
+
+
+def test_a_reduction_gives_one_report() -> None:
+    """D4"""
+    with pytest.raises(nb.DefinitionError, match="must return its one report"):
+
+        @nb.step
+        def spread(values: Iterable[int]) -> Iterator[int]:
+            yield from values

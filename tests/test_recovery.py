@@ -28,6 +28,7 @@ def abandon(batch: nb.Batch) -> None:
     engine._thread.join(10)
     batch._store.close()
     nb.batch._open.pop(batch.path, None)
+    nb.batch._working.discard(id(batch))
 
 
 def lose(store: Path, clock: HandClock, job: nb.Job[int, object], started: threading.Event) -> None:

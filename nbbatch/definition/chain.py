@@ -82,7 +82,7 @@ class Step(BaseStep, Generic[I_contra, O_co, C_co]):
         return self.function(value, *params)
 
     @overload
-    def __rshift__(self, other: Reduction[O_co, R]) -> ClosedChain[I_contra, R]: ...
+    def __rshift__(self, other: Reduction[O_co, R, Any]) -> ClosedChain[I_contra, R]: ...
     @overload
     def __rshift__(self, other: End[O_co, Any]) -> ClosedChain[I_contra, None]: ...
     @overload
@@ -120,10 +120,10 @@ class End(BaseStep, Generic[I_contra, C_co]):
         return chain_of(self)._beside(other)
 
 
-class Reduction(BaseStep, Generic[I_contra, R_co]):
+class Reduction(BaseStep, Generic[I_contra, R_co, C_co]):
     """A step that takes all values of the step before and returns the report; the last one of a chain."""
 
-    def __call__(self: Reduction[X, Any], values: Iterable[X], /, *params: Any) -> R_co:
+    def __call__(self: Reduction[X, Any, Any], values: Iterable[X], /, *params: Any) -> C_co:
         """Call the function plainly."""
         return self.function(values, *params)
 
@@ -255,7 +255,7 @@ class Chain(Links, Generic[I_contra, O_co]):
     """Steps that give something on: to be followed by a step, an end or a reduction."""
 
     @overload
-    def __rshift__(self, other: Reduction[O_co, R]) -> ClosedChain[I_contra, R]: ...
+    def __rshift__(self, other: Reduction[O_co, R, Any]) -> ClosedChain[I_contra, R]: ...
     @overload
     def __rshift__(self, other: End[O_co, Any]) -> ClosedChain[I_contra, None]: ...
     @overload

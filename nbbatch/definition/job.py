@@ -42,9 +42,9 @@ class Node:
 
 def _fits(value: Any, wanted: Any) -> bool:
     for member in members(wanted):
-        if member is Any or (
-            isinstance(member, type) and not hasattr(member, "__total__") and isinstance(value, member)
-        ):
+        if member in (Any, object) or (member is float and type(value) is int):  # as type checkers see it
+            return True
+        if isinstance(member, type) and not hasattr(member, "__total__") and isinstance(value, member):
             return True
         if not isinstance(member, type) or hasattr(member, "__total__"):
             try:
@@ -106,7 +106,7 @@ class Job(Generic[P, R_co]):
         self.nodes = _nodes(name, links, gated)
         first, last = self.nodes[0].step, self.nodes[-1].step
         self.params_type = first.input_type
-        self.params = ParamsCodec(first.input_type)
+        self.params = _params(first)
         self.report = last.output if last.kind is Kind.REDUCTION else None
         self.shape = json.dumps([_shape(node) for node in self.nodes], sort_keys=True)
 
@@ -159,6 +159,16 @@ class Job(Generic[P, R_co]):
             boxes.append(f'{gate}<span style="{cell}"><b>{escape(node.step.name)}</b></span><span>{shown}</span>')
         about = f"<div>{escape(self.description)}</div>" if self.description else ""
         return f"<div><b>{escape(self.name)}</b> v{self.version}{about}<div>{' '.join(boxes)}</div></div>"
+
+
+def _params(first: BaseStep) -> ParamsCodec:
+    try:
+        return ParamsCodec(first.input_type)
+    except Exception as error:
+        raise DefinitionError(
+            f"first step {first.name!r} takes {type_name(first.input_type)}, which cannot be a job's parameters; "
+            "use a pydantic model, dataclass, TypedDict or plain JSON type"
+        ) from error
 
 
 def _check_chain(name: str, links: Links) -> None:

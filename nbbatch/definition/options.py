@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ class Backoff:
     jitter: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.base < 0 or self.cap < 0 or not 0 <= self.jitter <= 1:
+        if not (self.base >= 0 and self.cap >= 0) or not 0 <= self.jitter <= 1:
             raise DefinitionError(f"{self!r}: base and cap must be 0 or more, jitter from 0 to 1")
 
     def delay(self, retry: int, random: float) -> float:
@@ -104,11 +104,13 @@ def checked_name(what: str, name: Any) -> str:
 
 def read_options(name: str, given: dict[str, Any]) -> Options:
     for key in ("retry_on", "fail_on"):
-        classes = given.get(key, ())
-        given[key] = (classes,) if isinstance(classes, type) else tuple(classes)
+        classes: Any = given.get(key, ())
+        given[key] = tuple(classes) if isinstance(classes, Iterable) else (classes,)  # pyright: ignore[reportUnknownArgumentType]
         if not all(isinstance(each, type) and issubclass(each, BaseException) for each in given[key]):
             raise DefinitionError(f"step {name!r}: {key}= takes exception classes, not {classes!r}")
     backoff = given.get("backoff")
+    if not (backoff is None or isinstance(backoff, Backoff) or _is_number(backoff)):
+        raise DefinitionError(f"step {name!r}: backoff= takes a Backoff or a number of seconds, not {backoff!r}")
     given["backoff"] = (
         backoff if isinstance(backoff, Backoff) else Backoff() if backoff is None else Backoff(base=backoff)
     )
@@ -122,14 +124,25 @@ def read_options(name: str, given: dict[str, Any]) -> Options:
     return options
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and _is_number(value) and value >= 1
+
+
 def _check_options(name: str, options: Options) -> None:
+    rate, timeout, weight = options.rate, options.timeout, options.weight
     rules = {
-        "max_attempts": (options.max_attempts >= 1, "1 or more"),
-        "concurrency": (options.concurrency is None or options.concurrency >= 1, "1 or more"),
-        "rate": (options.rate is None or options.rate > 0, "above 0"),
-        "timeout": (options.timeout is None or options.timeout > 0, "above 0 seconds"),
-        "weight": (options.weight is None or 0 < options.weight < 1, "above 0 and below 1"),
-        "max_failed": (options.max_failed >= 0, "0 or more"),
+        "max_attempts": (_is_count(options.max_attempts), "a whole number, 1 or more"),
+        "concurrency": (options.concurrency is None or _is_count(options.concurrency), "a whole number, 1 or more"),
+        "rate": (rate is None or (_is_number(rate) and rate > 0), "above 0"),
+        "timeout": (timeout is None or (_is_number(timeout) and timeout > 0), "above 0 seconds"),
+        "weight": (weight is None or (_is_number(weight) and 0 < weight < 1), "above 0 and below 1"),
+        "max_failed": (_is_number(options.max_failed) and options.max_failed >= 0, "0 or more"),
+        "gate": (isinstance(options.gate, bool), "True or False"),  # pyright: ignore[reportUnnecessaryIsInstance]
+        "description": (isinstance(options.description, str), "text"),  # pyright: ignore[reportUnnecessaryIsInstance]
     }
     for option, (holds, rule) in rules.items():
         if not holds:

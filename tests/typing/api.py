@@ -53,12 +53,32 @@ async def listing(params: Params) -> AsyncIterator[File]:
     yield File(path=params.folder)
 
 
+@nb.step(max_failed=0.1)
+async def later(stats: Iterable[Stats]) -> Report:
+    return Report(total=len(list(stats)))
+
+
+@nb.step(gate=True, weight=0.5)
+def either(params: Params) -> Iterator[File | Stats]:
+    yield Stats(rows=1)
+
+
+@nb.step(timeout=3)
+async def last(stats: Stats, params: Params) -> None: ...
+
+
 census = nb.Job("census", find >> count >> report)
 assert_type(census, nb.Job[Params, Report])
 assert_type(nb.Job("ends", find >> count >> end), nb.Job[Params, None])
 assert_type(nb.Job("async", listing >> fetch >> report), nb.Job[Params, Report])
 assert_type(nb.Job("branches", find >> (count | fetch) >> report), nb.Job[Params, Report])
+assert_type(nb.Job("later", find >> count >> later), nb.Job[Params, Report])
+assert_type(nb.Job("ends in branches", either >> (count >> last | end)), nb.Job[Params, None])
+assert_type(nb.Job("one branch ends", either >> (count | end) >> report), nb.Job[Params, Report])
+tail = count >> report
+assert_type(nb.Job("from parts", find >> tail), nb.Job[Params, Report])
 assert_type(count(File(path="a")), Stats)
+assert_type(report([Stats(rows=1)], Params(folder="a")), Report)
 
 batch = nb.open("census.duckdb")
 run = batch.submit(census, Params(folder="data"))

@@ -1,10 +1,16 @@
 """Chains that static checkers must reject: each line that says so is an error. Never run."""
 
 import nbbatch as nb
-from tests.typing.api import count, end, find, report
+from tests.typing.api import count, either, end, find, last, report
 
 find >> report  # error
 count >> find  # error
 nb.Job("endless", find >> count)  # error
 nb.Job("twice ended", find >> count >> end >> end)  # error
 nb.Job("params", find >> count >> report, version="2")  # error
+end >> count  # error
+report >> end  # error
+either >> count  # error
+nb.Job("reduction only", report)  # error
+nb.Job("branch left open", either >> (count | end))  # error
+find >> last  # error
