@@ -26,13 +26,14 @@ buffer: ContextVar[LogBuffer | None] = ContextVar("nbbatch_log", default=None)
 class LogBuffer:
     """Collects the text of one attempt, up to MAX_LOG_CHARS."""
 
-    __slots__ = ("_parts", "_size")
-
-    def __init__(self) -> None:
-        self._parts: list[str] = []
-        self._size = 0
+    said = False
+    """Whether there is anything to keep; most attempts say nothing, and cost nothing here."""
+    _size = 0
 
     def write(self, text: str) -> None:
+        if not self._size:
+            self.said = True
+            self._parts: list[str] = []
         room = MAX_LOG_CHARS - self._size
         self._size += len(text)
         if room > 0:

@@ -69,7 +69,7 @@ def _create(
     with engine.store.transaction():
         chunk = engine.store.create_instance(row, steps)
     live = LiveInstance(job, row, params)
-    live.steps[0].emit(chunk, None)
+    live.steps[0].emit(chunk, [None])
     engine.live[row.id] = live
     engine.wake()
     return row.id

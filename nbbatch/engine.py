@@ -28,14 +28,14 @@ from typing import Any, Protocol, TypeVar
 from nbbatch.definition import Kind, Node
 from nbbatch.errors import FailChunk, StoreClosed, StoreError
 from nbbatch.executors import EventLoop, inline, shares_memory, threads, workers_of
-from nbbatch.live import LiveInstance, LiveStep
+from nbbatch.live import LiveInstance, LiveStep, runs
 from nbbatch.marks import Marks
 from nbbatch.progress import Decision, decide
-from nbbatch.records import Failure, Item, Outcome
+from nbbatch.records import Failure, Item, Outcome, Results
 from nbbatch.settle import Changes, Clerk, stage
 from nbbatch.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.store import Store
-from nbbatch.worker import Task, clean, pack, run_packed, run_task, run_task_async
+from nbbatch.worker import Page, Task, clean, pack, run_packed, run_task, run_task_async
 
 T = TypeVar("T")
 log = logging.getLogger("nbbatch")
@@ -93,15 +93,15 @@ class Flight:
     task: Task
     claim: int
     future: Future[Any] | None = None
-    """Gives a list of outcomes."""
+    """Gives `Results`."""
 
 
 @dataclass(slots=True, eq=False)
-class _Page:
+class _Arrived:
+    """A page of a fan-out that still runs."""
+
     live: LiveInstance
-    item: Item
-    first: int
-    outputs: list[tuple[int, bytes]]
+    page: Page
     taken: Callable[[], None]
 
 
@@ -144,7 +144,7 @@ class Engine:
         self._local = self._main if shares_memory(executor) else Lane(threads(2), 2)
         self._clerk = Clerk(store.take_ids, store.run, store.set_report, random)
         self._on_end = on_end
-        self._inbox: queue.SimpleQueue[Flight | _Page | _Call | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Flight | _Arrived | _Call | None] = queue.SimpleQueue()
         self.flights: set[Flight] = set()
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="nbbatch-dispatcher", daemon=True)
@@ -206,9 +206,9 @@ class Engine:
             except Exception as error:  # whatever it is, waiting threads must learn of it
                 self._halt(error)
 
-    def _receive(self) -> list[Flight | _Page]:
+    def _receive(self) -> list[Flight | _Arrived]:
         """Sleep until something arrives or is due; run calls, return the rest."""
-        arrived: list[Flight | _Page] = []
+        arrived: list[Flight | _Arrived] = []
         try:
             item = self._inbox.get(timeout=self._sleep())
             while True:
@@ -226,7 +226,7 @@ class Engine:
         due = [live.waiting[0].due_us for live in self.live.values() if live.waiting and not live.paused]
         return self.clock.until(min(due)) if due else None
 
-    def _turn(self, arrived: list[Flight | _Page]) -> None:
+    def _turn(self, arrived: list[Flight | _Arrived]) -> None:
         """Settle, decide, claim; one transaction; then act on it."""
         self.turns += 1
         if self._stopping:
@@ -234,7 +234,7 @@ class Engine:
         now = self.clock.now()
         changes = Changes()
         for item in arrived:
-            if isinstance(item, _Page):
+            if isinstance(item, _Arrived):
                 self._take_page(item, changes)
             else:
                 self._settle(item, changes, now)
@@ -294,9 +294,8 @@ class Engine:
         if self.live.get(live.id) is not live:
             self._drop(live, items, changes)
             return
-        outcomes = self._outcomes(flight, now)
         failing = live.failing
-        self._clerk.settle(live, flight.step, items, outcomes, changes, now)
+        self._clerk.settle(live, flight.step, items, self._results(flight, now), changes, now)
         if live.failing != failing:
             changes.writes.append(partial(self.store.set_failing, live.id, live.failing or ""))
 
@@ -306,34 +305,33 @@ class Engine:
             if live.staged.pop((item.chunk, item.attempt), None) is not None:
                 changes.writes.append(partial(self.store.run, "unstage", item.chunk, item.attempt))
 
-    def _outcomes(self, flight: Flight, now: int) -> list[Outcome]:
+    def _results(self, flight: Flight, now: int) -> Results:
         assert flight.future is not None
         error = flight.future.exception()
         if error is None:
             return flight.future.result()
         failure = Failure(type(error).__name__, clean(f"the worker was lost while it ran this: {error}"), "")
-        lost = Outcome(ChunkStatus.ERRORED, now, now, [], failure=failure)
-        return [lost for _ in flight.task.items]
+        return _all(flight.task, Outcome(ChunkStatus.ERRORED, now, now, [], [], failure=failure))
 
-    def _take_page(self, page: _Page, changes: Changes) -> None:
-        if self.live.get(page.live.id) is page.live:
-            stage(page.live, page.item, page.first, page.outputs, changes)
-        changes.after.append(page.taken)
+    def _take_page(self, arrived: _Arrived, changes: Changes) -> None:
+        if self.live.get(arrived.live.id) is arrived.live:
+            stage(arrived.live, arrived.page, changes)
+        changes.after.append(arrived.taken)
 
-    def _sink(self, live: LiveInstance) -> Callable[[Item, int, list[tuple[int, bytes]]], None]:
+    def _sink(self, live: LiveInstance) -> Callable[[Page], None]:
         """Where one task's fan-outs put their pages; it blocks while the store is behind."""
         room = threading.Semaphore(PAGES_AHEAD)
 
-        def sink(item: Item, first: int, outputs: list[tuple[int, bytes]]) -> None:
+        def sink(page: Page) -> None:
             if live.cancellation.cancelled:
                 raise FailChunk("the instance was cancelled")
             if threading.current_thread() is self._thread:
                 changes = Changes()
-                stage(live, item, first, outputs, changes)
+                stage(live, page, changes)
                 self.write(changes)
                 return
             room.acquire()
-            self._inbox.put(_Page(live, item, first, outputs, room.release))
+            self._inbox.put(_Arrived(live, page, room.release))
 
         return sink
 
@@ -365,7 +363,7 @@ class Engine:
         if step.node.step.kind is Kind.REDUCTION and not sum(step.counts):
             chunk = self.store.take_ids("chunk", 1) + 1
             changes.chunks.append((chunk, live.id, index, self.store.first_chunk(live.id), None, now, None))
-            step.emit(chunk, None)
+            step.emit(chunk, [None])
 
     def _change_status(self, live: LiveInstance, decision: Decision, changes: Changes, now: int) -> None:
         old, new = live.status, decision.status
@@ -412,8 +410,10 @@ class Engine:
             return False
         items = self._with_inputs(live, step, items)
         claim = self.store.take_ids("claim", 1) + 1
-        chunks, attempts = [item.chunk for item in items], [item.attempt for item in items]
-        changes.claims.append((claim, self.store.session, live.id, step.node.index, chunks, attempts, now))
+        changes.claims.extend(
+            (claim, self.store.session, live.id, step.node.index, first, count, attempt, now)
+            for first, count, attempt in runs(items)
+        )
         self._first_claim(live, step, changes, now)
         kind = step.node.step.kind
         inputs = self.store.stream("reduction_inputs", live.id) if kind is Kind.REDUCTION else None
@@ -460,8 +460,7 @@ class Engine:
             loaded = step.cursor < step.loaded_last
             query = "page_unclaimed" if loaded else "page"
             rows = self.store.rows(query, live.id, step.node.index, step.cursor, high)
-            step.ready.extend(rows)  # pyright: ignore[reportArgumentType] - (id, data)
-            step.ready_bytes += sum(len(data) for _, data in rows if data)
+            step.add_ready(rows, [data for _, data in rows])  # pyright: ignore[reportArgumentType] - (id, data)
             step.cursor = high
             window *= 2
 
@@ -498,13 +497,18 @@ def _answer(call: _Call) -> None:
         call.answer.set_exception(error)
 
 
-def _failed_future(task: Task, error: Exception, now: int) -> Future[list[Outcome]]:
+def _all(task: Task, outcome: Outcome) -> Results:
+    """One outcome for every chunk of a micro-batch."""
+    return Results([], [], [], "", dict.fromkeys(range(len(task.items)), outcome))
+
+
+def _failed_future(task: Task, error: Exception, now: int) -> Future[Results]:
     """A task that could not be handed over fails its chunks, with the reason."""
     name = task.node.step.name
     text = f"step {name!r} could not be handed to the executor: {error}"
     failure = Failure(type(error).__name__, clean(text), "")
-    future: Future[list[Outcome]] = Future()
-    future.set_result([Outcome(ChunkStatus.FAILED, now, now, [], failure=failure) for _ in task.items])
+    future: Future[Results] = Future()
+    future.set_result(_all(task, Outcome(ChunkStatus.FAILED, now, now, [], [], failure=failure)))
     return future
 
 

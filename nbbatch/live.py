@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from itertools import count
 from typing import Any, NamedTuple
 
 from nbbatch.definition import Job, Kind, Node
@@ -42,6 +43,24 @@ class Again(NamedTuple):
 
     item: Item
     status: int
+
+
+def runs(items: Iterable[Item]) -> list[tuple[int, int, int]]:
+    """Consecutive chunks of equal attempt as (first chunk, how many, attempt).
+
+    >>> runs([Item(4, 1, b""), Item(5, 1, b""), Item(6, 2, b""), Item(9, 2, b"")])
+    [(4, 2, 1), (6, 1, 2), (9, 1, 2)]
+    """
+    found: list[tuple[int, int, int]] = []
+    first = total = attempt = 0
+    for item in items:
+        if item.chunk == first + total and item.attempt == attempt:
+            total += 1
+            continue
+        if total:
+            found.append((first, total, attempt))
+        first, total, attempt = item.chunk, 1, item.attempt
+    return [*found, (first, total, attempt)] if total else found
 
 
 class LiveStep:
@@ -85,24 +104,28 @@ class LiveStep:
         self.size = 1
         self.mean_us = 0.0
 
-    def emit(self, chunk: int, data: bytes | None) -> None:
-        """Take note of a new chunk."""
+    def emit(self, first: int, inputs: Sequence[bytes | None]) -> None:
+        """Take note of new chunks with ids from ``first`` on."""
         if not self.last:
-            self.cursor = chunk - 1
-            self.last = self.cursor
+            self.cursor = self.last = first - 1
         if self.opened and self._has_room() and self.cursor == self.last:
-            self.ready.append((chunk, data))
-            self.ready_bytes += len(data) if data else 0
-            self.cursor = chunk
-        self.last = chunk
-        self.counts[_QUEUED if self.opened else _GATE_WAITING] += 1
+            taken = inputs[: WINDOW_CHUNKS - len(self.ready)]
+            self.add_ready(zip(count(first), taken), taken)
+            self.cursor = first + len(taken) - 1
+        self.last = first + len(inputs) - 1
+        self.counts[_QUEUED if self.opened else _GATE_WAITING] += len(inputs)
 
-    def emit_many(self, first: int, last: int, count: int) -> None:
-        """Take note of ``count`` new chunks that are only in the store, with ids from first to last."""
+    def add_ready(self, chunks: Iterable[tuple[int, bytes | None]], inputs: Iterable[bytes | None]) -> None:
+        """Put chunks into the window."""
+        self.ready.extend(chunks)
+        self.ready_bytes += sum(map(len, filter(None, inputs)))
+
+    def emit_many(self, first: int, last: int, total: int) -> None:
+        """Take note of ``total`` new chunks that are only in the store, with ids from first to last."""
         if not self.last:
             self.cursor = first - 1
         self.last = last
-        self.counts[_QUEUED if self.opened else _GATE_WAITING] += count
+        self.counts[_QUEUED if self.opened else _GATE_WAITING] += total
 
     def _has_room(self) -> bool:
         return len(self.ready) < WINDOW_CHUNKS and self.ready_bytes < WINDOW_BYTES
@@ -146,13 +169,12 @@ class LiveStep:
         return [suspect.item]
 
     def _fresh(self, most: int) -> list[Item]:
-        ready, items = self.ready, list[Item]()
-        while ready and len(items) < most:
-            chunk, data = ready.popleft()
-            if data:
-                self.ready_bytes -= len(data)
-            if chunk not in self.skipped:
-                items.append(Item(chunk, 1, data))
+        ready = self.ready
+        taken = [ready.popleft() for _ in range(min(most, len(ready)))]
+        self.ready_bytes -= sum([len(data) for _, data in taken if data])
+        if self.skipped:
+            taken = [each for each in taken if each[0] not in self.skipped]
+        items = [Item(chunk, 1, data) for chunk, data in taken]
         self.counts[_QUEUED] -= len(items)
         self.counts[_IN_PROGRESS] += len(items)
         self.in_flight += len(items)

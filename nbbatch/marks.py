@@ -9,15 +9,13 @@ that loses power may lose the marks; then no chunk is charged.
 from __future__ import annotations
 
 import mmap
-import struct
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
 SLOTS = 4096
 """Chunks that can be marked at once; what runs beyond them is not charged when it is lost."""
-_CHUNK = struct.Struct("<q")
-_SIZE = SLOTS * _CHUNK.size
+_SIZE = SLOTS * 8
 
 
 class Marks:
@@ -28,6 +26,8 @@ class Marks:
         self.path = path
         self._free = list(range(SLOTS - 1, -1, -1))
         self._map = _mapped(path) if path else mmap.mmap(-1, _SIZE)
+        self.cells = memoryview(self._map).cast("q")
+        """What workers write: ``cells[slot] = chunk``; 0: none. Writing one is a single store of eight bytes."""
 
     def take(self, count: int) -> list[int]:
         """Reserve up to ``count`` slots."""
@@ -36,21 +36,18 @@ class Marks:
     def give_back(self, slots: Iterable[int]) -> None:
         """Clear slots and have them handed out again."""
         for slot in slots:
-            self.write(slot, 0)
+            self.cells[slot] = 0
             self._free.append(slot)
-
-    def write(self, slot: int, chunk: int) -> None:
-        """Say which chunk a worker runs; 0: none."""
-        _CHUNK.pack_into(self._map, slot * _CHUNK.size, chunk)
 
     def read_and_clear(self) -> set[int]:
         """The chunks that were running when an earlier process died."""
-        found = {chunk for (chunk,) in _CHUNK.iter_unpack(self._map[:_SIZE])} - {0}
+        found = set(self.cells) - {0}
         self._map[:_SIZE] = bytes(_SIZE)
         return found
 
     def close(self) -> None:
         """Let the mapping go, and the file with it: a store that was closed has nothing running."""
+        self.cells.release()
         self._map.close()
         if self.path:
             Path(self.path).unlink(missing_ok=True)

@@ -30,12 +30,9 @@ WHERE c.id > $3 AND c.id <= $4 AND c.instance = $1 AND c.step = $2 ORDER BY c.id
 SELECT id, data FROM chunk WHERE id >= $2 AND id <= $3 AND instance = $1 AND id IN (SELECT unnest($4::BIGINT[]));
 
 -- orphans: Chunks claimed by an earlier session whose attempt never ended, with what was counted before.
-WITH claimed AS (
-    SELECT instance, step, unnest(chunks) AS chunk, unnest(attempts) AS attempt, claimed_us FROM claim
-    WHERE session < $1
-),
-latest AS (
-    SELECT instance, step, chunk, max(attempt) AS attempt, max(claimed_us) AS claimed_us FROM claimed GROUP BY ALL
+WITH latest AS (
+    SELECT instance, step, chunk, max(attempt) AS attempt, max(claimed_us) AS claimed_us FROM claimed
+    WHERE session < $1 GROUP BY ALL
 ),
 last AS (
     SELECT e.chunk, max(e.id) AS id, max(e.attempt) AS attempt FROM event e
@@ -77,9 +74,7 @@ WHERE o.instance = $1 ORDER BY list_append(p.place, o.seq);
 INSERT INTO event
 WITH last AS (SELECT chunk, max(id) AS id FROM event WHERE instance = $1 GROUP BY chunk),
 running AS (
-    SELECT chunk, max(attempt) AS attempt, max(claimed_us) AS claimed_us
-    FROM (SELECT unnest(chunks) AS chunk, unnest(attempts) AS attempt, claimed_us FROM claim WHERE instance = $1)
-    GROUP BY chunk
+    SELECT chunk, max(attempt) AS attempt, max(claimed_us) AS claimed_us FROM claimed WHERE instance = $1 GROUP BY chunk
 )
 SELECT $2 + row_number() OVER (ORDER BY c.id), c.id, c.instance, c.step,
     greatest(coalesce(e.attempt, 0), coalesce(r.attempt, 0)), 9, coalesce(e.errors, 0), coalesce(e.polls, 0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -57,14 +58,16 @@ class Failure(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a worker returns for one attempt; the engine decides what to store of it."""
+    """What became of one attempt; the engine decides what to store of it."""
 
     status: ChunkStatus
     """COMPLETED, ERRORED (a retry may mend it), FAILED or POLL_WAITING."""
     started_us: int
     ended_us: int
-    outputs: list[tuple[int, bytes]]
-    """(index of the target step, stored value); for a reduction one entry, the report."""
+    outputs: list[bytes]
+    """Stored values; for a reduction one, the report."""
+    targets: list[int]
+    """Index of the step each output goes to; -1 for the report."""
     records: int = 0
     failure: Failure | None = None
     delay: float = 0.0
@@ -76,6 +79,47 @@ class Outcome(NamedTuple):
     staged: int = 0
     """Outputs handed over in pages before this outcome."""
     worker: str = ""
+
+
+class Results(NamedTuple):
+    """What a worker returns for a micro-batch.
+
+    Attempts that COMPLETED, gave at most one output and said nothing are columns, so that they cost no object each.
+    """
+
+    started_us: list[int]
+    ended_us: list[int]
+    outputs: list[bytes]
+    """One per plain attempt, or none at all."""
+    worker: str
+    odd: dict[int, Outcome]
+    """All other attempts, by their place in the micro-batch."""
+
+
+class Columns:
+    """Rows on their way to a table, as one list per column: a micro-batch is added in a few operations, not one per row."""
+
+    __slots__ = ("lists",)
+
+    def __init__(self, width: int) -> None:
+        self.lists: tuple[list[Any], ...] = tuple([] for _ in range(width))
+
+    def append(self, row: Sequence[Any]) -> None:
+        """Add one row."""
+        for column, value in zip(self.lists, row, strict=True):
+            column.append(value)
+
+    def extend(self, *columns: Iterable[Any]) -> None:
+        """Add rows given as columns of equal length."""
+        for column, values in zip(self.lists, columns, strict=True):
+            column.extend(values)
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """The same, row by row."""
+        return list(zip(*self.lists, strict=True))
+
+    def __len__(self) -> int:
+        return len(self.lists[0])
 
 
 class EventRow(NamedTuple):

@@ -52,14 +52,15 @@ CREATE TABLE chunk (
     data BLOB USING COMPRESSION zstd    -- its input; NULL for the first chunk (the parameters) and the reduction
 );
 
--- One row per micro-batch, stored before user code runs.
+-- What is claimed, stored before user code runs: a row per run of consecutive chunks of a micro-batch; views.sql has `claimed`.
 CREATE TABLE claim (
-    id BIGINT,
+    id BIGINT,               -- of the micro-batch
     session BIGINT,
     instance BIGINT,
     step SMALLINT,
-    chunks BIGINT[],
-    attempts INTEGER[],
+    first BIGINT,            -- id of the first chunk
+    chunks INTEGER,          -- how many
+    attempt INTEGER,
     claimed_us BIGINT
 );
 

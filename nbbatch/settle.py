@@ -6,14 +6,17 @@ engine writes them in one transaction and only then acknowledges anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from nbbatch.definition import Kind, Options
 from nbbatch.live import LiveInstance, LiveStep
-from nbbatch.records import EventRow, Item, Outcome, Waiting
+from nbbatch.records import Columns, EventRow, Item, Outcome, Results, Waiting
 from nbbatch.states import ChunkStatus
+from nbbatch.worker import Page
 
 _COMPLETED = ChunkStatus.COMPLETED
 _IN_PROGRESS = ChunkStatus.IN_PROGRESS.code
@@ -27,11 +30,11 @@ def _rows() -> list[tuple[Any, ...]]:
 class Changes:
     """What one transaction will store, in the order of the fields."""
 
-    chunks: list[tuple[Any, ...]] = field(default_factory=_rows)
-    events: list[EventRow] = field(default_factory=list[EventRow])
+    chunks: Columns = field(default_factory=partial(Columns, 7))
+    events: Columns = field(default_factory=partial(Columns, len(EventRow._fields)))
     details: list[tuple[Any, ...]] = field(default_factory=_rows)
-    outputs: list[tuple[Any, ...]] = field(default_factory=_rows)
-    staged: list[tuple[Any, ...]] = field(default_factory=_rows)
+    outputs: Columns = field(default_factory=partial(Columns, 5))
+    staged: Columns = field(default_factory=partial(Columns, 6))
     claims: list[tuple[Any, ...]] = field(default_factory=_rows)
     writes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     """Further statements, after the rows."""
@@ -54,41 +57,68 @@ class Clerk:
     random: Callable[[], float]
 
     def settle(
-        self, live: LiveInstance, step: LiveStep, items: list[Item], outcomes: list[Outcome], changes: Changes, now: int
+        self, live: LiveInstance, step: LiveStep, items: list[Item], results: Results, changes: Changes, now: int
     ) -> None:
-        """Record the outcomes of one micro-batch."""
-        event = self.take_ids("event", len(items))
-        node, counts = step.node, step.counts
-        fingerprint = node.step.fingerprint
-        append = changes.events.append
-        for item, outcome in zip(items, outcomes, strict=True):
-            event += 1
-            status, errors, polls, due = verdict(node.step.options, item, outcome, now, self.random)
-            counts[_IN_PROGRESS] -= 1
-            counts[status.code] += 1
-            append(
-                EventRow(
-                    event, item.chunk, live.id, node.index, item.attempt, status.code, errors, polls,
-                    outcome.started_us, outcome.ended_us, due, outcome.records, fingerprint, outcome.worker,
-                )
-            )  # fmt: skip
-            if status is _COMPLETED:
-                live.records += outcome.records
-                if outcome.outputs or outcome.staged:
-                    self._emit(live, step, item, outcome, changes, now)
-            else:
-                self._set_aside(live, step, item, outcome, due, status, errors, polls, changes)
-            if outcome.failure or outcome.log or outcome.warnings or outcome.recovered:
-                changes.details.append(_detail(live, step, item, outcome, event, status, errors))
-        self._close(live, step, items, outcomes)
+        """Record what one micro-batch gave."""
+        plain = items
+        if results.odd:
+            plain = [item for place, item in enumerate(items) if place not in results.odd]
+        if plain:
+            self._settle_plain(live, step, plain, results, changes, now)
+        for place, outcome in results.odd.items():
+            self._settle_odd(live, step, items[place], outcome, changes, now)
+        self._close(live, step, items, results)
 
-    def _close(self, live: LiveInstance, step: LiveStep, items: list[Item], outcomes: list[Outcome]) -> None:
+    def _settle_plain(
+        self, live: LiveInstance, step: LiveStep, items: list[Item], results: Results, changes: Changes, now: int
+    ) -> None:
+        """Attempts that COMPLETED and left nothing but outputs: whole columns at a time."""
+        node, total = step.node, len(items)
+        chunks, attempts, _, errors, polls = zip(*items, strict=True)
+        event = self.take_ids("event", total) + 1
+        outputs = results.outputs
+        changes.events.extend(
+            range(event, event + total), chunks, [live.id] * total, [node.index] * total, attempts,
+            [_COMPLETED.code] * total, errors, polls, results.started_us, results.ended_us, [None] * total,
+            [1 if outputs else 0] * total, [node.step.fingerprint] * total, [results.worker] * total,
+        )  # fmt: skip
+        step.counts[_IN_PROGRESS] -= total
+        step.counts[_COMPLETED.code] += total
+        if outputs:
+            live.records += total
+            self._emit(live, node.targets[0], chunks, [0] * total, outputs, changes, now)
+
+    def _settle_odd(
+        self, live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, changes: Changes, now: int
+    ) -> None:
+        node, counts = step.node, step.counts
+        event = self.take_ids("event", 1) + 1
+        status, errors, polls, due = verdict(node.step.options, item, outcome, now, self.random)
+        counts[_IN_PROGRESS] -= 1
+        counts[status.code] += 1
+        changes.events.append(
+            EventRow(
+                event, item.chunk, live.id, node.index, item.attempt, status.code, errors, polls,
+                outcome.started_us, outcome.ended_us, due, outcome.records, node.step.fingerprint, outcome.worker,
+            )
+        )  # fmt: skip
+        if status is _COMPLETED:
+            live.records += outcome.records
+            self._complete(live, step, item, outcome, changes, now)
+        else:
+            self._set_aside(live, step, item, outcome, due, status, errors, polls, changes)
+        if outcome.failure or outcome.log or outcome.warnings or outcome.recovered:
+            changes.details.append(_detail(live, step, item, outcome, event, status, errors))
+
+    def _close(self, live: LiveInstance, step: LiveStep, items: list[Item], results: Results) -> None:
         step.in_flight -= len(items)
         if step.suspect_in_flight is not None and any(item.chunk == step.suspect_in_flight for item in items):
             step.suspect_in_flight = None
-        ended = max(outcome.ended_us for outcome in outcomes)
+        odd = results.odd.values()
+        ended = max(*results.ended_us[-1:], *(outcome.ended_us for outcome in odd), 0)
+        began = min(*results.started_us[:1], *(outcome.started_us for outcome in odd), ended)
         live.latest_end_us = max(live.latest_end_us or 0, ended)
-        step.learn(len(items), ended - min(outcome.started_us for outcome in outcomes))
+        step.learn(len(items), ended - began)
         live.changed = True
 
     def _set_aside(
@@ -103,32 +133,39 @@ class Clerk:
         if outcome.fails_job and outcome.failure and live.failing is None:
             live.failing = outcome.failure.message or "a step raised FailJob"
 
-    def _emit(
+    def _complete(
         self, live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, changes: Changes, now: int
     ) -> None:
+        """The outputs of one attempt."""
         if outcome.staged:
             self._emit_staged(live, item, outcome, changes, now)
-            return
-        if step.node.step.kind is Kind.REDUCTION:
-            report = outcome.outputs[0][1]
+        elif step.node.step.kind is Kind.REDUCTION:
+            report = outcome.outputs[0]
             changes.writes.append(lambda: self.report(live.id, report))
+        else:
+            for target in sorted(set(outcome.targets)):
+                seqs = [seq for seq, each in enumerate(outcome.targets) if each == target]
+                outputs = [outcome.outputs[seq] for seq in seqs]
+                self._emit(live, target, [item.chunk] * len(seqs), seqs, outputs, changes, now)
+
+    def _emit(
+        self, live: LiveInstance, target: int, parents: Sequence[int], seqs: list[int], outputs: list[bytes],
+        changes: Changes, now: int,
+    ) -> None:  # fmt: skip
+        """Outputs for one step become its chunks, or inputs of the reduction."""
+        total = len(outputs)
+        if target == live.reduction:
+            changes.outputs.extend([live.id] * total, [target] * total, parents, seqs, outputs)
             return
-        reduction, steps = live.reduction, live.steps
-        count = len(outcome.outputs)
-        if reduction >= 0:
-            count = sum(target != reduction for target, _ in outcome.outputs)
-        chunk = self.take_ids("chunk", count)
-        for seq, (target, data) in enumerate(outcome.outputs):
-            if target == reduction:
-                changes.outputs.append((live.id, target, item.chunk, seq, data))
-                continue
-            chunk += 1
-            changes.chunks.append((chunk, live.id, target, item.chunk, seq, now, data))
-            steps[target].emit(chunk, data)
+        first = self.take_ids("chunk", total) + 1
+        changes.chunks.extend(
+            range(first, first + total), [live.id] * total, [target] * total, parents, seqs, [now] * total, outputs
+        )
+        live.steps[target].emit(first, outputs)
 
     def _emit_staged(self, live: LiveInstance, item: Item, outcome: Outcome, changes: Changes, now: int) -> None:
         """A fan-out that handed over pages: its last outputs join them, and all are moved at once in SQL."""
-        stage(live, item, outcome.staged, outcome.outputs, changes)
+        stage(live, Page(item, outcome.staged, outcome.outputs, outcome.targets), changes)
         counts = live.staged.pop((item.chunk, item.attempt))
         reduction = live.reduction
         chunks = sum(count for target, count in counts.items() if target != reduction)
@@ -143,12 +180,16 @@ class Clerk:
                 live.steps[target].emit_many(before + 1, before + chunks, count)
 
 
-def stage(live: LiveInstance, item: Item, first: int, outputs: list[tuple[int, bytes]], changes: Changes) -> None:
+def stage(live: LiveInstance, page: Page, changes: Changes) -> None:
     """Put a page of a running fan-out aside; it stays invisible until the attempt completes."""
+    item, first, outputs, targets = page
+    total = len(outputs)
+    changes.staged.extend(
+        [item.chunk] * total, [live.id] * total, [item.attempt] * total, targets, range(first, first + total), outputs
+    )
     counts = live.staged.setdefault((item.chunk, item.attempt), {})
-    for seq, (target, data) in enumerate(outputs, first):
-        changes.staged.append((item.chunk, live.id, item.attempt, target, seq, data))
-        counts[target] = counts.get(target, 0) + 1
+    for target, count in Counter(targets).items():
+        counts[target] = counts.get(target, 0) + count
 
 
 def verdict(

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from nbbatch.errors import NotFoundError, QueryRefused, StateError, StoreError, StoreLocked, StoreUnreadable
-from nbbatch.records import ArrowStream, EventRow, InstanceRow
+from nbbatch.records import ArrowStream, Columns, EventRow, InstanceRow
 from nbbatch.states import INSTANCE_BY_CODE, INSTANCE_ENDED, INSTANCE_TRANSITIONS, InstanceStatus
 
 if TYPE_CHECKING:
@@ -191,11 +191,13 @@ class Store:
         with suppress(duckdb.Error):  # a failed statement or commit may have ended the transaction already
             self._con.rollback()
 
-    def append(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
+    def append(self, table: str, rows: Columns | Sequence[Sequence[Any]]) -> None:
         """Add rows to an insert-only table within the open transaction."""
-        if len(rows) >= ARROW_ROWS and table in _ARROW and self._has_polars():
-            self._append_arrow(table, rows)
-            return
+        if isinstance(rows, Columns):
+            if len(rows) >= ARROW_ROWS and self._has_polars():
+                self._append_arrow(table, rows)
+                return
+            rows = rows.rows()
         self._appenders[table].append_rows(rows)
         self._dirty.add(table)
 
@@ -206,17 +208,13 @@ class Store:
             self._importing.start()
         return not self._importing.is_alive()
 
-    def _append_arrow(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
+    def _append_arrow(self, table: str, rows: Columns) -> None:
         """Many rows at once as Arrow columns, at a third of the appender's price per row."""
         import polars as pl
 
         schema = {name: getattr(pl, kind) for name, kind in _ARROW[table].items()}
-        columns = dict(zip(schema, zip(*rows, strict=True), strict=True))
-        self._con.register("arriving", ArrowStream(pl.DataFrame(columns, schema=schema)))
-        try:
-            self._con.execute(f"INSERT INTO {table} SELECT * FROM arriving").complete()  # noqa: S608 - a constant
-        finally:
-            self._con.unregister("arriving")
+        frame = pl.DataFrame(dict(zip(schema, rows.lists, strict=True)), schema=schema)
+        self._con.from_arrow(ArrowStream(frame)).insert_into(table)
 
     def take_ids(self, kind: str, count: int) -> int:
         """Reserve ``count`` ids of a kind (instance, chunk, claim, event) and return the one before the first."""

@@ -12,11 +12,12 @@ SELECT id, job, version, key, instance_status(status) AS status, progress, decod
     (ended_us - started_us) / 1e6 AS seconds, error
 FROM instance;
 
+-- Claims, chunk by chunk.
+CREATE VIEW claimed AS
+SELECT session, instance, step, unnest(range(first, first + chunks)) AS chunk, attempt, claimed_us FROM claim;
+
 -- Attempts that are claimed and not ended.
 CREATE VIEW running AS
-WITH claimed AS (
-    SELECT instance, unnest(chunks) AS chunk, unnest(attempts) AS attempt, claimed_us FROM claim
-)
 SELECT k.instance, k.chunk, max(k.attempt) AS attempt, max(k.claimed_us) AS claimed_us FROM claimed k
 ANTI JOIN event e ON e.instance = k.instance AND e.chunk = k.chunk AND e.attempt >= k.attempt
 GROUP BY k.instance, k.chunk;

@@ -21,14 +21,14 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from nbbatch import capture
 from nbbatch.codec import ParamsCodec
 from nbbatch.definition import Kind, Node, retryable
 from nbbatch.errors import FailChunk, FailJob, NoContextError, RetryLater, Signal, ValueNotStorable
 from nbbatch.marks import Marks, marks_of
-from nbbatch.records import Failure, Item, Outcome
+from nbbatch.records import Failure, Item, Outcome, Results
 from nbbatch.states import ChunkStatus
 
 PAGE_OUTPUTS = 5_000
@@ -59,21 +59,29 @@ class Context(capture.LogBuffer):
         step: Name of the step.
     """
 
-    __slots__ = (
-        "_cancellation", "_records", "_recovered", "_warnings", "_worker", "attempt", "chunk", "instance", "step",
-    )  # fmt: skip
+    _warnings: tuple[str, ...] = ()
+    _recovered: tuple[str, ...] = ()
+    _records: int | None = None
 
-    def __init__(self, instance: int, item: Item, step: str, cancellation: Cancellation, worker: str) -> None:
-        super().__init__()
-        self.instance = instance
-        self.chunk = item.chunk
-        self.attempt = item.attempt
-        self.step = step
-        self._cancellation = cancellation
-        self._worker = worker
-        self._warnings: tuple[str, ...] = ()
-        self._recovered: tuple[str, ...] = ()
-        self._records: int | None = None
+    def __init__(self, task: Task, item: Item) -> None:
+        self._task = task
+        self._item = item
+
+    @property
+    def instance(self) -> int:
+        return self._task.instance
+
+    @property
+    def chunk(self) -> int:
+        return self._item.chunk
+
+    @property
+    def attempt(self) -> int:
+        return self._item.attempt
+
+    @property
+    def step(self) -> str:
+        return self._task.node.step.name
 
     @property
     def cancelled(self) -> bool:
@@ -81,7 +89,7 @@ class Context(capture.LogBuffer):
 
         Always False in worker processes, which share no memory with the engine.
         """
-        return self._cancellation.cancelled
+        return self._task.cancellation.cancelled
 
     @property
     def log(self) -> logging.Logger:
@@ -93,15 +101,18 @@ class Context(capture.LogBuffer):
 
     def warn(self, text: str) -> None:
         """Keep a warning with this attempt; the newest distinct ones show on the instance."""
+        self.said = True
         self._warnings += (clean(str(text)),)
 
     def recovered(self, error: BaseException | str) -> None:
         """Count an error that the step survived: it is stored with the attempt and fails nothing."""
         text = error if isinstance(error, str) else f"{type(error).__name__}: {_text_of(error)}"
+        self.said = True
         self._recovered += (clean(text),)
 
     def records(self, count: int) -> None:
         """Say how many records this attempt handled; without it, the number of its outputs counts."""
+        self.said = True
         self._records = int(count)
 
     def __repr__(self) -> str:
@@ -137,6 +148,16 @@ def wall_us() -> int:
     return time.time_ns() // 1000
 
 
+class Page(NamedTuple):
+    """Outputs of an attempt that still runs."""
+
+    item: Item
+    first: int
+    """Sequence number of the first of them."""
+    outputs: list[bytes]
+    targets: list[int]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
     """A micro-batch: chunks of one step of one instance that one worker runs in order."""
@@ -147,120 +168,181 @@ class Task:
     items: list[Item]
     now: Callable[[], int] = wall_us
     cancellation: Cancellation = field(default_factory=Cancellation)
-    sink: Callable[[Item, int, list[tuple[int, bytes]]], None] | None = None
-    """Takes a page of outputs of a fan-out: the item, the sequence number of the page's first output, the outputs.
-    None: outputs stay in memory until the attempt ends."""
+    sink: Callable[[Page], None] | None = None
+    """Takes a page of outputs of a fan-out; None: outputs stay in memory until the attempt ends."""
     inputs: Callable[[], Iterator[bytes]] | None = None
     """Stored inputs of a reduction, read as they are consumed."""
     marks: Marks | None = None
     slots: Sequence[int] = ()
     """Where to say what runs: one slot for a task that runs its items in order, one per item for an async one."""
 
-    def mark(self, slot: int, chunk: int) -> None:
-        """Say which chunk runs in a slot; 0: none."""
-        if self.marks is not None and slot < len(self.slots):
-            self.marks.write(self.slots[slot], chunk)
+    def cell(self, place: int) -> tuple[Any, int]:
+        """Where to say which chunk runs, 0 for none: ``cells[slot] = chunk``."""
+        if self.marks is None or place >= len(self.slots):
+            return [0], 0
+        return self.marks.cells, self.slots[place]
 
 
-def run_task(task: Task) -> list[Outcome]:
+def run_task(task: Task) -> Results:
     """Run every item of a task in this thread; never raises what user code raised."""
     capture.install()
+    worker = threading.current_thread().name
+    cells, slot = task.cell(0)
     try:
-        name = threading.current_thread().name
-        return [_run_item(task, item, name) for item in task.items]
+        if task.node.plain:
+            return _run_plain(task, worker, cells, slot)
+        outcomes: dict[int, Outcome] = {}
+        for place, item in enumerate(task.items):
+            cells[slot] = item.chunk
+            outcomes[place] = _run_item(task, item, worker)
+        return Results([], [], [], worker, outcomes)
     finally:
-        task.mark(0, 0)
+        cells[slot] = 0
 
 
-async def run_task_async(task: Task) -> list[Outcome]:
+async def run_task_async(task: Task) -> Results:
     """Run every item of an async step's task at once on this event loop."""
     capture.install()
-    runs = [asyncio.create_task(_run_item_async(task, item, slot)) for slot, item in enumerate(task.items)]
-    return [await run for run in runs]
+    runs = [asyncio.create_task(_run_item_async(task, item, place)) for place, item in enumerate(task.items)]
+    outcomes = {place: await run for place, run in enumerate(runs)}
+    return Results([], [], [], threading.current_thread().name, outcomes)
 
 
 # --- one attempt ---------------------------------------------------------------------------------
 
 
+def _run_plain(task: Task, worker: str, cells: Any, slot: int) -> Results:
+    """The quick way through a micro-batch of a step that gives at most one output, to one step.
+
+    The same attempts as by `_run_item`, with everything that is equal for all of them done once: here a microsecond a
+    chunk is a tenth of what it costs in all. An attempt begins when the one before it has ended.
+    """
+    run, now, enter = _plain_call(task), task.now, capture.buffer.set
+    started, ended, outputs, odd = list[int](), list[int](), list[bytes](), dict[int, Outcome]()
+    gives = task.node.step.output is not None
+    before = enter(None)
+    begun = now()
+    for place, item in enumerate(task.items):
+        cells[slot] = item.chunk
+        ctx = Context(task, item)
+        enter(ctx)
+        try:
+            data = run(item.data)
+        except BaseException as error:
+            odd[place] = _broken(ctx, begun, worker, error)
+            begun = now()
+            continue
+        end = now()
+        if ctx.said:
+            odd[place] = _completed(ctx, begun, end, worker, [data] if gives else [], list(task.node.targets))
+        else:
+            started.append(begun)
+            ended.append(end)
+            if gives:
+                outputs.append(data)
+        begun = end
+    capture.buffer.reset(before)
+    return Results(started, ended, outputs, worker, odd)
+
+
+def _plain_call(task: Task) -> Callable[[Any], Any]:
+    """Decode, call and encode as one function: stored input → stored output."""
+    step = task.node.step
+    function, decode, load = step.function, step.input.decode, task.params.load
+    if step.output is None:
+        name = step.name
+        if step.takes_params:
+            return lambda data: _expect_nothing(name, function(decode(data), load()))
+        return lambda data: _expect_nothing(name, function(decode(data)))
+    encode = step.output.encode
+    if step.takes_params:
+        return lambda data: encode(function(decode(data), load()))
+    return lambda data: encode(function(decode(data)))
+
+
 def _run_item(task: Task, item: Item, worker: str) -> Outcome:
-    ctx = Context(task.instance, item, task.node.step.name, task.cancellation, worker)
+    ctx = Context(task, item)
     token = capture.buffer.set(ctx)
-    task.mark(0, item.chunk)
     started = task.now()
     emitted = _Emitted(task, item)
     try:
         _execute(task, item, emitted)
-        return _completed(ctx, started, task.now(), emitted)
+        return _completed(ctx, started, task.now(), worker, emitted.outputs, emitted.targets, emitted.staged)
     except BaseException as error:
-        return _broken(ctx, started, task, error)
+        return _broken(ctx, started, worker, error)
     finally:
         capture.buffer.reset(token)
 
 
-async def _run_item_async(task: Task, item: Item, slot: int) -> Outcome:
-    ctx = Context(task.instance, item, task.node.step.name, task.cancellation, threading.current_thread().name)
+async def _run_item_async(task: Task, item: Item, place: int) -> Outcome:
+    worker = threading.current_thread().name
+    cells, slot = task.cell(place)
+    ctx = Context(task, item)
     capture.buffer.set(ctx)  # an asyncio task has its own copy of the context: nothing to reset
-    task.mark(slot, item.chunk)
+    cells[slot] = item.chunk
     started = task.now()
     emitted = _Emitted(task, item)
     try:
         await _execute_async(task, item, emitted)
-        return _completed(ctx, started, task.now(), emitted)
+        return _completed(ctx, started, task.now(), worker, emitted.outputs, emitted.targets, emitted.staged)
     except BaseException as error:
-        return _broken(ctx, started, task, error)
+        return _broken(ctx, started, worker, error)
     finally:
-        task.mark(slot, 0)
+        cells[slot] = 0
 
 
 class _Emitted:
     """Encoded outputs of one attempt, handed over in pages when they are many."""
 
-    __slots__ = ("_bytes", "_encode", "_item", "_route", "_sink", "outputs", "staged")
+    __slots__ = ("_bytes", "_encode", "_item", "_only", "_route", "_sink", "_targets", "outputs", "staged")
 
     def __init__(self, task: Task, item: Item) -> None:
         step = task.node.step
         self._encode = step.output.encode if step.output is not None else None
+        self._only = task.node.targets[0] if len(task.node.targets) == 1 else None
         self._route = task.node.route
         self._item = item
         self._sink = task.sink
         self._bytes = 0
-        self.outputs: list[tuple[int, bytes]] = []
+        self._targets: list[int] = []
+        self.outputs: list[bytes] = []
         self.staged = 0
+
+    @property
+    def targets(self) -> list[int]:
+        """The step each output goes to."""
+        return self._targets if self._only is None else [self._only] * len(self.outputs)
 
     def add(self, value: Any) -> None:
         encode = self._encode
         assert encode is not None
         data = encode(value)
-        targets = self._route(value)
-        if not targets:
-            raise _homeless(value)
-        for target in targets:
-            self.outputs.append((target, data))
+        outputs = self.outputs
+        outputs.append(data)
         self._bytes += len(data)
-        if self._sink and (len(self.outputs) >= PAGE_OUTPUTS or self._bytes >= PAGE_BYTES):
+        if self._only is None:
+            self._send_on(value, data)
+        if self._sink and (len(outputs) >= PAGE_OUTPUTS or self._bytes >= PAGE_BYTES):
             self.flush()
 
-    def one(self, value: Any) -> None:
-        """The only output there is."""
-        assert self._encode is not None
-        data = self._encode(value)
-        self.outputs = [(target, data) for target in self._route(value)]
-        if not self.outputs:
-            raise _homeless(value)
+    def _send_on(self, value: Any, data: bytes) -> None:
+        """To each branch that accepts the value."""
+        targets = self._route(value)
+        if not targets:
+            raise ValueNotStorable(f"no branch accepts this output of type {type(value).__name__}")
+        self._targets.extend(targets)
+        self.outputs.extend([data] * (len(targets) - 1))
 
     def flush(self) -> None:
         assert self._sink is not None
-        self._sink(self._item, self.staged, self.outputs)
+        self._sink(Page(self._item, self.staged, self.outputs, self.targets))
         self.staged += len(self.outputs)
-        self.outputs, self._bytes = [], 0
+        self.outputs, self._targets, self._bytes = [], [], 0
 
     def report(self, value: Any) -> None:
         assert self._encode is not None
-        self.outputs.append((-1, self._encode(value)))
-
-
-def _homeless(value: Any) -> ValueNotStorable:
-    return ValueNotStorable(f"no branch accepts this output of type {type(value).__name__}")
+        self._only = -1
+        self.outputs.append(self._encode(value))
 
 
 def _execute(task: Task, item: Item, emitted: _Emitted) -> None:
@@ -268,7 +350,7 @@ def _execute(task: Task, item: Item, emitted: _Emitted) -> None:
     result = step.function(*_arguments(task, item))
     match step.kind:
         case Kind.ONE:
-            emitted.one(result)
+            emitted.add(result)
         case Kind.MANY:
             for value in cast("Iterable[Any]", result):
                 emitted.add(value)
@@ -288,7 +370,7 @@ async def _execute_async(task: Task, item: Item, emitted: _Emitted) -> None:
     value = await cast("Awaitable[Any]", result)
     match step.kind:
         case Kind.ONE:
-            emitted.one(value)
+            emitted.add(value)
         case Kind.MANY:
             for each in value:
                 emitted.add(each)
@@ -322,18 +404,33 @@ def _expect_nothing(name: str, value: object) -> None:
 # --- what became of it ---------------------------------------------------------------------------
 
 
-def _completed(ctx: Context, started: int, ended: int, emitted: _Emitted) -> Outcome:
+def _completed(
+    ctx: Context, started: int, ended: int, worker: str, outputs: list[bytes], targets: list[int], staged: int = 0
+) -> Outcome:
     handled = ctx._records  # pyright: ignore[reportPrivateUsage]
-    records = len(emitted.outputs) + emitted.staged if handled is None else handled
-    log, warnings, recovered, worker = _said(ctx)
+    records = len(outputs) + staged if handled is None else handled
+    log, warnings, recovered = _said(ctx)
     return Outcome(
-        _COMPLETED, started, ended, emitted.outputs, records, None, 0.0, False, log, warnings, recovered,
-        emitted.staged, worker,
-    )  # fmt: skip
+        _COMPLETED,
+        started,
+        ended,
+        outputs,
+        targets,
+        records,
+        None,
+        0.0,
+        False,
+        log,
+        warnings,
+        recovered,
+        staged,
+        worker,
+    )
 
 
-def _broken(ctx: Context, started: int, task: Task, error: BaseException) -> Outcome:
+def _broken(ctx: Context, started: int, worker: str, error: BaseException) -> Outcome:
     """The outcome of an attempt that raised: a signal, an error that a retry may mend, or one that it cannot."""
+    task = ctx._task  # pyright: ignore[reportPrivateUsage]
     delay, fails_job, status = 0.0, False, ChunkStatus.FAILED
     if isinstance(error, RetryLater):
         status, delay = ChunkStatus.POLL_WAITING, error.seconds
@@ -341,15 +438,15 @@ def _broken(ctx: Context, started: int, task: Task, error: BaseException) -> Out
         fails_job = True
     elif not isinstance(error, FailChunk) and retryable(task.node.step.options, error):
         status = ChunkStatus.ERRORED
-    log, warnings, recovered, worker = _said(ctx)
+    log, warnings, recovered = _said(ctx)
     return Outcome(
-        status, started, task.now(), [], 0, _failure(error), delay, fails_job, log, warnings, recovered, 0, worker
+        status, started, task.now(), [], [], 0, _failure(error), delay, fails_job, log, warnings, recovered, 0, worker
     )
 
 
-def _said(ctx: Context) -> tuple[str, tuple[str, ...], tuple[str, ...], str]:
+def _said(ctx: Context) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     log = ctx.text()
-    return clean(log) if log else log, ctx._warnings, ctx._recovered, ctx._worker  # pyright: ignore[reportPrivateUsage]
+    return clean(log) if log else log, ctx._warnings, ctx._recovered  # pyright: ignore[reportPrivateUsage]
 
 
 def _failure(error: BaseException) -> Failure | None:
@@ -448,11 +545,12 @@ def _unpickled(digest: str, code: bytes) -> tuple[Node, ParamsCodec]:  # noqa: A
     return pickle.loads(code)  # noqa: S301 - made by pack() in the process that owns this pool
 
 
-def run_packed(packed: PackedTask) -> list[Outcome]:
+def run_packed(packed: PackedTask) -> Results:
     """Run a packed task in a worker process."""
     node, codec = _unpickled(packed.digest, packed.code)
     params = StoredParams(codec, packed.data, packed.secrets)
     marks = marks_of(packed.marks) if packed.marks else None
-    task = Task(packed.instance, node, params, packed.items, marks=marks, slots=packed.slots)
+    results = run_task(Task(packed.instance, node, params, packed.items, marks=marks, slots=packed.slots))
     name = f"process-{os.getpid()}"
-    return [outcome._replace(worker=name) for outcome in run_task(task)]
+    odd = {place: outcome._replace(worker=name) for place, outcome in results.odd.items()}
+    return results._replace(worker=name, odd=odd)

@@ -33,6 +33,12 @@ class Node:
     accepting: tuple[tuple[int, Any], ...]
     """Targets and their input types, where there are several."""
 
+    @property
+    def plain(self) -> bool:
+        """Whether each chunk gives at most one output, to one step, by a plain call: what the worker has a quick way for."""
+        step = self.step
+        return self.index > 0 and not step.is_async and step.kind in (Kind.ONE, Kind.NONE) and len(self.targets) < 2
+
     def route(self, value: Any) -> tuple[int, ...]:
         """The targets that accept a value."""
         if len(self.targets) == 1:
