@@ -152,8 +152,8 @@ class Batch:
         valid = job.check(params)
         stored = StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid))
         identity = job.params.identity(valid)
-        instance = engine.call(commands.submit, engine, job, stored, identity, key, new, retain)
-        return JobHandle(self._access, instance, job)
+        instance, end = engine.call(commands.submit, engine, job, stored, identity, key, new, retain)
+        return JobHandle(self._access, instance, job, end)
 
     def resume(self, job: Job[Any, R]) -> list[JobHandle[R]]:
         """Go on with every unfinished instance of a job and version; paused ones stay paused. Oldest first."""

@@ -14,7 +14,7 @@ from nbbatch.engine import Engine
 from nbbatch.errors import NotFoundError, ShapeError, StateError
 from nbbatch.live import Again, LiveInstance
 from nbbatch.maintenance import load, recover
-from nbbatch.records import EventRow, InstanceRow, Item
+from nbbatch.records import Ended, EventRow, InstanceRow, Item
 from nbbatch.states import CHUNK_BY_CODE, CHUNK_TRANSITIONS, INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.worker import StoredParams
 
@@ -24,22 +24,28 @@ _I = InstanceStatus
 
 def submit(
     engine: Engine, job: Job[Any, Any], params: StoredParams, identity: str, key: str | None, new: bool, retain: str
-) -> int:
-    """Find the instance these parameters or this key mean, or make one; have it run. Returns its id."""
+) -> tuple[int, Future[Ended] | None]:
+    """Find the instance these parameters or this key mean, or make one; have it run.
+
+    Returns:
+        Its id, and a future of its end if it is unfinished.
+    """
     revive(engine)
     row = None if new else _existing(engine, job, params, identity, key)
     if row is None:
-        return _create(engine, job, params, identity, key, retain)
-    if row.status not in INSTANCE_ENDED:
-        attach(engine, job, row, params)
-    return row.id
+        live = _create(engine, job, params, identity, key, retain)
+    elif row.status in INSTANCE_ENDED:
+        return row.id, None
+    else:
+        live = attach(engine, job, row, params)
+    return live.id, live.done
 
 
 def _existing(
     engine: Engine, job: Job[Any, Any], params: StoredParams, identity: str, key: str | None
 ) -> InstanceRow | None:
     if key is None:
-        return engine.store.unfinished(job.name, job.version, identity)
+        return _unfinished(engine, job, identity)
     row = engine.store.by_key(job.name, key)
     if row is not None and row.identity != identity:
         difference = job.params.difference(row.params, params.data)
@@ -50,9 +56,20 @@ def _existing(
     return row
 
 
+def _unfinished(engine: Engine, job: Job[Any, Any], identity: str) -> InstanceRow | None:
+    """The unfinished instance of equal parameters; the store is asked only where there may be one."""
+    wanted = (job.name, job.version, identity, None)
+    if engine.dormant or any(
+        (live.job.name, live.job.version, live.identity, live.key) == wanted for live in engine.live.values()
+    ):
+        return engine.store.unfinished(job.name, job.version, identity)
+    return None
+
+
 def _create(
     engine: Engine, job: Job[Any, Any], params: StoredParams, identity: str, key: str | None, retain: str
-) -> int:
+) -> LiveInstance:
+    """A new instance, stored by the coming turn, together with its first claim."""
     row = InstanceRow(
         id=engine.store.take_ids("instance", 1) + 1, job=job.name, version=job.version, key=key, identity=identity,
         params=params.data, shape=job.shape, retain=retain, status=_I.QUEUED, paused=False, failing=None,
@@ -66,13 +83,13 @@ def _create(
         )
         for node in job.nodes
     ]  # fmt: skip
-    with engine.store.transaction():
-        chunk = engine.store.create_instance(row, steps)
+    chunk = engine.store.take_ids("chunk", 1) + 1
+    engine.pending.instances[row.id] = (row, steps)
+    engine.pending.chunks.append((chunk, row.id, 0, None, 0, row.created_us, None))
     live = LiveInstance(job, row, params)
     live.steps[0].emit(chunk, [None])
     engine.live[row.id] = live
-    engine.wake()
-    return row.id
+    return live
 
 
 def attach(engine: Engine, job: Job[Any, Any], row: InstanceRow, params: StoredParams) -> LiveInstance:
@@ -120,6 +137,8 @@ def revive(engine: Engine) -> None:
         engine.store.begin_session(now)
     recover(engine.store, set(), now)
     engine.error = None
+    engine.dormant = True
+    engine.reopened += 1
 
 
 def pause(engine: Engine, instance: int) -> None:
@@ -204,6 +223,7 @@ def _failed_rows(engine: Engine, instance: int) -> list[tuple[Any, ...]]:
 
 def _retry_ended(engine: Engine, row: InstanceRow, job: Job[Any, Any]) -> int:
     params = StoredParams(job.params, row.params)
+    engine.reopened += 1
     params.load()  # before anything changes: masked secrets have to be submitted again
     now = engine.clock.now()
     again = [r for r in engine.store.rows("last_events", row.id) if r[2] in (_FAILED.code, _CANCELLED.code)]
@@ -278,8 +298,8 @@ def _forget(live: LiveInstance, index: int, chunk: int, code: int) -> None:
     live.changed = True
 
 
-def finished(engine: Engine, instance: int) -> Future[InstanceStatus] | InstanceStatus:
-    """The instance's end: its state if it has ended, else a future of it.
+def finished(engine: Engine, instance: int) -> Future[Ended]:
+    """A future of the instance's end, done if it has ended.
 
     Raises:
         StateError: It is unfinished and its job is not known in this process, so that it would never end.
@@ -292,4 +312,6 @@ def finished(engine: Engine, instance: int) -> Future[InstanceStatus] | Instance
         if engine.error is not None:
             raise engine.error
         _known(None, row)
-    return row.status
+    end: Future[Ended] = Future()
+    end.set_result(Ended(row.status, row.report))
+    return end

@@ -21,7 +21,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -31,7 +31,7 @@ from nbbatch.executors import EventLoop, inline, shares_memory, threads, workers
 from nbbatch.live import LiveInstance, LiveStep, runs
 from nbbatch.marks import Marks
 from nbbatch.progress import Decision, decide
-from nbbatch.records import Failure, Item, Outcome, Results
+from nbbatch.records import Ended, Failure, Item, Outcome, Results
 from nbbatch.settle import Changes, Clerk, stage
 from nbbatch.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.store import Store
@@ -137,6 +137,14 @@ class Engine:
         """Why the engine stopped claiming; None while it works."""
         self._codes: set[str] = set()
         """Fingerprints whose source is stored."""
+        self.pending = Changes()
+        """What commands leave to be stored by the coming turn."""
+        self.dormant = store.has_unfinished()
+        """Whether the store may hold unfinished instances that are not live."""
+        self.reopened = 0
+        """How often an ended instance was taken up again: futures of ends from before are void."""
+        self._answers: list[tuple[Future[Any], Any]] = []
+        """To be given once the turn is stored."""
         self.turns = 0
         """Turns made so far; an idle engine makes none."""
         self._main = Lane(executor, workers or workers_of(executor))
@@ -204,6 +212,7 @@ class Engine:
             try:
                 self._turn(arrived)
             except Exception as error:  # whatever it is, waiting threads must learn of it
+                self._answer(error)
                 self._halt(error)
 
     def _receive(self) -> list[Flight | _Arrived]:
@@ -213,7 +222,9 @@ class Engine:
             item = self._inbox.get(timeout=self._sleep())
             while True:
                 if isinstance(item, _Call):
-                    _answer(item)
+                    self._run(item)
+                    if self.pending:  # a further call may ask the store for what this one made
+                        return arrived
                 elif item is not None:
                     arrived.append(item)
                 item = self._inbox.get_nowait()
@@ -232,7 +243,7 @@ class Engine:
         if self._stopping:
             self._call_off()
         now = self.clock.now()
-        changes = Changes()
+        changes, self.pending = self.pending, Changes()
         for item in arrived:
             if isinstance(item, _Arrived):
                 self._take_page(item, changes)
@@ -244,8 +255,24 @@ class Engine:
                 self._claim(changes, now)
         if changes:
             self.write(changes)
+        self._answer(None)
         for act in changes.after:
             act()
+
+    def _run(self, call: _Call) -> None:
+        try:
+            self._answers.append((call.answer, call.run()))
+        except BaseException as error:
+            call.answer.set_exception(error)
+
+    def _answer(self, error: Exception | None) -> None:
+        """Tell who called what came of it, now that the turn is stored or not."""
+        for answer, value in self._answers:
+            if error is None:
+                answer.set_result(value)
+            else:
+                answer.set_exception(error)
+        self._answers.clear()
 
     def _call_off(self) -> None:
         """Take back from the pool what no worker has begun."""
@@ -256,6 +283,8 @@ class Engine:
     def write(self, changes: Changes) -> None:
         """Store a turn's changes in one transaction."""
         with self.store.transaction():
+            for row, steps in changes.instances.values():
+                self.store.create_instance(row, steps)
             for table, rows in (
                 ("chunk", changes.chunks), ("event", changes.events), ("detail", changes.details),
                 ("output", changes.outputs), ("staged", changes.staged), ("claim", changes.claims),
@@ -367,6 +396,11 @@ class Engine:
 
     def _change_status(self, live: LiveInstance, decision: Decision, changes: Changes, now: int) -> None:
         old, new = live.status, decision.status
+        if live.id in changes.instances:
+            row, steps = changes.instances[live.id]
+            changes.instances[live.id] = (replace(row, status=new, started_us=now), steps)
+            live.status = new
+            return
         text = _why_failed(live) if new is InstanceStatus.FAILED else None
         share = 1.0 if new is InstanceStatus.COMPLETED else live.progress()
         write = partial(self.store.set_status, live.id, old, new, now, text=text, progress=share)
@@ -378,7 +412,7 @@ class Engine:
 
     def end(self, live: LiveInstance, status: InstanceStatus) -> None:
         """Tell who waits that an instance's end is stored."""
-        live.done.set_result(status)
+        live.done.set_result(Ended(status, live.report))
         handlers = (live.job.on_complete, live.job.on_error)
         if any(handlers):
             threading.Thread(target=self._on_end, args=(live, status), name="nbbatch-on-end", daemon=True).start()
@@ -488,13 +522,6 @@ class Engine:
             future = _failed_future(task, error, self.clock.now())
         flight.future = future
         future.add_done_callback(lambda _: self._inbox.put(flight))
-
-
-def _answer(call: _Call) -> None:
-    try:
-        call.answer.set_result(call.run())
-    except BaseException as error:
-        call.answer.set_exception(error)
 
 
 def _all(task: Task, outcome: Outcome) -> Results:

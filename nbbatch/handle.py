@@ -12,7 +12,7 @@ from nbbatch import commands, display, progress, views
 from nbbatch.definition import Job
 from nbbatch.engine import Engine
 from nbbatch.errors import JobCancelled, JobFailed, NotFoundError, StateError, StoreClosed
-from nbbatch.records import InstanceRow
+from nbbatch.records import Ended, InstanceRow
 from nbbatch.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.store import Store
 
@@ -56,10 +56,14 @@ class Access:
 class JobHandle(Generic[R_co]):
     """The live object of one instance. Speaks ``concurrent.futures.Future`` where the names are the same."""
 
-    def __init__(self, access: Access, instance: int, job: Job[Any, R_co] | None) -> None:
+    def __init__(
+        self, access: Access, instance: int, job: Job[Any, R_co] | None, end: Future[Ended] | None = None
+    ) -> None:
         self._access = access
         self.id = instance
         self.job = job
+        self._end = end
+        self._reopened = access.engine().reopened if end else 0
 
     @property
     def batch(self) -> Any:
@@ -119,12 +123,18 @@ class JobHandle(Generic[R_co]):
             TimeoutError: It has not ended in time; it goes on.
             StateError: It waits for its job, which this process does not know.
         """
+        return self._wait(timeout).status
+
+    def _ending(self) -> Future[Ended]:
+        """The future of its end; asked for anew once an ended instance was taken up again."""
         engine = self._engine()
-        end = engine.call(commands.finished, engine, self.id)
-        if not isinstance(end, Future):
-            return end
+        if self._end is None or self._reopened != engine.reopened:
+            self._end, self._reopened = engine.call(commands.finished, engine, self.id), engine.reopened
+        return self._end
+
+    def _wait(self, timeout: float | None) -> Ended:
         try:
-            return end.result(timeout)
+            return self._ending().result(timeout)
         except TimeoutError:
             raise TimeoutError(f"instance {self.id} has not ended after {timeout} s; it goes on") from None
         except KeyboardInterrupt as stop:
@@ -143,7 +153,7 @@ class JobHandle(Generic[R_co]):
             TimeoutError: It has not ended in time; it goes on.
             StateError: Its job is not known in this process.
         """
-        return self._report(self.wait(timeout))
+        return self._report(self._wait(timeout))
 
     def exception(self, timeout: float | None = None) -> JobFailed | JobCancelled | None:
         """The error that `result` would raise, or None; blocks until it has ended."""
@@ -155,25 +165,21 @@ class JobHandle(Generic[R_co]):
 
     def __await__(self) -> Generator[Any, None, R_co]:
         """Wait without blocking the event loop, then give what `result` gives."""
-        engine = self._engine()
-        end = engine.call(commands.finished, engine, self.id)
-        if isinstance(end, Future):
-            end = yield from asyncio.shield(asyncio.wrap_future(end)).__await__()
+        end = yield from asyncio.shield(asyncio.wrap_future(self._ending())).__await__()
         return self._report(end)
 
-    def _report(self, status: InstanceStatus) -> R_co:
-        row = self.row
-        if status is InstanceStatus.FAILED:
+    def _report(self, end: Ended) -> R_co:
+        if end.status is InstanceStatus.FAILED:
             raise JobFailed(self.id, self._why())
-        if status is InstanceStatus.CANCELLED:
+        if end.status is InstanceStatus.CANCELLED:
             raise JobCancelled(
-                self.id, f"instance {self.id} of job {row.job!r} was cancelled; run.retry() takes it up again"
+                self.id, f"instance {self.id} of job {self.row.job!r} was cancelled; run.retry() takes it up again"
             )
-        if row.report is None:
+        if end.report is None:
             return cast("R_co", None)
         job = self._job()
         assert job.report is not None
-        return cast("R_co", job.report.decode(row.report))
+        return cast("R_co", job.report.decode(end.report))
 
     def _why(self) -> str:
         row = self.row

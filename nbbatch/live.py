@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from nbbatch.definition import Job, Kind, Node
 from nbbatch.progress import Counts, done_steps, no_chunks, progress
-from nbbatch.records import InstanceRow, Item, Waiting
+from nbbatch.records import Ended, InstanceRow, Item, Waiting
 from nbbatch.states import ChunkStatus, InstanceStatus
 from nbbatch.worker import Cancellation, StoredParams
 
@@ -197,6 +197,8 @@ class LiveInstance:
 
     def __init__(self, job: Job[Any, Any], row: InstanceRow, params: StoredParams) -> None:
         self.id = row.id
+        self.key = row.key
+        self.identity = row.identity
         self.job = job
         self.params = params
         self.status = row.status
@@ -205,10 +207,11 @@ class LiveInstance:
         self.latest_end_us: int | None = None
         self.records = 0
         self.best = row.progress
+        self.report = row.report
         self.steps = [LiveStep(node) for node in job.nodes]
         self.waiting: list[Waiting] = []
         self.cancellation = Cancellation()
-        self.done: Future[InstanceStatus] = Future()
+        self.done: Future[Ended] = Future()
         self.changed = True
         """Something happened since the last decision."""
         self.staged: dict[tuple[int, int], dict[int, int]] = {}

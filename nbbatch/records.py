@@ -36,6 +36,14 @@ class InstanceRow:
     report: bytes | None
 
 
+class Ended(NamedTuple):
+    """How an instance ended."""
+
+    status: InstanceStatus
+    report: bytes | None
+    """What its reduction returned, stored."""
+
+
 class Item(NamedTuple):
     """A chunk as a worker gets it."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from nbbatch.definition import Kind, Options
 from nbbatch.live import LiveInstance, LiveStep
-from nbbatch.records import Columns, EventRow, Item, Outcome, Results, Waiting
+from nbbatch.records import Columns, EventRow, InstanceRow, Item, Outcome, Results, Waiting
 from nbbatch.states import ChunkStatus
 from nbbatch.worker import Page
 
@@ -30,6 +30,10 @@ def _rows() -> list[tuple[Any, ...]]:
 class Changes:
     """What one transaction will store, in the order of the fields."""
 
+    instances: dict[int, tuple[InstanceRow, list[tuple[Any, ...]]]] = field(
+        default_factory=dict[int, tuple[InstanceRow, list[tuple[Any, ...]]]]
+    )
+    """New ones, with their steps."""
     chunks: Columns = field(default_factory=partial(Columns, 7))
     events: Columns = field(default_factory=partial(Columns, len(EventRow._fields)))
     details: list[tuple[Any, ...]] = field(default_factory=_rows)
@@ -42,7 +46,9 @@ class Changes:
     """What to do once all of it is durable."""
 
     def __bool__(self) -> bool:
-        return bool(self.events or self.chunks or self.claims or self.staged or self.writes or self.outputs)
+        return bool(
+            self.events or self.chunks or self.claims or self.staged or self.writes or self.outputs or self.instances
+        )
 
 
 @dataclass(slots=True)
@@ -140,7 +146,7 @@ class Clerk:
         if outcome.staged:
             self._emit_staged(live, item, outcome, changes, now)
         elif step.node.step.kind is Kind.REDUCTION:
-            report = outcome.outputs[0]
+            report = live.report = outcome.outputs[0]
             changes.writes.append(lambda: self.report(live.id, report))
         else:
             for target in sorted(set(outcome.targets)):

@@ -244,17 +244,16 @@ class Store:
 
     # --- instances --------------------------------------------------------------------------------
 
-    def create_instance(self, row: InstanceRow, steps: Sequence[tuple[Any, ...]]) -> int:
-        """Store an instance, its steps and its first chunk within the open transaction; the chunk's id."""
+    def create_instance(self, row: InstanceRow, steps: Sequence[tuple[Any, ...]]) -> None:
+        """Store an instance, its steps and the states it has been in within the open transaction."""
         self.append("instance", [(
             row.id, row.job, row.version, row.key, row.identity, row.params, row.shape, row.retain, row.status.code,
             row.paused, row.failing, row.created_us, row.started_us, row.ended_us, row.progress, row.error, row.report,
         )])  # fmt: skip
         self.append("step", steps)
-        chunk = self.take_ids("chunk", 1) + 1
-        self.append("chunk", [(chunk, row.id, 0, None, 0, row.created_us, None)])
-        self._note(row.id, row.status, row.created_us, None)
-        return chunk
+        self._note(row.id, InstanceStatus.QUEUED, row.created_us, None)
+        if row.started_us is not None:
+            self._note(row.id, row.status, row.started_us, None)
 
     def _note(self, instance: int, status: InstanceStatus, now_us: int, text: str | None) -> None:
         event = self.take_ids("event", 1) + 1
@@ -281,6 +280,11 @@ class Store:
             identity,
         )
         return next((row for row in found if row.status not in INSTANCE_ENDED), None)
+
+    def has_unfinished(self) -> bool:
+        """Whether any instance has not ended."""
+        ended = ", ".join(str(status.code) for status in sorted(INSTANCE_ENDED))
+        return bool(self._rows(f"SELECT 1 FROM instance WHERE status NOT IN ({ended}) LIMIT 1"))  # noqa: S608 - constants
 
     def by_key(self, job: str, key: str) -> InstanceRow | None:
         """The instance of a job that was given this key, whatever its state."""
