@@ -105,8 +105,9 @@ class Batch:
         self._clock = clock
         self._store = Store(path, clock.now())
         self._marks = Marks(None if path == MEMORY else f"{path}.running")
-        self.recovered = maintenance.recover(self._store, self._marks.read_and_clear(), clock.now())
+        self.recovered = maintenance.recover(self._store, self._marks.read(), clock.now())
         """What opening found of a process that died: chunks queued again, lost attempts, chunks lost too often."""
+        self._marks.clear()
         self._owned = executor is None
         self._executor = executor or threads(workers)
         self._engine = Engine(

@@ -77,15 +77,15 @@ def _create(
     )  # fmt: skip
     steps = [
         (
-            row.id, node.index, node.step.name, node.step.kind.value, node.gated, node.weight,
+            node.index, node.step.name, node.step.kind.value, node.gated, node.weight,
             node.step.options.max_attempts, node.step.input.media,
-            node.step.output.media if node.step.output else None, None,
+            node.step.output.media if node.step.output else None,
         )
         for node in job.nodes
     ]  # fmt: skip
     chunk = engine.store.take_ids("chunk", 1) + 1
     engine.pending.instances[row.id] = (row, steps)
-    engine.pending.chunks.append((chunk, row.id, 0, None, 0, row.created_us, None))
+    engine.pending.chunks.append((chunk, row.id, 0, None, 0, row.created_us, None, None))
     live = LiveInstance(job, row, params)
     live.steps[0].emit(chunk, [None])
     engine.live[row.id] = live
@@ -133,8 +133,6 @@ def revive(engine: Engine) -> None:
     if engine.error is None:
         return
     now = engine.clock.now()
-    with engine.store.transaction():
-        engine.store.begin_session(now)
     recover(engine.store, set(), now)
     engine.error = None
     engine.dormant = True
@@ -231,7 +229,6 @@ def _retry_ended(engine: Engine, row: InstanceRow, job: Job[Any, Any]) -> int:
         events = engine.store.take_ids("event", len(again))
         engine.store.run("requeue_ended", row.id, events, now, _FAILED.code, _CANCELLED.code)
         engine.store.set_status(row.id, row.status, _I.IN_PROGRESS, now, text=None)
-        engine.store.clear_failing(row.id)
     attach(engine, job, engine.store.instance(row.id), params)
     return len(again)
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from bisect import bisect_left
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, replace
@@ -91,7 +92,8 @@ class Flight:
     step: LiveStep
     lane: Lane
     task: Task
-    claim: int
+    claim: int | None
+    """Its id; None: stored with the chunks themselves."""
     future: Future[Any] | None = None
     """Gives `Results`."""
 
@@ -318,7 +320,7 @@ class Engine:
         live, items = flight.live, flight.task.items
         assert flight.future is not None
         if flight.future.cancelled():
-            changes.writes.append(partial(self.store.drop_claim, flight.claim))
+            changes.writes.append(partial(self.store.drop_claim, live.id, flight.claim, [item.chunk for item in items]))
             return
         if self.live.get(live.id) is not live:
             self._drop(live, items, changes)
@@ -391,7 +393,7 @@ class Engine:
         live.changed = True
         if step.node.step.kind is Kind.REDUCTION and not sum(step.counts):
             chunk = self.store.take_ids("chunk", 1) + 1
-            changes.chunks.append((chunk, live.id, index, self.store.first_chunk(live.id), None, now, None))
+            changes.chunks.append((chunk, live.id, index, self.store.first_chunk(live.id), None, now, None, None))
             step.emit(chunk, [None])
 
     def _change_status(self, live: LiveInstance, decision: Decision, changes: Changes, now: int) -> None:
@@ -443,11 +445,7 @@ class Engine:
         if not items:
             return False
         items = self._with_inputs(live, step, items)
-        claim = self.store.take_ids("claim", 1) + 1
-        changes.claims.extend(
-            (claim, self.store.session, live.id, step.node.index, first, count, attempt, now)
-            for first, count, attempt in runs(items)
-        )
+        claim = self._keep_claim(live, step, items, changes, now)
         self._first_claim(live, step, changes, now)
         kind = step.node.step.kind
         inputs = self.store.stream("reduction_inputs", live.id) if kind is Kind.REDUCTION else None
@@ -461,6 +459,22 @@ class Engine:
         self.flights.add(flight)
         changes.after.append(partial(self._launch, flight))
         return True
+
+    def _keep_claim(
+        self, live: LiveInstance, step: LiveStep, items: list[Item], changes: Changes, now: int
+    ) -> int | None:
+        """Have a claim stored; of chunks that this very turn makes, in their own rows."""
+        session = self.store.session
+        if items[0].chunk > self.store.durable_chunk and len(changes.chunks):
+            ids, sessions = changes.chunks.lists[0], changes.chunks.lists[-1]
+            for first, total, _ in runs(items):
+                place = bisect_left(ids, first)
+                sessions[place : place + total] = [session] * total
+            return None
+        claim = self.store.take_ids("claim", 1) + 1
+        index = step.node.index
+        changes.claims.extend((claim, session, live.id, index, *run, now) for run in runs(items))
+        return claim
 
     def _batch_size(self, step: LiveStep, lane: Lane) -> int:
         limit = step.node.step.options.concurrency

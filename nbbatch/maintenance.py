@@ -41,8 +41,21 @@ def recover(store: Store, running: set[int], now_us: int) -> Recovered:
         running: Chunks that had begun and not ended (see `marks`); the others are QUEUED as if never claimed.
         now_us: The present.
     """
-    claimed = store.rows("orphans", store.session)
-    orphans = [orphan for orphan in claimed if orphan[2] in running]
+    with store.transaction():
+        store.begin_session(now_us)
+        claimed = store.rows("orphans", store.session)
+        orphans = [orphan for orphan in claimed if orphan[2] in running]
+        lost = _lost(store, orphans, now_us)
+        store.release_claims(store.session)
+    return Recovered(len(claimed) - lost, len(orphans) - lost, lost)
+
+
+def _lost(store: Store, orphans: list[tuple[Any, ...]], now_us: int) -> int:
+    """Put the lost attempts of some chunks on record within the open transaction.
+
+    Returns:
+        How many are FAILED by that.
+    """
     failed = 0
     events: list[EventRow] = []
     details: list[tuple[Any, ...]] = []
@@ -63,12 +76,10 @@ def recover(store: Store, running: set[int], now_us: int) -> Recovered:
         events.append(
             EventRow(event, chunk, instance, step, attempt, _C.QUEUED.code, errors + 1, polls, None, now_us, None, 0, None, None)
         )  # fmt: skip
-    with store.transaction():
-        store.events(events)
-        if details:
-            store.append("detail", details)
-        store.release_claims(store.session)
-    return Recovered(len(claimed) - failed, len(orphans) - failed, failed)
+    store.events(events)
+    if details:
+        store.append("detail", details)
+    return failed
 
 
 def load(store: Store, job: Job[Any, Any], row: InstanceRow, params: StoredParams) -> LiveInstance:

@@ -39,11 +39,13 @@ class Marks:
             self.cells[slot] = 0
             self._free.append(slot)
 
-    def read_and_clear(self) -> set[int]:
+    def read(self) -> set[int]:
         """The chunks that were running when an earlier process died."""
-        found = set(self.cells) - {0}
+        return set(self.cells) - {0}
+
+    def clear(self) -> None:
+        """Forget them, once their lost attempts are on record."""
         self._map[:_SIZE] = bytes(_SIZE)
-        return found
 
     def close(self) -> None:
         """Let the mapping go, and the file with it: a store that was closed has nothing running."""

@@ -32,7 +32,7 @@ SELECT id, data FROM chunk WHERE id >= $2 AND id <= $3 AND instance = $1 AND id 
 -- orphans: Chunks claimed by an earlier session whose attempt never ended, with what was counted before.
 WITH latest AS (
     SELECT instance, step, chunk, max(attempt) AS attempt, max(claimed_us) AS claimed_us FROM claimed
-    WHERE session < $1 GROUP BY ALL
+    WHERE session = $1 - 1 GROUP BY ALL
 ),
 last AS (
     SELECT e.chunk, max(e.id) AS id, max(e.attempt) AS attempt FROM event e
@@ -48,7 +48,7 @@ ORDER BY l.chunk;
 
 -- move_staged_chunks: Make the staged outputs of an attempt chunks, with ids from a counter. $4 is the reduction's step or -1.
 INSERT INTO chunk
-SELECT $3 + row_number() OVER (ORDER BY seq), instance, step, chunk, seq, $5, data
+SELECT $3 + row_number() OVER (ORDER BY seq), instance, step, chunk, seq, $5, data, NULL
 FROM staged WHERE chunk = $1 AND attempt = $2 AND step <> $4 ORDER BY seq;
 
 -- move_staged_outputs: Make the staged outputs of an attempt inputs of the reduction.
@@ -73,16 +73,13 @@ WHERE o.instance = $1 ORDER BY list_append(p.place, o.seq);
 -- cancel_chunks: End every open chunk of an instance as CANCELLED; the ids of the new events begin after $2.
 INSERT INTO event
 WITH last AS (SELECT chunk, max(id) AS id FROM event WHERE instance = $1 GROUP BY chunk),
-running AS (
-    SELECT chunk, max(attempt) AS attempt, max(claimed_us) AS claimed_us FROM claimed WHERE instance = $1 GROUP BY chunk
-)
 SELECT $2 + row_number() OVER (ORDER BY c.id), c.id, c.instance, c.step,
     greatest(coalesce(e.attempt, 0), coalesce(r.attempt, 0)), 9, coalesce(e.errors, 0), coalesce(e.polls, 0),
     CASE WHEN coalesce(r.attempt, 0) > coalesce(e.attempt, 0) THEN r.claimed_us END, $3, NULL, 0, NULL, NULL
 FROM chunk c
 LEFT JOIN last ON last.chunk = c.id
 LEFT JOIN event e ON e.id = last.id
-LEFT JOIN running r ON r.chunk = c.id
+LEFT JOIN running r ON r.chunk = c.id AND r.instance = $1
 WHERE c.instance = $1 AND (e.status IS NULL OR e.status NOT IN (6, 7, 8, 9));
 
 -- requeue_ended: Queue every chunk of an instance again whose last state is $4 or $5, with a fresh budget.
@@ -96,3 +93,9 @@ WHERE e.status IN ($4, $5);
 -- chunk_state: The present state of one chunk: step, state code (NULL: no event), attempt, errors, polls.
 SELECT c.step, arg_max(e.status, e.id), coalesce(max(e.attempt), 0), arg_max(e.errors, e.id), arg_max(e.polls, e.id)
 FROM chunk c LEFT JOIN event e ON e.chunk = c.id WHERE c.id = $1 AND c.instance = $2 GROUP BY c.step;
+
+-- unclaim: Forget the claims stored together with some chunks, which no worker has begun.
+UPDATE chunk SET session = NULL WHERE id >= $2 AND id <= $3 AND instance = $1 AND id IN (SELECT unnest($4::BIGINT[]));
+
+-- chains: The chains that are known.
+SELECT steps, id FROM chain;

@@ -1,7 +1,6 @@
 -- The tables of a store, format 1. Chunks, events and outputs are only ever inserted (and purged in bulk):
--- measured, row updates cost two to six times more per commit and leave bloat. Only the two small tables,
--- instance and step, are updated. Times are microseconds since 1970 UTC; states are the codes of states.py
--- (DuckDB's enums cannot grow). A chunk's state is its last event; without one it is QUEUED, or GATE_WAITING
+-- measured, row updates cost two to six times more per commit and leave bloat. Times are microseconds since 1970 UTC;
+-- states are the codes of states.py (DuckDB's enums cannot grow). A chunk's state is its last event; without one it is QUEUED, or GATE_WAITING
 -- where its step is gated and not opened; a claim without an event of the same attempt means IN_PROGRESS.
 
 CREATE TABLE meta (name VARCHAR, value VARCHAR);
@@ -9,28 +8,36 @@ CREATE TABLE meta (name VARCHAR, value VARCHAR);
 -- One row per opening of the file by a process.
 CREATE TABLE session (id BIGINT, opened_us BIGINT, pid BIGINT, version VARCHAR);
 
-CREATE TABLE instance (
+-- A job instance as submitted; views.sql has `instance`, which adds how it stands.
+CREATE TABLE submitted (
     id BIGINT,
     job VARCHAR,
     version INTEGER,
     key VARCHAR,             -- NULL: found by its parameters
     identity VARCHAR,        -- digest of the identifying parameters
     params BLOB,             -- JSON, secrets masked
-    shape VARCHAR,           -- JSON of the chain's step names, order, types and gates
+    chain BIGINT,
     retain VARCHAR,          -- all | failed | none
+    created_us BIGINT
+);
+
+-- What happens to an instance. Its state, progress, error, failing and report are the last there are.
+CREATE TABLE instance_event (
+    id BIGINT,               -- order of all events in the store
+    instance BIGINT,
+    ended_us BIGINT,         -- when the state was entered; NULL where the state stays as it is
     status TINYINT,
-    paused BOOLEAN,
-    failing VARCHAR,         -- text of a FailJob while running chunks finish; NULL otherwise
-    created_us BIGINT,
-    started_us BIGINT,       -- first claim
-    ended_us BIGINT,
-    progress DOUBLE,         -- as of the last change of status; never falls
-    error VARCHAR,           -- why it ended FAILED
+    text VARCHAR,            -- why it ended FAILED
+    progress DOUBLE,
+    failing VARCHAR,         -- text of a FailJob while running chunks finish; '': none
     report BLOB              -- the reduction's return value
 );
 
-CREATE TABLE step (
-    instance BIGINT,
+-- Chains of steps, once for all instances that have them; views.sql has `step`, a row per instance and step.
+CREATE TABLE chain (id BIGINT, shape VARCHAR, steps VARCHAR);
+
+CREATE TABLE chain_step (
+    chain BIGINT,
     step SMALLINT,
     name VARCHAR,
     kind VARCHAR,            -- one | many | none | reduction
@@ -38,9 +45,11 @@ CREATE TABLE step (
     weight DOUBLE,
     max_attempts INTEGER,
     input_media VARCHAR,     -- json | arrow
-    output_media VARCHAR,
-    opened_us BIGINT         -- when its gate opened; NULL: shut, or never gated
+    output_media VARCHAR
 );
+
+-- Gates that were opened, in the order of events.
+CREATE TABLE gate (id BIGINT, instance BIGINT, step SMALLINT, opened_us BIGINT);
 
 CREATE TABLE chunk (
     id BIGINT,
@@ -49,10 +58,12 @@ CREATE TABLE chunk (
     parent BIGINT,           -- NULL for the first chunk of an instance
     seq INTEGER,             -- 0, 1, 2 … among its parent's outputs
     created_us BIGINT,
-    data BLOB USING COMPRESSION zstd    -- its input; NULL for the first chunk (the parameters) and the reduction
+    data BLOB USING COMPRESSION zstd,   -- its input; NULL for the first chunk (the parameters) and the reduction
+    session INTEGER          -- whose first claim was stored together with the chunk; NULL: claimed later, see `claim`
 );
 
--- What is claimed, stored before user code runs: a row per run of consecutive chunks of a micro-batch; views.sql has `claimed`.
+-- What is claimed, stored before user code runs: a row per run of consecutive chunks of a micro-batch. Chunks that are
+-- claimed as they are made have no row here (see chunk.session); views.sql has `claimed`, which is both.
 CREATE TABLE claim (
     id BIGINT,               -- of the micro-batch
     session BIGINT,
@@ -114,8 +125,6 @@ CREATE TABLE staged (
     seq INTEGER,
     data BLOB
 );
-
-CREATE TABLE instance_event (id BIGINT, instance BIGINT, ended_us BIGINT, status TINYINT, text VARCHAR);
 
 -- Source text of each step, once per fingerprint.
 CREATE TABLE code (fingerprint VARCHAR, step VARCHAR, source VARCHAR, first_us BIGINT);

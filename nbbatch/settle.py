@@ -34,7 +34,7 @@ class Changes:
         default_factory=dict[int, tuple[InstanceRow, list[tuple[Any, ...]]]]
     )
     """New ones, with their steps."""
-    chunks: Columns = field(default_factory=partial(Columns, 7))
+    chunks: Columns = field(default_factory=partial(Columns, 8))
     events: Columns = field(default_factory=partial(Columns, len(EventRow._fields)))
     details: list[tuple[Any, ...]] = field(default_factory=_rows)
     outputs: Columns = field(default_factory=partial(Columns, 5))
@@ -165,8 +165,9 @@ class Clerk:
             return
         first = self.take_ids("chunk", total) + 1
         changes.chunks.extend(
-            range(first, first + total), [live.id] * total, [target] * total, parents, seqs, [now] * total, outputs
-        )
+            range(first, first + total), [live.id] * total, [target] * total, parents, seqs, [now] * total, outputs,
+            [None] * total,
+        )  # fmt: skip
         live.steps[target].emit(first, outputs)
 
     def _emit_staged(self, live: LiveInstance, item: Item, outcome: Outcome, changes: Changes, now: int) -> None:

@@ -13,6 +13,7 @@ rolls back silently, so any exception inside a transaction ends it; appenders re
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import threading
@@ -46,14 +47,16 @@ _SETTINGS: dict[str, Any] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
 }
-_TABLES = ("instance", "step", "chunk", "event", "claim", "detail", "output", "staged", "instance_event")
+_TABLES = (
+    "submitted", "chain", "chain_step", "chunk", "event", "claim", "detail", "output", "staged", "instance_event", "gate",
+)  # fmt: skip
 
 ARROW_ROWS = 300
 """From this many rows on, Arrow columns are cheaper than the appender."""
 _ARROW = {
     "chunk": {
         "id": "Int64", "instance": "Int64", "step": "Int16", "parent": "Int64", "seq": "Int32", "created_us": "Int64",
-        "data": "Binary",
+        "data": "Binary", "session": "Int32",
     },
     "event": {
         "id": "Int64", "chunk": "Int64", "instance": "Int64", "step": "Int16", "attempt": "Int32", "status": "Int8",
@@ -109,25 +112,25 @@ class Store:
             if not self._tables():
                 self._create(now_us)
             self._check_format()
-            self._con.begin()
-            self.begin_session(now_us)
-            self._con.commit()
+            self.session = 0
             self._next = {
-                "instance": self._scalar("SELECT coalesce(max(id), 0) FROM instance"),
+                "instance": self._scalar("SELECT coalesce(max(id), 0) FROM submitted"),
                 "chunk": self._scalar("SELECT coalesce(max(id), 0) FROM chunk"),
                 "claim": self._scalar("SELECT coalesce(max(id), 0) FROM claim"),
+                "chain": self._scalar("SELECT coalesce(max(id), 0) FROM chain"),
                 "event": self._scalar(
-                    "SELECT greatest((SELECT coalesce(max(id), 0) FROM event), "
-                    "(SELECT coalesce(max(id), 0) FROM instance_event))"
+                    "SELECT coalesce(max(id), 0) FROM (SELECT max(id) AS id FROM event UNION ALL "
+                    "SELECT max(id) FROM instance_event UNION ALL SELECT max(id) FROM gate)"
                 ),
             }
+            self._chains: dict[str, int] | None = None
             self.durable_chunk = self._next["chunk"]
             """Chunks up to this id are committed."""
             self._appenders = {table: self._con.appender(table) for table in _TABLES}
             self._dirty: set[str] = set()
 
     def begin_session(self, now_us: int) -> None:
-        """Begin a new session within the open transaction: claims of earlier ones are orphans, pages are void."""
+        """Begin a new session within the open transaction, in which the claims of the one before are put back."""
         self.session = self._scalar("SELECT coalesce(max(id), 0) + 1 FROM session")
         self._run("INSERT INTO session VALUES ($1, $2, $3, $4)", self.session, now_us, os.getpid(), str(FORMAT))
         self._run("DELETE FROM staged")
@@ -145,7 +148,7 @@ class Store:
         self._con.commit()
 
     def _check_format(self) -> None:
-        if "meta" not in self._tables() or "instance_event" not in self._tables():
+        if "meta" not in self._tables() or "submitted" not in self._tables():
             raise StoreUnreadable(
                 f"{self.path} is a DuckDB database, but not a store of nbbatch; it was left as it is. Open another path"
             )
@@ -188,6 +191,7 @@ class Store:
         for table in self._dirty:
             self._appenders[table].clear()
         self._dirty.clear()
+        self._chains = None
         with suppress(duckdb.Error):  # a failed statement or commit may have ended the transaction already
             self._con.rollback()
 
@@ -245,19 +249,33 @@ class Store:
     # --- instances --------------------------------------------------------------------------------
 
     def create_instance(self, row: InstanceRow, steps: Sequence[tuple[Any, ...]]) -> None:
-        """Store an instance, its steps and the states it has been in within the open transaction."""
-        self.append("instance", [(
-            row.id, row.job, row.version, row.key, row.identity, row.params, row.shape, row.retain, row.status.code,
-            row.paused, row.failing, row.created_us, row.started_us, row.ended_us, row.progress, row.error, row.report,
+        """Store an instance, its chain and the states it has been in within the open transaction."""
+        chain = self._chain(row.shape, steps)
+        self.append("submitted", [(
+            row.id, row.job, row.version, row.key, row.identity, row.params, chain, row.retain, row.created_us,
         )])  # fmt: skip
-        self.append("step", steps)
-        self._note(row.id, InstanceStatus.QUEUED, row.created_us, None)
+        self._note(row.id, row.created_us, InstanceStatus.QUEUED)
         if row.started_us is not None:
-            self._note(row.id, row.status, row.started_us, None)
+            self._note(row.id, row.started_us, row.status)
 
-    def _note(self, instance: int, status: InstanceStatus, now_us: int, text: str | None) -> None:
+    def _chain(self, shape: str, steps: Sequence[tuple[Any, ...]]) -> int:
+        """The id of a chain of steps, stored once."""
+        if self._chains is None:
+            self._chains = dict(self.rows("chains"))
+        text = json.dumps([shape, *steps])
+        if text not in self._chains:
+            chain = self._chains[text] = self.take_ids("chain", 1) + 1
+            self.append("chain", [(chain, shape, text)])
+            self.append("chain_step", [(chain, *step) for step in steps])
+        return self._chains[text]
+
+    def _note(
+        self, instance: int, now_us: int | None, status: InstanceStatus | None, text: str | None = None,
+        progress: float = 0.0, failing: str | None = None, report: bytes | None = None,
+    ) -> None:  # fmt: skip
         event = self.take_ids("event", 1) + 1
-        self.append("instance_event", [(event, instance, now_us, status.code, text)])
+        code = None if status is None else status.code
+        self.append("instance_event", [(event, instance, now_us, code, text, progress, failing, report)])
 
     def instance(self, instance: int, cursor: duckdb.DuckDBPyConnection | None = None) -> InstanceRow:
         """One instance.
@@ -307,39 +325,30 @@ class Store:
         """
         if new not in INSTANCE_TRANSITIONS[old]:
             raise StateError(f"instance {instance} is {old} and cannot become {new}")
-        ended = now_us if new in INSTANCE_ENDED else None
-        started = now_us if new is InstanceStatus.IN_PROGRESS else None
-        self._run(
-            "UPDATE instance SET status = $2, ended_us = $3, progress = greatest(progress, $4), "
-            "error = $5, paused = $6, failing = CASE WHEN $3 IS NULL THEN failing END, "
-            "started_us = coalesce(started_us, $7) WHERE id = $1",
-            instance, new.code, ended, progress, text, new is InstanceStatus.PAUSED, started,
-        )  # fmt: skip
-        self._note(instance, new, now_us, text)
+        self._note(instance, now_us, new, text, progress, failing="" if new in INSTANCE_ENDED else None)
 
     def set_failing(self, instance: int, text: str) -> None:
         """Record that a FailJob was raised; the instance ends when its running chunks have."""
-        self._run("UPDATE instance SET failing = $2 WHERE id = $1", instance, text)
+        self._note(instance, None, None, failing=text)
 
     def set_report(self, instance: int, report: bytes) -> None:
         """Store what the reduction returned."""
-        self._run("UPDATE instance SET report = $2 WHERE id = $1", instance, report)
+        self._note(instance, None, None, report=report)
 
     def first_chunk(self, instance: int) -> int:
         """Id of the chunk an instance began with."""
         return self._rows("SELECT min(id) FROM chunk WHERE instance = $1 AND step = 0", instance)[0][0]
 
-    def drop_claim(self, claim: int) -> None:
-        """Forget a claim that no worker has begun."""
-        self._run("DELETE FROM claim WHERE id = $1", claim)
-
-    def clear_failing(self, instance: int) -> None:
-        """An instance that a FailJob ended is taken up again."""
-        self._run("UPDATE instance SET failing = NULL WHERE id = $1", instance)
+    def drop_claim(self, instance: int, claim: int | None, chunks: list[int]) -> None:
+        """Forget a claim that no worker has begun; None: it was stored together with its chunks."""
+        if claim is None:
+            self.run("unclaim", instance, min(chunks), max(chunks), chunks)
+        else:
+            self._run("DELETE FROM claim WHERE id = $1", claim)
 
     def open_gate(self, instance: int, step: int, now_us: int) -> None:
         """Open a step's gate: all its chunks are QUEUED from here on."""
-        self._run("UPDATE step SET opened_us = $3 WHERE instance = $1 AND step = $2", instance, step, now_us)
+        self.append("gate", [(self.take_ids("event", 1) + 1, instance, step, now_us)])
 
     def opened_steps(self, instance: int) -> set[int]:
         """Steps whose gate is open."""

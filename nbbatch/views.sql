@@ -6,6 +6,24 @@ CREATE MACRO chunk_status(code) AS
 CREATE MACRO instance_status(code) AS
     (['QUEUED', 'IN_PROGRESS', 'ERRORED', 'PAUSED', 'FINALIZE', 'COMPLETED', 'FAILED', 'CANCELLED'])[code];
 
+CREATE VIEW instance AS
+WITH last AS (
+    SELECT instance, arg_max(status, id) AS status, arg_max(failing, id) AS failing, arg_max(report, id) AS report,
+        arg_max_null(text, id) FILTER (ended_us IS NOT NULL) AS error, max(progress) AS progress,
+        arg_max(ended_us, id) AS ended_us, min(ended_us) FILTER (status = 2) AS started_us
+    FROM instance_event GROUP BY instance
+)
+SELECT s.id, s.job, s.version, s.key, s.identity, s.params, c.shape, s.retain, l.status, l.status = 4 AS paused,
+    nullif(l.failing, '') AS failing, s.created_us, l.started_us, CASE WHEN l.status >= 6 THEN l.ended_us END AS ended_us,
+    l.progress, l.error, l.report
+FROM submitted s JOIN last l ON l.instance = s.id JOIN chain c ON c.id = s.chain;
+
+CREATE VIEW step AS
+SELECT s.id AS instance, c.step, c.name, c.kind, c.gated, c.weight, c.max_attempts, c.input_media, c.output_media, g.opened_us
+FROM submitted s JOIN chain_step c ON c.chain = s.chain
+LEFT JOIN (SELECT instance, step, arg_max_null(opened_us, id) AS opened_us FROM gate GROUP BY instance, step) g
+    ON g.instance = s.id AND g.step = c.step;
+
 CREATE VIEW instances AS
 SELECT id, job, version, key, instance_status(status) AS status, progress, decode(params) AS params,
     make_timestamptz(created_us) AS created, make_timestamptz(started_us) AS started, make_timestamptz(ended_us) AS ended,
@@ -14,12 +32,15 @@ FROM instance;
 
 -- Claims, chunk by chunk.
 CREATE VIEW claimed AS
-SELECT session, instance, step, unnest(range(first, first + chunks)) AS chunk, attempt, claimed_us FROM claim;
+SELECT session, instance, step, unnest(range(first, first + chunks)) AS chunk, attempt, claimed_us FROM claim
+UNION ALL
+SELECT session, instance, step, id, 1, created_us FROM chunk WHERE session IS NOT NULL;
 
 -- Attempts that are claimed and not ended.
 CREATE VIEW running AS
 SELECT k.instance, k.chunk, max(k.attempt) AS attempt, max(k.claimed_us) AS claimed_us FROM claimed k
 ANTI JOIN event e ON e.instance = k.instance AND e.chunk = k.chunk AND e.attempt >= k.attempt
+WHERE k.session = (SELECT max(id) FROM session)
 GROUP BY k.instance, k.chunk;
 
 CREATE VIEW chunks AS
@@ -65,7 +86,7 @@ JOIN step s ON s.instance = c.instance AND s.step = c.step;
 CREATE VIEW history AS
 SELECT instance, NULL::BIGINT AS chunk, NULL::VARCHAR AS step, NULL::INTEGER AS attempt, instance_status(status) AS status,
     make_timestamptz(ended_us) AS happened, text, id AS event, 9 AS rank
-FROM instance_event
+FROM instance_event WHERE ended_us IS NOT NULL
 UNION ALL
 SELECT c.instance, c.id, s.name, NULL,
     CASE WHEN s.gated AND coalesce(s.opened_us > c.created_us, true) THEN 'GATE_WAITING' ELSE 'QUEUED' END,
