@@ -44,10 +44,13 @@ log = logging.getLogger("nbbatch")
 PAGES_AHEAD = 4
 """Pages a fan-out may hand over before it waits for the store."""
 SLOW_US = 50_000
-"""Micro-batches longer than this are claimed only when a worker is free; shorter ones one ahead per worker …"""
-QUICK_US = 20_000
-"""… and those shorter than this AHEAD per worker, so that a commit takes in many of them."""
+"""Micro-batches longer than this are claimed only when a worker is free …"""
+AHEAD_US = 100_000
+"""… and shorter ones ahead, for about this much work per worker, so that a commit takes in many of them …"""
 AHEAD = 6
+"""… but at most so many per worker."""
+SPARE_US = 20_000
+"""Work that a worker still has before it when a commit begins; with more, what arrives is waited for."""
 
 
 class Clock(Protocol):
@@ -73,6 +76,8 @@ class Lane:
     executor: Executor
     workers: int
     tasks: int = 0
+    work_us: float = 0.0
+    """What is in the pool takes about this long, by what came before."""
 
     def has_room(self, step: LiveStep) -> bool:
         if self.tasks < self.workers:
@@ -80,8 +85,13 @@ class Lane:
         if isinstance(self.executor, inline) or not step.mean_us:
             return False
         work = step.mean_us * step.size
-        ahead = AHEAD if work < QUICK_US else 1 if work < SLOW_US else 0
+        ahead = min(AHEAD, int(AHEAD_US / work)) if work < SLOW_US else 0
         return self.tasks < (1 + ahead) * self.workers
+
+    def spare(self) -> float:
+        """Seconds until a worker may want for work, less a margin."""
+        running = self.work_us / self.tasks
+        return (self.work_us / self.workers - running - max(running, SPARE_US)) / 1e6
 
 
 @dataclass(slots=True, eq=False)
@@ -94,6 +104,8 @@ class Flight:
     task: Task
     claim: int | None
     """Its id; None: stored with the chunks themselves."""
+    work_us: float
+    """How long it takes, by what came before."""
     future: Future[Any] | None = None
     """Gives `Results`."""
 
@@ -152,6 +164,7 @@ class Engine:
         self._main = Lane(executor, workers or workers_of(executor))
         self._async = Lane(EventLoop(), workers_of(EventLoop()))
         self._local = self._main if shares_memory(executor) else Lane(threads(2), 2)
+        self._lanes = (self._main, self._async, self._local)
         self._clerk = Clerk(store.take_ids, store.run, store.set_report, random)
         self._on_end = on_end
         self._inbox: queue.SimpleQueue[Flight | _Arrived | _Call | None] = queue.SimpleQueue()
@@ -229,9 +242,21 @@ class Engine:
                         return arrived
                 elif item is not None:
                     arrived.append(item)
-                item = self._inbox.get_nowait()
+                    if isinstance(item, Flight):
+                        item.lane.work_us -= item.work_us
+                item = self._inbox.get(timeout=self._patience(arrived))
         except queue.Empty:
             return arrived
+
+    def _patience(self, arrived: list[Flight | _Arrived]) -> float:
+        """Seconds to wait for more that can share the commit: while all workers have enough before them.
+
+        A commit costs the same for one attempt as for a hundred, and takes the processor from those who work.
+        """
+        busy = [lane for lane in self._lanes if lane.tasks]
+        if not arrived or not busy or self._answers or self._stopping or not isinstance(arrived[-1], Flight):
+            return 0
+        return max(0.0, min(lane.spare() for lane in busy))
 
     def _sleep(self) -> float | None:
         if self.error or self._stopping:
@@ -303,8 +328,8 @@ class Engine:
         for flight in self.flights:
             flight.live.cancellation.cancelled = True
         self.flights.clear()
-        for lane in (self._main, self._async, self._local):
-            lane.tasks = 0
+        for lane in self._lanes:
+            lane.tasks, lane.work_us = 0, 0.0
         for live in self.live.values():
             live.done.set_exception(self.error)
         self.live.clear()
@@ -454,8 +479,9 @@ class Engine:
         task = Task(
             live.id, step.node, live.params, items, self.clock.now, live.cancellation, sink, inputs, self.marks, slots
         )
-        flight = Flight(live, step, lane, task, claim)
+        flight = Flight(live, step, lane, task, claim, step.mean_us * len(items))
         lane.tasks += 1
+        lane.work_us += flight.work_us
         self.flights.add(flight)
         changes.after.append(partial(self._launch, flight))
         return True
