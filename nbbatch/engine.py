@@ -16,6 +16,7 @@ Only the dispatcher writes and only it touches `LiveInstance`; other threads go 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
 import threading
@@ -162,7 +163,9 @@ class Engine:
         self.turns = 0
         """Turns made so far; an idle engine makes none."""
         self._main = Lane(executor, workers or workers_of(executor))
-        self._async = Lane(EventLoop(), workers_of(EventLoop()))
+        self._event_loop = EventLoop()
+        self._async = Lane(self._event_loop, workers_of(self._event_loop))
+        self._turnstiles: dict[tuple[str, str, int], asyncio.Semaphore] = {}
         self._local = self._main if shares_memory(executor) else Lane(threads(2), 2)
         self._lanes = (self._main, self._async, self._local)
         self._clerk = Clerk(store.take_ids, store.run, store.set_report, random)
@@ -477,14 +480,22 @@ class Engine:
         sink = self._sink(live) if kind is Kind.MANY else None
         slots = self.marks.take(len(items) if lane is self._async else 1)
         task = Task(
-            live.id, step.node, live.params, items, self.clock.now, live.cancellation, sink, inputs, self.marks, slots
-        )
+            live.id, step.node, live.params, items, self.clock.now, live.cancellation, sink, inputs, self.marks, slots,
+            self._turnstiles_of(live, step) if lane is self._async else (),
+        )  # fmt: skip
         flight = Flight(live, step, lane, task, claim, step.mean_us * len(items))
         lane.tasks += 1
         lane.work_us += flight.work_us
         self.flights.add(flight)
         changes.after.append(partial(self._launch, flight))
         return True
+
+    def _turnstiles_of(self, live: LiveInstance, step: LiveStep) -> tuple[asyncio.Semaphore, ...]:
+        limit = step.node.step.options.concurrency
+        if limit is None:
+            return (self._event_loop.turnstile,)
+        own = self._turnstiles.setdefault((live.job.name, step.node.step.name, limit), asyncio.Semaphore(limit))
+        return own, self._event_loop.turnstile
 
     def _keep_claim(
         self, live: LiveInstance, step: LiveStep, items: list[Item], changes: Changes, now: int
@@ -503,10 +514,8 @@ class Engine:
         return claim
 
     def _batch_size(self, step: LiveStep, lane: Lane) -> int:
-        limit = step.node.step.options.concurrency
-        free = limit - step.in_flight if limit is not None else step.size
         fair = -(-step.counts[ChunkStatus.QUEUED.code] // lane.workers)
-        return max(1, min(step.size, free, fair))
+        return max(1, min(step.size, step.free(), fair))
 
     def _first_claim(self, live: LiveInstance, step: LiveStep, changes: Changes, now: int) -> None:
         """Record what changes with a claim: the start, the step's code, the instance's state."""

@@ -80,6 +80,8 @@ class EventLoop(Executor):
     _max_workers = ASYNC_IN_FLIGHT
 
     def __init__(self) -> None:
+        self.turnstile = asyncio.Semaphore(ASYNC_IN_FLIGHT)
+        """For coroutines to pass, so that no more run at once however many are scheduled."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 

@@ -141,9 +141,18 @@ class LiveStep:
         if not self.opened:
             return False
         suspect = bool(self.suspects) and self.suspect_in_flight is None
-        limit = self.node.step.options.concurrency
-        free = limit is None or self.in_flight < limit
-        return free and (bool(self.ready) or bool(self.again) or suspect or self.cursor < self.last)
+        return self.free() > 0 and (bool(self.ready) or bool(self.again) or suspect or self.cursor < self.last)
+
+    def free(self) -> int:
+        """How many chunks more may be claimed under the step's limit.
+
+        An async step claims as many again ahead: they wait at the turnstile of the event loop, so that the limit is
+        made use of while a commit runs.
+        """
+        step = self.node.step
+        if step.options.concurrency is None:
+            return MAX_BATCH
+        return step.options.concurrency * (2 if step.is_async else 1) - self.in_flight
 
     def take(self, most: int, refill: Callable[[LiveStep], None]) -> list[Item]:
         """Take up to ``most`` chunks to claim; ``refill`` reads the next window of the store."""

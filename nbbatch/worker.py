@@ -19,6 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
@@ -175,6 +176,8 @@ class Task:
     marks: Marks | None = None
     slots: Sequence[int] = ()
     """Where to say what runs: one slot for a task that runs its items in order, one per item for an async one."""
+    turnstiles: Sequence[asyncio.Semaphore] = ()
+    """What an item of an async step waits for before it begins: its step's limit, and the event loop's."""
 
     def cell(self, place: int) -> tuple[Any, int]:
         """Where to say which chunk runs, 0 for none: ``cells[slot] = chunk``."""
@@ -279,16 +282,19 @@ async def _run_item_async(task: Task, item: Item, place: int) -> Outcome:
     cells, slot = task.cell(place)
     ctx = Context(task, item)
     capture.buffer.set(ctx)  # an asyncio task has its own copy of the context: nothing to reset
-    cells[slot] = item.chunk
-    started = task.now()
-    emitted = _Emitted(task, item)
-    try:
-        await _execute_async(task, item, emitted)
-        return _completed(ctx, started, task.now(), worker, emitted.outputs, emitted.targets, emitted.staged)
-    except BaseException as error:
-        return _broken(ctx, started, worker, error)
-    finally:
-        cells[slot] = 0
+    async with AsyncExitStack() as passed:
+        for turnstile in task.turnstiles:
+            await passed.enter_async_context(turnstile)
+        cells[slot] = item.chunk
+        started = task.now()
+        emitted = _Emitted(task, item)
+        try:
+            await _execute_async(task, item, emitted)
+            return _completed(ctx, started, task.now(), worker, emitted.outputs, emitted.targets, emitted.staged)
+        except BaseException as error:
+            return _broken(ctx, started, worker, error)
+        finally:
+            cells[slot] = 0
 
 
 class _Emitted:

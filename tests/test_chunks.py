@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Iterator
 
@@ -424,6 +425,27 @@ def test_context_tells_the_right_ids_in_threads(threaded: nb.Batch) -> None:
 
     expected = [(run.id, chunk, 1) for chunk in range(2, 52)]
     assert sorted(run.result(10)) == expected
+
+
+def test_of_an_async_step_never_more_run_at_once_than_it_allows_and_no_fewer(batch: nb.Batch) -> None:
+    """C19"""
+    running, most = 0, 0
+    full = asyncio.Event()
+
+    @nb.step(concurrency=3)
+    async def crowd(i: int) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        if running == 3:
+            full.set()
+        await full.wait()
+        await asyncio.sleep(0)
+        running -= 1
+
+    batch.submit(nb.Job("crowd", numbers >> crowd), 30).result(10)
+
+    assert most == 3
 
 
 def test_context_tells_the_right_ids_in_async_steps(threaded: nb.Batch) -> None:
