@@ -285,6 +285,8 @@ class Engine:
                 self._claim(changes, now)
         if changes:
             self.write(changes)
+            for live in self.live.values():
+                live.show()
         self._answer(None)
         for act in changes.after:
             act()

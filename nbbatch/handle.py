@@ -258,8 +258,8 @@ class JobHandle(Generic[R_co]):
         Columns: position, step, kind, gated, chunks, a count per chunk state (queued … cancelled), records,
         median_seconds and p95_seconds of the last attempts, started, ended.
         """
-        self._engine()
-        return self._store.frame(views.STEPS, self.id)
+        live = self._engine().live.get(self.id)
+        return views.steps(self._store, self.id, live.stored_counts if live else ())
 
     def chunks(
         self, step: str | None = None, *, status: str | None = None, limit: int | None = None, offset: int = 0
