@@ -13,7 +13,7 @@ from nbbatch.definition import Job
 from nbbatch.engine import Engine
 from nbbatch.errors import JobCancelled, JobFailed, NotFoundError, StateError, StoreClosed
 from nbbatch.records import Ended, InstanceRow
-from nbbatch.states import INSTANCE_ENDED, InstanceStatus
+from nbbatch.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.store import Store
 
 if TYPE_CHECKING:
@@ -391,9 +391,9 @@ class JobHandle(Generic[R_co]):
         live = self._engine().live.get(self.id)
         if live:
             return display.status_counts(live.counts)
-        return self._store.fetch(
-            "SELECT status, count(*) FROM chunks WHERE instance = $1 GROUP BY status ORDER BY status", self.id
-        )  # pyright: ignore[reportReturnType]
+        steps = self.steps()
+        counts = [(status.value, int(steps[status.name.lower()].sum())) for status in ChunkStatus]
+        return [(status, count) for status, count in counts if count]
 
     def _repr_html_(self) -> str:
         return display.run(repr(self), self.row, self.steps(), self.errors(limit=1), self.warnings)
