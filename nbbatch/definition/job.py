@@ -10,11 +10,13 @@ from typing import Any, Generic, TypeVar, cast
 
 from pydantic import ValidationError
 
-from nbbatch.codec import ParamsCodec, adapter_of
-from nbbatch.definition.chain import BaseStep, ClosedChain, End, Links, chain_of
+from nbbatch.codec import ParamsCodec
+from nbbatch.definition.chain import BaseStep, ClosedChain, End, links_of
+from nbbatch.definition.links import Links
 from nbbatch.definition.options import checked_name
+from nbbatch.definition.routing import Way, address, ways_of
 from nbbatch.errors import DefinitionError, ParameterError
-from nbbatch.signature import Kind, accepts, members, type_name
+from nbbatch.signature import Kind, accepts, type_name
 
 P = TypeVar("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -30,35 +32,30 @@ class Node:
     targets: tuple[int, ...]
     gated: bool
     weight: float
-    accepting: tuple[tuple[int, Any], ...]
-    """Targets and their input types, where there are several."""
+    named: tuple[Way, ...]
+    """Its ways out."""
+    ways: tuple[Way, ...]
+    """The same, where there are several or one has a condition; empty: each value goes to every target."""
 
     @property
     def plain(self) -> bool:
         """Whether each chunk gives at most one output, to one step, by a plain call: what the worker has a quick way for."""
         step = self.step
-        return self.index > 0 and not step.is_async and step.kind in (Kind.ONE, Kind.NONE) and len(self.targets) < 2
+        return (
+            self.index > 0
+            and not step.is_async
+            and step.kind in (Kind.ONE, Kind.NONE)
+            and not self.ways
+            and len(self.targets) < 2
+        )
 
     def route(self, value: Any) -> tuple[int, ...]:
-        """The targets that accept a value."""
-        if len(self.targets) == 1:
-            return self.targets
-        return tuple(target for target, wanted in self.accepting if _fits(value, wanted))
+        """The targets that a value goes to."""
+        return ways_of(self.ways, value) if self.ways else self.targets
 
-
-def _fits(value: Any, wanted: Any) -> bool:
-    for member in members(wanted):
-        if member in (Any, object) or (member is float and type(value) is int):  # as type checkers see it
-            return True
-        if isinstance(member, type) and not hasattr(member, "__total__") and isinstance(value, member):
-            return True
-        if not isinstance(member, type) or hasattr(member, "__total__"):
-            try:
-                adapter_of(member).validate_python(value, strict=True)
-            except ValidationError:
-                continue
-            return True
-    return False
+    def address(self, name: str, value: Any) -> tuple[int, ...]:
+        """The target that `to` names."""
+        return address(self.step.name, self.named, name, value)
 
 
 Problems = str | Iterable[str] | None
@@ -100,7 +97,7 @@ class Job(Generic[P, R_co]):
         Raises:
             DefinitionError: Any of it cannot work.
         """
-        links = cast("Links", chain_of(chain))
+        links = links_of(chain)
         self.name = checked_name("job", name)
         if not isinstance(version, int) or version < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DefinitionError(f"job {name!r}: version= must be a whole number from 1, not {version!r}")
@@ -178,14 +175,10 @@ def _params(first: BaseStep) -> ParamsCodec:
 
 
 def _check_chain(name: str, links: Links) -> None:
-    if links.tails:
-        loose = links.steps[links.tails[0]]
-        raise DefinitionError(
-            f"job {name!r} has no end: step {loose.name!r} gives {type_name(loose.signature.output_type)} to nobody. "
-            "End the chain with a step that returns None, or a reduction (a first parameter Iterable[...])"
-        )
-    if len(links.heads) != 1:
-        heads = ", ".join(repr(links.steps[head].name) for head in links.heads)
+    if links.open:
+        raise DefinitionError(f"job {name!r} has no end: {_loose(links)}")
+    if len(links.heads) != 1 or links.heads[0].conditions:
+        heads = ", ".join(repr(links.steps[head.step].name) for head in links.heads)
         raise DefinitionError(f"job {name!r} needs one first step, which takes the parameters; it has {heads}")
     first = links.steps[0]
     if first.kind is Kind.REDUCTION:
@@ -198,15 +191,29 @@ def _check_chain(name: str, links: Links) -> None:
             )
 
 
+def _loose(links: Links) -> str:
+    past = [tail.to for tail in links.tails if tail.to] + [each.to for each in links.passes]
+    if past:
+        return f"nb.to({past[0].name}) leads to step {past[0].name!r}, which does not follow; add >> {past[0].name}"
+    loose = links.steps[links.tails[0].step]
+    return (
+        f"step {loose.name!r} gives {type_name(loose.signature.output_type)} to nobody. "
+        "End the chain with a step that returns None, or a reduction (a first parameter Iterable[...])"
+    )
+
+
 def _nodes(name: str, links: Links, gated: bool) -> tuple[Node, ...]:
     weights = _weights(name, links.steps)
     nodes: list[Node] = []
     for index, each in enumerate(links.steps):
-        sources = tuple(sorted(a for a, b in links.edges if b == index))
-        targets = tuple(sorted(b for a, b in links.edges if a == index))
         waits = index > 0 and (gated or each.options.gate or each.kind is Kind.REDUCTION)
-        accepting = tuple((target, links.steps[target].input_type) for target in targets)
-        nodes.append(Node(index, each, sources, targets, waits, weights[index], accepting))
+        sources = {edge.source for edge in links.edges if edge.target == index}
+        sources |= {a for a, b in links.order if b == index and waits}
+        edges = sorted((edge for edge in links.edges if edge.source == index), key=lambda edge: edge.target)
+        named = tuple(links.way(edge) for edge in edges)
+        targets = tuple(dict.fromkeys(way.target for way in named))
+        ways = named if len(named) > 1 or any(way.conditions for way in named) else ()
+        nodes.append(Node(index, each, tuple(sorted(sources)), targets, waits, weights[index], named, ways))
     return tuple(nodes)
 
 
