@@ -249,7 +249,7 @@ def _watched(n: int) -> float:
         def look() -> None:
             while not over.wait(0.25):
                 if run is not None:
-                    run.steps(), run.progress, run.rate, run.eta, run.errors(limit=20), run.attempts(limit=20)
+                    run._repr_html_(), run.progress, run.rate, run.eta, run.errors(limit=20)
 
         watcher = threading.Thread(target=look)
         watcher.start()

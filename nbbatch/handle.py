@@ -256,7 +256,7 @@ class JobHandle(Generic[R_co]):
         """One row per step, in chain order.
 
         Columns: position, step, kind, gated, chunks, a count per chunk state (queued … cancelled), records,
-        median_seconds and p95_seconds of the last attempts, started, ended.
+        median_seconds and p95_seconds of the last attempts (while it runs: of all), started, ended.
         """
         live = self._engine().live.get(self.id)
         return views.steps(self._store, self.id, live.stored_counts if live else ())

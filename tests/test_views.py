@@ -161,6 +161,7 @@ def test_the_counts_of_steps_are_those_of_their_chunks(batch: nb.Batch) -> None:
     run.skip(failed[0], "known")
     run.cancel()
 
+    assert live.schema == run.steps().schema
     for steps in (live, run.steps()):
         assert steps.select(
             pl.sum_horizontal(pl.col("queued", "errored", "poll_waiting", *_ENDED))
