@@ -269,7 +269,8 @@ class JobHandle(Generic[R_co]):
         Columns: id, step, parent, seq, status, attempts, errors, polls, created, started, ended, seconds (last
         attempt), due (next attempt), records, error_type, error (last attempt).
         """
-        return self._frame(views.CHUNKS, step, None if status is None else str(status), limit, offset)
+        self._engine()
+        return views.chunks(self._store, self.id, step, None if status is None else str(status), limit, offset)
 
     def attempts(
         self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0

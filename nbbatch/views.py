@@ -17,6 +17,7 @@ from nbbatch.store import Store
 if TYPE_CHECKING:
     import polars as pl
 
+_MAX_ID = 2**63 - 1
 ROWS = 100_000
 """Rows of a frame unless ``limit=`` says otherwise."""
 
@@ -84,8 +85,16 @@ CHUNKS = """
 SELECT id, step, parent, seq, status, attempts, errors, polls, created, started, ended, seconds, due, records,
     error_type, error
 FROM chunks
-WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR status = $3)
+WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR status = $3) AND id BETWEEN $6 AND $7
 ORDER BY id LIMIT $4 OFFSET $5
+"""
+
+PAGE = """
+SELECT min(id), max(id) FROM (
+    SELECT id FROM chunk
+    WHERE instance = $1 AND ($2 IS NULL OR step IN (SELECT s.step FROM step s WHERE s.instance = $1 AND s.name = $2))
+    ORDER BY id LIMIT $3 OFFSET $4
+)
 """
 
 ATTEMPTS = """
@@ -177,6 +186,19 @@ def of_instance(
     if step is not None:
         require_step(store, instance, step)
     return store.frame(query, instance, step, chosen, ROWS if limit is None else limit, offset)
+
+
+def chunks(
+    store: Store, instance: int, step: str | None, status: str | None, limit: int | None, offset: int
+) -> pl.DataFrame:
+    """Chunks of an instance. The ids of a page are looked up first: the rest need not be joined then."""
+    if step is not None:
+        require_step(store, instance, step)
+    limit = ROWS if limit is None else limit
+    if status is not None:
+        return store.frame(CHUNKS, instance, step, status, limit, offset, 0, _MAX_ID)
+    ((first, last),) = store.fetch(PAGE, instance, step, limit, offset)
+    return store.frame(CHUNKS, instance, step, None, limit, 0, first or 0, last or 0)
 
 
 def steps(store: Store, instance: int, live: Sequence[Sequence[int]] = ()) -> pl.DataFrame:
