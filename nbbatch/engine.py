@@ -46,9 +46,9 @@ PAGES_AHEAD = 4
 """Pages a fan-out may hand over before it waits for the store."""
 SLOW_US = 50_000
 """Micro-batches longer than this are claimed only when a worker is free …"""
-AHEAD_US = 100_000
+AHEAD_US = 150_000
 """… and shorter ones ahead, for about this much work per worker, so that a commit takes in many of them …"""
-AHEAD = 6
+AHEAD = 8
 """… but at most so many per worker."""
 SPARE_US = 20_000
 """Work that a worker still has before it when a commit begins; with more, what arrives is waited for."""
