@@ -14,7 +14,7 @@ from nbbatch.engine import Engine
 from nbbatch.errors import JobCancelled, JobFailed, NotFoundError, StateError, StoreClosed
 from nbbatch.records import Ended, InstanceRow
 from nbbatch.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
-from nbbatch.store import Store
+from nbbatch.store import SUBJOB_KEY, Store
 
 if TYPE_CHECKING:
     import polars as pl
@@ -102,6 +102,15 @@ class JobHandle(Generic[R_co]):
         if live:
             return progress.eta(live.progress(), live.started_us, live.latest_end_us)
         return 0.0 if self.row.status in INSTANCE_ENDED else None
+
+    @property
+    def parent(self) -> ChunkHandle | None:
+        """The chunk that submitted it as a sub-job; None if a person did."""
+        key = self.row.key or ""
+        rows = (
+            self._store.fetch(views.CHUNK_INSTANCE, key.removeprefix(SUBJOB_KEY)) if key.startswith(SUBJOB_KEY) else []
+        )
+        return self.batch.instance(rows[0][0]).chunk(int(key.removeprefix(SUBJOB_KEY))) if rows else None
 
     @property
     def warnings(self) -> list[str]:
@@ -454,6 +463,15 @@ class ChunkHandle:
         """The chunks made of its outputs, in their order."""
         rows = self._store.fetch(views.CHILDREN, self.run.id, self.id)
         return [ChunkHandle(self.run, child) for (child,) in rows]
+
+    @property
+    def subjob(self) -> JobHandle[Any] | None:
+        """The instance it submitted, of a step that is a job; None before that, and of other steps."""
+        rows = self._store.fetch("SELECT id FROM instance WHERE key = $1", f"{SUBJOB_KEY}{self.id}")
+        return self.run.batch.instance(rows[0][0], self._subjob_definition()) if rows else None
+
+    def _subjob_definition(self) -> Job[Any, Any] | None:
+        return None if self.run.job is None else self.run._node(self.step).step.job  # pyright: ignore[reportPrivateUsage]
 
     @property
     def attempts(self) -> pl.DataFrame:

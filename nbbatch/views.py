@@ -161,6 +161,8 @@ CHUNK = """
 SELECT c.step, c.data, c.parent FROM chunk c WHERE c.instance = $1 AND c.id = $2
 """
 
+CHUNK_INSTANCE = "SELECT instance FROM chunk WHERE id = try_cast($1 AS BIGINT)"
+
 CHILDREN = "SELECT id FROM chunk WHERE instance = $1 AND parent = $2 AND seq IS NOT NULL ORDER BY seq"
 
 CHUNK_OUTPUTS = """
