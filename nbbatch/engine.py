@@ -27,18 +27,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from nbbatch.cancellation import Cancellation
 from nbbatch.definition import Kind, Node
 from nbbatch.errors import FailChunk, StoreClosed, StoreError
 from nbbatch.executors import EventLoop, shares_memory, threads, workers_of
+from nbbatch.flights import Flight, Pace
 from nbbatch.lanes import Lane, SubjobLane
 from nbbatch.live import LiveInstance, LiveStep, runs
+from nbbatch.losses import failed_future, lost, timed_out
 from nbbatch.marks import Marks
 from nbbatch.progress import Decision, decide
-from nbbatch.records import Ended, Failure, Item, Outcome, Results
+from nbbatch.records import Ended, Item, Results
 from nbbatch.settle import Changes, Clerk, stage
 from nbbatch.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.store import Store
-from nbbatch.worker import Page, Task, clean, pack, run_packed, run_task, run_task_async
+from nbbatch.worker import Page, Task, pack, run_packed, run_task, run_task_async
 
 T = TypeVar("T")
 log = logging.getLogger("nbbatch")
@@ -64,27 +67,12 @@ class Clock(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Flight:
-    """A micro-batch that is claimed and not settled."""
-
-    live: LiveInstance
-    step: LiveStep
-    lane: Lane
-    task: Task
-    claim: int | None
-    """Its id; None: stored with the chunks themselves."""
-    work_us: float
-    """How long it takes, by what came before."""
-    future: Future[Any] | None = None
-    """Gives `Results`."""
-
-
-@dataclass(slots=True, eq=False)
 class _Arrived:
     """A page of a fan-out that still runs."""
 
     live: LiveInstance
     page: Page
+    stop: Cancellation
     taken: Callable[[], None]
 
 
@@ -143,6 +131,7 @@ class Engine:
         self._on_end = on_end
         self._inbox: queue.SimpleQueue[Flight | _Arrived | _Call | None] = queue.SimpleQueue()
         self.flights: set[Flight] = set()
+        self._pace = Pace(self.flights)
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="nbbatch-dispatcher", daemon=True)
         clock.subscribe(self.wake)
@@ -240,6 +229,7 @@ class Engine:
         if self.error or self._stopping:
             return None
         due = [live.waiting[0].due_us for live in self.live.values() if live.waiting and not live.paused]
+        due.extend(self._pace.due())
         return self.clock.until(min(due)) if due else None
 
     def _turn(self, arrived: list[Flight | _Arrived]) -> None:
@@ -255,6 +245,7 @@ class Engine:
             else:
                 self._settle(item, changes, now)
         if self.error is None:
+            self._expire(changes, now)
             self._decide(changes, now)
             if not self._stopping:
                 self._claim(changes, now)
@@ -308,6 +299,7 @@ class Engine:
         for flight in self.flights:
             flight.live.cancellation.cancelled = True
         self.flights.clear()
+        self._pace.forget()
         for lane in self._lanes:
             lane.tasks, lane.work_us = 0, 0.0
         for live in self.live.values():
@@ -318,6 +310,7 @@ class Engine:
 
     def _settle(self, flight: Flight, changes: Changes, now: int) -> None:
         self.marks.give_back(flight.task.slots)
+        self._pace.land(flight)
         if flight not in self.flights:
             return
         self.flights.discard(flight)
@@ -330,10 +323,20 @@ class Engine:
         if self.live.get(live.id) is not live:
             self._drop(live, items, changes)
             return
-        failing = live.failing
-        self._clerk.settle(live, flight.step, items, self._results(flight, now), changes, now)
+        self._record(flight, self._results(flight, now), changes, now)
+
+    def _record(self, flight: Flight, results: Results, changes: Changes, now: int) -> None:
+        live, failing = flight.live, flight.live.failing
+        self._clerk.settle(live, flight.step, flight.task.items, results, changes, now)
         if live.failing != failing:
             changes.writes.append(partial(self.store.set_failing, live.id, live.failing or ""))
+
+    def _expire(self, changes: Changes, now: int) -> None:
+        """Attempts whose time is over count as errors; their workers are free when they return."""
+        for flight in self._pace.expire(now):
+            if self.live.get(flight.live.id) is flight.live:
+                self._record(flight, timed_out(flight.task, now), changes, now)
+            changes.after.append(flight.call_off)
 
     def _drop(self, live: LiveInstance, items: list[Item], changes: Changes) -> None:
         """The result of an attempt whose instance was cancelled meanwhile."""
@@ -344,30 +347,31 @@ class Engine:
     def _results(self, flight: Flight, now: int) -> Results:
         assert flight.future is not None
         error = flight.future.exception()
-        if error is None:
-            return flight.future.result()
-        failure = Failure(type(error).__name__, clean(f"the worker was lost while it ran this: {error}"), "")
-        return _all(flight.task, Outcome(ChunkStatus.ERRORED, now, now, [], [], failure=failure))
+        if error is not None:
+            return lost(flight.task, error, now)
+        results: Results = flight.future.result()
+        late = flight.deadline_us is not None and results.latest_end_us() > flight.deadline_us
+        return timed_out(flight.task, now) if late else results
 
     def _take_page(self, arrived: _Arrived, changes: Changes) -> None:
-        if self.live.get(arrived.live.id) is arrived.live:
+        if self.live.get(arrived.live.id) is arrived.live and not arrived.stop.cancelled:
             stage(arrived.live, arrived.page, changes)
         changes.after.append(arrived.taken)
 
-    def _sink(self, live: LiveInstance) -> Callable[[Page], None]:
+    def _sink(self, live: LiveInstance, stop: Cancellation) -> Callable[[Page], None]:
         """Where one task's fan-outs put their pages; it blocks while the store is behind."""
         room = threading.Semaphore(PAGES_AHEAD)
 
         def sink(page: Page) -> None:
-            if live.cancellation.cancelled:
-                raise FailChunk("the instance was cancelled")
+            if stop.cancelled:
+                raise FailChunk("the instance was cancelled, or the attempt's time is over")
             if threading.current_thread() is self._thread:
                 changes = Changes()
                 stage(live, page, changes)
                 self.write(changes)
                 return
             room.acquire()
-            self._inbox.put(_Arrived(live, page, room.release))
+            self._inbox.put(_Arrived(live, page, stop, room.release))
 
         return sink
 
@@ -429,6 +433,7 @@ class Engine:
     def _claim(self, changes: Changes, now: int) -> None:
         """Claim by demand: later steps first, so that what was begun is finished and little is in between."""
         claimed = True
+        self._pace.limits.forget_refusals()
         while claimed:
             claimed = False
             for live in list(self.live.values()):
@@ -436,7 +441,7 @@ class Engine:
                     continue
                 for step in reversed(live.steps):
                     lane = self._lane(step.node)
-                    if step.claimable() and lane.has_room(step):
+                    if step.claimable() and self._pace.has_room(live, step, lane, now):
                         claimed = self._claim_from(live, step, lane, changes, now) or claimed
                         break
 
@@ -448,7 +453,7 @@ class Engine:
         return self._local if node.step.kind is Kind.REDUCTION else self._main
 
     def _claim_from(self, live: LiveInstance, step: LiveStep, lane: Lane, changes: Changes, now: int) -> bool:
-        most = 1 if lane is self._subjobs else self._batch_size(step, lane)
+        most = 1 if lane is self._subjobs else self._batch_size(live, step, lane, now)
         items = step.take(most, partial(self._refill, live))
         if not items:
             return False
@@ -457,16 +462,18 @@ class Engine:
         self._first_claim(live, step, changes, now)
         kind = step.node.step.kind
         inputs = self.store.stream("reduction_inputs", live.id) if kind is Kind.REDUCTION else None
-        sink = self._sink(live) if kind is Kind.MANY else None
+        stop = live.cancellation if step.node.step.options.timeout is None else Cancellation(live.cancellation)
+        sink = self._sink(live, stop) if kind is Kind.MANY else None
         slots = self.marks.take(len(items) if lane is self._async else 1)
         task = Task(
-            live.id, step.node, live.params, items, self.clock.now, live.cancellation, sink, inputs, self.marks, slots,
+            live.id, step.node, live.params, items, self.clock.now, stop, sink, inputs, self.marks, slots,
             self._turnstiles_of(live, step) if lane is self._async else (),
         )  # fmt: skip
         flight = Flight(live, step, lane, task, claim, step.mean_us * len(items))
         lane.tasks += 1
         lane.work_us += flight.work_us
         self.flights.add(flight)
+        self._pace.promise(flight)
         changes.after.append(partial(self._launch, flight))
         return True
 
@@ -493,9 +500,13 @@ class Engine:
         changes.claims.extend((claim, session, live.id, index, *run, now) for run in runs(items))
         return claim
 
-    def _batch_size(self, step: LiveStep, lane: Lane) -> int:
+    def _batch_size(self, live: LiveInstance, step: LiveStep, lane: Lane, now: int) -> int:
+        options = step.node.step.options
+        if options.paced:
+            return 1
         fair = -(-step.counts[ChunkStatus.QUEUED.code] // lane.workers)
-        return max(1, min(step.size, step.free(), fair))
+        free = self._pace.room(live, step, now) if options.limited else step.free()
+        return max(1, min(step.size, free, fair))
 
     def _first_claim(self, live: LiveInstance, step: LiveStep, changes: Changes, now: int) -> None:
         """Record what changes with a claim: the start, the step's code, the instance's state."""
@@ -540,6 +551,7 @@ class Engine:
     def _launch(self, flight: Flight) -> None:
         """Hand a durable claim to its executor."""
         lane, task = flight.lane, flight.task
+        self._pace.start(flight, self.clock.now)
         try:
             if lane is self._async:
                 future = lane.executor.submit(run_task_async, task)
@@ -550,29 +562,14 @@ class Engine:
             else:
                 future = lane.executor.submit(run_packed, pack(task))
         except Exception as error:  # a closed or broken pool, or code that cannot be pickled
-            future = _failed_future(task, error, self.clock.now())
+            future = failed_future(task, error, self.clock.now())
         flight.future = future
         future.add_done_callback(lambda _: self._inbox.put(flight))
-
-
-def _all(task: Task, outcome: Outcome) -> Results:
-    """One outcome for every chunk of a micro-batch."""
-    return Results([], [], [], "", dict.fromkeys(range(len(task.items)), outcome))
 
 
 def no_subjobs(engine: Engine, task: Task) -> Future[Any]:
     """An engine by itself knows no commands, so it can submit nothing."""
     raise NotImplementedError(f"{engine} cannot run {task.node.step}")
-
-
-def _failed_future(task: Task, error: Exception, now: int) -> Future[Results]:
-    """A task that could not be handed over fails its chunks, with the reason."""
-    name = task.node.step.name
-    text = f"step {name!r} could not be handed to the executor: {error}"
-    failure = Failure(type(error).__name__, clean(text), "")
-    future: Future[Results] = Future()
-    future.set_result(_all(task, Outcome(ChunkStatus.FAILED, now, now, [], [], failure=failure)))
-    return future
 
 
 def _why_failed(live: LiveInstance) -> str:

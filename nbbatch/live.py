@@ -16,11 +16,12 @@ from concurrent.futures import Future
 from itertools import count
 from typing import Any, NamedTuple
 
+from nbbatch.cancellation import Cancellation
 from nbbatch.definition import Job, Kind, Node
 from nbbatch.progress import Counts, done_steps, no_chunks, progress
 from nbbatch.records import Ended, InstanceRow, Item, Waiting
 from nbbatch.states import ChunkStatus, InstanceStatus
-from nbbatch.worker import Cancellation, StoredParams
+from nbbatch.worker import StoredParams
 
 WINDOW_CHUNKS = 10_000
 """Unclaimed chunks of one step held in memory …"""

@@ -103,6 +103,10 @@ class Results(NamedTuple):
     odd: dict[int, Outcome]
     """All other attempts, by their place in the micro-batch."""
 
+    def latest_end_us(self) -> int:
+        """When the last of the attempts ended."""
+        return max(*self.ended_us[-1:], *(outcome.ended_us for outcome in self.odd.values()), 0, 0)
+
 
 class Columns:
     """Rows on their way to a table, as one list per column: a micro-batch is added in a few operations, not one per row."""

@@ -121,7 +121,7 @@ class Clerk:
         if step.suspect_in_flight is not None and any(item.chunk == step.suspect_in_flight for item in items):
             step.suspect_in_flight = None
         odd = results.odd.values()
-        ended = max(*results.ended_us[-1:], *(outcome.ended_us for outcome in odd), 0)
+        ended = results.latest_end_us()
         began = min(*results.started_us[:1], *(outcome.started_us for outcome in odd), ended)
         live.latest_end_us = max(live.latest_end_us or 0, ended)
         step.learn(len(items), ended - began)

@@ -25,6 +25,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 from nbbatch import capture
+from nbbatch.cancellation import Cancellation
 from nbbatch.codec import ParamsCodec
 from nbbatch.definition import Kind, Node, To, retryable
 from nbbatch.errors import FailChunk, FailJob, NoContextError, RetryLater, Signal, ValueNotStorable
@@ -39,15 +40,6 @@ PAGE_BYTES = 4_000_000
 _COMPLETED = ChunkStatus.COMPLETED
 MAX_TEXT_CHARS = 200_000
 """Error messages and tracebacks longer than this lose their middle."""
-
-
-class Cancellation:
-    """A flag shared by everything that runs for one instance."""
-
-    __slots__ = ("cancelled",)
-
-    def __init__(self) -> None:
-        self.cancelled = False
 
 
 class Context(capture.LogBuffer):
@@ -92,9 +84,9 @@ class Context(capture.LogBuffer):
 
     @property
     def cancelled(self) -> bool:
-        """Whether the instance was cancelled meanwhile; a long step may return early, its result is dropped.
+        """Whether the result will be dropped, so that a long step may return early.
 
-        Always False in worker processes, which share no memory with the engine.
+        So it is when the instance was cancelled, or the attempt's ``timeout=`` is over. Always False in worker processes, which share no memory with the engine.
         """
         return self._task.cancellation.cancelled
 

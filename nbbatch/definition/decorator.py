@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar, overload
 
 from nbbatch.definition.chain import BaseStep, End, Reduction, Step
@@ -111,7 +112,7 @@ def step(
     gate: bool = False,
     concurrency: int | None = None,
     rate: float | None = None,
-    timeout: float | None = None,
+    timeout: float | timedelta | None = None,
     weight: float | None = None,
     max_failed: float = 0,
 ) -> _Decorator: ...
@@ -132,8 +133,11 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any: 
         fail_on: Exception classes to fail at once; wins over ``retry_on``.
         gate: Wait until the steps before are wholly done.
         concurrency: Chunks of this step that run at once at most, in one batch.
-        rate: Starts per second at most.
-        timeout: Seconds an attempt may take.
+        rate: Starts at most in any one second, in one batch; a fraction above 1 counts as the whole number below it,
+            0.5 is one start in two seconds.
+        timeout: Seconds (or a timedelta) an attempt may take; longer ones count as an error (TimeoutError), and what
+            they give later is dropped. An async step is cancelled. A thread or a worker process cannot be stopped: it
+            stays taken until the step returns, for which a thread can look at ``nb.context().cancelled``.
         weight: Share of the instance's progress, between 0 and 1; steps without one share the rest.
         max_failed: Failed chunks that do not fail the instance: a number, or (as a float below 1) a share.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -69,6 +70,16 @@ class Options:
     max_failed: float = 0
     description: str = ""
 
+    @property
+    def limited(self) -> bool:
+        """Whether how many start is limited."""
+        return self.concurrency is not None or self.rate is not None or self.timeout is not None
+
+    @property
+    def paced(self) -> bool:
+        """Whether each chunk is claimed for itself and when a worker is free: to start at once, on a clock of its own."""
+        return self.rate is not None or self.timeout is not None
+
 
 def retryable(options: Options, error: BaseException) -> bool:
     """Whether a retry may mend an error; ``fail_on`` wins over ``retry_on``, and that over the usual judgement.
@@ -114,6 +125,8 @@ def read_options(name: str, given: dict[str, Any]) -> Options:
     given["backoff"] = (
         backoff if isinstance(backoff, Backoff) else Backoff() if backoff is None else Backoff(base=backoff)
     )
+    if isinstance(given.get("timeout"), timedelta):
+        given["timeout"] = given["timeout"].total_seconds()
     try:
         options = Options(**given)
     except TypeError as error:
