@@ -34,7 +34,7 @@ from nbbatch.executors import EventLoop, shares_memory, threads, workers_of
 from nbbatch.flights import Flight, Pace
 from nbbatch.lanes import Lane, SubjobLane
 from nbbatch.live import LiveInstance, LiveStep, runs
-from nbbatch.losses import failed_future, lost, timed_out
+from nbbatch.losses import Losses, failed_future, lost, requeue, timed_out
 from nbbatch.marks import Marks
 from nbbatch.progress import Decision, decide
 from nbbatch.records import Ended, Item, Results
@@ -132,6 +132,7 @@ class Engine:
         self._inbox: queue.SimpleQueue[Flight | _Arrived | _Call | None] = queue.SimpleQueue()
         self.flights: set[Flight] = set()
         self._pace = Pace(self.flights)
+        self._losses = Losses(marks)
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="nbbatch-dispatcher", daemon=True)
         clock.subscribe(self.wake)
@@ -309,6 +310,8 @@ class Engine:
     # --- settle -----------------------------------------------------------------------------------
 
     def _settle(self, flight: Flight, changes: Changes, now: int) -> None:
+        if flight.is_lost() and flight in self.flights and self.live.get(flight.live.id) is flight.live:
+            self._lose(flight, changes)
         self.marks.give_back(flight.task.slots)
         self._pace.land(flight)
         if flight not in self.flights:
@@ -323,7 +326,18 @@ class Engine:
         if self.live.get(live.id) is not live:
             self._drop(live, items, changes)
             return
-        self._record(flight, self._results(flight, now), changes, now)
+        if items:
+            self._record(flight, self._results(flight, now), changes, now)
+
+    def _lose(self, flight: Flight, changes: Changes) -> None:
+        """A worker died: what it had not begun goes back to the queue, and the flight keeps the rest."""
+        kept, unbegun = self._losses.split(flight.task)
+        if unbegun:
+            chunks = [item.chunk for item in flight.task.items]
+            changes.writes.append(partial(self.store.drop_claim, flight.live.id, flight.claim, chunks))
+            requeue(flight.step, unbegun)
+            flight.live.changed = True
+            flight.task = replace(flight.task, items=kept)
 
     def _record(self, flight: Flight, results: Results, changes: Changes, now: int) -> None:
         live, failing = flight.live, flight.live.failing

@@ -15,8 +15,8 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from typing import Any, cast
 
 ASYNC_IN_FLIGHT = 64
 """Chunks of async steps that run at once on the event loop; an arbitrary, generous number."""
@@ -42,7 +42,8 @@ def threads(workers: int | None = None) -> ThreadPoolExecutor:
 def processes(workers: int | None = None) -> Executor:
     """A pool of worker processes, through loky, so that functions defined in notebook cells work.
 
-    Reductions and async steps still run in this process. What a step holds in global variables is copied to the
+    A worker that dies (a crash, out of memory) costs the chunks that its pool had begun an attempt each; the pool is
+    replaced and the run goes on. Reductions and async steps still run in this process. What a step holds in global variables is copied to the
     workers once per version of its code.
 
     Args:
@@ -55,8 +56,29 @@ def processes(workers: int | None = None) -> Executor:
         from loky.process_executor import ProcessPoolExecutor
     except ImportError as error:
         raise ImportError("nb.processes() needs loky: pip install 'nbbatch[processes]'") from error
-    pool: Executor = ProcessPoolExecutor(workers or os.cpu_count() or 1)  # pyright: ignore[reportUnknownVariableType]
-    return pool
+    count = workers or os.cpu_count() or 1
+    return _Replacing(lambda: cast("Executor", ProcessPoolExecutor(count)), count)
+
+
+class _Replacing(Executor):
+    """A pool that is replaced when one of its workers dies: what was in it is lost, what comes later runs."""
+
+    def __init__(self, make: Callable[[], Executor], workers: int) -> None:
+        self._make, self._max_workers = make, workers
+        self._pool = make()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Have a worker call ``fn``."""
+        try:
+            return self._pool.submit(fn, *args, **kwargs)
+        except BrokenExecutor:
+            self._pool.shutdown(wait=False)
+            self._pool = self._make()
+            return self._pool.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - loky has no such option
+        """Let the workers end."""
+        self._pool.shutdown(wait=wait)
 
 
 class inline(Executor):  # noqa: N801 - made and used like a function, as threads() and processes()

@@ -6,7 +6,7 @@ Belongs to the dispatcher thread. A step without ``concurrency=``, ``rate=`` or 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,11 @@ class Flight:
     """Gives `Results`."""
     deadline_us: int | None = None
     """When its time is over."""
+
+    def is_lost(self) -> bool:
+        """Whether its worker died, or its pool broke."""
+        future = self.future
+        return future is not None and not future.cancelled() and isinstance(future.exception(), BrokenExecutor)
 
     def call_off(self) -> None:
         """Cancel it where that is possible: before it has begun, or on an event loop."""

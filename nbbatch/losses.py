@@ -4,9 +4,47 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 
-from nbbatch.records import Failure, Outcome, Results
+from nbbatch.live import Again, LiveStep
+from nbbatch.marks import Marks
+from nbbatch.records import Failure, Item, Outcome, Results
 from nbbatch.states import ChunkStatus
 from nbbatch.worker import Task, clean
+
+VAIN = 100
+"""Micro-batches lost in a row before any chunk of them had begun, from which on their chunks are charged: else workers
+that die as they start would be tried for ever."""
+
+
+class Losses:
+    """Which chunks lose an attempt when a worker process dies: those that had begun."""
+
+    def __init__(self, marks: Marks) -> None:
+        self._marks = marks
+        self._vain = 0
+
+    def split(self, task: Task) -> tuple[list[Item], list[Item]]:
+        """The chunks of a lost micro-batch that are charged, and those that are queued as if never claimed."""
+        known = self._marks.path is not None and len(task.slots) > 0
+        begun = {self._marks.cells[slot] for slot in task.slots}
+        charged = [item for item in task.items if item.chunk in begun]
+        self._vain = 0 if charged else self._vain + 1
+        if not known or self._vain > VAIN:
+            return task.items, []
+        return charged, [item for item in task.items if item.chunk not in begun]
+
+
+def requeue(step: LiveStep, items: list[Item]) -> None:
+    """Have chunks claimed again whose claim came to nothing."""
+    queued = ChunkStatus.QUEUED.code
+    step.in_flight -= len(items)
+    step.counts[ChunkStatus.IN_PROGRESS.code] -= len(items)
+    step.counts[queued] += len(items)
+    for item in items:
+        if item.chunk == step.suspect_in_flight:
+            step.suspect_in_flight = None
+            step.suspects.append(Again(item, queued))
+        else:
+            step.again.append(Again(item, queued))
 
 
 def lost(task: Task, error: BaseException, now: int) -> Results:

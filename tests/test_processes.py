@@ -1,0 +1,99 @@
+"""Steps in worker processes: their context, their errors, and workers that die."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+import nbbatch as nb
+from tests.jobs import each, numbers
+from tests.kit import count
+
+
+@pytest.fixture
+def processed(store: Path) -> Iterator[nb.Batch]:
+    """A batch on two worker processes."""
+    executor = nb.processes(2)
+    with nb.open(store, executor=executor) as opened:
+        yield opened
+    executor.shutdown(wait=True)
+
+
+def test_context_tells_the_right_ids_in_processes(processed: nb.Batch) -> None:
+    """C16"""
+
+    @nb.step
+    def who(i: int) -> tuple[int, int, int, bool, str]:
+        here = nb.context()
+        return here.instance, here.chunk, here.attempt, here.cancelled, here.step
+
+    @nb.step
+    def collect(ids: Iterable[tuple[int, int, int, bool, str]]) -> list[tuple[int, int, int, bool, str]]:
+        return list(ids)
+
+    run = processed.submit(nb.Job("who", numbers >> who >> collect), 20)
+
+    assert sorted(run.result(30)) == [(run.id, chunk, 1, False, "who") for chunk in range(2, 22)]
+
+
+def test_an_error_that_cannot_travel_is_stored_readably(processed: nb.Batch) -> None:
+    """C17"""
+
+    def fail(value: int) -> None:
+        class Bound(Exception):
+            def __init__(self, lock: object) -> None:
+                super().__init__("holds a \0 and \ud800 ✓")
+                self.lock = lock
+
+            def __reduce__(self) -> str:
+                raise TypeError("not to be pickled")
+
+        raise Bound(object())
+
+    run = processed.submit(each(fail, max_attempts=1), 1)
+
+    assert run.wait(30) == "FAILED"
+    error = run.errors().row(0, named=True)
+    assert error["error_type"].endswith("Bound")
+    assert error["error"] == "holds a \\x00 and \\ud800 ✓"
+    assert "in fail" in error["traceback"]
+
+
+def test_a_dead_worker_costs_what_it_ran_one_attempt_and_the_run_goes_on(processed: nb.Batch, tmp_path: Path) -> None:
+    """R8"""
+    flag = str(tmp_path / "killed")
+
+    def die_once(value: int) -> None:
+        if value == 20:
+            try:
+                os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                return
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run = processed.submit(each(die_once, backoff=0), 40)
+
+    assert run.wait(60) == "COMPLETED"
+    assert count(run) == {"COMPLETED": 41}
+    charged = run.attempts("visit").filter(status="ERRORED")
+    assert 1 <= charged.height <= 2  # what the other worker ran at that moment is lost with the pool
+    killer = run.chunks("visit")["id"].to_list()[20]
+    assert killer in charged["chunk"].to_list()
+
+
+def test_a_chunk_that_kills_its_worker_every_time_fails_alone(processed: nb.Batch) -> None:
+    """R8"""
+
+    def die(value: int) -> None:
+        if value == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run = processed.submit(each(die, backoff=0, max_attempts=3), 30)
+
+    assert run.wait(120) == "FAILED"
+    assert count(run) == {"COMPLETED": 30, "FAILED": 1}
+    assert run.chunks("visit", status="FAILED")["seq"].to_list() == [5]
