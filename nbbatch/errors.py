@@ -19,6 +19,7 @@
     Signal (BaseException)               raised *by* a step, never an error of the library
     ├── RetryLater
     ├── FailChunk
+    ├── SkipChunk
     └── FailJob
 
 Signals derive from ``BaseException`` so that a step's own ``except Exception`` does not eat them.
@@ -155,6 +156,14 @@ class RetryLater(Signal):
 
 class FailChunk(Signal):
     """Fail this chunk at once, without a retry."""
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class SkipChunk(Signal):
+    """Leave this chunk out (SKIPPED), with a reason; gates count it as done, and it is no failure."""
 
     def __init__(self, reason: str = "") -> None:
         self.reason = reason

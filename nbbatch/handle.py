@@ -300,6 +300,15 @@ class JobHandle(Generic[R_co]):
         """
         return self._frame(views.ERRORS, step, chunk, limit, offset)
 
+    def skips(
+        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0
+    ) -> pl.DataFrame:
+        """The skip log: one row per chunk that was left out, by hand or by its step, oldest first.
+
+        Columns: chunk, step, attempt, skipped (when), by_hand, error_type (null by hand), reason.
+        """
+        return self._frame(views.SKIPS, step, chunk, limit, offset)
+
     def history(
         self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0
     ) -> pl.DataFrame:

@@ -47,10 +47,20 @@ def done_steps(nodes: Sequence[Node], counts: Sequence[Counts]) -> list[bool]:
         ready = all(done[source] for source in node.sources)
         open_chunks = sum(count[code] for code in _UNENDED)
         cancelled = count[ChunkStatus.CANCELLED.code]
-        ended_well = open_chunks == 0 and cancelled == 0 and within_budget(count, node.step.options.max_failed)
+        ended_well = open_chunks == 0 and cancelled == 0 and within_budget(count, node.max_failed)
         has_run = node.step.kind is not Kind.REDUCTION or sum(count) > 0
         done.append(ready and ended_well and has_run)
     return done
+
+
+def over_budget(nodes: Sequence[Node], counts: Sequence[Counts]) -> Node | None:
+    """The first step of which more chunks failed than it may; a share is judged once the steps before it are done."""
+    exceeding = [node for node in nodes if not within_budget(counts[node.index], node.max_failed)]
+    if not exceeding:
+        return None
+    done = done_steps(nodes, counts)
+    settled = (n for n in exceeding if not isinstance(n.max_failed, float) or all(done[each] for each in n.sources))
+    return next(settled, None)
 
 
 @dataclass(frozen=True, slots=True)

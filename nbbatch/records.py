@@ -69,7 +69,7 @@ class Outcome(NamedTuple):
     """What became of one attempt; the engine decides what to store of it."""
 
     status: ChunkStatus
-    """COMPLETED, ERRORED (a retry may mend it), FAILED or POLL_WAITING."""
+    """COMPLETED, ERRORED (a retry may mend it), FAILED, SKIPPED or POLL_WAITING."""
     started_us: int
     ended_us: int
     outputs: list[bytes]

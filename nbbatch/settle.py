@@ -14,6 +14,7 @@ from typing import Any
 
 from nbbatch.definition import Kind, Options
 from nbbatch.live import LiveInstance, LiveStep
+from nbbatch.progress import over_budget
 from nbbatch.records import Columns, EventRow, InstanceRow, Item, Outcome, Results, Waiting
 from nbbatch.states import ChunkStatus
 from nbbatch.worker import Page
@@ -74,6 +75,8 @@ class Clerk:
         for place, outcome in results.odd.items():
             self._settle_odd(live, step, items[place], outcome, changes, now)
         self._close(live, step, items, results)
+        if live.job.fail_fast and results.odd and live.failing is None:
+            live.failing = _too_many(live)
 
     def _settle_plain(
         self, live: LiveInstance, step: LiveStep, items: list[Item], results: Results, changes: Changes, now: int
@@ -99,7 +102,8 @@ class Clerk:
     ) -> None:
         node, counts = step.node, step.counts
         event = self.take_ids("event", 1) + 1
-        status, errors, polls, due = verdict(node.step.options, item, outcome, now, self.random)
+        skipped = counts[ChunkStatus.SKIPPED.code]
+        status, errors, polls, due = verdict(node.step.options, item, outcome, now, self.random, skipped)
         counts[_IN_PROGRESS] -= 1
         counts[status.code] += 1
         changes.events.append(
@@ -187,6 +191,15 @@ class Clerk:
                 live.steps[target].emit_many(before + 1, before + chunks, count)
 
 
+def _too_many(live: LiveInstance) -> str | None:
+    """Why a job that fails fast ends; None: it goes on."""
+    node = over_budget(live.job.nodes, live.counts)
+    if node is None:
+        return None
+    failed = live.counts[node.index][ChunkStatus.FAILED.code]
+    return f"{failed} failed in step {node.step.name!r}, more than max_failed={node.max_failed} allows (fail_fast)"
+
+
 def stage(live: LiveInstance, page: Page, changes: Changes) -> None:
     """Put a page of a running fan-out aside; it stays invisible until the attempt completes."""
     item, first, outputs, targets = page
@@ -200,13 +213,15 @@ def stage(live: LiveInstance, page: Page, changes: Changes) -> None:
 
 
 def verdict(
-    options: Options, item: Item, outcome: Outcome, now: int, random: Callable[[], float]
+    options: Options, item: Item, outcome: Outcome, now: int, random: Callable[[], float], skipped: int = 0
 ) -> tuple[ChunkStatus, int, int, int | None]:
     """The chunk's next state, its errors and polls so far, and when it is due again (microseconds; None: not)."""
     if outcome.status is _COMPLETED:
         return _COMPLETED, item.errors, item.polls, None
     if outcome.status is ChunkStatus.POLL_WAITING:
         return outcome.status, item.errors, item.polls + 1, now + round(outcome.delay * 1e6)
+    if outcome.status is ChunkStatus.SKIPPED and (options.max_skipped is None or skipped < options.max_skipped):
+        return outcome.status, item.errors, item.polls, None
     errors = item.errors + 1
     if outcome.status is ChunkStatus.ERRORED and errors < options.max_attempts:
         delay = options.backoff.delay(errors, random())
@@ -222,6 +237,8 @@ def _detail(
     most = step.node.step.options.max_attempts
     if failure and status is ChunkStatus.FAILED and outcome.status is ChunkStatus.ERRORED and most > 1:
         message = f"{message} (error {errors} of at most {most})"
+    elif failure and status is ChunkStatus.FAILED and outcome.status is ChunkStatus.SKIPPED:
+        message = f"{message} (not skipped: max_skipped={step.node.step.options.max_skipped} is reached)"
     return (
         item.chunk, live.id, item.attempt, event,
         failure.type if failure else None, message, failure.traceback if failure else None,

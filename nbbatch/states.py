@@ -43,7 +43,7 @@ class ChunkStatus(_Status):
     FAILED = "FAILED", 7
     """Out of attempts, or failed by an error that a retry cannot mend."""
     SKIPPED = "SKIPPED", 8
-    """Left out by hand, with a reason; gates count it as done."""
+    """Left out, by hand or by its step, with a reason; gates count it as done."""
     CANCELLED = "CANCELLED", 9
     """Its instance was cancelled before it ended."""
 
@@ -75,7 +75,9 @@ _I = InstanceStatus
 CHUNK_TRANSITIONS: dict[ChunkStatus, frozenset[ChunkStatus]] = {
     _C.QUEUED: frozenset({_C.IN_PROGRESS, _C.SKIPPED, _C.CANCELLED}),
     _C.GATE_WAITING: frozenset({_C.QUEUED, _C.SKIPPED, _C.CANCELLED}),
-    _C.IN_PROGRESS: frozenset({_C.COMPLETED, _C.ERRORED, _C.FAILED, _C.POLL_WAITING, _C.QUEUED, _C.CANCELLED}),
+    _C.IN_PROGRESS: frozenset(
+        {_C.COMPLETED, _C.ERRORED, _C.FAILED, _C.SKIPPED, _C.POLL_WAITING, _C.QUEUED, _C.CANCELLED}
+    ),
     _C.POLL_WAITING: frozenset({_C.QUEUED, _C.IN_PROGRESS, _C.SKIPPED, _C.CANCELLED}),
     _C.ERRORED: frozenset({_C.QUEUED, _C.IN_PROGRESS, _C.SKIPPED, _C.CANCELLED}),
     _C.COMPLETED: frozenset(),

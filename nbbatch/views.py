@@ -112,6 +112,15 @@ WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR chunk = $3)
 ORDER BY event, chunk LIMIT $4 OFFSET $5
 """
 
+SKIPS = """
+SELECT e.chunk, s.name AS step, e.attempt, make_timestamptz(e.ended_us) AS skipped, e.started_us IS NULL AS by_hand,
+    d.error_type, d.error AS reason
+FROM event e JOIN step s ON s.instance = e.instance AND s.step = e.step
+LEFT JOIN detail d ON d.event = e.id AND d.instance = e.instance
+WHERE e.instance = $1 AND e.status = 8 AND ($2 IS NULL OR s.name = $2) AND ($3 IS NULL OR e.chunk = $3)
+ORDER BY e.id LIMIT $4 OFFSET $5
+"""
+
 HISTORY = """
 SELECT happened, chunk, step, attempt, status, text
 FROM history

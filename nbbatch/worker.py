@@ -27,8 +27,8 @@ from typing import Any, NamedTuple, cast
 from nbbatch import capture
 from nbbatch.cancellation import Cancellation
 from nbbatch.codec import ParamsCodec
-from nbbatch.definition import Kind, Node, To, retryable
-from nbbatch.errors import FailChunk, FailJob, NoContextError, RetryLater, Signal, ValueNotStorable
+from nbbatch.definition import Kind, Node, To, retryable, skippable
+from nbbatch.errors import FailChunk, FailJob, NoContextError, RetryLater, Signal, SkipChunk, ValueNotStorable
 from nbbatch.marks import Marks, marks_of
 from nbbatch.records import Failure, Item, Outcome, Results
 from nbbatch.states import ChunkStatus
@@ -471,6 +471,8 @@ def _broken(ctx: Context, started: int, worker: str, error: BaseException) -> Ou
         status, delay = ChunkStatus.POLL_WAITING, error.seconds
     elif isinstance(error, FailJob):
         fails_job = True
+    elif isinstance(error, SkipChunk) or skippable(task.node.step.options, error):
+        status = ChunkStatus.SKIPPED
     elif not isinstance(error, FailChunk) and retryable(task.node.step.options, error):
         status = ChunkStatus.ERRORED
     log, warnings, recovered = _said(ctx)

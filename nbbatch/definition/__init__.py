@@ -10,8 +10,8 @@ without an end. Static checkers see the same through the type parameters: ``Job[
 from nbbatch.definition.chain import choose, to
 from nbbatch.definition.decorator import step
 from nbbatch.definition.job import Job, Node
-from nbbatch.definition.options import Backoff, Options, retryable
+from nbbatch.definition.options import Backoff, Options, retryable, skippable
 from nbbatch.definition.routing import To
 from nbbatch.signature import Kind
 
-__all__ = ["Backoff", "Job", "Kind", "Node", "Options", "To", "choose", "retryable", "step", "to"]
+__all__ = ["Backoff", "Job", "Kind", "Node", "Options", "To", "choose", "retryable", "skippable", "step", "to"]

@@ -114,7 +114,9 @@ def step(
     rate: float | None = None,
     timeout: float | timedelta | None = None,
     weight: float | None = None,
-    max_failed: float = 0,
+    max_failed: float | None = None,
+    skip_on: type[BaseException] | Sequence[type[BaseException]] = (),
+    max_skipped: int | None = None,
 ) -> _Decorator: ...
 def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noqa: D417 - options are listed by name
     """Make a step of a function; its signature is the declaration.
@@ -139,7 +141,10 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any: 
             they give later is dropped. An async step is cancelled. A thread or a worker process cannot be stopped: it
             stays taken until the step returns, for which a thread can look at ``nb.context().cancelled``.
         weight: Share of the instance's progress, between 0 and 1; steps without one share the rest.
-        max_failed: Failed chunks that do not fail the instance: a number, or (as a float below 1) a share.
+        max_failed: Failed chunks that do not fail the instance: a number, or (as a float) a share; default: the job's.
+        skip_on: Exception classes (and subclasses, also as causes) that leave the chunk out at once, as SKIPPED, without
+            a retry; wins over ``retry_on`` and ``fail_on``.
+        max_skipped: Skipped chunks of an instance at most; what would be skipped beyond them is FAILED.
 
     Raises:
         DefinitionError: The signature or an option cannot work; the text says what to write instead.

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from nbbatch.codec import ParamsCodec
 from nbbatch.definition.chain import BaseStep, ClosedChain, End, Step, links_of
 from nbbatch.definition.links import Links
-from nbbatch.definition.options import checked_name, read_options
+from nbbatch.definition.options import checked_name, is_budget, read_options
 from nbbatch.definition.routing import Way, address, ways_of
 from nbbatch.errors import DefinitionError, ParameterError, StateError
 from nbbatch.signature import Kind, Signature, accepts, type_name
@@ -38,6 +38,8 @@ class Node:
     """Its ways out."""
     ways: tuple[Way, ...]
     """The same, where there are several or one has a condition; empty: each value goes to every target."""
+    max_failed: float = 0
+    """Its failed chunks that do not fail the instance: a number (int), or a share (float)."""
 
     @property
     def plain(self) -> bool:
@@ -81,6 +83,8 @@ class Job(Generic[P, R_co]):
         gated: bool = False,
         description: str = "",
         validate: Callable[[P], Problems] | None = None,
+        max_failed: float = 0,
+        fail_fast: bool = False,
         on_complete: Callable[[Any], Any] | None = None,
         on_error: Callable[[Any], Any] | None = None,
     ) -> None:
@@ -93,6 +97,10 @@ class Job(Generic[P, R_co]):
             gated: Each step waits until the steps before it are wholly done.
             description: For people.
             validate: Takes valid parameters and returns what else is wrong with them, as texts ``"field: why"``.
+            max_failed: Failed chunks of a step that do not fail the instance, for steps that do not say it themselves: a
+                number, or (as a float) a share of the step's chunks.
+            fail_fast: Start nothing new once more have failed than ``max_failed`` allows (a share is judged once the
+                steps before are done); without it, what can run still runs and the instance ends FAILED after that.
             on_complete: Called with the handle once COMPLETED is stored.
             on_error: Called with the handle once FAILED or CANCELLED is stored.
 
@@ -108,7 +116,10 @@ class Job(Generic[P, R_co]):
         self.gated = gated
         self.validate, self.on_complete, self.on_error = validate, on_complete, on_error
         _check_chain(name, links)
-        self.nodes = _nodes(name, links, gated)
+        if not is_budget(max_failed):
+            raise DefinitionError(f"job {name!r}: max_failed= must be 0 or more, not {max_failed!r}")
+        self.fail_fast = fail_fast
+        self.nodes = _nodes(name, links, gated, max_failed)
         first, last = self.nodes[0].step, self.nodes[-1].step
         self.params_type = first.input_type
         self.params = _params(first)
@@ -246,7 +257,7 @@ def _loose(links: Links) -> str:
     )
 
 
-def _nodes(name: str, links: Links, gated: bool) -> tuple[Node, ...]:
+def _nodes(name: str, links: Links, gated: bool, max_failed: float) -> tuple[Node, ...]:
     weights = _weights(name, links.steps)
     nodes: list[Node] = []
     for index, each in enumerate(links.steps):
@@ -257,7 +268,9 @@ def _nodes(name: str, links: Links, gated: bool) -> tuple[Node, ...]:
         named = tuple(links.way(edge) for edge in edges)
         targets = tuple(dict.fromkeys(way.target for way in named))
         ways = named if len(named) > 1 or any(way.conditions for way in named) else ()
-        nodes.append(Node(index, each, tuple(sorted(sources)), targets, waits, weights[index], named, ways))
+        budget = each.options.max_failed
+        budget = max_failed if budget is None else budget
+        nodes.append(Node(index, each, tuple(sorted(sources)), targets, waits, weights[index], named, ways, budget))
     return tuple(nodes)
 
 

@@ -67,7 +67,9 @@ class Options:
     rate: float | None = None
     timeout: float | None = None
     weight: float | None = None
-    max_failed: float = 0
+    max_failed: float | None = None
+    skip_on: tuple[type[BaseException], ...] = ()
+    max_skipped: int | None = None
     description: str = ""
 
     @property
@@ -97,6 +99,15 @@ def retryable(options: Options, error: BaseException) -> bool:
     return not isinstance(error, FATAL)
 
 
+def skippable(options: Options, error: BaseException) -> bool:
+    """Whether an error, or a cause of it, is of a class that ``skip_on`` names.
+
+    >>> skippable(Options(skip_on=(OSError,)), FileNotFoundError()), skippable(Options(), OSError())
+    (True, False)
+    """
+    return bool(options.skip_on) and any(isinstance(link, options.skip_on) for link in _causes(error))
+
+
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -114,7 +125,7 @@ def checked_name(what: str, name: Any) -> str:
 
 
 def read_options(name: str, given: dict[str, Any]) -> Options:
-    for key in ("retry_on", "fail_on"):
+    for key in ("retry_on", "fail_on", "skip_on"):
         classes: Any = given.get(key, ())
         given[key] = tuple(classes) if isinstance(classes, Iterable) else (classes,)  # pyright: ignore[reportUnknownArgumentType]
         if not all(isinstance(each, type) and issubclass(each, BaseException) for each in given[key]):
@@ -141,6 +152,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def is_budget(value: Any) -> bool:
+    """Whether it can be a number or a share of failed chunks."""
+    return _is_number(value) and value >= 0
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and _is_number(value) and value >= 1
 
@@ -153,7 +169,11 @@ def _check_options(name: str, options: Options) -> None:
         "rate": (rate is None or (_is_number(rate) and rate > 0), "above 0"),
         "timeout": (timeout is None or (_is_number(timeout) and timeout > 0), "above 0 seconds"),
         "weight": (weight is None or (_is_number(weight) and 0 < weight < 1), "above 0 and below 1"),
-        "max_failed": (_is_number(options.max_failed) and options.max_failed >= 0, "0 or more"),
+        "max_failed": (options.max_failed is None or is_budget(options.max_failed), "0 or more"),
+        "max_skipped": (
+            options.max_skipped in (None, 0) or _is_count(options.max_skipped),
+            "a whole number, 0 or more",
+        ),
         "gate": (isinstance(options.gate, bool), "True or False"),  # pyright: ignore[reportUnnecessaryIsInstance]
         "description": (isinstance(options.description, str), "text"),  # pyright: ignore[reportUnnecessaryIsInstance]
     }

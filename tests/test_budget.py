@@ -1,0 +1,165 @@
+"""Chunks that fail within a budget, are skipped, or end the job at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import nbbatch as nb
+from nbbatch.definition import Options
+from tests.jobs import drop, each, numbers, total
+from tests.kit import count, statuses
+
+
+def failing(*bad: int) -> Callable[[int], None]:
+    def check(value: int) -> None:
+        if value in bad:
+            raise nb.FailChunk(f"{value} is bad")
+
+    return check
+
+
+def job_of(function: Callable[[int], Any], options: dict[str, Any], **job: Any) -> nb.Job[int, None]:
+    def visit(value: int) -> None:
+        function(value)
+
+    return nb.Job("budget", numbers >> nb.step(**options)(visit), **job)
+
+
+@pytest.mark.parametrize(
+    ("step", "job", "end"),
+    [
+        ({}, {}, "FAILED"),
+        ({}, {"max_failed": 1}, "FAILED"),
+        ({}, {"max_failed": 2}, "COMPLETED"),
+        ({}, {"max_failed": 0.2}, "COMPLETED"),
+        ({}, {"max_failed": 0.19}, "FAILED"),
+        ({"max_failed": 2}, {}, "COMPLETED"),
+        ({"max_failed": 0}, {"max_failed": 5}, "FAILED"),
+    ],
+)
+def test_failures_within_the_budget_do_not_fail_the_instance(
+    batch: nb.Batch, step: dict[str, Any], job: dict[str, Any], end: str
+) -> None:
+    """L2"""
+    run = batch.submit(job_of(failing(2, 5), step, **job), 10)
+
+    assert run.wait(10) == end
+    assert count(run) == {"COMPLETED": 9, "FAILED": 2}
+
+
+@pytest.mark.parametrize("budget", [-1, "2", True])
+def test_a_budget_that_is_no_number_is_refused(budget: Any) -> None:
+    with pytest.raises(nb.DefinitionError, match="max_failed"):
+        nb.Job("wrong", numbers >> drop, max_failed=budget)
+
+
+def test_a_job_that_fails_fast_starts_nothing_beyond_its_budget(batch: nb.Batch) -> None:
+    """L2"""
+    seen: list[int] = []
+
+    def work(value: int) -> None:
+        seen.append(value)
+        raise nb.FailChunk
+
+    run = batch.submit(job_of(work, {"concurrency": 1}, max_failed=2, fail_fast=True), 50)
+    error = run.exception(10)
+
+    assert seen == [0, 1, 2]
+    assert "3 failed in step 'visit', more than max_failed=2 allows" in str(error)
+
+
+def test_a_share_is_not_judged_before_all_chunks_are_there(batch: nb.Batch) -> None:
+    """L2"""
+
+    @nb.step(concurrency=1)
+    def check(i: int) -> None:
+        if i == 0:
+            raise nb.FailChunk
+
+    run = batch.submit(nb.Job("share", numbers >> check, max_failed=0.1, fail_fast=True), 10)
+
+    assert run.wait(10) == "COMPLETED"
+
+
+def test_a_chunk_that_skips_itself_is_done_and_no_failure(batch: nb.Batch) -> None:
+    """G4"""
+
+    @nb.step
+    def odd(i: int) -> int:
+        if i % 2 == 0:
+            raise nb.SkipChunk(f"{i} is even")
+        return i
+
+    run = batch.submit(nb.Job("odd", numbers >> odd >> total), 6)
+
+    assert run.result(10) == 9
+    assert run.steps().filter(step="odd").select("completed", "skipped", "failed").row(0) == (3, 3, 0)
+    assert run.skips().select("step", "by_hand", "reason").rows() == [("odd", False, f"{i} is even") for i in (0, 2, 4)]
+
+
+def test_errors_of_a_skippable_class_leave_the_chunk_out_without_a_retry(batch: nb.Batch) -> None:
+    """L2"""
+
+    def work(value: int) -> None:
+        if value == 1:
+            raise RuntimeError("wrapped") from FileNotFoundError("gone")
+
+    run = batch.submit(each(work, skip_on=OSError), 3)
+
+    assert run.wait(10) == "COMPLETED"
+    assert statuses(run, "visit") == ["COMPLETED", "SKIPPED", "COMPLETED"]
+    assert run.skips().select("attempt", "error_type", "reason").rows() == [(1, "RuntimeError", "wrapped")]
+    assert run.attempts("visit").height == 3
+
+
+def test_what_is_skipped_beyond_the_limit_fails(batch: nb.Batch) -> None:
+    """L2"""
+
+    def work(value: int) -> None:
+        raise nb.SkipChunk("empty")
+
+    run = batch.submit(each(work, max_skipped=2), 3)
+
+    assert run.wait(10) == "FAILED"
+    assert statuses(run, "visit") == ["SKIPPED", "SKIPPED", "FAILED"]
+    assert run.errors()["error"].to_list()[-1] == "empty (not skipped: max_skipped=2 is reached)"
+
+
+def test_the_skip_log_tells_what_was_left_out_by_hand(batch: nb.Batch) -> None:
+    """L10"""
+    run = batch.submit(each(failing(1)), 2)
+    run.wait(10)
+    chunk = run.errors()["chunk"].item()
+    run.skip(chunk, "known to be bad")
+
+    assert run.skips().select("chunk", "by_hand", "reason").rows() == [(chunk, True, "known to be bad")]
+
+
+def test_a_step_that_yields_nothing_has_filtered_and_neither_skipped_nor_failed(batch: nb.Batch) -> None:
+    """C1"""
+
+    @nb.step
+    def some(i: int) -> Iterator[int]:
+        if i > 2:
+            yield i
+
+    run = batch.submit(nb.Job("some", numbers >> some >> total), 5)
+
+    assert run.result(10) == 7
+    counted = run.steps().filter(step="some").select("completed", "skipped", "failed", "records").row(0)
+    assert counted == (5, 0, 0, 2)
+
+
+@pytest.mark.parametrize("wrong", [{"skip_on": 5}, {"skip_on": int}, {"max_skipped": -1}, {"max_skipped": "2"}])
+def test_skip_options_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(nb.DefinitionError, match="skip"):
+        nb.step(**wrong)(numbers.function)
+
+
+def test_the_options_of_a_step_are_those_it_was_given() -> None:
+    assert nb.step(skip_on=OSError, max_skipped=3)(numbers.function).options == Options(
+        skip_on=(OSError,), max_skipped=3
+    )
