@@ -11,20 +11,20 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from nbbatch import capture, commands, display, maintenance, subjobs, views
+from nbbatch import capture, commands, display, maintenance, purge, subjobs, views
 from nbbatch.definition import Job
 from nbbatch.engine import Clock, Engine
 from nbbatch.executors import threads
 from nbbatch.handle import Access, JobHandle
 from nbbatch.live import LiveInstance
 from nbbatch.marks import Marks
-from nbbatch.states import InstanceStatus
+from nbbatch.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.store import MEMORY, Store
 from nbbatch.worker import StoredParams
 
@@ -140,8 +140,8 @@ class Batch:
             params: Its parameters, or a dict of them; validated first.
             key: Names the instance: the one of this key is returned, whatever its state.
             new: Make another instance even if an unfinished one has equal parameters.
-            retain: Inputs and outputs kept: "all", "failed" (dropped when a chunk is COMPLETED), "none" (dropped when
-                the instance ends). Reports are always kept.
+            retain: Inputs and outputs kept once the instance has ended: "all", "failed" (those of COMPLETED chunks are
+                dropped), "none" (all are dropped, so that it cannot be retried). Reports are always kept.
 
         Raises:
             ParameterError: The parameters are invalid; every problem is listed and nothing is stored.
@@ -173,14 +173,44 @@ class Batch:
         live = engine.live.get(instance)
         return JobHandle(self._access, instance, job or (live.job if live else None))
 
-    def cancel(self, job: str | None = None) -> int:
-        """Cancel every unfinished instance, or those of one job's name; returns how many."""
+    def cancel(self, job: str | None = None, *, status: str | None = None, older_than: timedelta | None = None) -> int:
+        """Cancel every unfinished instance that meets all of the filters; returns how many.
+
+        Args:
+            job: Only this job's name.
+            status: Only this state.
+            older_than: Only those submitted longer ago.
+        """
         engine = self._access.engine()
+        wanted = [each.value for each in InstanceStatus if each not in INSTANCE_ENDED]
+        wanted = wanted if status is None else [str(InstanceStatus(status))]
+        before = self._clock.now() - (0 if older_than is None else older_than // timedelta(microseconds=1))
         rows = self._store.fetch(
-            "SELECT id FROM instances WHERE status NOT IN ('COMPLETED', 'FAILED', 'CANCELLED') "
-            "AND ($1 IS NULL OR job = $1)", job,
+            "SELECT id FROM instances WHERE status IN (SELECT unnest($1::VARCHAR[])) AND ($2 IS NULL OR job = $2) "
+            "AND created <= make_timestamptz($3) ORDER BY id", wanted, job, before,
         )  # fmt: skip
         return sum(engine.call(commands.cancel, engine, instance) for (instance,) in rows)
+
+    def purge(self, *, older_than: timedelta, status: str | Iterable[str] | None = None, job: str | None = None) -> int:
+        """Remove ended instances and all their rows for good; returns how many. Unfinished ones are never touched.
+
+        What their rows took up in the file is used again, and given back to the disk where it lies at the file's end.
+
+        Args:
+            older_than: Only those that ended longer ago; ``timedelta(0)``: all that have ended.
+            status: Only those that ended in this state, or one of these; default: any.
+            job: Only this job's name.
+
+        Raises:
+            ValueError: A state that no ended instance has, or a negative ``older_than``.
+        """
+        engine = self._access.engine()
+        chosen = [status] if isinstance(status, str) else INSTANCE_ENDED if status is None else status
+        statuses = {InstanceStatus(each) for each in chosen}
+        if not statuses <= INSTANCE_ENDED or older_than < timedelta(0):
+            raise ValueError(f"purge() removes instances that ended some time ago, not {status!r}, {older_than!r}")
+        before = self._clock.now() - older_than // timedelta(microseconds=1)
+        return engine.call(purge.purge, engine, before + 1, statuses, job)
 
     def maintenance(self) -> dict[str, int]:
         """Look at everything once more, as the safety net: due waits, gates, ends. Returns counts of live chunks.

@@ -207,6 +207,8 @@ def _store_cancelled(engine: Engine, row: InstanceRow) -> None:
     engine.store.run("cancel_chunks", row.id, events, now)
     share = engine.live[row.id].progress() if row.id in engine.live else row.progress
     engine.store.set_status(row.id, row.status, _I.CANCELLED, now, progress=share)
+    if row.retain != "all":
+        engine.store.drop_data(row.id, row.retain, completed=False)
 
 
 def retry(engine: Engine, instance: int, job: Job[Any, Any] | None) -> int:
@@ -228,6 +230,8 @@ def _failed_rows(engine: Engine, instance: int) -> list[tuple[Any, ...]]:
 
 
 def _retry_ended(engine: Engine, row: InstanceRow, job: Job[Any, Any]) -> int:
+    if row.retain == "none":
+        raise StateError(f"instance {row.id} was submitted with retain='none': its inputs are gone; submit it anew")
     params = StoredParams(job.params, row.params)
     engine.reopened += 1
     params.load()  # before anything changes: masked secrets have to be submitted again

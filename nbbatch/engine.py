@@ -432,6 +432,9 @@ class Engine:
         changes.writes.append(write)
         live.status = new
         if new in INSTANCE_ENDED:
+            if live.retain != "all":
+                completed = new is InstanceStatus.COMPLETED
+                changes.writes.append(partial(self.store.drop_data, live.id, live.retain, completed=completed))
             del self.live[live.id]
             changes.after.append(partial(self.end, live, new))
 

@@ -208,6 +208,7 @@ class LiveInstance:
     def __init__(self, job: Job[Any, Any], row: InstanceRow, params: StoredParams) -> None:
         self.id = row.id
         self.key = row.key
+        self.retain = row.retain
         self.identity = row.identity
         self.job = job
         self.params = params

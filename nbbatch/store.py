@@ -87,6 +87,9 @@ QUERIES = _named(_resource("queries.sql"))
 class Store:
     """One open store; see the module's notes on threads and transactions."""
 
+    INSTANCE_TABLES = tuple(table for table in _TABLES if not table.startswith("chain"))
+    """Tables whose rows belong to an instance."""
+
     def __init__(self, path: str, now_us: int) -> None:
         """Open or create the file.
 
@@ -125,6 +128,10 @@ class Store:
                     "SELECT max(id) FROM instance_event UNION ALL SELECT max(id) FROM gate)"
                 ),
             }
+            for name, last in self._rows(
+                "SELECT name[6:], value::BIGINT FROM meta WHERE name LIKE 'last\\_%' ESCAPE '\\'"
+            ):
+                self._next[name] = max(self._next[name], last)
             self._chains: dict[str, int] | None = None
             self.durable_chunk = self._next["chunk"]
             """Chunks up to this id are committed."""
@@ -360,6 +367,34 @@ class Store:
     def release_claims(self, before_session: int) -> None:
         """Forget the claims of earlier sessions, once their orphans are on record."""
         self._run("DELETE FROM claim WHERE session < $1", before_session)
+
+    def drop_data(self, instance: int, retain: str, *, completed: bool) -> None:
+        """Forget what an ended instance need not keep; its report stays.
+
+        Args:
+            instance: Its id.
+            retain: "failed": what a retry may want is kept; "none": nothing is.
+            completed: Whether it ended COMPLETED, so that no retry will come.
+        """
+        self.run("drop_inputs", instance, retain == "failed")
+        if completed or retain == "none":
+            self.run("drop_outputs", instance)
+
+    def remove(self, table: str, instances: list[int]) -> None:
+        """Delete all rows of some instances within the open transaction."""
+        column = "id" if table == "submitted" else "instance"
+        self._run(f"DELETE FROM {table} WHERE {column} IN (SELECT unnest($1::BIGINT[]))", instances)  # noqa: S608 - constants
+
+    def keep_counters(self) -> None:
+        """Note the ids that were given within the open transaction, so that none is given again once its row is gone."""
+        self._run("DELETE FROM meta WHERE name LIKE 'last\\_%' ESCAPE '\\'")
+        for kind, last in self._next.items():
+            self._run("INSERT INTO meta VALUES ($1, $2)", f"last_{kind}", str(last))
+
+    def checkpoint(self) -> None:
+        """Write the log into the file and free what was deleted; put off while somebody reads."""
+        with suppress(duckdb.Error):
+            self._con.execute("CHECKPOINT").complete()
 
     def keep_code(self, fingerprint: str, step: str, source: str, now_us: int) -> None:
         """Keep a step's source text, once per fingerprint."""

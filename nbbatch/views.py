@@ -153,13 +153,15 @@ SELECT job, version, count(*) AS instances, count(*) FILTER (status = 'COMPLETED
 FROM instances GROUP BY job, version ORDER BY job, version
 """
 
-INPUTS = "SELECT c.data FROM chunk c WHERE c.instance = $1 AND c.step = $2 ORDER BY c.id LIMIT $3"
+INPUTS = (
+    "SELECT c.data FROM chunk c WHERE c.instance = $1 AND c.step = $2 AND c.data IS NOT NULL ORDER BY c.id LIMIT $3"
+)
 
 REDUCTION_INPUTS = "SELECT data FROM output WHERE instance = $1 AND step = $2 ORDER BY parent, seq LIMIT $3"
 
 OUTPUTS = """
 SELECT c.data FROM chunk c JOIN chunk p ON p.id = c.parent AND p.instance = c.instance
-WHERE c.instance = $1 AND p.step = $2 AND c.seq IS NOT NULL
+WHERE c.instance = $1 AND p.step = $2 AND c.seq IS NOT NULL AND c.data IS NOT NULL
 UNION ALL
 SELECT o.data FROM output o JOIN chunk p ON p.id = o.parent AND p.instance = o.instance
 WHERE o.instance = $1 AND p.step = $2
