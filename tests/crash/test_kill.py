@@ -23,8 +23,8 @@ KILLS = {"inline": (18, 0.08), "threads": (20, 0.12), "processes": (14, 0.8)}
 """Per executor: kills, and the longest time after opening, in seconds, at which one comes."""
 
 
-def start(store: Path, kind: str, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.crash.child", str(store), kind, *more]
+def start(store: Path, *more: str, module: str = "child") -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", f"tests.crash.{module}", str(store), *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
