@@ -444,7 +444,7 @@ def _completed(
 ) -> Outcome:
     handled = ctx._records  # pyright: ignore[reportPrivateUsage]
     records = len(outputs) + staged if handled is None else handled
-    log, warnings, recovered = _said(ctx)
+    log, warnings, recovered = said(ctx)
     return Outcome(
         _COMPLETED,
         started,
@@ -475,13 +475,14 @@ def _broken(ctx: Context, started: int, worker: str, error: BaseException) -> Ou
         status = ChunkStatus.SKIPPED
     elif not isinstance(error, FailChunk) and retryable(task.node.step.options, error):
         status = ChunkStatus.ERRORED
-    log, warnings, recovered = _said(ctx)
+    log, warnings, recovered = said(ctx)
     return Outcome(
         status, started, task.now(), [], [], 0, _failure(error), delay, fails_job, log, warnings, recovered, 0, worker
     )
 
 
-def _said(ctx: Context) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+def said(ctx: Context) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """The log, the warnings and the errors survived of an attempt."""
     log = ctx.text()
     return clean(log) if log else log, ctx._warnings, ctx._recovered  # pyright: ignore[reportPrivateUsage]
 

@@ -1,0 +1,199 @@
+"""For tests of your own jobs: one step with a context, a whole job without waiting, and errors where you want them.
+
+    run_step(count, File(...)).outputs              one step, in this thread, no store
+    with testing.batch() as batch: …                a whole job, in memory, on a clock that jumps over every wait
+    inject(job, Fault("count", OSError("busy")))    the same job with an error at a named point
+
+`batch` is the real engine on a real store, which lives in memory: what passes here passes on a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar, cast
+
+from nbbatch import capture
+from nbbatch.batch import Batch
+from nbbatch.batch import open as open_store
+from nbbatch.definition import Job, Kind, Node, To
+from nbbatch.executors import inline
+from nbbatch.records import Item
+from nbbatch.store import MEMORY
+from nbbatch.worker import Context, Task, said
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+START_US = 1_700_000_000_000_000
+"""Where a virtual clock begins: 14 November 2023, 22:13:20 UTC."""
+
+
+class VirtualClock:
+    """Time that passes only when everything waits for it: then it jumps to where the first wait ends.
+
+    Args:
+        jumps: False: it moves only by `advance`.
+    """
+
+    def __init__(self, jumps: bool = True) -> None:
+        self.jumps = jumps
+        self._now = START_US
+        self._wakes: list[Callable[[], None]] = []
+
+    def now(self) -> int:
+        """Microseconds since 1970 UTC."""
+        return self._now
+
+    def until(self, due_us: int) -> float | None:
+        """No time at all where it jumps or it is due; else until somebody calls `advance`."""
+        if self.jumps:
+            self._now = max(self._now, due_us)
+        return 0.0 if due_us <= self._now else None
+
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        """Have ``wake`` called after each `advance`."""
+        self._wakes.append(wake)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._now += round(seconds * 1e6)
+        for wake in self._wakes:
+            wake()
+
+
+def batch(clock: VirtualClock | None = None) -> Batch:
+    """A batch whose store is in memory and whose steps run one after another; close it, or use it in a ``with``.
+
+    Args:
+        clock: Default: one that jumps over every wait, so that backoffs and ``RetryLater`` take no time.
+    """
+    return open_store(MEMORY, inline(), clock=clock or VirtualClock())
+
+
+@dataclass(frozen=True, slots=True)
+class StepRun:
+    """What one call of a step gave and said."""
+
+    outputs: list[Any]
+    """As they come back from the store; what `nb.to` made stays as it was made."""
+    log: str
+    warnings: tuple[str, ...]
+    recovered: tuple[str, ...]
+
+
+def run_step(step: Any, value: Any, params: Any = None, *, attempt: int = 1) -> StepRun:
+    """Run one step in this thread, with a context and without a store.
+
+    Args:
+        step: Any step; of an async one the coroutine is run to its end.
+        value: Its input; for a reduction the values it reduces.
+        params: The job's parameters, if the step takes them.
+        attempt: What the context says.
+
+    Raises:
+        Exception: What the step raises, signals (`nb.RetryLater` …) too; what its outputs raise that cannot be stored.
+    """
+    node = Node(1, step, (0,), (2,), False, 1.0, (), ())
+    item = Item(1, attempt, None)
+    context = Context(Task(1, node, cast("Any", None), [item]), item)
+    capture.install()
+    token = capture.buffer.set(context)
+    try:
+        first = iter(value) if step.kind is Kind.REDUCTION else value
+        result = step.function(first, params) if step.takes_params else step.function(first)
+        outputs = [_stored(step, each) for each in _given(step, result)]
+    finally:
+        capture.buffer.reset(token)
+    return StepRun(outputs, *said(context))
+
+
+def _given(step: Any, result: Any) -> Iterable[Any]:
+    if step.is_async:
+        result = asyncio.run(_finished(result))
+    if step.kind is Kind.MANY:
+        return result
+    if step.kind is Kind.NONE and result is not None:
+        raise TypeError(f"step {step.name!r} is declared -> None but returned {type(result).__name__}")
+    return () if step.kind is Kind.NONE else (result,)
+
+
+async def _finished(result: Awaitable[Any] | AsyncIterator[Any]) -> Any:
+    if isinstance(result, AsyncIterator):
+        return [each async for each in result]
+    return await result
+
+
+def _stored(step: Any, value: Any) -> Any:
+    return value if isinstance(value, To) else step.output.decode(step.output.encode(value))
+
+
+@dataclass(slots=True)
+class Fault:
+    """An error to be raised in a step of a job; see `inject`."""
+
+    step: str
+    """Name of the step."""
+    error: BaseException
+    """Raised as it is: an exception, or a signal."""
+    when: Literal["before", "after"] = "before"
+    """Before the step begins, or once it has run to its end and given everything: then what it did is lost."""
+    times: int = 1
+    """For the first so many calls that are meant; then no more."""
+    where: Callable[[Any], bool] | None = None
+    """Which inputs are meant; None: all."""
+    raised: int = field(default=0, init=False)
+    """How often it was."""
+
+    def strike(self, when: str, value: Any) -> None:
+        """Raise the error if this call is meant."""
+        if when == self.when and self.raised < self.times and (self.where is None or self.where(value)):
+            self.raised += 1
+            raise self.error
+
+
+def inject(job: Job[P, R], *faults: Fault) -> Job[P, R]:
+    """A copy of a job whose steps raise what you want; the job itself is not touched.
+
+    Raises:
+        ValueError: A fault names a step that the job does not have.
+    """
+    names = [node.step.name for node in job.nodes]
+    unknown = [fault.step for fault in faults if fault.step not in names]
+    if unknown:
+        raise ValueError(f"job {job.name!r} has no step {unknown[0]!r}; its steps are {', '.join(names)}")
+    faulty = copy(job)
+    faulty.nodes = tuple(
+        replace(node, step=_faulty(node.step, [fault for fault in faults if fault.step == node.step.name]))
+        for node in job.nodes
+    )
+    return faulty
+
+
+def _faulty(step: Any, faults: list[Fault]) -> Any:
+    if not faults:
+        return step
+    function = step.function
+
+    def strike(when: str, value: Any) -> None:
+        for fault in faults:
+            fault.strike(when, value)
+
+    def call(first: Any, *more: Any) -> Any:
+        strike("before", first)
+        result = function(first, *more)
+        result = list(result) if step.kind is Kind.MANY else result
+        strike("after", first)
+        return result
+
+    async def call_async(first: Any, *more: Any) -> Any:
+        strike("before", first)
+        result = await _finished(function(first, *more))
+        strike("after", first)
+        return result
+
+    made = copy(step)
+    made.function = call_async if step.is_async else call
+    return made

@@ -1,0 +1,104 @@
+"""The test kit for users."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import runpy
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+import nbbatch as nb
+from nbbatch import testing
+from tests.jobs import drop, numbers, one_step, summing, total
+
+GUIDE = Path(__file__).parent.parent / "docs" / "testing.md"
+
+
+def test_the_example_of_the_guide_passes(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    module = tmp_path / "example.py"
+    module.write_text(code, encoding="utf-8")
+    tests = {name: each for name, each in runpy.run_path(str(module)).items() if name.startswith("test_")}
+
+    assert len(tests) == 3
+    for test in tests.values():
+        test()
+
+
+def test_a_step_of_any_kind_runs_alone() -> None:
+    @nb.step
+    async def late(i: int) -> AsyncIterator[int]:
+        for each in range(i):
+            await asyncio.sleep(0)
+            yield each
+
+    assert testing.run_step(numbers, 3).outputs == [0, 1, 2]
+    assert testing.run_step(total, [1, 2]).outputs == [3]
+    assert testing.run_step(late, 2).outputs == [0, 1]
+    assert testing.run_step(drop, 2).outputs == []
+
+
+def test_a_step_alone_knows_its_attempt_and_keeps_what_it_says() -> None:
+    @nb.step
+    def talks(i: int, params: str) -> str:
+        print(params)
+        nb.context().recovered(OSError("once"))
+        return f"{params} {nb.context().attempt}"
+
+    run = testing.run_step(talks, 1, "hello", attempt=3)
+
+    assert run.outputs == ["hello 3"]
+    assert run.log == "hello\n"
+    assert run.recovered == ("OSError: once",)
+
+
+def test_waits_take_no_time_on_a_clock_that_jumps() -> None:
+    clock = testing.VirtualClock()
+
+    def later(value: int) -> None:
+        if clock.now() < testing.START_US + 3_600_000_000:
+            raise nb.RetryLater(600)
+
+    with testing.batch(clock) as batch:
+        run = batch.submit(one_step(later), 1)
+
+        assert run.wait(10) == "COMPLETED"
+        assert run.attempts()["status"].to_list() == ["POLL_WAITING"] * 6 + ["COMPLETED"]
+
+
+def test_a_clock_that_does_not_jump_waits_for_its_hand() -> None:
+    clock, ran = testing.VirtualClock(jumps=False), list[int]()
+
+    def later(value: int) -> None:
+        ran.append(value)
+        if len(ran) == 1:
+            raise nb.RetryLater(600)
+
+    with testing.batch(clock) as batch:
+        run = batch.submit(one_step(later), 1)
+        while run.steps()["poll_waiting"].sum() == 0:
+            pass
+        clock.advance(600)
+
+        assert run.wait(10) == "COMPLETED"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", ["numbers", "double", "total"])
+def test_an_error_injected_anywhere_changes_no_result(step: str, when: str) -> None:
+    """C3"""
+    fault = testing.Fault(step, OSError("injected"), when=when)  # type: ignore[arg-type]
+    with testing.batch() as batch:
+        run = batch.submit(testing.inject(summing(), fault), 4)
+
+        assert run.result(10) == 12
+        assert fault.raised == 1
+        assert run.errors()["error"].to_list() == ["injected"]
+
+
+def test_a_fault_in_a_step_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match="no step 'numbres'; its steps are numbers, double, total"):
+        testing.inject(summing(), testing.Fault("numbres", OSError()))
