@@ -5,6 +5,7 @@ row of a polars frame. A killed kernel loses nothing: run the cells again and th
 """
 
 from nbbatch.batch import Batch, open
+from nbbatch.chunk import ChunkHandle
 from nbbatch.codec import NonIdentifying
 from nbbatch.definition import Backoff, Job, choose, step, to
 from nbbatch.errors import (
@@ -29,7 +30,9 @@ from nbbatch.errors import (
     ValueNotStorable,
 )
 from nbbatch.executors import inline, processes, threads
-from nbbatch.handle import ChunkHandle, JobHandle
+from nbbatch.handle import JobHandle
+from nbbatch.heal.export import LoadedFailure, load_failure
+from nbbatch.heal.replay import Replay
 from nbbatch.states import ChunkStatus, InstanceStatus
 from nbbatch.worker import context
 
@@ -46,12 +49,14 @@ __all__ = [
     "JobCancelled",
     "JobFailed",
     "JobHandle",
+    "LoadedFailure",
     "NbbatchError",
     "NoContextError",
     "NonIdentifying",
     "NotFoundError",
     "ParameterError",
     "QueryRefused",
+    "Replay",
     "RetryLater",
     "ShapeError",
     "SkipChunk",
@@ -64,6 +69,7 @@ __all__ = [
     "choose",
     "context",
     "inline",
+    "load_failure",
     "open",
     "processes",
     "step",

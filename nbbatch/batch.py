@@ -22,6 +22,7 @@ from nbbatch.definition import Job
 from nbbatch.engine import Clock, Engine
 from nbbatch.executors import threads
 from nbbatch.handle import Access, JobHandle
+from nbbatch.heal.moment import Moment, moment
 from nbbatch.live import LiveInstance
 from nbbatch.marks import Marks
 from nbbatch.states import INSTANCE_ENDED, InstanceStatus
@@ -235,7 +236,7 @@ class Batch:
 
     def instances(
         self, *, job: str | None = None, status: str | None = None, since: datetime | None = None,
-        limit: int = 1_000, offset: int = 0,
+        limit: int = 1_000, offset: int = 0, as_of: Moment | None = None,
     ) -> pl.DataFrame:  # fmt: skip
         """One row per instance, newest first.
 
@@ -249,15 +250,17 @@ class Batch:
             since: Only those created at or after this time.
             limit: Rows at most.
             offset: Rows passed over.
+            as_of: As it would have been then: a datetime, its ISO text, or "10 min ago".
         """
         self._access.engine()
         text = None if status is None else str(InstanceStatus(status))
-        return self._store.frame(views.INSTANCES, job, text, since, limit, offset)
+        query = views.as_of(views.INSTANCES, moment(as_of, self._clock.now()))
+        return self._store.frame(query, job, text, since, limit, offset)
 
-    def jobs(self) -> pl.DataFrame:
+    def jobs(self, *, as_of: Moment | None = None) -> pl.DataFrame:
         """One row per job and version: job, version, instances, completed, failed, cancelled, unfinished, latest."""
         self._access.engine()
-        return self._store.frame(views.JOBS)
+        return self._store.frame(views.as_of(views.JOBS, moment(as_of, self._clock.now())))
 
     def sql(self, query: str) -> pl.DataFrame:
         """Rows of one SELECT over the store; the views instances, chunks, attempts and history read best.

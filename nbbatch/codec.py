@@ -69,7 +69,7 @@ class Codec:
         self.type = annotation
         self.media = "arrow" if _is_frame(_bare(annotation)) else "json"
         self.encode: Callable[[Any], bytes] = self._encode_frame if self.media == "arrow" else self._encode_json
-        self.decode: Callable[[bytes], Any] = _decode_frame
+        self.decode: Callable[[bytes], Any] = decode_frame
         if self.media == "json":
             self._adapter = adapter_of(annotation)
             self._validate = self._adapter.validator.validate_python
@@ -93,8 +93,8 @@ class Codec:
 
     def _check_leaves(self, value: Any, data: bytes) -> None:
         """Find what JSON would not give back: NaN written as null, secrets written as stars."""
-        stored = dict(_leaves(json.loads(data)))
-        for path, leaf in _leaves(_tree(self._adapter, value)):
+        stored = dict(leaves(json.loads(data)))
+        for path, leaf in leaves(_tree(self._adapter, value)):
             if isinstance(leaf, float) and not math.isfinite(leaf) and stored.get(path) is None:
                 raise ValueNotStorable(_not_finite(path, leaf))
             if isinstance(leaf, _SECRETS):
@@ -158,7 +158,7 @@ def _is_frame(annotation: Any) -> bool:
     )
 
 
-def _decode_frame(data: bytes) -> Any:
+def decode_frame(data: bytes) -> Any:
     import polars as pl
 
     return pl.read_ipc(BytesIO(data))
@@ -190,7 +190,7 @@ def _why(adapter: TypeAdapter[Any], value: Any, error: Exception, *, shown: bool
     first = _plain(str(error).partition("\n")[0])
     try:
         tree = _tree(adapter, value)
-        for path, leaf in _leaves(tree):
+        for path, leaf in leaves(tree):
             if reason := _unstorable(leaf, path, shown=shown):
                 return f"{_plain(path) or 'the value'} {reason}"
         adapter.validate_python(tree, by_alias=True, by_name=True)
@@ -230,17 +230,17 @@ def _is_text(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
-def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every leaf of nested dicts and sequences with its path, such as ``lines[2].price``."""
     if isinstance(tree, Mapping):
         for key, value in tree.items():  # pyright: ignore[reportUnknownVariableType]
-            yield from _leaves(value, f"{path}.{key}" if path else str(key))  # pyright: ignore[reportUnknownArgumentType]
+            yield from leaves(value, f"{path}.{key}" if path else str(key))  # pyright: ignore[reportUnknownArgumentType]
     elif isinstance(tree, Sequence) and not isinstance(tree, str | bytes | bytearray):
         for index, value in enumerate(tree):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-            yield from _leaves(value, f"{path}[{index}]")
+            yield from leaves(value, f"{path}[{index}]")
     elif isinstance(tree, AbstractSet):
         for value in tree:  # pyright: ignore[reportUnknownVariableType]
-            yield from _leaves(value, f"{path}{{}}")
+            yield from leaves(value, f"{path}{{}}")
     else:
         yield path, tree
 
@@ -292,7 +292,7 @@ class ParamsCodec:
         """Path of the first leaf that differs; "" if there is none."""
         if before == after:
             return ""
-        old, new = (list(_leaves(_tree(self._adapter, each))) for each in (before, after))
+        old, new = (list(leaves(_tree(self._adapter, each))) for each in (before, after))
         if len(old) != len(new):
             return "value"
         pairs = ((path, a, b) for (path, a), (_, b) in zip(old, new, strict=True) if "{}" not in path)
@@ -306,7 +306,7 @@ class ParamsCodec:
     def secrets(self, params: Any) -> dict[str, str]:
         """The secrets by path, in plain text: for memory only."""
         found: dict[str, str] = {}
-        for path, leaf in _leaves(_tree(self._adapter, params)):
+        for path, leaf in leaves(_tree(self._adapter, params)):
             if isinstance(leaf, _SECRETS):
                 found[path] = _revealed(path, leaf)
         return found
@@ -320,14 +320,14 @@ class ParamsCodec:
         if _MASK_BYTES not in data:
             return self.masked(data)
         tree = json.loads(data)
-        missing = {path for path, leaf in _leaves(tree) if leaf == _MASK} - set(secrets)
+        missing = {path for path, leaf in leaves(tree) if leaf == _MASK} - set(secrets)
         try:
             params = self.masked(json.dumps(_unmask(tree, secrets)).encode())
         except ValidationError:  # stars are not what the field's constraints ask for
             if missing:
                 raise _forgotten(min(missing)) from None
             raise
-        for path, leaf in _leaves(_tree(self._adapter, params)):
+        for path, leaf in leaves(_tree(self._adapter, params)):
             if isinstance(leaf, _SECRETS) and path in missing:
                 raise _forgotten(path)
         return params
@@ -338,7 +338,7 @@ class ParamsCodec:
 
     def difference(self, old: bytes, new: bytes) -> str:
         """The fields in which two stored forms differ, as ``field: old → new``."""
-        before, after = dict(_leaves(json.loads(old))), dict(_leaves(json.loads(new)))
+        before, after = dict(leaves(json.loads(old))), dict(leaves(json.loads(new)))
         paths = sorted({*before, *after})
         changed = [
             f"{path or 'value'}: {before.get(path)!r} → {after.get(path)!r}"

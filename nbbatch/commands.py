@@ -99,11 +99,7 @@ def attach(engine: Engine, job: Job[Any, Any], row: InstanceRow, params: StoredP
     Raises:
         ShapeError: The chain differs from the one the instance began with.
     """
-    if row.shape != job.shape:
-        raise ShapeError(
-            f"instance {row.id} of job {row.job!r} version {row.version} began with another chain: "
-            f"{job.shape_difference(row.shape)}. Raise the job's version=, or bring the old chain back"
-        )
+    check_shape(job, row)
     live = engine.live.get(row.id)
     if live is not None:
         live.adopt(job, params)
@@ -115,16 +111,25 @@ def attach(engine: Engine, job: Job[Any, Any], row: InstanceRow, params: StoredP
     return live
 
 
+def check_shape(job: Job[Any, Any], row: InstanceRow) -> None:
+    """Raises ShapeError where the job's chain is not the one an instance began with."""
+    if row.shape != job.shape:
+        raise ShapeError(
+            f"instance {row.id} of job {row.job!r} version {row.version} began with another chain: "
+            f"{job.shape_difference(row.shape)}. Raise the job's version=, or bring the old chain back"
+        )
+
+
 def resume_job(engine: Engine, job: Job[Any, Any]) -> list[int]:
     """Have every unfinished instance of this job and version go on. Returns their ids, oldest first."""
     revive(engine)
     rows = engine.store.unfinished_of(job.name, job.version)
     for row in rows:
-        attach(engine, job, row, _params(engine, job, row))
+        attach(engine, job, row, params_of(engine, job, row))
     return [row.id for row in rows]
 
 
-def _params(engine: Engine, job: Job[Any, Any], row: InstanceRow) -> StoredParams:
+def params_of(engine: Engine, job: Job[Any, Any], row: InstanceRow) -> StoredParams:
     live = engine.live.get(row.id)
     return live.params if live else StoredParams(job.params, row.params)
 
@@ -156,15 +161,15 @@ def resume(engine: Engine, instance: int, job: Job[Any, Any] | None) -> None:
         raise StateError(f"instance {instance} ended {row.status}; retry() takes a FAILED or CANCELLED one up again")
     live = engine.live.get(instance)
     if live is None:
-        job = _known(job, row)
-        live = attach(engine, job, row, _params(engine, job, row))
+        job = known(job, row)
+        live = attach(engine, job, row, params_of(engine, job, row))
     if row.status is _I.PAUSED:
         started = row.started_us is not None
         _set_status(engine, row, _I.IN_PROGRESS if started else _I.QUEUED)
     engine.wake()
 
 
-def _known(job: Job[Any, Any] | None, row: InstanceRow) -> Job[Any, Any]:
+def known(job: Job[Any, Any] | None, row: InstanceRow) -> Job[Any, Any]:
     if job is None:
         raise StateError(
             f"instance {row.id} waits for its job {row.job!r} version {row.version}: define it in this notebook and "
@@ -211,25 +216,27 @@ def _store_cancelled(engine: Engine, row: InstanceRow) -> None:
         engine.store.drop_data(row.id, row.retain, completed=False)
 
 
-def retry(engine: Engine, instance: int, job: Job[Any, Any] | None) -> int:
-    """Queue the failed (and, of a cancelled instance, the cancelled) chunks again. Returns how many."""
+def retry(engine: Engine, instance: int, job: Job[Any, Any] | None, chunks: list[int] | None = None) -> int:
+    """Queue the failed (and, of a cancelled instance, the cancelled) chunks again, or some of them. Returns how many."""
     revive(engine)
     row = engine.store.instance(instance)
     live = engine.live.get(instance)
     if row.status is _I.COMPLETED and not _failed_rows(engine, instance):
         raise StateError(f"instance {instance} ended COMPLETED; there is nothing to retry")
     if row.status in INSTANCE_ENDED:
-        return _retry_ended(engine, row, _known(job, row))
-    job = _known(job or (live.job if live else None), row)
-    live = attach(engine, job, row, _params(engine, job, row))
-    return _retry_failed(engine, live)
+        return _retry_ended(engine, row, known(job, row), chunks)
+    job = known(job or (live.job if live else None), row)
+    live = attach(engine, job, row, params_of(engine, job, row))
+    return _retry_failed(engine, live, chunks)
 
 
-def _failed_rows(engine: Engine, instance: int) -> list[tuple[Any, ...]]:
-    return [row for row in engine.store.rows("last_events", instance) if row[2] == _FAILED.code]
+def _failed_rows(engine: Engine, instance: int, chunks: list[int] | None = None) -> list[tuple[Any, ...]]:
+    rows = [row for row in engine.store.rows("last_events", instance) if row[2] == _FAILED.code]
+    chosen = None if chunks is None else set(chunks)
+    return [row for row in rows if chosen is None or row[0] in chosen]
 
 
-def _retry_ended(engine: Engine, row: InstanceRow, job: Job[Any, Any]) -> int:
+def _retry_ended(engine: Engine, row: InstanceRow, job: Job[Any, Any], chunks: list[int] | None) -> int:
     if row.retain == "none":
         raise StateError(f"instance {row.id} was submitted with retain='none': its inputs are gone; submit it anew")
     params = StoredParams(job.params, row.params)
@@ -239,18 +246,18 @@ def _retry_ended(engine: Engine, row: InstanceRow, job: Job[Any, Any]) -> int:
     again = [r for r in engine.store.rows("last_events", row.id) if r[2] in (_FAILED.code, _CANCELLED.code)]
     with engine.store.transaction():
         events = engine.store.take_ids("event", len(again))
-        engine.store.run("requeue_ended", row.id, events, now, _FAILED.code, _CANCELLED.code)
+        engine.store.run("requeue_ended", row.id, events, now, _FAILED.code, _CANCELLED.code, chunks)
         engine.store.set_status(row.id, row.status, _I.IN_PROGRESS, now, text=None)
     attach(engine, job, engine.store.instance(row.id), params)
     return len(again)
 
 
-def _retry_failed(engine: Engine, live: LiveInstance) -> int:
+def _retry_failed(engine: Engine, live: LiveInstance, chunks: list[int] | None) -> int:
     """Failed chunks of an instance that still runs."""
-    rows = _failed_rows(engine, live.id)
+    rows = _failed_rows(engine, live.id, chunks)
     with engine.store.transaction():
         events = engine.store.take_ids("event", len(rows))
-        engine.store.run("requeue_ended", live.id, events, engine.clock.now(), _FAILED.code, _FAILED.code)
+        engine.store.run("requeue_ended", live.id, events, engine.clock.now(), _FAILED.code, _FAILED.code, chunks)
     for chunk, index, _, attempt, _, polls, _ in rows:
         step = live.step_at(index)
         step.counts[_FAILED.code] -= 1
@@ -261,23 +268,30 @@ def _retry_failed(engine: Engine, live: LiveInstance) -> int:
     return len(rows)
 
 
-def skip(engine: Engine, instance: int, chunk: int, reason: str) -> None:
-    """Leave a chunk out, with a reason."""
+def skip(engine: Engine, instance: int, chunks: list[int], reason: str) -> None:
+    """Leave chunks out, with a reason."""
     row = engine.store.instance(instance)
-    step, code, attempt, errors, polls = _chunk_state(engine, row, chunk)
-    if ChunkStatus.SKIPPED not in CHUNK_TRANSITIONS[CHUNK_BY_CODE[code]]:
-        raise StateError(f"chunk {chunk} is {CHUNK_BY_CODE[code]} and cannot be skipped")
-    event, now = engine.store.take_ids("event", 1) + 1, engine.clock.now()
-    skipped = ChunkStatus.SKIPPED.code
-    with engine.store.transaction():
-        engine.store.events(
-            [EventRow(event, chunk, instance, step, attempt, skipped, errors, polls, None, now, None, 0, None, None)]
+    found = [_chunk_state(engine, row, chunk) for chunk in chunks]
+    for chunk, (_, code, *_) in zip(chunks, found, strict=True):
+        if ChunkStatus.SKIPPED not in CHUNK_TRANSITIONS[CHUNK_BY_CODE[code]]:
+            raise StateError(f"chunk {chunk} is {CHUNK_BY_CODE[code]} and cannot be skipped")
+    event, now = engine.store.take_ids("event", len(chunks)) + 1, engine.clock.now()
+    rows = [
+        EventRow(
+            event + place, chunk, instance, step, attempt, ChunkStatus.SKIPPED.code, errors, polls, None, now, None, 0,
+            None, None,
         )
-        engine.store.append("detail", [(chunk, instance, attempt, event, None, reason, None, None, None, None)])
+        for place, (chunk, (step, _, attempt, errors, polls)) in enumerate(zip(chunks, found, strict=True))
+    ]  # fmt: skip
+    details = [(each.chunk, instance, each.attempt, each.id, None, reason, None, None, None, None) for each in rows]
+    with engine.store.transaction():
+        engine.store.events(rows)
+        engine.store.append("detail", details)
     live = engine.live.get(instance)
-    if live is not None:
-        _forget(live, step, chunk, code)
-        engine.wake()
+    for chunk, (step, code, *_) in zip(chunks, found, strict=True):
+        if live is not None:
+            _forget(live, step, chunk, code)
+    engine.wake()
 
 
 def _chunk_state(engine: Engine, row: InstanceRow, chunk: int) -> tuple[int, int, int, int, int]:
@@ -320,7 +334,7 @@ def finished(engine: Engine, instance: int) -> Future[Ended]:
     if row.status not in INSTANCE_ENDED:
         if engine.error is not None:
             raise engine.error
-        _known(None, row)
+        known(None, row)
     end: Future[Ended] = Future()
     end.set_result(Ended(row.status, row.report))
     return end

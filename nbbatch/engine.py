@@ -36,12 +36,13 @@ from nbbatch.lanes import Lane, SubjobLane
 from nbbatch.live import LiveInstance, LiveStep, runs
 from nbbatch.losses import Losses, failed_future, lost, requeue, timed_out
 from nbbatch.marks import Marks
+from nbbatch.packing import pack, run_packed
 from nbbatch.progress import Decision, decide
 from nbbatch.records import Ended, Item, Results
 from nbbatch.settle import Changes, Clerk, stage
 from nbbatch.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.store import Store
-from nbbatch.worker import Page, Task, pack, run_packed, run_task, run_task_async
+from nbbatch.worker import Page, Task, run_task, run_task_async
 
 T = TypeVar("T")
 log = logging.getLogger("nbbatch")
@@ -341,7 +342,7 @@ class Engine:
 
     def _record(self, flight: Flight, results: Results, changes: Changes, now: int) -> None:
         live, failing = flight.live, flight.live.failing
-        self._clerk.settle(live, flight.step, flight.task.items, results, changes, now)
+        self._clerk.settle(live, flight.step, flight.task.items, results, changes, now, flight.task.node.code)
         if live.failing != failing:
             changes.writes.append(partial(self.store.set_failing, live.id, live.failing or ""))
 
@@ -529,10 +530,10 @@ class Engine:
         """Record what changes with a claim: the start, the step's code, the instance's state."""
         if live.started_us is None:
             live.started_us = now
-        code = step.node.step
-        if code.fingerprint not in self._codes:
-            self._codes.add(code.fingerprint)
-            changes.writes.append(partial(self.store.keep_code, code.fingerprint, code.name, code.source, now))
+        node, code = step.node, step.node.step
+        if node.code not in self._codes:
+            self._codes.add(node.code)
+            changes.writes.append(partial(self.store.keep_code, node.code, code.name, code.listing, now))
         starting = live.status is InstanceStatus.QUEUED
         if starting or (code.kind is Kind.REDUCTION and live.status is not InstanceStatus.FINALIZE):
             self._advance(live, changes, now)

@@ -1,4 +1,4 @@
-"""The live objects a person holds: `JobHandle` of an instance, `ChunkHandle` of a chunk."""
+"""The live object a person holds: `JobHandle` of an instance."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from nbbatch import commands, display, progress, views
+from nbbatch.chunk import ChunkHandle
 from nbbatch.definition import Job
 from nbbatch.engine import Engine
 from nbbatch.errors import JobCancelled, JobFailed, NotFoundError, StateError, StoreClosed
+from nbbatch.heal import code, inputs, plan, rerun
+from nbbatch.heal.compare_runs import Diff, compare
+from nbbatch.heal.failures import Actions, Failures, failures
+from nbbatch.heal.moment import Moment, moment
 from nbbatch.records import Ended, InstanceRow
 from nbbatch.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.store import SUBJOB_KEY, Store
@@ -234,11 +239,23 @@ class JobHandle(Generic[R_co]):
         engine.call(commands.resume, engine, self.id, self.job)
         return self
 
-    def retry(self, job: Job[Any, Any] | None = None) -> JobHandle[R_co]:
+    def plan(self, job: Job[Any, Any] | None = None) -> plan.Plan:
+        """What `retry` would do: per step the code before and now, chunks to retry, chunks kept.
+
+        Raises:
+            StateError: Its job is not known in this process.
+        """
+        self._engine()
+        return plan.plan(self._store, self.id, job or self._job())
+
+    def retry(self, job: Job[Any, Any] | None = None, *, quiet: bool = False) -> JobHandle[R_co]:
         """Run failed chunks again (and cancelled ones), with a fresh budget; finished ones are not run again.
+
+        Prints what it will do: ``count 3f2a → 9b1c: 247 to retry, 9,741 kept``.
 
         Args:
             job: The job with mended code; default: the one this handle knows.
+            quiet: Print nothing.
 
         Raises:
             StateError: It COMPLETED with nothing failed, or its job is not known.
@@ -246,7 +263,34 @@ class JobHandle(Generic[R_co]):
         """
         engine = self._engine()
         self.job = job or self.job
+        if self.job is not None and not quiet:
+            print(self.plan())  # noqa: T201 - said in the cell that asks for it
         engine.call(commands.retry, engine, self.id, self.job)
+        return self
+
+    def rerun(self, job: Job[Any, Any] | None = None, *, step: str, where: pl.Expr | None = None) -> JobHandle[R_co]:
+        """Do chunks of one step again, and all that came of them; the rest stays.
+
+        The chosen chunks and their descendants are superseded: kept in ``history()`` and ``attempts()``, counted nowhere
+        else. New chunks of the same inputs take their place; gates behind them close until they are done, and the
+        reduction runs again.
+
+        Args:
+            job: The job with the code to run; default: the one this handle knows.
+            step: Name of the step.
+            where: Which of its chunks, by the fields of their inputs (a plain input is ``value``), ``chunk_id`` and
+                ``status``; default: all.
+
+        Raises:
+            StateError: It runs (pause it first), its job is not known, or no chunk is chosen.
+            NotFoundError: There is no such step, or no such column.
+            ShapeError: The job's chain differs from the one it began with.
+        """
+        engine = self._engine()
+        self.job = job or self.job
+        index = views.require_step(self._store, self.id, step)
+        chosen = inputs.chosen(self._store, self.id, index, where)
+        engine.call(rerun.rerun, engine, self.id, self.job, index, chosen)
         return self
 
     def skip(self, chunk: int, reason: str) -> None:
@@ -257,79 +301,144 @@ class JobHandle(Generic[R_co]):
             NotFoundError: There is no such chunk.
         """
         engine = self._engine()
-        engine.call(commands.skip, engine, self.id, chunk, reason)
+        engine.call(commands.skip, engine, self.id, [chunk], reason)
+
+    # --- looking into it ---------------------------------------------------------------------------
+
+    def failures(self) -> Failures:
+        """Failed chunks by cause, the largest group first, with what their inputs have in common against the good ones.
+
+        Act on a group: ``run.failures()[0].retry(job)``, ``.skip("why")``, ``.chunks()``.
+        """
+        self._engine()
+        return failures(self._store, self.id, Actions(self._chunks_by_id, self._retry_some, self._skip_some))
+
+    def code(self, step: str | None = None) -> code.Versions:
+        """The versions of a step's code that ran, oldest first, with what changed; default: of the last step.
+
+        Raises:
+            NotFoundError: There is no such step.
+        """
+        self._engine()
+        names = views.step_names(self._store, self.id)
+        step = names[-1] if step is None else step
+        return code.versions(self._store, self.id, views.require_step(self._store, self.id, step), step)
+
+    def diff(self, other: JobHandle[Any], step: str) -> Diff:
+        """What a step gave here against another run, matched on the chunks' inputs: "did my change alter the results?".
+
+        Args:
+            other: The later run, of this store or another one.
+            step: Name of a step that both have.
+
+        Raises:
+            NotFoundError: One of them has no such step.
+        """
+        self._engine()
+        index = views.require_step(self._store, self.id, step)
+        theirs = views.require_step(other._store, other.id, step)
+        return compare(self._store, self.id, index, other._store, other.id, theirs, step)
+
+    def _chunks_by_id(self, chunks: list[int]) -> pl.DataFrame:
+        frame = self.chunks(limit=2**62)
+        return frame.filter(frame["id"].is_in(chunks))
+
+    def _retry_some(self, chunks: list[int], job: Job[Any, Any] | None) -> JobHandle[R_co]:
+        engine = self._engine()
+        self.job = job or self.job
+        engine.call(commands.retry, engine, self.id, self.job, chunks)
+        return self
+
+    def _skip_some(self, chunks: list[int], reason: str) -> None:
+        engine = self._engine()
+        engine.call(rerun.skip_all, engine, self.id, self.job, chunks, reason)
 
     # --- frames -----------------------------------------------------------------------------------
 
-    def steps(self) -> pl.DataFrame:
+    # Each takes as_of=: a datetime, its ISO text, or how long ago ("10 min ago"); the frame is as it would have been then.
+
+    def steps(self, *, as_of: Moment | None = None) -> pl.DataFrame:
         """One row per step, in chain order.
 
         Columns: position, step, kind, gated, chunks, a count per chunk state (queued … cancelled), records,
         median_seconds and p95_seconds of the last attempts (while it runs: of all), started, ended.
         """
         live = self._engine().live.get(self.id)
-        return views.steps(self._store, self.id, live.stored_counts if live else ())
+        counts = live.stored_counts if live else ()
+        return views.steps(self._store, self.id, counts, self._moment(as_of))
 
     def chunks(
-        self, step: str | None = None, *, status: str | None = None, limit: int | None = None, offset: int = 0
-    ) -> pl.DataFrame:
+        self, step: str | None = None, *, status: str | None = None, limit: int | None = None, offset: int = 0,
+        as_of: Moment | None = None,
+    ) -> pl.DataFrame:  # fmt: skip
         """One row per chunk, in order of creation; at most 100,000 unless ``limit`` says otherwise.
 
         Columns: id, step, parent, seq, status, attempts, errors, polls, created, started, ended, seconds (last
         attempt), due (next attempt), records, error_type, error (last attempt).
         """
-        self._engine()
-        return views.chunks(self._store, self.id, step, None if status is None else str(status), limit, offset)
+        at_us = self._moment(as_of)
+        state = None if status is None else str(status)
+        return views.chunks(self._store, self.id, step, state, limit, offset, at_us)
 
     def attempts(
-        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0
-    ) -> pl.DataFrame:
+        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
+        as_of: Moment | None = None,
+    ) -> pl.DataFrame:  # fmt: skip
         """One row per attempt, in order of their ends, running ones last; at most 100,000 unless told otherwise.
 
         Columns: chunk, step, attempt, status, started, ended, seconds, records, worker, code (fingerprint), error_type,
         error, warnings, recovered (counts).
         """
-        return self._frame(views.ATTEMPTS, step, chunk, limit, offset)
+        return self._frame(views.ATTEMPTS, step, chunk, limit, offset, as_of)
 
     def errors(
-        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0
-    ) -> pl.DataFrame:
+        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
+        as_of: Moment | None = None,
+    ) -> pl.DataFrame:  # fmt: skip
         """One row per attempt that ended in an error, oldest first, also those a retry has mended.
 
         Columns: chunk, step, attempt, status, ended, error_type, error, traceback.
         """
-        return self._frame(views.ERRORS, step, chunk, limit, offset)
+        return self._frame(views.ERRORS, step, chunk, limit, offset, as_of)
 
     def skips(
-        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0
-    ) -> pl.DataFrame:
+        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
+        as_of: Moment | None = None,
+    ) -> pl.DataFrame:  # fmt: skip
         """The skip log: one row per chunk that was left out, by hand or by its step, oldest first.
 
         Columns: chunk, step, attempt, skipped (when), by_hand, error_type (null by hand), reason.
         """
-        return self._frame(views.SKIPS, step, chunk, limit, offset)
+        return self._frame(views.SKIPS, step, chunk, limit, offset, as_of)
 
     def history(
-        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0
-    ) -> pl.DataFrame:
+        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
+        as_of: Moment | None = None,
+    ) -> pl.DataFrame:  # fmt: skip
         """Every change of state of the instance (chunk is null) and its chunks, in order of time.
 
         Columns: happened, chunk, step, attempt, status, text. Replayed in order, the last state of each is the present.
         """
-        return self._frame(views.HISTORY, step, chunk, limit, offset)
+        return self._frame(views.HISTORY, step, chunk, limit, offset, as_of)
 
     def logs(
-        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0
-    ) -> pl.DataFrame:
+        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
+        as_of: Moment | None = None,
+    ) -> pl.DataFrame:  # fmt: skip
         """What steps printed and logged, warned of and recovered from, in order of the attempts' ends.
 
         Columns: chunk, step, attempt, ended, kind ("log", "warning" or "recovered"), text.
         """
-        return self._frame(views.LOGS, step, chunk, limit, offset)
+        return self._frame(views.LOGS, step, chunk, limit, offset, as_of)
 
-    def _frame(self, query: str, step: str | None, chosen: object, limit: int | None, offset: int) -> pl.DataFrame:
-        self._engine()
-        return views.of_instance(self._store, query, self.id, step, chosen, limit, offset)
+    def _frame(
+        self, query: str, step: str | None, chosen: object, limit: int | None, offset: int, as_of: Moment | None
+    ) -> pl.DataFrame:
+        at_us = self._moment(as_of)
+        return views.of_instance(self._store, query, self.id, step, chosen, limit, offset, at_us)
+
+    def _moment(self, as_of: Moment | None) -> int | None:
+        return moment(as_of, self._engine().clock.now())
 
     # --- values -----------------------------------------------------------------------------------
 
@@ -416,103 +525,3 @@ class JobHandle(Generic[R_co]):
 
     def _repr_html_(self) -> str:
         return display.run(repr(self), self.row, self.steps(), self.errors(limit=1), self.warnings)
-
-
-class ChunkHandle:
-    """One chunk, looked into."""
-
-    def __init__(self, run: JobHandle[Any], chunk: int) -> None:
-        self.run = run
-        self.id = chunk
-
-    def _row(self) -> dict[str, Any]:
-        frame = self._store.frame(
-            "SELECT id, step, parent, seq, status, attempts, errors, polls, created, started, ended, seconds, records, "
-            "error_type, error FROM chunks WHERE instance = $1 AND id = $2", self.run.id, self.id,
-        )  # fmt: skip
-        return frame.row(0, named=True)
-
-    @property
-    def status(self) -> str:
-        """Its state."""
-        return self._row()["status"]
-
-    @property
-    def step(self) -> str:
-        """Name of its step."""
-        return self._row()["step"]
-
-    @property
-    def input(self) -> Any:
-        """Its input, typed; of the first chunk: the parameters; of the reduction: all its inputs."""
-        node = self.run._node(self.step)  # pyright: ignore[reportPrivateUsage]
-        if node.index == 0 or node.step.kind == "reduction":
-            values = self.run.inputs(self.step)
-            return values[0] if node.index == 0 else values
-        ((_, data, _),) = self._store.fetch(views.CHUNK, self.run.id, self.id)
-        return node.step.input.decode(data)
-
-    @property
-    def outputs(self) -> list[Any]:
-        """What it gave, typed, in its order."""
-        node = self.run._node(self.step)  # pyright: ignore[reportPrivateUsage]
-        if node.step.kind == "reduction":
-            return self.run.outputs(self.step)
-        rows = self._store.fetch(views.CHUNK_OUTPUTS, self.run.id, self.id)
-        return [node.step.output.decode(data) for (data,) in rows]
-
-    @property
-    def parent(self) -> ChunkHandle | None:
-        """The chunk whose output it is; None for the first one."""
-        ((_, _, parent),) = self._store.fetch(views.CHUNK, self.run.id, self.id)
-        return None if parent is None else ChunkHandle(self.run, parent)
-
-    @property
-    def children(self) -> list[ChunkHandle]:
-        """The chunks made of its outputs, in their order."""
-        rows = self._store.fetch(views.CHILDREN, self.run.id, self.id)
-        return [ChunkHandle(self.run, child) for (child,) in rows]
-
-    @property
-    def subjob(self) -> JobHandle[Any] | None:
-        """The instance it submitted, of a step that is a job; None before that, and of other steps."""
-        rows = self._store.fetch("SELECT id FROM instance WHERE key = $1", f"{SUBJOB_KEY}{self.id}")
-        return self.run.batch.instance(rows[0][0], self._subjob_definition()) if rows else None
-
-    def _subjob_definition(self) -> Job[Any, Any] | None:
-        return None if self.run.job is None else self.run._node(self.step).step.job  # pyright: ignore[reportPrivateUsage]
-
-    @property
-    def attempts(self) -> pl.DataFrame:
-        """Its attempts; columns as in `JobHandle.attempts`."""
-        return self.run.attempts(chunk=self.id)
-
-    @property
-    def traceback(self) -> str | None:
-        """The traceback of its newest error; None if it had none."""
-        return self._newest("traceback")
-
-    @property
-    def log(self) -> str | None:
-        """What its newest attempt that said anything printed and logged."""
-        return self._newest("log")
-
-    def _newest(self, column: str) -> str | None:
-        assert column in {"traceback", "log"}
-        rows = self._store.fetch(
-            f"SELECT {column} FROM detail WHERE instance = $1 AND chunk = $2 AND {column} IS NOT NULL "  # noqa: S608
-            "ORDER BY event DESC LIMIT 1", self.run.id, self.id,
-        )  # fmt: skip
-        return rows[0][0] if rows else None
-
-    @property
-    def _store(self) -> Store:
-        return self.run._store  # pyright: ignore[reportPrivateUsage]
-
-    def __repr__(self) -> str:
-        row = self._row()
-        error = f", {row['error_type']}: {row['error']}" if row["error"] else ""
-        return f"<chunk {self.id} of step {row['step']!r}: {row['status']}, {row['attempts']} attempts{error[:200]}>"
-
-    def _repr_html_(self) -> str:
-        return display.chunk(self._row(), self.traceback, self.log)

@@ -219,7 +219,7 @@ class LiveInstance:
         self.records = 0
         self.best = row.progress
         self.report = row.report
-        self.steps = [LiveStep(node) for node in job.nodes]
+        self.steps = [LiveStep(node) for node in job.current()]
         self.waiting: list[Waiting] = []
         self.cancellation = Cancellation()
         self.done: Future[Ended] = Future()
@@ -271,7 +271,7 @@ class LiveInstance:
     def adopt(self, job: Job[Any, Any], params: StoredParams) -> None:
         """Go on with this job's code; attempts that run finish with the old one."""
         self.job, self.params = job, params
-        for step, node in zip(self.steps, job.nodes, strict=True):
+        for step, node in zip(self.steps, job.current(), strict=True):
             step.node = node
         self.changed = True
 

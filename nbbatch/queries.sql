@@ -1,21 +1,27 @@
 -- Named queries: a line "-- name: sentence", then the text. Values are bound, never formatted in.
 
 -- count_chunks: Chunks of an instance per step, and the highest id of each.
-SELECT step, count(*), max(id) FROM chunk WHERE instance = $1 GROUP BY step;
+SELECT step, count(*), max(id) FROM chunk c
+ANTI JOIN (SELECT chunk FROM superseded WHERE instance = $1) x ON x.chunk = c.id
+WHERE instance = $1 GROUP BY step;
 
 -- count_completed: Completed chunks of an instance per step, and their records.
-SELECT step, count(*), sum(records), max(ended_us) FROM event WHERE instance = $1 AND status = 6 GROUP BY step;
+SELECT step, count(*), sum(records), max(ended_us) FROM event e
+ANTI JOIN (SELECT chunk FROM superseded WHERE instance = $1) x ON x.chunk = e.chunk
+WHERE instance = $1 AND status = 6 GROUP BY step;
 
 -- last_events: The last event of every chunk of an instance that has one and is not COMPLETED.
 WITH last AS (SELECT chunk, max(id) AS id FROM event WHERE instance = $1 AND status <> 6 GROUP BY chunk)
 SELECT e.chunk, e.step, e.status, e.attempt, e.errors, e.polls, e.due_us
 FROM last JOIN event e ON e.id = last.id AND e.instance = $1
-ANTI JOIN (SELECT chunk FROM event WHERE instance = $1 AND status = 6) d ON d.chunk = e.chunk
+ANTI JOIN (SELECT chunk FROM event WHERE instance = $1 AND status = 6 UNION ALL SELECT chunk FROM superseded WHERE instance = $1) d
+    ON d.chunk = e.chunk
 ORDER BY e.chunk;
 
 -- first_unclaimed: Per step the lowest id of a chunk without any event. Nothing may be claimed meanwhile.
 SELECT c.step, min(c.id) FROM chunk c
-ANTI JOIN (SELECT chunk FROM event WHERE instance = $1) e ON e.chunk = c.id
+ANTI JOIN (SELECT chunk FROM event WHERE instance = $1 UNION ALL SELECT chunk FROM superseded WHERE instance = $1) e
+    ON e.chunk = c.id
 WHERE c.instance = $1 GROUP BY c.step;
 
 -- page: Chunks of one step in a window of ids.
@@ -23,7 +29,10 @@ SELECT id, data FROM chunk WHERE id > $3 AND id <= $4 AND instance = $1 AND step
 
 -- page_unclaimed: As page, without chunks that have an event: for windows that earlier sessions may have worked in.
 SELECT c.id, c.data FROM chunk c
-ANTI JOIN (SELECT chunk FROM event WHERE instance = $1 AND chunk > $3 AND chunk <= $4) e ON e.chunk = c.id
+ANTI JOIN (
+    SELECT chunk FROM event WHERE instance = $1 AND chunk > $3 AND chunk <= $4
+    UNION ALL SELECT chunk FROM superseded WHERE instance = $1
+) e ON e.chunk = c.id
 WHERE c.id > $3 AND c.id <= $4 AND c.instance = $1 AND c.step = $2 ORDER BY c.id;
 
 -- inputs_by_id: Stored inputs of some chunks.
@@ -64,8 +73,10 @@ DELETE FROM staged WHERE chunk = $1 AND attempt = $2;
 -- reduction_inputs: All outputs for a reduction in the order of the items they stem from, whatever ran first.
 WITH RECURSIVE path AS (
     SELECT id, []::INTEGER[] AS place FROM chunk WHERE instance = $1 AND parent IS NULL AND seq = 0
+        AND id NOT IN (SELECT chunk FROM superseded WHERE instance = $1)
     UNION ALL
-    SELECT c.id, list_append(p.place, c.seq) FROM chunk c JOIN path p ON c.parent = p.id WHERE c.instance = $1
+    SELECT c.id, list_append(p.place, c.seq) FROM chunk c JOIN path p ON c.parent = p.id
+    WHERE c.instance = $1 AND c.id NOT IN (SELECT chunk FROM superseded WHERE instance = $1)
 )
 SELECT o.data FROM output o JOIN path p ON p.id = o.parent
 WHERE o.instance = $1 ORDER BY list_append(p.place, o.seq);
@@ -80,7 +91,7 @@ FROM chunk c
 LEFT JOIN last ON last.chunk = c.id
 LEFT JOIN event e ON e.id = last.id
 LEFT JOIN running r ON r.chunk = c.id AND r.instance = $1
-WHERE c.instance = $1 AND (e.status IS NULL OR e.status NOT IN (6, 7, 8, 9));
+WHERE c.instance = $1 AND (e.status IS NULL OR e.status NOT IN (6, 7, 8, 9)) AND c.id NOT IN (SELECT chunk FROM superseded WHERE instance = $1);
 
 -- subjobs: Unfinished instances that chunks of an instance submitted, and theirs. $2 is what their keys begin with.
 WITH RECURSIVE child AS (
@@ -94,20 +105,37 @@ SELECT id FROM below;
 -- subjob_order: The event in which an instance last changed its state, and a chunk's last event.
 SELECT (SELECT max(id) FROM instance_event WHERE instance = $1), (SELECT max(id) FROM event WHERE chunk = $2);
 
--- requeue_ended: Queue every chunk of an instance again whose last state is $4 or $5, with a fresh budget.
+-- requeue_ended: Queue chunks of an instance again whose last state is $4 or $5, with a fresh budget; $6: which ones, NULL: all.
 INSERT INTO event
 WITH last AS (SELECT chunk, max(id) AS id FROM event WHERE instance = $1 GROUP BY chunk)
 SELECT $2 + row_number() OVER (ORDER BY e.chunk), e.chunk, e.instance, e.step, e.attempt,
     CASE WHEN s.gated AND s.opened_us IS NULL THEN 2 ELSE 1 END, 0, e.polls, NULL, $3, NULL, 0, NULL, NULL
 FROM last JOIN event e ON e.id = last.id JOIN step s ON s.instance = e.instance AND s.step = e.step
-WHERE e.status IN ($4, $5);
+WHERE e.status IN ($4, $5) AND ($6 IS NULL OR e.chunk IN (SELECT unnest($6::BIGINT[]))) AND e.chunk NOT IN (SELECT chunk FROM superseded WHERE instance = $1);
 
 -- chunk_state: The present state of one chunk: step, state code (NULL: no event), attempt, errors, polls.
 SELECT c.step, arg_max(e.status, e.id), coalesce(max(e.attempt), 0), arg_max(e.errors, e.id), arg_max(e.polls, e.id)
-FROM chunk c LEFT JOIN event e ON e.chunk = c.id WHERE c.id = $1 AND c.instance = $2 GROUP BY c.step;
+FROM chunk c LEFT JOIN event e ON e.chunk = c.id WHERE c.id = $1 AND c.instance = $2
+    AND c.id NOT IN (SELECT chunk FROM superseded WHERE instance = $2) GROUP BY c.step;
 
 -- unclaim: Forget the claims stored together with some chunks, which no worker has begun.
 UPDATE chunk SET session = NULL WHERE id >= $2 AND id <= $3 AND instance = $1 AND id IN (SELECT unnest($4::BIGINT[]));
+
+-- supersede: Mark chunks $2 of an instance, all their descendants and the chunks of the reduction's step $3 as replaced.
+INSERT INTO superseded
+WITH RECURSIVE family AS (
+    SELECT unnest($2::BIGINT[]) AS id
+    UNION
+    SELECT c.id FROM chunk c JOIN family f ON c.parent = f.id WHERE c.instance = $1
+)
+SELECT c.id, c.instance, $4 FROM chunk c
+WHERE c.instance = $1 AND (c.step = $3 OR c.id IN (SELECT id FROM family))
+    AND c.id NOT IN (SELECT chunk FROM superseded WHERE instance = $1);
+
+-- copy_chunks: Make chunks $2 of an instance anew, in their order, with ids after $3.
+INSERT INTO chunk
+SELECT $3 + row_number() OVER (ORDER BY id), instance, step, parent, seq, $4, data, NULL
+FROM chunk WHERE instance = $1 AND id IN (SELECT unnest($2::BIGINT[]));
 
 -- chains: The chains that are known.
 SELECT steps, id FROM chain;

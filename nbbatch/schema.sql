@@ -28,7 +28,7 @@ CREATE TABLE instance_event (
     ended_us BIGINT,         -- when the state was entered; NULL where the state stays as it is
     status TINYINT,
     text VARCHAR,            -- why it ended FAILED
-    progress DOUBLE,
+    progress DOUBLE,         -- NULL: as before
     failing VARCHAR,         -- text of a FailJob while running chunks finish; '': none
     report BLOB              -- the reduction's return value
 );
@@ -48,8 +48,8 @@ CREATE TABLE chain_step (
     output_media VARCHAR
 );
 
--- Gates that were opened, in the order of events.
-CREATE TABLE gate (id BIGINT, instance BIGINT, step SMALLINT, opened_us BIGINT);
+-- Gates that were opened, and those that a rerun closed again (opened_us is NULL), in the order of events.
+CREATE TABLE gate (id BIGINT, instance BIGINT, step SMALLINT, opened_us BIGINT, closed_us BIGINT);
 
 CREATE TABLE chunk (
     id BIGINT,
@@ -126,5 +126,8 @@ CREATE TABLE staged (
     data BLOB
 );
 
--- Source text of each step, once per fingerprint.
+-- Chunks that a rerun replaced by others: they stay in the history and count for nothing else.
+CREATE TABLE superseded (chunk BIGINT, instance BIGINT, at_us BIGINT);
+
+-- Source text of each step, and of what it reaches, once per fingerprint.
 CREATE TABLE code (fingerprint VARCHAR, step VARCHAR, source VARCHAR, first_us BIGINT);

@@ -64,23 +64,25 @@ class Clerk:
     random: Callable[[], float]
 
     def settle(
-        self, live: LiveInstance, step: LiveStep, items: list[Item], results: Results, changes: Changes, now: int
-    ) -> None:
-        """Record what one micro-batch gave."""
+        self, live: LiveInstance, step: LiveStep, items: list[Item], results: Results, changes: Changes, now: int,
+        code: str,
+    ) -> None:  # fmt: skip
+        """Record what one micro-batch gave; ``code`` is the fingerprint of what ran."""
         plain = items
         if results.odd:
             plain = [item for place, item in enumerate(items) if place not in results.odd]
         if plain:
-            self._settle_plain(live, step, plain, results, changes, now)
+            self._settle_plain(live, step, plain, results, changes, now, code)
         for place, outcome in results.odd.items():
-            self._settle_odd(live, step, items[place], outcome, changes, now)
+            self._settle_odd(live, step, items[place], outcome, changes, now, code)
         self._close(live, step, items, results)
         if live.job.fail_fast and results.odd and live.failing is None:
             live.failing = _too_many(live)
 
     def _settle_plain(
-        self, live: LiveInstance, step: LiveStep, items: list[Item], results: Results, changes: Changes, now: int
-    ) -> None:
+        self, live: LiveInstance, step: LiveStep, items: list[Item], results: Results, changes: Changes, now: int,
+        code: str,
+    ) -> None:  # fmt: skip
         """Attempts that COMPLETED and left nothing but outputs: whole columns at a time."""
         node, total = step.node, len(items)
         chunks, attempts, _, errors, polls = zip(*items, strict=True)
@@ -89,7 +91,7 @@ class Clerk:
         changes.events.extend(
             range(event, event + total), chunks, [live.id] * total, [node.index] * total, attempts,
             [_COMPLETED.code] * total, errors, polls, results.started_us, results.ended_us, [None] * total,
-            [1 if outputs else 0] * total, [node.step.fingerprint] * total, [results.worker] * total,
+            [1 if outputs else 0] * total, [code] * total, [results.worker] * total,
         )  # fmt: skip
         step.counts[_IN_PROGRESS] -= total
         step.counts[_COMPLETED.code] += total
@@ -98,7 +100,7 @@ class Clerk:
             self._emit(live, node.targets[0], chunks, [0] * total, outputs, changes, now)
 
     def _settle_odd(
-        self, live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, changes: Changes, now: int
+        self, live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, changes: Changes, now: int, code: str
     ) -> None:
         node, counts = step.node, step.counts
         event = self.take_ids("event", 1) + 1
@@ -109,7 +111,7 @@ class Clerk:
         changes.events.append(
             EventRow(
                 event, item.chunk, live.id, node.index, item.attempt, status.code, errors, polls,
-                outcome.started_us, outcome.ended_us, due, outcome.records, node.step.fingerprint, outcome.worker,
+                outcome.started_us, outcome.ended_us, due, outcome.records, code, outcome.worker,
             )
         )  # fmt: skip
         if status is _COMPLETED:

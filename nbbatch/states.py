@@ -95,11 +95,11 @@ INSTANCE_TRANSITIONS: dict[InstanceStatus, frozenset[InstanceStatus]] = {
     _I.ERRORED: frozenset({_I.IN_PROGRESS, _I.PAUSED, _I.FINALIZE, _I.COMPLETED, _I.FAILED, _I.CANCELLED}),
     _I.PAUSED: frozenset(_WORKING | {_I.COMPLETED, _I.FAILED, _I.CANCELLED}),
     _I.FINALIZE: frozenset({_I.IN_PROGRESS, _I.ERRORED, _I.PAUSED, _I.COMPLETED, _I.FAILED, _I.CANCELLED}),
-    _I.COMPLETED: frozenset(),
+    _I.COMPLETED: frozenset({_I.IN_PROGRESS}),
     _I.FAILED: frozenset({_I.IN_PROGRESS}),
     _I.CANCELLED: frozenset({_I.IN_PROGRESS}),
 }
-"""From each instance state to the states it may go to. retry() and rerun() lead out of FAILED and CANCELLED."""
+"""From each instance state to the states it may go to. retry() and rerun() lead out of an end."""
 
 CHUNK_ENDED = frozenset({_C.COMPLETED, _C.FAILED, _C.SKIPPED, _C.CANCELLED})
 """Chunks in these states are not claimed again by themselves."""

@@ -280,7 +280,7 @@ class Store:
 
     def _note(
         self, instance: int, now_us: int | None, status: InstanceStatus | None, text: str | None = None,
-        progress: float = 0.0, failing: str | None = None, report: bytes | None = None,
+        progress: float | None = None, failing: str | None = None, report: bytes | None = None,
     ) -> None:  # fmt: skip
         event = self.take_ids("event", 1) + 1
         code = None if status is None else status.code
@@ -325,7 +325,7 @@ class Store:
 
     def set_status(
         self, instance: int, old: InstanceStatus, new: InstanceStatus, now_us: int, *, text: str | None = None,
-        progress: float = 0.0,
+        progress: float | None = None,
     ) -> None:  # fmt: skip
         """Move an instance from one state to another within the open transaction; the move is kept in its history.
 
@@ -341,12 +341,12 @@ class Store:
         self._note(instance, None, None, failing=text)
 
     def set_report(self, instance: int, report: bytes) -> None:
-        """Store what the reduction returned."""
+        """Store what the reduction returned; empty: there is none any more."""
         self._note(instance, None, None, report=report)
 
     def first_chunk(self, instance: int) -> int:
         """Id of the chunk an instance began with."""
-        return self._rows("SELECT min(id) FROM chunk WHERE instance = $1 AND step = 0", instance)[0][0]
+        return self._rows("SELECT max(id) FROM chunk WHERE instance = $1 AND step = 0", instance)[0][0]
 
     def drop_claim(self, instance: int, claim: int | None, chunks: list[int]) -> None:
         """Forget a claim that no worker has begun; None: it was stored together with its chunks."""
@@ -357,7 +357,11 @@ class Store:
 
     def open_gate(self, instance: int, step: int, now_us: int) -> None:
         """Open a step's gate: all its chunks are QUEUED from here on."""
-        self.append("gate", [(self.take_ids("event", 1) + 1, instance, step, now_us)])
+        self.append("gate", [(self.take_ids("event", 1) + 1, instance, step, now_us, None)])
+
+    def close_gate(self, instance: int, step: int, now_us: int) -> None:
+        """Close a step's gate again: what a rerun makes for it waits until the steps before are done."""
+        self.append("gate", [(self.take_ids("event", 1) + 1, instance, step, None, now_us)])
 
     def opened_steps(self, instance: int) -> set[int]:
         """Steps whose gate is open."""

@@ -7,6 +7,7 @@ it never sees half a transaction and never holds the engine up.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,9 @@ ROWS = 100_000
 
 _COUNTS = ", ".join(f"count(*) FILTER (status = {status.code}) AS {status.name.lower()}" for status in ChunkStatus)
 
+_GONE = "(SELECT chunk FROM superseded WHERE instance = $1)"
+"""Chunks that a rerun replaced. What a replaced chunk itself gave is still shown with it."""
+
 INSTANCES = """
 SELECT i.id, i.job, i.version, i.key, i.status, i.progress, i.created, i.started, i.ended, i.seconds, i.error, i.params
 FROM instances i
@@ -33,7 +37,7 @@ ORDER BY i.id DESC LIMIT $4 OFFSET $5
 # Nearly all chunks have one event, COMPLETED at the first attempt: only the others need a look for their last. Chunks
 # that are in progress count as what they were before: `steps` knows better for a live instance.
 STEPS = f"""
-WITH first_time AS (SELECT *, status = 6 AND attempt = 1 AS good FROM event WHERE instance = $1),
+WITH first_time AS (SELECT *, status = 6 AND attempt = 1 AS good FROM event WHERE instance = $1 AND chunk NOT IN {_GONE}),
 odd AS MATERIALIZED (SELECT DISTINCT chunk FROM first_time WHERE NOT good),
 last AS (
     SELECT step, status, started_us, ended_us, records FROM first_time WHERE good AND chunk NOT IN (FROM odd)
@@ -49,7 +53,7 @@ counted AS (
         quantile_cont((ended_us - started_us) / 1e6, [0.5, 0.95]) AS seconds
     FROM last GROUP BY step
 ),
-made AS (SELECT step, count(*) AS chunks FROM chunk WHERE instance = $1 GROUP BY step),
+made AS (SELECT step, count(*) AS chunks FROM chunk WHERE instance = $1 AND id NOT IN {_GONE} GROUP BY step),
 waiting AS (
     SELECT m.step, m.chunks, coalesce(c.queued, 0) + coalesce(c.gate_waiting, 0) + m.chunks - coalesce(c.seen, 0) AS open
     FROM made m LEFT JOIN counted c ON c.step = m.step
@@ -73,12 +77,38 @@ WITH ended AS (
     SELECT step, min(started_us) AS started_us, max(ended_us) FILTER (status IN (6, 7, 8, 9)) AS ended_us,
         coalesce(sum(records), 0)::BIGINT AS records,
         quantile_cont(ended_us - started_us, [0.5, 0.95]) AS took
-    FROM event WHERE instance = $1 GROUP BY step
+    FROM event WHERE instance = $1 AND chunk NOT IN {_GONE} GROUP BY step
 )
 SELECT s.step::INTEGER AS position, s.name AS step, s.kind, s.gated, 0 AS chunks, {_ZEROS},
     coalesce(e.records, 0) AS records, e.took[1] / 1e6 AS median_seconds, e.took[2] / 1e6 AS p95_seconds,
     make_timestamptz(e.started_us) AS started, make_timestamptz(e.ended_us) AS ended
 FROM step s LEFT JOIN ended e ON e.step = s.step WHERE s.instance = $1 ORDER BY s.step
+"""  # noqa: S608 - constants
+
+# As of a time past: from the chunks as they stood then.
+_COUNTS_AT = """
+    count(*) FILTER (status = 'QUEUED') AS queued, count(*) FILTER (status = 'GATE_WAITING') AS gate_waiting,
+    count(*) FILTER (status = 'IN_PROGRESS') AS in_progress, count(*) FILTER (status = 'POLL_WAITING') AS poll_waiting,
+    count(*) FILTER (status = 'ERRORED') AS errored, count(*) FILTER (status = 'COMPLETED') AS completed,
+    count(*) FILTER (status = 'FAILED') AS failed, count(*) FILTER (status = 'SKIPPED') AS skipped,
+    count(*) FILTER (status = 'CANCELLED') AS cancelled
+"""
+
+STEPS_AT = f"""
+WITH counted AS (
+    SELECT step, count(*) AS chunks, {_COUNTS_AT},
+        min(started) AS started, max(ended) AS ended, coalesce(sum(records), 0)::BIGINT AS records,
+        median(seconds) AS median_seconds, quantile_cont(seconds, 0.95) AS p95_seconds
+    FROM chunks WHERE instance = $1 GROUP BY step
+)
+SELECT s.step::INTEGER AS position, s.name AS step, s.kind, s.gated, coalesce(c.chunks, 0) AS chunks,
+    coalesce(c.queued, 0) AS queued, coalesce(c.gate_waiting, 0) AS gate_waiting,
+    coalesce(c.in_progress, 0) AS in_progress, coalesce(c.poll_waiting, 0) AS poll_waiting,
+    coalesce(c.errored, 0) AS errored, coalesce(c.completed, 0) AS completed, coalesce(c.failed, 0) AS failed,
+    coalesce(c.skipped, 0) AS skipped, coalesce(c.cancelled, 0) AS cancelled, coalesce(c.records, 0) AS records,
+    c.median_seconds, c.p95_seconds, c.started, c.ended
+FROM step s LEFT JOIN counted c ON c.step = s.name
+WHERE s.instance = $1 ORDER BY s.step
 """  # noqa: S608 - constants
 
 CHUNKS = """
@@ -89,13 +119,14 @@ WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR status = $3
 ORDER BY id LIMIT $4 OFFSET $5
 """
 
-PAGE = """
+PAGE = f"""
 SELECT min(id), max(id) FROM (
     SELECT id FROM chunk
     WHERE instance = $1 AND ($2 IS NULL OR step IN (SELECT s.step FROM step s WHERE s.instance = $1 AND s.name = $2))
+        AND id NOT IN {_GONE}
     ORDER BY id LIMIT $3 OFFSET $4
 )
-"""
+"""  # noqa: S608 - constants
 
 ATTEMPTS = """
 SELECT chunk, step, attempt, status, started, ended, seconds, records, worker, code, error_type, error,
@@ -153,20 +184,23 @@ SELECT job, version, count(*) AS instances, count(*) FILTER (status = 'COMPLETED
 FROM instances GROUP BY job, version ORDER BY job, version
 """
 
-INPUTS = (
-    "SELECT c.data FROM chunk c WHERE c.instance = $1 AND c.step = $2 AND c.data IS NOT NULL ORDER BY c.id LIMIT $3"
-)
+INPUTS = f"""
+SELECT c.data FROM chunk c WHERE c.instance = $1 AND c.step = $2 AND c.data IS NOT NULL AND c.id NOT IN {_GONE}
+ORDER BY c.id LIMIT $3
+"""  # noqa: S608
 
-REDUCTION_INPUTS = "SELECT data FROM output WHERE instance = $1 AND step = $2 ORDER BY parent, seq LIMIT $3"
+REDUCTION_INPUTS = f"""
+SELECT data FROM output WHERE instance = $1 AND step = $2 AND parent NOT IN {_GONE} ORDER BY parent, seq LIMIT $3
+"""  # noqa: S608
 
-OUTPUTS = """
+OUTPUTS = f"""
 SELECT c.data FROM chunk c JOIN chunk p ON p.id = c.parent AND p.instance = c.instance
-WHERE c.instance = $1 AND p.step = $2 AND c.seq IS NOT NULL AND c.data IS NOT NULL
+WHERE c.instance = $1 AND p.step = $2 AND c.seq IS NOT NULL AND c.data IS NOT NULL AND c.step <> $2 AND c.id NOT IN {_GONE}
 UNION ALL
 SELECT o.data FROM output o JOIN chunk p ON p.id = o.parent AND p.instance = o.instance
-WHERE o.instance = $1 AND p.step = $2
+WHERE o.instance = $1 AND p.step = $2 AND p.id NOT IN {_GONE}
 LIMIT $3
-"""
+"""  # noqa: S608
 
 CHUNK = """
 SELECT c.step, c.data, c.parent FROM chunk c WHERE c.instance = $1 AND c.id = $2
@@ -174,14 +208,18 @@ SELECT c.step, c.data, c.parent FROM chunk c WHERE c.instance = $1 AND c.id = $2
 
 CHUNK_INSTANCE = "SELECT instance FROM chunk WHERE id = try_cast($1 AS BIGINT)"
 
-CHILDREN = "SELECT id FROM chunk WHERE instance = $1 AND parent = $2 AND seq IS NOT NULL ORDER BY seq"
+CHILDREN = f"""
+SELECT id FROM chunk WHERE instance = $1 AND parent = $2 AND seq IS NOT NULL
+    AND ($2 IN {_GONE} OR id NOT IN {_GONE}) ORDER BY seq, id
+"""  # noqa: S608
 
-CHUNK_OUTPUTS = """
+CHUNK_OUTPUTS = f"""
 SELECT data FROM (
     SELECT seq, data FROM chunk WHERE instance = $1 AND parent = $2 AND seq IS NOT NULL
+        AND ($2 IN {_GONE} OR id NOT IN {_GONE}) AND step <> (SELECT step FROM chunk WHERE instance = $1 AND id = $2)
     UNION ALL SELECT seq, data FROM output WHERE instance = $1 AND parent = $2
 ) ORDER BY seq
-"""
+"""  # noqa: S608
 
 WARNINGS = """
 SELECT DISTINCT ON (text) text FROM (
@@ -193,35 +231,56 @@ WARNING_CHARS = 4_000
 
 
 def of_instance(
-    store: Store, query: str, instance: int, step: str | None, chosen: object, limit: int | None, offset: int
-) -> pl.DataFrame:
+    store: Store, query: str, instance: int, step: str | None, chosen: object, limit: int | None, offset: int,
+    at_us: int | None = None,
+) -> pl.DataFrame:  # fmt: skip
     """A frame of one instance; ``chosen`` is the query's second filter (a state or a chunk id)."""
     if step is not None:
         require_step(store, instance, step)
-    return store.frame(query, instance, step, chosen, ROWS if limit is None else limit, offset)
+    return store.frame(as_of(query, at_us), instance, step, chosen, ROWS if limit is None else limit, offset)
+
+
+def as_of(query: str, at_us: int | None) -> str:
+    """A query as it would have been answered at a time; None: now.
+
+    >>> as_of("SELECT id FROM chunks", 5), as_of("SELECT id FROM chunks", None)
+    ('SELECT id FROM chunks_at(5)', 'SELECT id FROM chunks')
+    """
+    if at_us is None:
+        return query
+    time = int(at_us)
+    for name in ("chunks", "attempts", "instances"):
+        query = re.sub(rf"\bFROM {name}\b", f"FROM {name}_at({time})", query)
+    then = f"FROM (SELECT * FROM history WHERE happened <= make_timestamptz({time}))"  # noqa: S608 - a number
+    query = re.sub(r"\bFROM history\b", then, query)
+    return query.replace("JOIN event e ON e.id = l.event", f"JOIN event e ON e.id = l.event AND e.ended_us <= {time}")
 
 
 def chunks(
-    store: Store, instance: int, step: str | None, status: str | None, limit: int | None, offset: int
-) -> pl.DataFrame:
+    store: Store, instance: int, step: str | None, status: str | None, limit: int | None, offset: int,
+    at_us: int | None = None,
+) -> pl.DataFrame:  # fmt: skip
     """Chunks of an instance. The ids of a page are looked up first: the rest need not be joined then."""
     if step is not None:
         require_step(store, instance, step)
     limit = ROWS if limit is None else limit
-    if status is not None:
-        return store.frame(CHUNKS, instance, step, status, limit, offset, 0, _MAX_ID)
+    if status is not None or at_us is not None:
+        return store.frame(as_of(CHUNKS, at_us), instance, step, status, limit, offset, 0, _MAX_ID)
     ((first, last),) = store.fetch(PAGE, instance, step, limit, offset)
     return store.frame(CHUNKS, instance, step, None, limit, 0, first or 0, last or 0)
 
 
-def steps(store: Store, instance: int, live: Sequence[Sequence[int]] = ()) -> pl.DataFrame:
+def steps(store: Store, instance: int, live: Sequence[Sequence[int]] = (), at_us: int | None = None) -> pl.DataFrame:
     """Steps of an instance.
 
     Args:
         store: Read from.
         instance: Its id.
         live: Chunks of each step by state code as the engine counts them; empty: the instance is not live.
+        at_us: As they stood at this time; None: now.
     """
+    if at_us is not None:
+        return store.frame(as_of(STEPS_AT, at_us), instance)
     if not live:
         return store.frame(STEPS, instance)
     import polars as pl
@@ -238,10 +297,15 @@ def require_step(store: Store, instance: int, step: str) -> int:
     Raises:
         NotFoundError: The instance has no step of this name; the text lists those it has.
     """
-    names = [name for (name,) in store.fetch("SELECT name FROM step WHERE instance = $1 ORDER BY step", instance)]
+    names = step_names(store, instance)
     if step not in names:
         raise NotFoundError(f"instance {instance} has no step {step!r}; it has {', '.join(map(repr, names))}")
     return names.index(step)
+
+
+def step_names(store: Store, instance: int) -> list[str]:
+    """Names of an instance's steps, in chain order."""
+    return [name for (name,) in store.fetch("SELECT name FROM step WHERE instance = $1 ORDER BY step", instance)]
 
 
 def warnings(store: Store, instance: int) -> list[str]:

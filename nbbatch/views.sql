@@ -8,14 +8,14 @@ CREATE MACRO instance_status(code) AS
 
 CREATE VIEW instance AS
 WITH last AS (
-    SELECT instance, arg_max(status, id) AS status, arg_max(failing, id) AS failing, arg_max(report, id) AS report,
-        arg_max_null(text, id) FILTER (ended_us IS NOT NULL) AS error, max(progress) AS progress,
+    SELECT instance, arg_max(status, id) AS status, arg_max(failing, id) AS failing, nullif(arg_max(report, id), ''::BLOB) AS report,
+        arg_max_null(text, id) FILTER (ended_us IS NOT NULL) AS error, arg_max(progress, id) AS progress,
         arg_max(ended_us, id) AS ended_us, min(ended_us) FILTER (status = 2) AS started_us
     FROM instance_event GROUP BY instance
 )
 SELECT s.id, s.job, s.version, s.key, s.identity, s.params, c.shape, s.retain, l.status, l.status = 4 AS paused,
     nullif(l.failing, '') AS failing, s.created_us, l.started_us, CASE WHEN l.status >= 6 THEN l.ended_us END AS ended_us,
-    l.progress, l.error, l.report
+    coalesce(l.progress, 0) AS progress, l.error, l.report
 FROM submitted s JOIN last l ON l.instance = s.id JOIN chain c ON c.id = s.chain;
 
 CREATE VIEW step AS
@@ -30,6 +30,19 @@ SELECT id, job, version, key, instance_status(status) AS status, progress, decod
     (ended_us - started_us) / 1e6 AS seconds, error
 FROM instance;
 
+-- Instances as they stood at a time in microseconds.
+CREATE MACRO instances_at(t) AS TABLE
+WITH last AS (
+    SELECT instance, arg_max(status, id) AS status, arg_max_null(text, id) AS error, coalesce(arg_max(progress, id), 0) AS progress,
+        arg_max(ended_us, id) AS ended_us, min(ended_us) FILTER (status = 2) AS started_us
+    FROM instance_event WHERE ended_us <= t GROUP BY instance
+)
+SELECT s.id, s.job, s.version, s.key, instance_status(l.status) AS status, l.progress, decode(s.params) AS params,
+    make_timestamptz(s.created_us) AS created, make_timestamptz(l.started_us) AS started,
+    make_timestamptz(CASE WHEN l.status >= 6 THEN l.ended_us END) AS ended,
+    CASE WHEN l.status >= 6 THEN (l.ended_us - l.started_us) / 1e6 END AS seconds, l.error
+FROM submitted s JOIN last l ON l.instance = s.id;
+
 -- Claims, chunk by chunk.
 CREATE VIEW claimed AS
 SELECT session, instance, step, unnest(range(first, first + chunks)) AS chunk, attempt, claimed_us FROM claim
@@ -43,13 +56,23 @@ ANTI JOIN event e ON e.instance = k.instance AND e.chunk = k.chunk AND e.attempt
 WHERE k.session = (SELECT max(id) FROM session)
 GROUP BY k.instance, k.chunk;
 
-CREATE VIEW chunks AS
-WITH last AS (SELECT instance, chunk, max(id) AS id FROM event GROUP BY instance, chunk)
+-- Chunks as they stood at a time in microseconds.
+CREATE MACRO all_chunks_at(t) AS TABLE
+WITH last AS (SELECT instance, chunk, max(id) AS id FROM event WHERE ended_us <= t GROUP BY instance, chunk),
+begun AS (
+    SELECT instance, chunk, attempt, claimed_us FROM running WHERE claimed_us <= t
+    UNION ALL
+    SELECT instance, chunk, attempt, started_us FROM event WHERE started_us <= t AND ended_us > t
+),
+opened AS (
+    SELECT instance, step, arg_max_null(opened_us, id) AS opened_us FROM gate
+    WHERE coalesce(opened_us, closed_us) <= t GROUP BY instance, step
+)
 SELECT c.id, c.instance, s.name AS step, c.parent, c.seq,
     chunk_status(CASE
         WHEN r.chunk IS NOT NULL THEN 3
-        WHEN coalesce(e.status, 1) = 1 AND s.gated AND s.opened_us IS NULL THEN 2
-        WHEN e.status = 2 AND s.opened_us IS NOT NULL THEN 1
+        WHEN coalesce(e.status, 1) = 1 AND s.gated AND g.opened_us IS NULL THEN 2
+        WHEN e.status = 2 AND g.opened_us IS NOT NULL THEN 1
         ELSE coalesce(e.status, 1) END) AS status,
     coalesce(r.attempt, e.attempt, 0) AS attempts, coalesce(e.errors, 0) AS errors, coalesce(e.polls, 0) AS polls,
     make_timestamptz(c.created_us) AS created,
@@ -60,27 +83,54 @@ SELECT c.id, c.instance, s.name AS step, c.parent, c.seq,
     e.records, d.error_type, d.error
 FROM chunk c
 JOIN step s ON s.instance = c.instance AND s.step = c.step
+LEFT JOIN opened g ON g.instance = c.instance AND g.step = c.step
 LEFT JOIN last ON last.instance = c.instance AND last.chunk = c.id
 LEFT JOIN event e ON e.id = last.id AND e.instance = last.instance
 LEFT JOIN detail d ON d.event = last.id AND d.instance = last.instance
-LEFT JOIN running r ON r.instance = c.instance AND r.chunk = c.id;
+LEFT JOIN begun r ON r.instance = c.instance AND r.chunk = c.id
+WHERE c.created_us <= t;
 
-CREATE VIEW attempts AS
-SELECT e.instance, e.chunk, s.name AS step, e.attempt, chunk_status(e.status) AS status,
-    make_timestamptz(e.started_us) AS started, make_timestamptz(e.ended_us) AS ended,
-    (e.ended_us - e.started_us) / 1e6 AS seconds, e.records, e.worker, e.code,
+-- The same without those superseded by then.
+CREATE MACRO chunks_at(t) AS TABLE
+SELECT c.* FROM all_chunks_at(t) c
+ANTI JOIN (SELECT instance, chunk FROM superseded WHERE at_us <= t) x ON x.instance = c.instance AND x.chunk = c.id;
+
+CREATE VIEW chunks AS SELECT * FROM chunks_at(9223372036854775807);
+
+-- Attempts as they stood at a time; those of superseded chunks too.
+CREATE MACRO attempts_at(t) AS TABLE
+SELECT e.instance, e.chunk, s.name AS step, e.attempt, chunk_status(CASE WHEN e.ended_us <= t THEN e.status ELSE 3 END) AS status,
+    make_timestamptz(e.started_us) AS started, CASE WHEN e.ended_us <= t THEN make_timestamptz(e.ended_us) END AS ended,
+    CASE WHEN e.ended_us <= t THEN (e.ended_us - e.started_us) / 1e6 END AS seconds,
+    CASE WHEN e.ended_us <= t THEN e.records END AS records, e.worker, e.code,
     d.error_type, d.error, d.traceback, d.log, coalesce(len(d.warnings), 0) AS warnings, coalesce(len(d.recovered), 0) AS recovered,
     e.id AS event
 FROM event e
 JOIN step s ON s.instance = e.instance AND s.step = e.step
-LEFT JOIN detail d ON d.event = e.id AND d.instance = e.instance
-WHERE e.started_us IS NOT NULL
+LEFT JOIN detail d ON d.event = e.id AND d.instance = e.instance AND e.ended_us <= t
+WHERE e.started_us <= t
 UNION ALL
 SELECT r.instance, r.chunk, s.name, r.attempt, 'IN_PROGRESS', make_timestamptz(r.claimed_us), NULL, NULL, NULL, NULL, NULL,
     NULL, NULL, NULL, NULL, 0, 0, 9223372036854775807
 FROM running r
 JOIN chunk c ON c.id = r.chunk AND c.instance = r.instance
-JOIN step s ON s.instance = c.instance AND s.step = c.step;
+JOIN step s ON s.instance = c.instance AND s.step = c.step
+WHERE r.claimed_us <= t;
+
+CREATE VIEW attempts AS SELECT * FROM attempts_at(9223372036854775807);
+
+-- Gates by the time they were opened or closed (opened_us is NULL then).
+CREATE VIEW gates AS
+SELECT instance, step, coalesce(opened_us, closed_us) AS at_us, arg_max_null(opened_us, id) AS opened_us
+FROM gate GROUP BY instance, step, coalesce(opened_us, closed_us);
+
+-- Chunks as they were made: behind a shut gate, or not.
+CREATE VIEW born AS
+SELECT c.instance, c.id AS chunk, c.step, c.created_us, k.gated AND g.opened_us IS NULL AS waits
+FROM chunk c
+JOIN submitted s ON s.id = c.instance
+JOIN chain_step k ON k.chain = s.chain AND k.step = c.step
+ASOF LEFT JOIN gates g ON g.instance = c.instance AND g.step = c.step AND c.created_us >= g.at_us;
 
 -- Every change of state: of the instance (chunk is NULL) and of each chunk, from its creation on.
 CREATE VIEW history AS
@@ -88,14 +138,17 @@ SELECT instance, NULL::BIGINT AS chunk, NULL::VARCHAR AS step, NULL::INTEGER AS 
     make_timestamptz(ended_us) AS happened, text, id AS event, 9 AS rank
 FROM instance_event WHERE ended_us IS NOT NULL
 UNION ALL
-SELECT c.instance, c.id, s.name, NULL,
-    CASE WHEN s.gated AND coalesce(s.opened_us > c.created_us, true) THEN 'GATE_WAITING' ELSE 'QUEUED' END,
-    make_timestamptz(c.created_us), NULL, 0, 0
-FROM chunk c JOIN step s ON s.instance = c.instance AND s.step = c.step
+SELECT b.instance, b.chunk, s.name, NULL, CASE WHEN b.waits THEN 'GATE_WAITING' ELSE 'QUEUED' END,
+    make_timestamptz(b.created_us), NULL, 0, 0
+FROM born b JOIN step s ON s.instance = b.instance AND s.step = b.step
 UNION ALL
-SELECT c.instance, c.id, s.name, NULL, 'QUEUED', make_timestamptz(s.opened_us), 'gate opened', 0, 1
-FROM chunk c JOIN step s ON s.instance = c.instance AND s.step = c.step
-WHERE s.gated AND s.opened_us > c.created_us
+SELECT b.instance, b.chunk, s.name, NULL, 'QUEUED', make_timestamptz(g.opened_us), 'gate opened', 0, 1
+FROM born b
+ASOF JOIN (SELECT instance, step, opened_us FROM gates WHERE opened_us IS NOT NULL) g
+    ON g.instance = b.instance AND g.step = b.step AND b.created_us < g.opened_us
+JOIN step s ON s.instance = b.instance AND s.step = b.step
+LEFT JOIN superseded x ON x.instance = b.instance AND x.chunk = b.chunk
+WHERE b.waits AND coalesce(x.at_us > g.opened_us, true)
 UNION ALL
 SELECT e.instance, e.chunk, s.name, e.attempt, 'IN_PROGRESS', make_timestamptz(e.started_us), NULL, e.id, 2
 FROM event e JOIN step s ON s.instance = e.instance AND s.step = e.step WHERE e.started_us IS NOT NULL
@@ -107,4 +160,9 @@ JOIN step s ON s.instance = c.instance AND s.step = c.step
 UNION ALL
 SELECT e.instance, e.chunk, s.name, e.attempt, chunk_status(e.status), make_timestamptz(e.ended_us), d.error, e.id, 3
 FROM event e JOIN step s ON s.instance = e.instance AND s.step = e.step
-LEFT JOIN detail d ON d.event = e.id AND d.instance = e.instance;
+LEFT JOIN detail d ON d.event = e.id AND d.instance = e.instance
+UNION ALL
+SELECT x.instance, x.chunk, s.name, NULL, 'SUPERSEDED', make_timestamptz(x.at_us), 'replaced by a rerun', 9223372036854775807, 8
+FROM superseded x
+JOIN chunk c ON c.id = x.chunk AND c.instance = x.instance
+JOIN step s ON s.instance = c.instance AND s.step = c.step;

@@ -11,17 +11,14 @@ parameters, so what an earlier attempt changed in place is never seen.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import os
-import pickle
 import threading
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from functools import lru_cache
+from types import TracebackType
 from typing import Any, NamedTuple, cast
 
 from nbbatch import capture
@@ -29,7 +26,7 @@ from nbbatch.cancellation import Cancellation
 from nbbatch.codec import ParamsCodec
 from nbbatch.definition import Kind, Node, To, retryable, skippable
 from nbbatch.errors import FailChunk, FailJob, NoContextError, RetryLater, Signal, SkipChunk, ValueNotStorable
-from nbbatch.marks import Marks, marks_of
+from nbbatch.marks import Marks
 from nbbatch.records import Failure, Item, Outcome, Results
 from nbbatch.states import ChunkStatus
 
@@ -207,6 +204,32 @@ async def run_task_async(task: Task) -> Results:
     runs = [asyncio.create_task(_run_item_async(task, item, place)) for place, item in enumerate(task.items)]
     outcomes = {place: await run for place, run in enumerate(runs)}
     return Results([], [], [], threading.current_thread().name, outcomes)
+
+
+def rehearse(task: Task) -> tuple[Outcome, BaseException | None]:
+    """Run a task's one item in this thread and keep what was raised, for a person to look into."""
+    item = task.items[0]
+    ctx, emitted, started = Context(task, item), _Emitted(task, item), task.now()
+    token = capture.buffer.set(ctx)
+    try:
+        _execute(task, item, emitted)
+    except BaseException as error:
+        return _broken(ctx, started, "", error), error
+    finally:
+        capture.buffer.reset(token)
+    return _completed(ctx, started, task.now(), "", emitted.outputs, emitted.targets), None
+
+
+async def rehearse_async(task: Task) -> tuple[Outcome, BaseException | None]:
+    """As `rehearse`, of an async step."""
+    item = task.items[0]
+    ctx, emitted, started = Context(task, item), _Emitted(task, item), task.now()
+    capture.buffer.set(ctx)
+    try:
+        await _execute_async(task, item, emitted)
+    except BaseException as error:
+        return _broken(ctx, started, "", error), error
+    return _completed(ctx, started, task.now(), "", emitted.outputs, emitted.targets), None
 
 
 # --- one attempt ---------------------------------------------------------------------------------
@@ -500,13 +523,17 @@ def _failure(error: BaseException) -> Failure | None:
     return Failure(name, shorten(clean(_text_of(error))), shorten(clean(_traceback(error))))
 
 
-def _traceback(error: BaseException) -> str:
+def user_frames(error: BaseException) -> TracebackType | None:
     """The traceback from the user's own frame on."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next
+    return frames or error.__traceback__
+
+
+def _traceback(error: BaseException) -> str:
     try:
-        lines = traceback.format_exception(type(error), error, frames or error.__traceback__)
+        lines = traceback.format_exception(type(error), error, user_frames(error))
     except Exception as other:  # an exception whose attributes raise must not hide the failure
         return f"{type(error).__name__} (its traceback could not be formatted: {type(other).__name__})"
     return "".join(lines)
@@ -540,55 +567,3 @@ def shorten(text: str, limit: int = MAX_TEXT_CHARS) -> str:
         return text
     half = limit // 2
     return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
-
-
-# --- pools whose workers share no memory ---------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class PackedTask:
-    """A task for a worker process: the code travels once per future as bytes and is loaded once per process."""
-
-    instance: int
-    digest: str
-    code: bytes = field(repr=False)
-    data: bytes
-    secrets: dict[str, str] = field(repr=False)
-    items: list[Item]
-    marks: str | None
-    slots: Sequence[int]
-
-
-@lru_cache(maxsize=256)
-def _pickled(node: Node, codec: ParamsCodec) -> tuple[str, bytes]:
-    import cloudpickle
-
-    code = cloudpickle.dumps((node, codec))
-    return hashlib.sha256(code).hexdigest(), code
-
-
-def pack(task: Task) -> PackedTask:
-    """The task as it travels to another process.
-
-    Raises:
-        pickle.PicklingError, TypeError: The step's function refers to something that cannot travel.
-    """
-    digest, code = _pickled(task.node, task.params.codec)
-    marks = task.marks.path if task.marks else None
-    return PackedTask(task.instance, digest, code, task.params.data, task.params.secrets, task.items, marks, task.slots)
-
-
-@lru_cache(maxsize=256)
-def _unpickled(digest: str, code: bytes) -> tuple[Node, ParamsCodec]:  # noqa: ARG001 - a cheap key to compare first
-    return pickle.loads(code)  # noqa: S301 - made by pack() in the process that owns this pool
-
-
-def run_packed(packed: PackedTask) -> Results:
-    """Run a packed task in a worker process."""
-    node, codec = _unpickled(packed.digest, packed.code)
-    params = StoredParams(codec, packed.data, packed.secrets)
-    marks = marks_of(packed.marks) if packed.marks else None
-    results = run_task(Task(packed.instance, node, params, packed.items, marks=marks, slots=packed.slots))
-    name = f"process-{os.getpid()}"
-    odd = {place: outcome._replace(worker=name) for place, outcome in results.odd.items()}
-    return results._replace(worker=name, odd=odd)

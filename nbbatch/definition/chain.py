@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import inspect
-import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -15,6 +11,7 @@ from nbbatch.definition.links import Head, Links, Pass, Tail, beside, then
 from nbbatch.definition.options import Options
 from nbbatch.definition.routing import Choice, Condition, To
 from nbbatch.errors import DefinitionError
+from nbbatch.fingerprint import fingerprint, listing, source_of
 from nbbatch.signature import Kind, Signature, members, type_name
 
 I_contra = TypeVar("I_contra", contravariant=True)
@@ -38,7 +35,6 @@ class BaseStep:
         kind: What it gives for one input.
         input, output: Codecs; output is None where it gives nothing.
         source: Its source text; "" where Python cannot tell.
-        fingerprint: Digest of its code; comments and formatting make no difference.
     """
 
     def __init__(self, function: Callable[..., Any], name: str, options: Options, signature: Signature) -> None:
@@ -54,13 +50,23 @@ class BaseStep:
         self.is_async = signature.is_async
         self.input = _codec(name, "takes", signature.input_type)
         self.output = None if signature.kind is Kind.NONE else _codec(name, "gives", signature.output_type)
-        self.source = _source(function)
-        self.fingerprint = _fingerprint(function, self.source)
+        self.source = source_of(function)
         self.__name__, self.__doc__ = name, function.__doc__
         self.__wrapped__ = function
 
     job: Any = None
     """The job that it is, see `Job.as_step`; None for a function."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of its code and of what that reaches, as things stand now; comments and formatting make no difference."""
+        job = self.job
+        return fingerprint(self.function, "" if job is None else f"{job.name} {job.version} {job.shape}")
+
+    @property
+    def listing(self) -> str:
+        """Its source after that of everything it reaches in its module or notebook."""
+        return self.source if self.job is not None else listing(self.function) or self.source
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.function, self.name, self.options, self.signature)
@@ -143,33 +149,6 @@ def _codec(name: str, verb: str, annotation: Any) -> Codec:
             f"step {name!r} {verb} {type_name(annotation)}, which has no stored form ({str(error).splitlines()[0]}); "
             "use pydantic models, dataclasses, TypedDicts, plain JSON types or polars.DataFrame"
         ) from error
-
-
-def _source(function: Callable[..., Any]) -> str:
-    try:
-        return textwrap.dedent(inspect.getsource(function))
-    except (OSError, TypeError):
-        return ""
-
-
-def _fingerprint(function: Callable[..., Any], source: str) -> str:
-    try:
-        tree = ast.parse(source).body[0]
-        text = ast.dump(_bare(tree))
-    except (SyntaxError, IndexError):
-        code = getattr(function, "__code__", None)
-        text = repr((code.co_code, code.co_consts, code.co_names)) if code else repr(function)
-    defaults = repr(getattr(function, "__defaults__", None))
-    return hashlib.sha256(f"{text}{defaults}".encode()).hexdigest()[:12]
-
-
-def _bare(tree: ast.stmt) -> ast.stmt:
-    """A function's tree without decorators and docstring: neither changes what a chunk gives."""
-    if isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef):
-        tree.decorator_list = []
-        if ast.get_docstring(tree) is not None:
-            tree.body = tree.body[1:] or [ast.Pass()]
-    return tree
 
 
 # --- chains --------------------------------------------------------------------------------------

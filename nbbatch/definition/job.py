@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import importlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any, Generic, TypeVar, cast, overload
 
@@ -40,6 +40,8 @@ class Node:
     """The same, where there are several or one has a condition; empty: each value goes to every target."""
     max_failed: float = 0
     """Its failed chunks that do not fail the instance: a number (int), or a share (float)."""
+    code: str = ""
+    """Fingerprint of the step when an instance took it up."""
 
     @property
     def plain(self) -> bool:
@@ -126,6 +128,10 @@ class Job(Generic[P, R_co]):
         self.report = last.output if last.kind is Kind.REDUCTION else None
         self.shape = json.dumps([_shape(node) for node in self.nodes], sort_keys=True)
 
+    def current(self) -> tuple[Node, ...]:
+        """The nodes with the fingerprints of their code as it is now: names that steps use may have changed since."""
+        return tuple(replace(node, code=node.step.fingerprint) for node in self.nodes)
+
     def check(self, params: Any) -> P:
         """The parameters as their declared type.
 
@@ -141,6 +147,25 @@ class Job(Generic[P, R_co]):
         if problems:
             raise ParameterError(self.name, problems)
         return valid
+
+    def preview(self, params: P | dict[str, Any], limit: int = 5) -> Any:
+        """Run the chain on the first few items of each step, in this thread, without a store; nothing is kept.
+
+        The first step runs whole, as only it knows how much there is; a reduction runs on what the preview gave it.
+
+        Args:
+            params: As for ``batch.submit``.
+            limit: Items of each step at most.
+
+        Returns:
+            A `nbbatch.heal.preview.Preview`: per step inputs, outputs, seconds and errors (``preview["name"].frame()``),
+            and a guess of the full run's size (``chunks``) and time (``seconds`` on one worker).
+
+        Raises:
+            ParameterError: The parameters are invalid.
+        """
+        # the preview needs the worker, which stands on this module: it is looked up when it is asked for
+        return importlib.import_module("nbbatch.heal.preview").preview(self, params, limit)
 
     def shape_difference(self, stored: str) -> str:
         """What differs between the shape an instance began with and this job's."""
@@ -215,7 +240,6 @@ def as_step(job: Job[Any, Any], name: str, options: dict[str, Any]) -> Step[Any,
     made: Step[Any, Any, Any] | End[Any, Any]
     made = End(submitted, name, read, signature) if kind is Kind.NONE else Step(submitted, name, read, signature)
     made.job, made.source = job, repr(job)
-    made.fingerprint = hashlib.sha256(f"{job.name} {job.version} {job.shape}".encode()).hexdigest()[:12]
     return made
 
 

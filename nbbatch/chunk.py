@@ -1,0 +1,205 @@
+"""`ChunkHandle`: one chunk, looked into, run again, shared."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbbatch import display, views
+from nbbatch.definition import Node
+from nbbatch.definition.chain import BaseStep
+from nbbatch.heal import export, replay
+from nbbatch.records import Item
+from nbbatch.store import SUBJOB_KEY, Store
+from nbbatch.worker import StoredParams
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class ChunkHandle:
+    """One chunk, looked into."""
+
+    def __init__(self, run: Any, chunk: int) -> None:
+        self.run = run
+        """The `JobHandle` it belongs to."""
+        self.id = chunk
+
+    def _row(self) -> dict[str, Any]:
+        frame = self._store.frame(
+            "SELECT id, step, parent, seq, status, attempts, errors, polls, created, started, ended, seconds, records, "
+            "error_type, error FROM chunks WHERE instance = $1 AND id = $2", self.run.id, self.id,
+        )  # fmt: skip
+        return self._superseded() if frame.is_empty() else frame.row(0, named=True)
+
+    def _superseded(self) -> dict[str, Any]:
+        """Its row as it stood when a rerun replaced it."""
+        frame = self._store.frame(
+            "SELECT * EXCLUDE (instance, due) FROM all_chunks_at(9223372036854775807) WHERE instance = $1 AND id = $2",
+            self.run.id, self.id,
+        )  # fmt: skip
+        return {**frame.row(0, named=True), "status": "SUPERSEDED"}
+
+    @property
+    def status(self) -> str:
+        """Its state."""
+        return self._row()["status"]
+
+    @property
+    def step(self) -> str:
+        """Name of its step."""
+        return self._row()["step"]
+
+    @property
+    def input(self) -> Any:
+        """Its input, typed; of the first chunk: the parameters; of the reduction: all its inputs."""
+        node = self.run._node(self.step)
+        if node.index == 0 or node.step.kind == "reduction":
+            values = self.run.inputs(self.step)
+            return values[0] if node.index == 0 else values
+        ((_, data, _),) = self._store.fetch(views.CHUNK, self.run.id, self.id)
+        return node.step.input.decode(data)
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What it gave, typed, in its order."""
+        node = self.run._node(self.step)
+        if node.step.kind == "reduction":
+            return self.run.outputs(self.step)
+        rows = self._store.fetch(views.CHUNK_OUTPUTS, self.run.id, self.id)
+        return [node.step.output.decode(data) for (data,) in rows]
+
+    @property
+    def parent(self) -> ChunkHandle | None:
+        """The chunk whose output it is; None for the first one."""
+        ((_, _, parent),) = self._store.fetch(views.CHUNK, self.run.id, self.id)
+        return None if parent is None else ChunkHandle(self.run, parent)
+
+    @property
+    def children(self) -> list[ChunkHandle]:
+        """The chunks made of its outputs, in their order."""
+        rows = self._store.fetch(views.CHILDREN, self.run.id, self.id)
+        return [ChunkHandle(self.run, child) for (child,) in rows]
+
+    @property
+    def lineage(self) -> list[ChunkHandle]:
+        """The chunks it stems from, from the first one to itself."""
+        parent = self.parent
+        return [*(parent.lineage if parent else []), self]
+
+    @property
+    def subjob(self) -> Any:
+        """The `JobHandle` of the instance it submitted, of a step that is a job; None before that, and of other steps."""
+        rows = self._store.fetch("SELECT id FROM instance WHERE key = $1", f"{SUBJOB_KEY}{self.id}")
+        return self.run.batch.instance(rows[0][0], self._subjob_definition()) if rows else None
+
+    def _subjob_definition(self) -> Any:
+        return None if self.run.job is None else self.run._node(self.step).step.job
+
+    @property
+    def attempts(self) -> pl.DataFrame:
+        """Its attempts; columns as in `JobHandle.attempts`."""
+        return self.run.attempts(chunk=self.id)
+
+    @property
+    def traceback(self) -> str | None:
+        """The traceback of its newest error; None if it had none."""
+        return self._newest("traceback")
+
+    @property
+    def log(self) -> str | None:
+        """What its newest attempt that said anything printed and logged."""
+        return self._newest("log")
+
+    # --- again --------------------------------------------------------------------------------------
+
+    def replay(self, step: BaseStep | None = None, params: Any = None) -> replay.Replay:
+        """Run the step on the stored input in this thread with the code as it is now; nothing is stored.
+
+        Args:
+            step: The step with the code to run, where this process does not know the job, or to try another version.
+            params: The instance's parameters, where they hold secrets that this process was not given.
+
+        Returns:
+            Its outputs or its error, and how they differ from the stored outputs.
+
+        Raises:
+            StateError: The job is not known and no step is given, or a secret is missing.
+        """
+        index, data, _ = self._store.fetch(views.CHUNK, self.run.id, self.id)[0]
+        node = replay.node_of(step, index) if step else self._node()
+        step = node.step
+        stored = [data for (data,) in self._store.fetch(views.CHUNK_OUTPUTS, self.run.id, self.id)]
+        row = self.run.row
+        if step.kind == "reduction":
+            stored = [] if row.report is None else [row.report]
+        inputs = self._store.stream("reduction_inputs", self.run.id) if step.kind == "reduction" else None
+        attempt = self._row()["attempts"] + 1
+        return replay.replay(
+            node, Item(self.id, attempt, data), self._params(step, index, params), stored, inputs, self.run.id
+        )
+
+    def _node(self) -> Node:
+        """Its step as the run's job has it now."""
+        node: Node = self.run._node(self.step)
+        return dataclasses.replace(node, code=node.step.fingerprint)
+
+    def _params(self, step: BaseStep, index: int, given: Any) -> StoredParams:
+        live = self.run._access.engine().live.get(self.run.id)
+        stored = replay.params_of(step, index, self.run.row.params, live.params if live else None)
+        if given is None:
+            return stored
+        valid = stored.codec.validate(given)
+        return StoredParams(stored.codec, stored.codec.dump(valid), stored.codec.secrets(valid))
+
+    def debug(
+        self, step: BaseStep | None = None, params: Any = None, *, post_mortem: Callable[[Any], None] | None = None
+    ) -> replay.Replay:
+        """Replay it, and where it raises, open the debugger at that line; breakpoints in the step hold as well.
+
+        Args:
+            step: As for `replay`.
+            params: As for `replay`.
+            post_mortem: Takes the traceback; default ``pdb.post_mortem``, say ``ipdb.post_mortem``.
+        """
+        return replay.debug(self.replay(step, params), post_mortem)
+
+    def export(self, path: str | PathLike[str] = "bug.zip") -> Path:
+        """Write what is needed to look into it elsewhere: input, parameters without secrets, code, versions, traceback, log.
+
+        ``nb.load_failure(path)`` shows it. Returns the file's path; an existing file is replaced.
+        """
+        index, data, _ = self._store.fetch(views.CHUNK, self.run.id, self.id)[0]
+        (media,) = self._store.fetch(
+            "SELECT input_media FROM step WHERE instance = $1 AND step = $2", self.run.id, index
+        )[0]
+        listing = partial(export.code_of, self._store, self.run.id, self.id, index)
+        node = self.run.job.nodes[index] if self.run.job else None
+        return export.write(
+            Path(path), self._row(), self.run.row, index, media, data, listing(node.step if node else None), self.traceback,
+            self.log,
+        )  # fmt: skip
+
+    def _newest(self, column: str) -> str | None:
+        assert column in {"traceback", "log"}
+        rows = self._store.fetch(
+            f"SELECT {column} FROM detail WHERE instance = $1 AND chunk = $2 AND {column} IS NOT NULL "  # noqa: S608
+            "ORDER BY event DESC LIMIT 1", self.run.id, self.id,
+        )  # fmt: skip
+        return rows[0][0] if rows else None
+
+    @property
+    def _store(self) -> Store:
+        return self.run._store
+
+    def __repr__(self) -> str:
+        row = self._row()
+        error = f", {row['error_type']}: {row['error']}" if row["error"] else ""
+        return f"<chunk {self.id} of step {row['step']!r}: {row['status']}, {row['attempts']} attempts{error[:200]}>"
+
+    def _repr_html_(self) -> str:
+        return display.chunk(self._row(), self.traceback, self.log)

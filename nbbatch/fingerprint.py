@@ -1,0 +1,300 @@
+"""What code a step is: a digest that changes when its meaning does, and the text to read.
+
+A function's meaning is its own text without comments, formatting, decorators and docstring, together with what it
+reaches: closure values, defaults, and the module-level names it uses. Functions and classes of the same module or notebook
+count with all that they reach in turn; anything imported counts by its name.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+import hashlib
+import inspect
+import linecache
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import lru_cache
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+_PLAIN = (int, float, complex, bool, str, bytes, type(None), range)
+MAX_VALUE_CHARS = 2_000
+"""Values whose text is longer are shown by a digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One thing that a function reaches."""
+
+    name: str
+    mark: str
+    """Equal for equal meaning."""
+    text: str
+    """Python source of it; "" where there is none."""
+
+
+def fingerprint(function: Callable[..., Any], instead: str = "") -> str:
+    """Twelve hex digits that are equal for functions of equal meaning, as things stand now; of ``instead``, if given.
+
+    >>> def make(rate):
+    ...     return lambda value: value * rate
+    >>> fingerprint(make(2)) == fingerprint(make(2)), fingerprint(make(2)) == fingerprint(make(3))
+    (True, False)
+    """
+    marks = [instead] if instead else sorted({f"{part.name}={part.mark}" for part in _reach(function)})
+    return hashlib.sha256("\n".join(marks).encode("utf-8", "backslashreplace")).hexdigest()[:12]
+
+
+def listing(function: Callable[..., Any]) -> str:
+    """The source of a function after all that it reaches: imports, values, classes, functions; it can be run as it is."""
+    parts = {part.name: part.text for part in _reach(function) if part.text}
+    own = parts.pop(_own_name(function), "")
+    order = sorted(parts.values(), key=_rank)
+    return "\n\n".join([*_together(order), *([own] if own else [])])
+
+
+def _together(texts: list[str]) -> list[str]:
+    """One-line texts (imports, values) as one paragraph, longer ones each as its own."""
+    short = "\n".join(text for text in texts if "\n" not in text)
+    return [*([short] if short else []), *(text for text in texts if "\n" in text)]
+
+
+def _rank(text: str) -> int:
+    if text.startswith(("import ", "from ")):
+        return 0
+    return 2 if "\n" in text and re.search(r"^class ", text, re.MULTILINE) else 3 if "\n" in text else 1
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    """A function's source text as written; "" where Python cannot tell."""
+    try:
+        return textwrap.dedent(inspect.getsource(function))
+    except (OSError, TypeError):
+        return ""
+
+
+# --- what a function reaches ---------------------------------------------------------------------
+
+
+def _own_name(function: Any) -> str:
+    return str(getattr(function, "__name__", "") or type(function).__name__)
+
+
+def _reach(function: Any) -> list[Part]:
+    """The function itself and everything it reaches, each once."""
+    if not isinstance(function, FunctionType):
+        return [Part(_own_name(function), _mark(function), "")]
+    found: dict[str, Part] = {}
+    seen: set[int] = set()
+    waiting: list[tuple[str, Any]] = [(function.__name__, function)]
+    while waiting:
+        name, value = waiting.pop()
+        value = _unwrapped(value)
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        ours = isinstance(value, FunctionType | type) and value.__module__ == function.__module__
+        found[name] = _part(name, value, ours=ours)
+        if ours:
+            waiting.extend(_names(value))
+    return list(found.values())
+
+
+def _unwrapped(value: Any) -> Any:
+    """The function of a step or of a well-behaved decorator."""
+    inner = getattr(value, "__wrapped__", None)
+    return inner if isinstance(inner, FunctionType) and not isinstance(value, type) else value
+
+
+def _part(name: str, value: Any, *, ours: bool) -> Part:
+    if isinstance(value, ModuleType):
+        alias = f" as {name}" if name != value.__name__ else ""
+        return Part(name, f"module {value.__name__}", f"import {value.__name__}{alias}")
+    if ours and isinstance(value, FunctionType):
+        return Part(name, _function_mark(value), source_of(value))
+    if ours:
+        return Part(name, _class_mark(value), _class_source(value))
+    if isinstance(value, FunctionType | type) or inspect.isbuiltin(value):
+        whole = f"{value.__module__}.{value.__qualname__}"
+        simple = value.__module__ and value.__qualname__.isidentifier()
+        alias = f" as {name}" if name != value.__qualname__ else ""
+        return Part(name, whole, f"from {value.__module__} import {value.__qualname__}{alias}" if simple else "")
+    mark = _mark(value)
+    return Part(name, mark, f"{name} = {mark if len(mark) <= MAX_VALUE_CHARS else '...'}" if _is_plain(value) else "")
+
+
+def _names(value: Any) -> Iterator[tuple[str, Any]]:
+    """What a function or class of ours refers to, by name."""
+    if isinstance(value, type):
+        yield from ((base.__name__, base) for base in value.__bases__ if base is not object)
+        for member in vars(value).values():
+            plain = getattr(member, "__func__", member)
+            if isinstance(plain, FunctionType):
+                yield from _names(plain)
+        yield from _hinted(vars(value).get("__annotations__", {}), _globals_of(value))
+        return
+    names, free = _loaded(value.__code__)
+    yield from ((name, value.__globals__[name]) for name in names if name in value.__globals__)
+    cells = dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=False))
+    yield from ((name, cells[name].cell_contents) for name in free if name in cells and _filled(cells[name]))
+    yield from _hinted(_annotations(value), value.__globals__)
+
+
+def _annotations(value: Any) -> dict[str, Any]:
+    try:
+        return dict(value.__annotations__)
+    except NameError:
+        return {}
+
+
+def _globals_of(value: type) -> Mapping[str, Any]:
+    import sys
+
+    return vars(sys.modules[value.__module__]) if value.__module__ in sys.modules else {}
+
+
+def _hinted(annotations: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Names that stand in type hints: a model's fields decide what a step gets."""
+    for hint in annotations.values():
+        words = re.findall(
+            r"[A-Za-z_]\w*", hint if isinstance(hint, str) else f"{hint!r} {getattr(hint, '__name__', '')}"
+        )
+        yield from ((word, known[word]) for word in words if word in known)
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 - reading it is the test
+    except ValueError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=4096)
+def _loaded(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """Names that code loads from its module, and from its closure; inner functions included."""
+    names: set[str] = set()
+    free: set[str] = set(code.co_freevars)
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in {"LOAD_GLOBAL", "LOAD_NAME"}:
+            names.add(instruction.argval)
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            names |= _loaded(inner)[0]
+    return frozenset(names), frozenset(free)
+
+
+# --- marks ---------------------------------------------------------------------------------------
+
+
+def _function_mark(function: FunctionType) -> str:
+    defaults = (function.__defaults__, function.__kwdefaults__)
+    return f"{_meaning(function.__code__)}{_mark(defaults)}"
+
+
+@lru_cache(maxsize=4096)
+def _meaning(code: CodeType) -> str:
+    """Digest of a function's own text, or of its bytecode where there is no text (or a lambda's line is not its own)."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(code))).body[0]
+    except (OSError, TypeError, SyntaxError, IndexError):
+        tree = None
+    ours = isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef) and tree.name == code.co_name
+    text = ast.dump(_bare(tree)) if ours and tree is not None else _bytecode(code)
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _bytecode(code: CodeType) -> str:
+    consts = [_bytecode(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
+    return repr((code.co_code, consts, code.co_names, code.co_varnames))
+
+
+def _bare(tree: ast.stmt) -> ast.stmt:
+    """A tree without decorators, hints' formatting and docstrings, of inner functions and classes too."""
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            and ast.get_docstring(node) is not None
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    if isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef):
+        tree.decorator_list = []
+    return tree
+
+
+def _class_mark(value: type) -> str:
+    """A class by its members, since a notebook's classes have no source that Python finds."""
+    if source := _class_source(value):
+        return hashlib.sha256(ast.dump(_bare(ast.parse(source).body[0])).encode()).hexdigest()
+    hints = vars(value).get("__annotations__", {})
+    fields = sorted(f"{name}:{hint if isinstance(hint, str) else repr(hint)}" for name, hint in hints.items())
+    methods = sorted(
+        f"{name}={_function_mark(plain)}"
+        for name, member in vars(value).items()
+        if isinstance(plain := getattr(member, "__func__", member), FunctionType)
+    )
+    constants = sorted(
+        f"{name}={_mark(each)}" for name, each in vars(value).items() if _is_plain(each) and name[:2] != "__"
+    )
+    return f"class {value.__qualname__} {fields} {methods} {constants}"
+
+
+def _class_source(value: type) -> str:
+    """Its source: of a module by inspect, of a notebook from the newest cell that defines it."""
+    try:
+        return textwrap.dedent(inspect.getsource(value))
+    except (OSError, TypeError):
+        return _in_cells(value.__qualname__)
+
+
+def _in_cells(name: str) -> str:
+    if not name.isidentifier():
+        return ""
+    cells = [entry for key, entry in list(linecache.cache.items()) if "ipykernel" in key or "ipython-input" in key]
+    for entry in reversed(cells):
+        text = "".join(entry[2]) if len(entry) > 1 else ""
+        if re.search(rf"^class {name}\b", text, re.MULTILINE):
+            for node in _parsed(text):
+                if isinstance(node, ast.ClassDef) and node.name == name:
+                    first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+                    return "\n".join(text.splitlines()[first - 1 : node.end_lineno]) + "\n"
+    return ""
+
+
+def _parsed(text: str) -> list[ast.stmt]:
+    try:
+        return ast.parse(text).body
+    except SyntaxError:  # a cell with magics
+        return []
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, _PLAIN):
+        return True
+    if type(value) in (tuple, list, set, frozenset):
+        return all(map(_is_plain, value))
+    return type(value) is dict and all(_is_plain(key) and _is_plain(each) for key, each in value.items())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+def _mark(value: Any) -> str:
+    """Text that is equal for equal values; of objects whose text is only an address, their type."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(sorted(f'{_mark(key)}: {_mark(each)}' for key, each in value.items()))}}}"  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if isinstance(value, AbstractSet):
+        return f"{{{', '.join(sorted(map(_mark, value)))}}}" if value else f"{type(value).__name__}()"  # pyright: ignore[reportUnknownArgumentType]
+    if isinstance(value, tuple | list):
+        inner = ", ".join(map(_mark, value))  # pyright: ignore[reportUnknownArgumentType]
+        return f"({inner},)" if isinstance(value, tuple) and value else f"[{inner}]"
+    if isinstance(value, FunctionType):
+        return _function_mark(value)
+    kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType]
+    if kind.__repr__ is object.__repr__:
+        return f"<{kind.__module__}.{kind.__qualname__}>"
+    try:
+        return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+    except Exception:  # a repr that raises is the value's own affair
+        return f"<{kind.__module__}.{kind.__qualname__}>"

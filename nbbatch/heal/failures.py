@@ -1,0 +1,163 @@
+"""`JobHandle.failures`: groups of failed chunks, and what can be done about each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING, Any, overload
+
+from nbbatch.heal.moment import time_of
+from nbbatch.heal.triage import Cause, Failed, Trait, common_traits, first_and_last, grouped
+from nbbatch.store import Store
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MAX_GOOD = 20_000
+"""Good inputs that a group is compared with, at most."""
+MAX_FAILED = 100_000
+"""Failed chunks that are looked at."""
+
+_FAILED = """
+SELECT k.id, k.step, epoch_us(k.ended), coalesce(k.error_type, ''), coalesce(k.error, ''), coalesce(a.traceback, ''), c.data
+FROM chunks k JOIN chunk c ON c.id = k.id AND c.instance = k.instance
+LEFT JOIN attempts a ON a.instance = k.instance AND a.chunk = k.id AND a.attempt = k.attempts AND a.status = 'FAILED'
+WHERE k.instance = $1 AND k.status = 'FAILED' ORDER BY k.id LIMIT $2
+"""
+_GOOD = """
+SELECT c.data FROM chunk c JOIN chunks k ON k.id = c.id AND k.instance = c.instance
+WHERE k.instance = $1 AND k.step = $2 AND k.status = 'COMPLETED' ORDER BY c.id LIMIT $3
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FailureGroup:
+    """Failed chunks of one cause.
+
+    Attributes:
+        cause: Step, exception type, normalised message and raising line.
+        ids: The chunks, in order.
+        first, last: When the first and the last of them failed.
+        traits: What their inputs have in common against the good ones, the most telling first.
+        example: Id of one of them: ``run.chunk(group.example)``.
+        message: The example's own error text.
+    """
+
+    cause: Cause
+    ids: list[int] = field(repr=False)
+    first: Any
+    last: Any
+    traits: list[Trait]
+    message: str
+    _actions: Actions = field(repr=False)
+
+    @property
+    def example(self) -> int:
+        """Id of the first chunk of the group."""
+        return self.ids[0]
+
+    def chunks(self) -> pl.DataFrame:
+        """Its chunks; columns as in `JobHandle.chunks`."""
+        return self._actions.chunks(self.ids)
+
+    def retry(self, job: Any = None) -> Any:
+        """Run these chunks again, no others; arguments, result and errors as `JobHandle.retry`."""
+        return self._actions.retry(self.ids, job)
+
+    def skip(self, reason: str) -> None:
+        """Leave these chunks out for a reason; a FAILED instance with nothing else failed goes on to its end."""
+        self._actions.skip(self.ids, reason)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __str__(self) -> str:
+        head = f"{len(self):,} × {self.cause.type}: {self.cause.message}  [{self.cause.step}, {self.cause.line}]"
+        return "\n".join(
+            [
+                head,
+                *(f"    {trait}" for trait in self.traits),
+                f"    for example chunk {self.example}: {self.message[:200]}",
+            ]
+        )
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """What a group can ask of its run."""
+
+    chunks: Callable[[list[int]], Any]
+    retry: Callable[[list[int], Any], Any]
+    skip: Callable[[list[int], str], None]
+
+
+class Failures(Sequence[FailureGroup]):
+    """Groups of failed chunks, the largest first."""
+
+    def __init__(self, groups: Sequence[FailureGroup]) -> None:
+        self._groups = list(groups)
+
+    @overload
+    def __getitem__(self, index: int) -> FailureGroup: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[FailureGroup]: ...
+    def __getitem__(self, index: int | slice) -> FailureGroup | list[FailureGroup]:
+        return self._groups[index]
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __iter__(self) -> Iterator[FailureGroup]:
+        return iter(self._groups)
+
+    def frame(self) -> pl.DataFrame:
+        """One row per group.
+
+        Columns: step, error_type, message, line, count, first, last, example (chunk id), traits (text).
+        """
+        import polars as pl
+
+        rows = [
+            (
+                each.cause.step, each.cause.type, each.cause.message, each.cause.line, len(each), each.first, each.last,
+                each.example, "; ".join(map(str, each.traits)),
+            )
+            for each in self
+        ]  # fmt: skip
+        text, time = pl.String, pl.Datetime("us", "UTC")
+        schema = {
+            "step": text, "error_type": text, "message": text, "line": text, "count": pl.Int64, "first": time, "last": time,
+            "example": pl.Int64, "traits": text,
+        }  # fmt: skip
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def __repr__(self) -> str:
+        total = sum(map(len, self))
+        if not total:
+            return "nothing failed"
+        return "\n".join(
+            [f"{total:,} failed chunks, {len(self)} cause{'' if len(self) == 1 else 's'}", *map(str, self)]
+        )
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="white-space:pre-wrap">{escape(repr(self))}</pre>'
+
+
+def failures(store: Store, instance: int, actions: Actions) -> Failures:
+    """The failed chunks of an instance, grouped."""
+    found = store.fetch(_FAILED, instance, MAX_FAILED)
+    rows = [Failed(chunk, step, time_of(ended), *rest) for chunk, step, ended, *rest in found]
+    good: dict[str, list[bytes | None]] = {}
+    groups: list[FailureGroup] = []
+    for cause, members in grouped(rows).items():
+        if cause.step not in good:
+            good[cause.step] = [data for (data,) in store.fetch(_GOOD, instance, cause.step, MAX_GOOD)]
+        traits = common_traits([row.data for row in members], good[cause.step])
+        first, last = first_and_last(members)
+        groups.append(
+            FailureGroup(cause, [row.chunk for row in members], first, last, traits, members[0].message, actions)
+        )
+    return Failures(groups)

@@ -1,0 +1,56 @@
+"""The inputs of a step's chunks as a frame, one column per field: what a filter or a comparison asks about."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from nbbatch.errors import NotFoundError
+from nbbatch.store import Store
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_INPUTS = """
+SELECT c.id, k.status, c.data FROM chunk c JOIN chunks k ON k.id = c.id AND k.instance = c.instance
+WHERE c.instance = $1 AND c.step = $2 ORDER BY c.id
+"""
+
+
+def frame(store: Store, instance: int, index: int) -> pl.DataFrame:
+    """One row per chunk: ``id``, ``status``, then its input's fields (a plain value as ``value``); a field wins over a name here."""
+    import polars as pl
+
+    rows = store.fetch(_INPUTS, instance, index)
+    ids = pl.DataFrame({"chunk_id": [row[0] for row in rows]}, schema={"chunk_id": pl.Int64})
+    fields = pl.DataFrame([row_of(data, status) for _, status, data in rows], infer_schema_length=None, strict=False)
+    return pl.concat([ids, fields], how="horizontal") if rows else ids
+
+
+def row_of(data: bytes | None, status: str) -> dict[str, Any]:
+    """A stored input as a row."""
+    value = None if data is None or data.startswith(b"ARROW1") else json.loads(data)
+    return {"status": status, **(value if isinstance(value, dict) else {"value": value})}
+
+
+def chosen(store: Store, instance: int, index: int, where: pl.Expr | None) -> list[int]:
+    """Ids of a step's chunks, or of those whose input meets a condition.
+
+    Raises:
+        NotFoundError: The condition names a column that the inputs have not.
+    """
+    import polars as pl
+
+    if where is None:
+        rows = store.fetch(
+            "SELECT id FROM chunk WHERE instance = $1 AND step = $2 "
+            "AND id NOT IN (SELECT chunk FROM superseded WHERE instance = $1) ORDER BY id", instance, index,
+        )  # fmt: skip
+        return [chunk for (chunk,) in rows]
+    inputs = frame(store, instance, index)
+    try:
+        return inputs.filter(where)["chunk_id"].to_list()
+    except pl.exceptions.ColumnNotFoundError as error:
+        raise NotFoundError(
+            f"where= names a column that the inputs have not ({error}); they have {', '.join(inputs.columns)}"
+        ) from None

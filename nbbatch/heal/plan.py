@@ -1,0 +1,66 @@
+"""What a retry will do, before it does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nbbatch.definition import Job
+from nbbatch.store import Store
+
+_STANDING = """
+WITH last AS (SELECT chunk, arg_max(status, id) AS status, arg_max(code, id) AS code FROM event
+    WHERE instance = $1 AND chunk NOT IN (SELECT chunk FROM superseded WHERE instance = $1) GROUP BY chunk)
+SELECT c.step, count(*) FILTER (l.status IN (7, 9)) AS again, count(*) FILTER (l.status IN (6, 8)) AS kept,
+    coalesce(mode(l.code) FILTER (l.status = 7), mode(l.code)) AS code
+FROM chunk c LEFT JOIN last l ON l.chunk = c.id
+WHERE c.instance = $1 AND c.id NOT IN (SELECT chunk FROM superseded WHERE instance = $1)
+GROUP BY c.step ORDER BY c.step
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a retry does to one step."""
+
+    step: str
+    before: str | None
+    """Fingerprint of the code that failed."""
+    after: str
+    """Fingerprint of the code that will run."""
+    retried: int
+    """Chunks that run again: failed and cancelled ones."""
+    kept: int
+    """Chunks that ended well and do not."""
+
+    def __str__(self) -> str:
+        old, new = (self.before or "")[:4], self.after[:4]
+        code = f"{old} → {new}" if old and old != new else f"{new}, unchanged" if old else new
+        return f"{self.step} {code}: {self.retried:,} to retry, {self.kept:,} kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a retry will do; a line for each step that has something to retry."""
+
+    lines: tuple[Line, ...]
+
+    @property
+    def retried(self) -> int:
+        """Chunks that run again."""
+        return sum(line.retried for line in self.lines)
+
+    def __str__(self) -> str:
+        return "\n".join(str(line) for line in self.lines if line.retried) or "nothing to retry"
+
+    __repr__ = __str__
+
+
+def plan(store: Store, instance: int, job: Job[Any, Any]) -> Plan:
+    """What retrying an instance with a job's code would do."""
+    rows = {step: rest for step, *rest in store.fetch(_STANDING, instance)}
+    lines: list[Line] = []
+    for node in job.current():
+        again, kept, code = rows.get(node.index, (0, 0, None))
+        lines.append(Line(node.step.name, code, node.code, again, kept))
+    return Plan(tuple(lines))

@@ -1,0 +1,171 @@
+"""A chain on the first few items of each step, in this thread, without a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from html import escape
+from itertools import count
+from typing import TYPE_CHECKING, Any, cast
+
+from nbbatch.definition import Job, Kind, Node
+from nbbatch.display import duration
+from nbbatch.errors import StateError
+from nbbatch.heal.replay import run
+from nbbatch.records import Item, Outcome
+from nbbatch.worker import StoredParams, Task
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tried:
+    """One item that a preview ran."""
+
+    input: Any
+    outputs: list[Any]
+    seconds: float
+    error: BaseException | None
+    traceback: str = field(repr=False)
+    log: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreviewedStep:
+    """What a preview ran of one step.
+
+    Attributes:
+        name: Of the step.
+        tried: Its items, in order.
+        offered: Items that the steps before gave it, of which at most ``limit`` ran.
+        guess: Chunks the step would have in the full run, going by the items that ran.
+    """
+
+    name: str
+    tried: list[Tried]
+    offered: int
+    guess: float
+
+    @property
+    def mean_seconds(self) -> float:
+        """Seconds per item."""
+        return sum(each.seconds for each in self.tried) / len(self.tried) if self.tried else 0.0
+
+    def frame(self) -> pl.DataFrame:
+        """One row per item: input, outputs (as text), seconds, error."""
+        import polars as pl
+
+        rows = [
+            (
+                repr(each.input),
+                repr(each.outputs),
+                each.seconds,
+                each.error and f"{type(each.error).__name__}: {each.error}",
+            )
+            for each in self.tried
+        ]
+        schema = {"input": pl.String, "outputs": pl.String, "seconds": pl.Float64, "error": pl.String}
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def __str__(self) -> str:
+        errors = [each.error for each in self.tried if each.error is not None]
+        wrong = f", {len(errors)} raised, first {type(errors[0]).__name__}: {errors[0]}" if errors else ""
+        return f"{self.name}: {len(self.tried)} of {self.offered:,} tried, {duration(self.mean_seconds)} each{wrong}"
+
+    __repr__ = __str__
+
+
+class Preview(Sequence[PreviewedStep]):
+    """What `Job.preview` ran, a step at a time; also by name: ``preview["count"]``."""
+
+    def __init__(self, steps: Sequence[PreviewedStep]) -> None:
+        self.steps = list(steps)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, str):
+            return next(step for step in self.steps if step.name == index)
+        return cast("Any", self.steps[index])
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[PreviewedStep]:
+        return iter(self.steps)
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of the full run, at a guess."""
+        return round(sum(step.guess for step in self))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of work in the full run on one worker, at a guess."""
+        return sum(step.guess * step.mean_seconds for step in self)
+
+    def __repr__(self) -> str:
+        lines = [str(step) for step in self]
+        return "\n".join(
+            [*lines, f"the full run: about {self.chunks:,} chunks, {duration(self.seconds)} of work on one worker"]
+        )
+
+    def _repr_html_(self) -> str:
+        tables = "".join(f"<b>{escape(step.name)}</b>{_html(step)}" for step in self)
+        return f'<pre style="white-space:pre-wrap">{escape(repr(self))}</pre>{tables}'
+
+
+def _html(step: PreviewedStep) -> str:
+    frame: Any = step.frame()
+    return frame._repr_html_()
+
+
+def preview(job: Job[Any, Any], params: Any, limit: int) -> Preview:
+    """Run a job's steps on at most ``limit`` items each; see `Job.preview`."""
+    if limit < 1:
+        raise StateError(f"preview() needs limit= of 1 or more, not {limit!r}")
+    valid = job.check(params)
+    stored = StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid))
+    offered: list[list[bytes]] = [[] for _ in job.nodes]
+    guesses = [1.0] + [0.0] * (len(job.nodes) - 1)
+    ids = count(1)
+    steps: list[PreviewedStep] = []
+    for node in job.nodes:
+        inputs: list[bytes | None] = [None] if _alone(node) else list(offered[node.index][:limit])
+        tried: list[Tried] = []
+        given: dict[int, int] = dict.fromkeys(node.targets, 0)
+        for data in inputs:
+            outcome, error = run(
+                Task(0, node, stored, [Item(next(ids), 1, data)], inputs=partial(iter, offered[node.index]))
+            )
+            tried.append(_tried(node, data, stored, outcome, error, offered))
+            for target, value in zip(outcome.targets, outcome.outputs, strict=True):
+                if target >= 0:
+                    offered[target].append(value)
+                    given[target] += 1
+        guess = 1.0 if _alone(node) else guesses[node.index]
+        for target, total in given.items():
+            guesses[target] += guess * total / max(1, len(tried))
+        steps.append(PreviewedStep(node.step.name, tried, len(offered[node.index]) if node.index else 1, guess))
+    return Preview(steps)
+
+
+def _alone(node: Node) -> bool:
+    """Whether the step runs once, whatever it gets."""
+    return node.index == 0 or node.step.kind is Kind.REDUCTION
+
+
+def _tried(
+    node: Node, data: bytes | None, params: StoredParams, outcome: Outcome, error: BaseException | None,
+    offered: list[list[bytes]],
+) -> Tried:  # fmt: skip
+    step = node.step
+    if node.index == 0:
+        given: Any = params.codec.masked(params.data)
+    elif data is None:
+        given = [step.input.decode(each) for each in offered[node.index]]
+    else:
+        given = step.input.decode(data)
+    outputs = [step.output.decode(each) for each in outcome.outputs] if step.output else []
+    seconds = (outcome.ended_us - outcome.started_us) / 1e6
+    return Tried(given, outputs, seconds, error, outcome.failure.traceback if outcome.failure else "", outcome.log)

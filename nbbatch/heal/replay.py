@@ -1,0 +1,131 @@
+"""A stored chunk once more, in this thread, with the code as it is now. Nothing is stored."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from html import escape
+from typing import Any
+
+from nbbatch.codec import ParamsCodec
+from nbbatch.definition import Node
+from nbbatch.definition.chain import BaseStep
+from nbbatch.heal.compare import Change, listed
+from nbbatch.records import Item, Outcome
+from nbbatch.worker import StoredParams, Task, rehearse, rehearse_async, user_frames
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replay:
+    """What `ChunkHandle.replay` gave.
+
+    Attributes:
+        outputs: What the step gives now, typed, in order; empty where it raised.
+        error: What it raised; None if nothing.
+        changes: The differences to the stored outputs, by field; empty where they are equal.
+        log: What it printed and logged.
+        seconds: How long it took.
+        code: Fingerprint of the code that ran.
+    """
+
+    outputs: list[Any]
+    error: BaseException | None
+    changes: list[Change] = field(repr=False)
+    log: str = field(repr=False)
+    seconds: float = 0.0
+    code: str = ""
+    stored: int = 0
+    traceback: str = field(default="", repr=False)
+
+    @property
+    def same(self) -> bool:
+        """Whether it gave what is stored."""
+        return self.error is None and not self.changes
+
+    def reraise(self) -> None:
+        """Raise what the step raised, from its own lines, for ``%debug``; nothing if it raised nothing."""
+        if self.error is not None:
+            raise self.error.with_traceback(user_frames(self.error))
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return f"✗ raises {type(self.error).__name__}: {self.error} (code {self.code[:4]}; nothing stored)"
+        count = f"{len(self.outputs)} output{'' if len(self.outputs) == 1 else 's'}"
+        if self.same:
+            return f"✓ {count}, as stored (code {self.code[:4]})"
+        if not self.stored:
+            return f"✓ {count}, none stored so far (code {self.code[:4]}; nothing stored)"
+        lines = "".join(f"\n  {change}" for change in self.changes[:20])
+        return f"✓ {count}, not as stored (code {self.code[:4]}; nothing stored):{lines}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        more = f"<pre>{escape(self.traceback)}</pre>" if self.traceback else ""
+        return f'<pre style="white-space:pre-wrap">{escape(str(self))}</pre>{more}'
+
+
+def node_of(step: BaseStep, index: int) -> Node:
+    """A step that stands alone, at the place it has in the instance's chain."""
+    return Node(index, step, (), (-1,), gated=False, weight=1.0, named=(), ways=(), code=step.fingerprint)
+
+
+def replay(
+    node: Node, item: Item, params: StoredParams, stored: list[bytes],
+    inputs: Callable[[], Iterator[bytes]] | None = None, instance: int = 0,
+) -> Replay:  # fmt: skip
+    """Run a step on a stored input.
+
+    Args:
+        node: With the step and its code; at index 0 the input is the parameters.
+        item: The chunk's id and stored input.
+        params: Of the instance.
+        stored: The outputs it gave before.
+        inputs: What a reduction reads.
+        instance: Id of the instance, for ``nb.context()``.
+    """
+    step = node.step
+    outcome, error = run(Task(instance, node, params, [item], inputs=inputs))
+    given = outcome.outputs
+    decode = step.output.decode if step.output else None
+    return Replay(
+        [decode(data) for data in given] if decode else [], error, [] if error else listed(stored, given), outcome.log,
+        (outcome.ended_us - outcome.started_us) / 1e6, node.code, len(stored),
+        outcome.failure.traceback if outcome.failure else "",
+    )  # fmt: skip
+
+
+def run(task: Task) -> tuple[Outcome, BaseException | None]:
+    """Run a task's one chunk in this thread; of an async step on an event loop of its own, in a thread beside."""
+    if not task.node.step.is_async:
+        return rehearse(task)
+    with ThreadPoolExecutor(1) as aside:  # a notebook's own thread has its event loop running already
+        return aside.submit(contextvars.copy_context().run, asyncio.run, rehearse_async(task)).result()
+
+
+def params_of(step: BaseStep, index: int, data: bytes, live: StoredParams | None) -> StoredParams:
+    """The instance's parameters: those in memory with their secrets, or those stored, for the step's own type."""
+    if live is not None:
+        return replace(live, codec=live.codec)
+    annotation = step.input_type if index == 0 else step.params_type
+    return StoredParams(ParamsCodec(annotation if annotation is not None else Any), data)
+
+
+def debug(found: Replay, post_mortem: Callable[[Any], None] | None = None) -> Replay:
+    """Open the debugger where the step raised.
+
+    Args:
+        found: A replay; if it raised nothing, it is returned as it is.
+        post_mortem: Takes a traceback; default: ``pdb.post_mortem``.
+    """
+    if found.error is None:
+        return found
+    frames = user_frames(found.error)
+    sys.last_type, sys.last_value, sys.last_traceback = type(found.error), found.error, frames
+    (post_mortem or importlib.import_module("pdb").post_mortem)(frames)
+    return found

@@ -1,0 +1,80 @@
+"""Chosen chunks done again, with all that came of them. Runs on the dispatcher thread, in one transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbbatch.commands import attach, check_shape, known, retry, revive, skip
+from nbbatch.definition import Job
+from nbbatch.engine import Engine
+from nbbatch.errors import StateError
+from nbbatch.records import InstanceRow
+from nbbatch.states import INSTANCE_ENDED, InstanceStatus
+from nbbatch.worker import StoredParams
+
+
+def rerun(engine: Engine, instance: int, job: Job[Any, Any] | None, index: int, chunks: list[int]) -> int:
+    """Supersede chunks of one step and their descendants, and make the chosen ones anew. Returns how many were chosen.
+
+    Raises:
+        StateError: The instance runs, its job is not known, or nothing was chosen.
+        ShapeError: The job's chain differs from the one the instance began with.
+    """
+    revive(engine)
+    row = engine.store.instance(instance)
+    job = known(job or (engine.live[instance].job if instance in engine.live else None), row)
+    check_shape(job, row)
+    _check_idle(engine, row)
+    if not chunks:
+        raise StateError(
+            f"instance {instance}: no chunk of step {job.nodes[index].step.name!r} is chosen; nothing was changed"
+        )
+    live = engine.live.get(instance)
+    params = live.params if live else StoredParams(job.params, row.params)
+    params.load()  # before anything changes: masked secrets have to be submitted again
+    _replace(engine, row, job, index, chunks)
+    engine.live.pop(instance, None)
+    engine.reopened += 1
+    attach(engine, job, engine.store.instance(instance), params)
+    return len(chunks)
+
+
+def _check_idle(engine: Engine, row: InstanceRow) -> None:
+    live = engine.live.get(row.id)
+    if row.status not in INSTANCE_ENDED and (live is None or live.in_flight or row.status is not InstanceStatus.PAUSED):
+        raise StateError(
+            f"instance {row.id} is {row.status}; wait for its end, or pause() it and let running chunks finish, then rerun"
+        )
+
+
+def _replace(engine: Engine, row: InstanceRow, job: Job[Any, Any], index: int, chunks: list[int]) -> None:
+    now, store = engine.clock.now(), engine.store
+    reduction = job.nodes[-1].index if job.report is not None else -1
+    with store.transaction():
+        store.run("supersede", row.id, chunks, reduction, now)
+        if index != reduction:
+            _close_gates(engine, row, job, index, now)
+        store.run("copy_chunks", row.id, chunks, store.take_ids("chunk", len(chunks)), now)
+        if reduction >= 0 and row.report is not None:
+            store.set_report(row.id, b"")
+        store.set_status(row.id, row.status, InstanceStatus.IN_PROGRESS, now, progress=0.0)
+
+
+def _close_gates(engine: Engine, row: InstanceRow, job: Job[Any, Any], index: int, now: int) -> None:
+    """Gates behind the step wait for it again."""
+    opened = engine.store.opened_steps(row.id)
+    behind = {index}
+    for node in job.nodes:
+        if behind & set(node.sources):
+            behind.add(node.index)
+            if node.index in opened:
+                engine.store.close_gate(row.id, node.index, now)
+
+
+def skip_all(engine: Engine, instance: int, job: Job[Any, Any] | None, chunks: list[int], reason: str) -> None:
+    """Skip failed chunks; if an ended instance has no failed one left, it goes on to its end."""
+    skip(engine, instance, chunks, reason)
+    row = engine.store.instance(instance)
+    failed = any(row[2] == 7 for row in engine.store.rows("last_events", instance))
+    if row.status is InstanceStatus.FAILED and job is not None and not failed:
+        retry(engine, instance, job)

@@ -1,0 +1,65 @@
+"""Micro-batches for pools whose workers share no memory: the code travels as bytes, and is loaded once per process."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from nbbatch.codec import ParamsCodec
+from nbbatch.definition import Node
+from nbbatch.marks import marks_of
+from nbbatch.records import Item, Results
+from nbbatch.worker import StoredParams, Task, run_task
+
+
+@dataclass(frozen=True, slots=True)
+class PackedTask:
+    """A task for a worker process: the code travels once per future as bytes and is loaded once per process."""
+
+    instance: int
+    digest: str
+    code: bytes = field(repr=False)
+    data: bytes
+    secrets: dict[str, str] = field(repr=False)
+    items: list[Item]
+    marks: str | None
+    slots: Sequence[int]
+
+
+@lru_cache(maxsize=256)
+def _pickled(node: Node, codec: ParamsCodec) -> tuple[str, bytes]:
+    import cloudpickle
+
+    code = cloudpickle.dumps((node, codec))
+    return hashlib.sha256(code).hexdigest(), code
+
+
+def pack(task: Task) -> PackedTask:
+    """The task as it travels to another process.
+
+    Raises:
+        pickle.PicklingError, TypeError: The step's function refers to something that cannot travel.
+    """
+    digest, code = _pickled(task.node, task.params.codec)
+    marks = task.marks.path if task.marks else None
+    return PackedTask(task.instance, digest, code, task.params.data, task.params.secrets, task.items, marks, task.slots)
+
+
+@lru_cache(maxsize=256)
+def _unpickled(digest: str, code: bytes) -> tuple[Node, ParamsCodec]:  # noqa: ARG001 - a cheap key to compare first
+    return pickle.loads(code)  # noqa: S301 - made by pack() in the process that owns this pool
+
+
+def run_packed(packed: PackedTask) -> Results:
+    """Run a packed task in a worker process."""
+    node, codec = _unpickled(packed.digest, packed.code)
+    params = StoredParams(codec, packed.data, packed.secrets)
+    marks = marks_of(packed.marks) if packed.marks else None
+    results = run_task(Task(packed.instance, node, params, packed.items, marks=marks, slots=packed.slots))
+    name = f"process-{os.getpid()}"
+    odd = {place: outcome._replace(worker=name) for place, outcome in results.odd.items()}
+    return results._replace(worker=name, odd=odd)

@@ -1,0 +1,127 @@
+"""A step's fingerprint changes with its meaning, and with nothing else."""
+
+from __future__ import annotations
+
+import linecache
+from itertools import count
+from typing import Any
+
+import pytest
+
+import nbbatch as nb
+from tests.jobs import numbers
+
+cells = count(1)
+
+BASE = """
+RATE = 2
+TABLE = {"b": 2, "a": 1}
+def inner(value):
+    return value + 1
+def outer(value):
+    return inner(value) * RATE
+@nb.step
+def price(value: int) -> int:
+    '''The price.'''
+    return outer(value) + TABLE["a"]  # with the rate
+"""
+
+
+def run_cells(*sources: str) -> dict[str, Any]:
+    """Run notebook cells in one namespace, with their source where Python looks for it."""
+    space: dict[str, Any] = {"nb": nb, "__name__": "notebook"}
+    for source in sources:
+        name = f"/ipykernel_1/{next(cells)}.py"
+        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+        exec(compile(source, name, "exec"), space)
+    return space
+
+
+def fingerprint(source: str) -> str:
+    return run_cells(source)["price"].fingerprint
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("# with the rate", "# something else entirely"),
+        ("'''The price.'''", "'''Another text.'''"),
+        ("    return outer(value) + TABLE", "\n\n    return (\n        outer( value )\n    ) + TABLE"),
+        ("@nb.step", "@nb.step(max_attempts=2)"),
+        ('{"b": 2, "a": 1}', '{"a": 1, "b": 2}'),
+        ("RATE = 2", "RATE = 2\nOTHER = 5"),
+    ],
+    ids=["comment", "docstring", "formatting", "options", "order of a dict", "a name that is not used"],
+)
+def test_what_means_the_same_keeps_the_fingerprint(old: str, new: str) -> None:
+    assert old in BASE
+    assert fingerprint(BASE.replace(old, new)) == fingerprint(BASE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("RATE = 2", "RATE = 3"),
+        ('"a": 1', '"a": 7'),
+        ("value + 1", "value + 2"),
+        ("inner(value) * RATE", "inner(value) + RATE"),
+        ('TABLE["a"]', 'TABLE["b"]'),
+    ],
+    ids=["constant", "value in a dict", "function of a function", "called function", "own body"],
+)
+def test_what_means_something_else_changes_the_fingerprint(old: str, new: str) -> None:
+    assert old in BASE
+    assert fingerprint(BASE.replace(old, new)) != fingerprint(BASE)
+
+
+def scaled(rate: Any) -> nb.Job[int, None]:
+    def scale(value: int) -> None:
+        print(value * rate)
+
+    return nb.Job("scaled", numbers >> nb.step(scale))
+
+
+def test_a_closure_value_changes_the_fingerprint() -> None:
+    same, other = (scaled(rate).nodes[1].step.fingerprint for rate in (2, 3))
+
+    assert scaled(2).nodes[1].step.fingerprint == same != other
+
+
+def test_a_called_function_that_is_run_again_in_its_cell_changes_the_fingerprint() -> None:
+    space = run_cells("def inner(v):\n    return v\n", "@nb.step\ndef price(v: int) -> int:\n    return inner(v)\n")
+    before = space["price"].fingerprint
+    exec("def inner(v):\n    return v + 1\n", space)
+
+    assert space["price"].fingerprint != before
+
+
+def test_a_field_of_a_model_changes_the_fingerprint() -> None:
+    cell = "from pydantic import BaseModel\nclass Row(BaseModel):\n    size: int\n@nb.step\ndef price(row: Row) -> int:\n    return row.size\n"
+
+    assert fingerprint(cell) == fingerprint(cell)
+    assert fingerprint(cell.replace("size: int\n", "size: int = 3\n")) != fingerprint(cell)
+
+
+def test_functions_that_call_each_other_have_a_fingerprint() -> None:
+    cell = (
+        "def a(v):\n    return b(v)\ndef b(v):\n    return a(v)\n@nb.step\ndef price(v: int) -> int:\n    return a(v)\n"
+    )
+
+    assert fingerprint(cell) == fingerprint(cell)
+
+
+def test_the_listing_of_a_step_can_be_run() -> None:
+    listing = run_cells("import math\n" + BASE.replace("RATE = 2", "RATE = math.floor(2.5)"))["price"].listing
+    space: dict[str, Any] = {"nb": nb}
+    exec(listing, space)
+
+    assert space["price"](4) == 11
+
+
+def test_each_attempt_carries_the_fingerprint_of_the_code_it_ran(batch: nb.Batch) -> None:
+    """S9"""
+    run = batch.submit(scaled(2), 2)
+    run.wait(10)
+
+    codes = run.attempts("scale")["code"].unique().to_list()
+    assert codes == [scaled(2).nodes[1].step.fingerprint]

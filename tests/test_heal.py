@@ -1,0 +1,483 @@
+"""Looking into failed chunks, running them again, and what it leaves behind."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from pydantic import BaseModel, SecretStr
+
+import nbbatch as nb
+from tests.jobs import numbers, summing, total
+from tests.kit import HandClock, count, settle
+
+
+class Order(BaseModel):
+    number: int
+    price: str
+    currency: str | None = "EUR"
+
+
+@nb.step
+def orders(n: int) -> Iterator[Order]:
+    """Of 10,000 orders 31 have no currency and 216 a decimal comma."""
+    for i in range(n):
+        yield Order(
+            number=i,
+            price="1,5" if i % 46 == 7 and i < 46 * 217 else "1.5",
+            currency=None if i % 320 == 3 and i < 320 * 31 else "EUR",
+        )
+
+
+@nb.step(max_attempts=1)
+def value(order: Order) -> float:
+    if order.currency is None:
+        raise LookupError(f"order {order.number} has no currency")
+    return float(order.price)
+
+
+@nb.step
+def revenue(values: Iterable[float]) -> float:
+    return sum(values)
+
+
+def mended() -> nb.Job[int, float]:
+    @nb.step(name="value", max_attempts=1)
+    def fixed(order: Order) -> float:
+        return float(order.price.replace(",", "."))
+
+    return nb.Job("revenue", orders >> fixed >> revenue)
+
+
+BROKEN = nb.Job("revenue", orders >> value >> revenue)
+
+
+def scaled(factor: int, fail: int = -1) -> nb.Job[int, int]:
+    """n → 0 … n-1 → times a factor, where one value may fail → their sum."""
+
+    @nb.step(name="scale", max_attempts=1)
+    def scale(n: int) -> int:
+        if n == fail:
+            raise ValueError(f"cannot scale {n}")
+        return factor * n
+
+    return nb.Job("scaled", numbers >> scale >> total)
+
+
+def test_triage_names_both_reasons_and_a_retry_runs_exactly_the_failed_chunks(
+    threaded: nb.Batch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = threaded.submit(BROKEN, 10_000)
+    run.wait(30)
+    found = run.failures()
+
+    assert [(each.cause.type, len(each)) for each in found] == [("ValueError", 216), ("LookupError", 31)]
+    assert found[0].cause.line == "value: return float(order.price)"
+    assert found[1].cause.message == "order … has no currency"
+    assert '216 of 216 have price = "1,5"; 0 of 9,753 good ones do' in repr(found)
+    assert "31 of 31 have currency null; 0 of 9,753 good ones do" in repr(found)
+
+    before = run.attempts("value", limit=100_000).height
+    failed = set(run.chunks("value", status="FAILED")["id"])
+    capsys.readouterr()
+    old, new = BROKEN.nodes[1].step.fingerprint, mended().nodes[1].step.fingerprint
+    assert run.retry(mended()).result(30) == 15_000.0
+
+    added = run.attempts("value", limit=100_000).filter(pl.col("code") == new)
+    assert f"value {old[:4]} → {new[:4]}: 247 to retry, 9,753 kept" in capsys.readouterr().out
+    assert run.attempts("value", limit=100_000).height == before + 247
+    assert set(added["chunk"]) == failed
+    assert added.height == 247
+
+
+def test_the_versions_of_a_step_are_listed_with_their_difference(batch: nb.Batch) -> None:
+    """S9"""
+    run = batch.submit(scaled(2, fail=1), 3)
+    run.wait(10)
+    run.retry(scaled(3), quiet=True).wait(10)
+    versions = run.code("scale")
+
+    assert [(each.attempts, each.failed) for each in versions] == [(3, 1), (1, 0)]
+    assert "-factor = 2" in versions.diff()
+    assert "+factor = 3" in versions.diff()
+
+
+def test_a_group_can_be_retried_or_skipped_on_its_own(batch: nb.Batch) -> None:
+    """L10"""
+    run = batch.submit(BROKEN, 1_000)
+    run.wait(10)
+    commas, nothing = run.failures()
+    nothing.skip("test data")
+    assert run.chunks(status="SKIPPED")["id"].to_list() == nothing.ids
+    assert run.status == "FAILED"
+    commas.retry(mended()).wait(10)
+
+    assert run.status == "COMPLETED"
+    assert run.result() == 1.5 * (1_000 - len(nothing))
+    assert run.chunks(status="SKIPPED")["error"].unique().to_list() == ["test data"]
+
+
+def test_skipping_the_last_failed_chunks_lets_the_run_end(batch: nb.Batch) -> None:
+    """L10"""
+    run = batch.submit(scaled(2, fail=1), 3)
+    run.wait(10)
+    (group,) = run.failures()
+    group.skip("no use")
+
+    assert run.result(10) == 4
+    assert repr(run.failures()) == "nothing failed"
+
+
+def test_a_replay_gives_what_is_stored_and_stores_nothing(batch: nb.Batch) -> None:
+    run = batch.submit(scaled(2), 3)
+    run.wait(10)
+    before = run.history().height
+    replay = run.chunk(4).replay()
+
+    assert (replay.outputs, replay.same, run.history().height) == ([4], True, before)
+    assert run.chunk(4).replay(scaled(5).nodes[1].step).changes[0] == ("value", "4", "10")
+
+
+@pytest.mark.parametrize("chunk", [1, 5])
+def test_the_first_step_and_the_reduction_are_replayed_too(batch: nb.Batch, chunk: int) -> None:
+    run = batch.submit(scaled(2), 3)
+    run.wait(10)
+
+    assert run.chunk(chunk).replay().same
+
+
+def test_a_replay_of_an_async_step_runs_beside_a_running_event_loop(batch: nb.Batch) -> None:
+    @nb.step
+    async def later(n: int) -> int:
+        return n + nb.context().chunk
+
+    run = batch.submit(nb.Job("later", numbers >> later >> total), 2)
+    run.wait(10)
+
+    async def cell() -> Any:
+        return run.chunk(3).replay().outputs
+
+    import asyncio
+
+    assert asyncio.run(cell()) == [4]
+
+
+def test_debug_stops_at_the_raising_line(batch: nb.Batch) -> None:
+    run = batch.submit(scaled(2, fail=1), 3)
+    run.wait(10)
+    stopped: list[str] = []
+
+    def post_mortem(frames: Any) -> None:
+        while frames.tb_next:
+            frames = frames.tb_next
+        stopped.append(f"{frames.tb_frame.f_code.co_name} n={frames.tb_frame.f_locals['n']}")
+
+    replay = run.chunk(3).debug(post_mortem=post_mortem)
+
+    assert stopped == ["scale n=1"]
+    with pytest.raises(ValueError, match="cannot scale 1"):
+        replay.reraise()
+
+
+def test_a_chunk_knows_its_lineage(batch: nb.Batch) -> None:
+    run = batch.submit(scaled(2), 3)
+    run.wait(10)
+
+    assert [each.step for each in run.chunk(3).lineage] == ["numbers", "scale"]
+
+
+CHILD = """
+import sys
+import nbbatch as nb
+from tests.test_heal import value
+
+with nb.open(sys.argv[1]) as batch:
+    chunk = batch.instance(1).chunk(int(sys.argv[2]))
+    stopped = []
+    replay = chunk.debug(value, post_mortem=lambda frames: stopped.append(frames))
+    print(type(replay.error).__name__, replay.error, len(stopped))
+"""
+
+
+def test_a_copied_store_is_replayed_and_debugged_in_a_process_that_only_knows_the_step(
+    store: Path, tmp_path: Path
+) -> None:
+    with nb.open(store, executor=nb.inline()) as batch:
+        run = batch.submit(BROKEN, 10)
+        run.wait(10)
+        chunk = run.failures()[0].example
+    copy = tmp_path / "elsewhere" / "copy.duckdb"
+    copy.parent.mkdir()
+    shutil.copy(store, copy)
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(copy), str(chunk)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+
+    assert done.stdout == "LookupError order 3 has no currency 1\n", done.stderr
+
+
+def test_a_rerun_does_chosen_chunks_and_what_came_of_them_again(batch: nb.Batch) -> None:
+    """L9"""
+    run = batch.submit(scaled(2), 4)
+    assert run.result(10) == 12
+    chosen = run.chunks("scale")["id"].to_list()[2:]
+    run.rerun(scaled(10), step="scale", where=pl.col("value") >= 2)
+
+    assert run.result(10) == 0 + 2 + 20 + 30
+    assert run.attempts("scale").height == 6
+    assert count(run) == {"COMPLETED": 6}
+    assert set(run.chunks("scale")["id"]).isdisjoint(chosen)
+    gone = run.history().filter(pl.col("status") == "SUPERSEDED")
+    assert set(gone["chunk"]) == {*chosen, 6}
+    assert run.chunk(chosen[0]).status == "SUPERSEDED"
+    assert run.progress == 1.0
+    assert run.outputs("scale") == [0, 2, 20, 30]
+
+
+def test_a_rerun_of_the_first_step_does_all_again(batch: nb.Batch) -> None:
+    """L9"""
+    run = batch.submit(scaled(2), 4)
+    run.wait(10)
+    run.rerun(scaled(3), step="numbers")
+
+    assert run.result(10) == 18
+    assert run.steps()["chunks"].to_list() == [1, 4, 1]
+
+
+def test_a_rerun_of_the_reduction_keeps_its_inputs(batch: nb.Batch) -> None:
+    """L9"""
+    run = batch.submit(scaled(2), 4)
+    run.wait(10)
+    run.rerun(step="total")
+
+    assert run.result(10) == 12
+    assert run.attempts("scale").height == 4
+    assert run.attempts("total").height == 2
+
+
+def test_a_rerun_behind_a_gate_waits_for_it_again(store: Path, clock: HandClock) -> None:
+    """L9 G1"""
+    held = [False]
+    ran: list[int] = []
+
+    @nb.step
+    def first(n: int) -> int:
+        if held[0]:
+            raise nb.RetryLater(10)
+        return n
+
+    @nb.step(gate=True)
+    def second(n: int) -> None:
+        ran.append(n)
+
+    job = nb.Job("gated", numbers >> first >> second)
+    with nb.open(store, executor=nb.inline(), clock=clock) as batch:
+        run = batch.submit(job, 3)
+        run.wait(10)
+        held[0] = True
+        run.rerun(step="first", where=pl.col("value") == 1)
+        settle(batch)
+        assert ran == [0, 1, 2]
+        held[0] = False
+    with nb.open(store, executor=nb.inline(), clock=clock) as batch:
+        (run,) = batch.resume(job)
+        clock.advance(10)
+        run.wait(10)
+
+    assert ran == [0, 1, 2, 1]
+
+
+def test_a_rerun_is_refused_while_the_instance_runs_and_changes_nothing(batch: nb.Batch) -> None:
+    @nb.step
+    def wait(n: int) -> None:
+        raise nb.RetryLater(100)
+
+    run = batch.submit(nb.Job("waits", numbers >> wait), 2)
+    settle(batch)
+    before = run.history().rows()
+
+    with pytest.raises(nb.StateError, match="pause"):
+        run.rerun(step="wait")
+    assert run.history().rows() == before
+
+
+def test_a_rerun_of_an_unknown_column_lists_those_there_are(batch: nb.Batch) -> None:
+    run = batch.submit(scaled(2), 2)
+    run.wait(10)
+
+    with pytest.raises(nb.NotFoundError, match="value"):
+        run.rerun(step="scale", where=pl.col("path") == "x")
+
+
+def snapshot(run: nb.JobHandle[Any], **at: Any) -> list[Any]:
+    chunks = run.chunks(**at).select("id", "step", "status", "attempts", "errors", "polls")
+    return [
+        chunks.rows(),
+        run.steps(**at).rows(),
+        run.errors(**at).height,
+        run.history(**at).rows(),
+        run.attempts(**at).height,
+    ]
+
+
+def test_as_of_every_second_is_what_was_seen_then(batch: nb.Batch, clock: HandClock) -> None:
+    tries: dict[int, int] = {}
+
+    @nb.step(max_attempts=3, backoff=nb.Backoff(base=2, jitter=0))
+    def shaky(n: int) -> int:
+        tries[n] = tries.get(n, 0) + 1
+        if n and tries[n] <= n:
+            raise OSError(f"try {tries[n]} of {n}")
+        return n
+
+    run = batch.submit(nb.Job("shaky", numbers >> shaky >> total), 5)
+    seen: list[tuple[Any, list[Any], list[Any]]] = []
+
+    def live(seconds: int) -> None:
+        for _ in range(seconds):
+            settle(batch)
+            now = pl.Series([clock.now()]).cast(pl.Datetime("us", "UTC"))[0]
+            seen.append((now, snapshot(run), batch.instances()["status"].to_list()))
+            clock.advance(1)
+
+    live(8)
+    assert run.status == "FAILED"
+    run.retry(quiet=True)
+    live(4)
+    run.rerun(step="shaky", where=pl.col("value") > 2)
+    live(8)
+
+    assert run.status == "COMPLETED"
+    for at, then, status in seen:
+        assert snapshot(run, as_of=at) == then
+        assert batch.instances(as_of=at)["status"].to_list() == status
+    assert run.chunks(as_of=f"{len(seen)} s ago")["status"].to_list() == [row[2] for row in seen[0][1][0]]
+
+
+def test_as_of_says_what_it_takes(batch: nb.Batch) -> None:
+    run = batch.submit(summing(), 1)
+
+    with pytest.raises(ValueError, match="10 min ago"):
+        run.chunks(as_of="yesterday-ish")
+
+
+def test_a_diff_tells_per_item_what_changed(batch: nb.Batch) -> None:
+    one, two = batch.submit(scaled(2), 4), batch.submit(scaled(2, fail=3), 5)
+    one.wait(10)
+    two.wait(10)
+    diff = one.diff(two, step="scale")
+
+    assert (diff.changed, diff.added, diff.removed, diff.same) == (1, 1, 0, 3)
+    assert one.diff(batch.submit(scaled(7), 4, new=True), step="numbers").step == "numbers"
+    rows = diff.frame().select("change", "input", "field", "before", "after").rows()
+    assert rows == [
+        ("changed", "3", "status", "COMPLETED", "FAILED"),
+        ("changed", "3", "value", "6", None),
+        ("added", "4", "status", None, "COMPLETED"),
+    ]
+
+
+class Secretive(BaseModel):
+    n: int
+    token: SecretStr
+
+
+@nb.step
+def guarded(params: Secretive) -> Iterator[int]:
+    yield from range(params.n)
+
+
+@nb.step(max_attempts=1)
+def invert(n: int, params: Secretive) -> None:
+    print("inverting", n, params.token)
+    1 / n
+
+
+def test_an_exported_failure_shows_all_but_secrets_and_replays_only_when_asked(batch: nb.Batch, tmp_path: Path) -> None:
+    """S4"""
+    run = batch.submit(nb.Job("guarded", guarded >> invert), Secretive(n=2, token=SecretStr("hush-hush")))
+    run.wait(10)
+    path = run.chunk(2).export(tmp_path / "bug.zip")
+    bug = nb.load_failure(path)
+
+    assert (bug.input, bug.params["n"], bug.about["error_type"]) == (0, 2, "ZeroDivisionError")
+    assert "hush-hush" not in repr(bug) + bug._repr_html_() + bug.code + bug.traceback
+    assert b"hush-hush" not in path.read_bytes()
+    assert "runs the code inside" in repr(bug)
+    with pytest.raises(PermissionError, match="runs the code inside"):
+        bug.replay()
+    again = bug.replay(invert, params={"n": 2, "token": "other"})
+    assert isinstance(again.error, ZeroDivisionError)
+
+
+def test_an_exported_failure_replays_from_its_own_code(batch: nb.Batch, tmp_path: Path) -> None:
+    run = batch.submit(BROKEN, 10)
+    run.wait(10)
+    bug = nb.load_failure(run.chunk(run.failures()[0].example).export(tmp_path / "bug.zip"))
+
+    assert isinstance(bug.replay(run_code=True).error, LookupError)
+
+
+def test_what_is_no_exported_failure_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.zip"
+    path.write_text("no zip")
+
+    with pytest.raises(nb.StoreUnreadable, match=r"chunk\.export"):
+        nb.load_failure(path)
+
+
+def test_markup_in_what_heals_shows_as_text(batch: nb.Batch) -> None:
+    """V3"""
+
+    @nb.step(max_attempts=1)
+    def evil(n: int) -> None:
+        raise ValueError("<script>alert(1)</script>")
+
+    run = batch.submit(nb.Job("evil", numbers >> evil), 1)
+    run.wait(10)
+    html = run.failures()._repr_html_() + run.code("evil")._repr_html_() + run.chunk(2).replay()._repr_html_()
+
+    assert "<script>" not in html
+
+
+def test_a_preview_runs_a_few_items_of_each_step_and_guesses_the_rest() -> None:
+    ran: list[int] = []
+
+    @nb.step(max_attempts=1)
+    def invert(n: int) -> float:
+        ran.append(nb.context().chunk)
+        return 1 / n
+
+    preview = nb.Job("preview", numbers >> invert >> revenue).preview(1_000, limit=3)
+
+    assert [(step.name, len(step.tried), step.offered) for step in preview] == [
+        ("numbers", 1, 1),
+        ("invert", 3, 1_000),
+        ("revenue", 1, 2),
+    ]
+    assert len(ran) == 3
+    assert preview["invert"].frame()["error"].to_list() == ["ZeroDivisionError: division by zero", None, None]
+    assert preview["revenue"].tried[0].outputs == [1.5]
+    assert preview.chunks == 1_002
+    assert "about 1,002 chunks" in repr(preview)
+
+
+def test_a_preview_refuses_wrong_parameters() -> None:
+    """S1"""
+    with pytest.raises(nb.ParameterError):
+        summing().preview("many")  # type: ignore[arg-type]
+
+
+def test_a_step_is_called_like_its_function() -> None:
+    """D6"""
+    assert list(numbers(3)) == [0, 1, 2]
+    assert revenue([1.0, 2.0]) == 3.0
