@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from nbbatch.definition import Kind, Options
+from nbbatch.halves import halves
 from nbbatch.live import LiveInstance, LiveStep
 from nbbatch.progress import over_budget
 from nbbatch.records import Columns, EventRow, InstanceRow, Item, Outcome, Results, Waiting
@@ -106,6 +107,9 @@ class Clerk:
         event = self.take_ids("event", 1) + 1
         skipped = counts[ChunkStatus.SKIPPED.code]
         status, errors, polls, due = verdict(node.step.options, item, outcome, now, self.random, skipped)
+        split = halves(item.data) if status is ChunkStatus.FAILED and _splits(node.step.options, outcome) else []
+        if split:
+            status = ChunkStatus.SKIPPED
         counts[_IN_PROGRESS] -= 1
         counts[status.code] += 1
         changes.events.append(
@@ -119,6 +123,8 @@ class Clerk:
             self._complete(live, step, item, outcome, changes, now)
         else:
             self._set_aside(live, step, item, outcome, due, status, errors, polls, changes)
+        if split:
+            self._emit(live, node.index, [item.chunk] * 2, [0, 1], split, changes, now)
         if outcome.failure or outcome.log or outcome.warnings or outcome.recovered:
             changes.details.append(_detail(live, step, item, outcome, event, status, errors))
 
@@ -231,6 +237,10 @@ def verdict(
     return ChunkStatus.FAILED, errors, item.polls, None
 
 
+def _splits(options: Options, outcome: Outcome) -> bool:
+    return options.bisect and not outcome.fails_job
+
+
 def _detail(
     live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, event: int, status: ChunkStatus, errors: int
 ) -> tuple[Any, ...]:
@@ -241,6 +251,8 @@ def _detail(
         message = f"{message} (error {errors} of at most {most})"
     elif failure and status is ChunkStatus.FAILED and outcome.status is ChunkStatus.SKIPPED:
         message = f"{message} (not skipped: max_skipped={step.node.step.options.max_skipped} is reached)"
+    elif failure and status is ChunkStatus.SKIPPED and outcome.status is not ChunkStatus.SKIPPED:
+        message = f"split in two, as it failed: {message}"
     return (
         item.chunk, live.id, item.attempt, event,
         failure.type if failure else None, message, failure.traceback if failure else None,

@@ -43,7 +43,7 @@ class ChunkStatus(_Status):
     FAILED = "FAILED", 7
     """Out of attempts, or failed by an error that a retry cannot mend."""
     SKIPPED = "SKIPPED", 8
-    """Left out, by hand or by its step, with a reason; gates count it as done."""
+    """Left out, with a reason: by hand, by its step, or split in two halves; gates count it as done."""
     CANCELLED = "CANCELLED", 9
     """Its instance was cancelled before it ended."""
 

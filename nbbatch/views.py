@@ -253,6 +253,7 @@ def as_of(query: str, at_us: int | None) -> str:
         query = re.sub(rf"\bFROM {name}\b", f"FROM {name}_at({time})", query)
     then = f"FROM (SELECT * FROM history WHERE happened <= make_timestamptz({time}))"  # noqa: S608 - a number
     query = re.sub(r"\bFROM history\b", then, query)
+    query = query.replace("e.status = 8", f"e.status = 8 AND e.ended_us <= {time}")
     return query.replace("JOIN event e ON e.id = l.event", f"JOIN event e ON e.id = l.event AND e.ended_us <= {time}")
 
 

@@ -481,3 +481,46 @@ def test_a_step_is_called_like_its_function() -> None:
     """D6"""
     assert list(numbers(3)) == [0, 1, 2]
     assert revenue([1.0, 2.0]) == 3.0
+
+
+@nb.step
+def pages(n: int) -> Iterator[list[int]]:
+    for first in range(0, n, 8):
+        yield list(range(first, first + 8))
+
+
+def inverse(bad: set[int], **options: Any) -> nb.Job[int, float]:
+    @nb.step(max_attempts=1, bisect=True, **options)
+    def invert(page: list[int]) -> float:
+        if bad & set(page):
+            raise ValueError("poison")
+        return float(sum(page))
+
+    return nb.Job("inverse", pages >> invert >> revenue)
+
+
+def test_a_failing_page_is_halved_until_the_poison_item_stands_alone(batch: nb.Batch) -> None:
+    run = batch.submit(inverse({5}), 16)
+    run.wait(10)
+    failed = run.chunks("invert", status="FAILED")["id"].to_list()
+
+    assert [run.chunk(each).input for each in failed] == [[5]]
+    assert [each.input for each in run.chunk(failed[0]).lineage[1:]] == [list(range(8)), [4, 5, 6, 7], [4, 5], [5]]
+    assert run.chunks("invert", status="SKIPPED").height == 3
+    run.failures()[0].skip("poison")
+    assert run.result(10) == sum(range(16)) - 5
+
+
+def test_two_poison_items_are_both_found(batch: nb.Batch) -> None:
+    run = batch.submit(inverse({1, 6}, max_failed=2), 8)
+
+    assert run.result(10) == sum(range(8)) - 7
+    assert [run.chunk(each).input for each in run.chunks("invert", status="FAILED")["id"]] == [[1], [6]]
+
+
+def test_bisect_needs_a_page() -> None:
+    """D1"""
+    with pytest.raises(nb.DefinitionError, match="bisect=True"):
+
+        @nb.step(bisect=True)
+        def one(value: int) -> None: ...

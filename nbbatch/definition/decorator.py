@@ -9,6 +9,7 @@ from typing import Any, TypeVar, overload
 from nbbatch.definition.chain import BaseStep, End, Reduction, Step
 from nbbatch.definition.options import Backoff, checked_name, read_options
 from nbbatch.errors import DefinitionError
+from nbbatch.halves import is_page
 from nbbatch.signature import Kind, caller_locals, read_signature
 
 I = TypeVar("I")  # noqa: E741 - input
@@ -65,7 +66,10 @@ class _Decorator:
             raise DefinitionError(f"@nb.step decorates a function, not {function!r}")
         signature = read_signature(function, name, caller_locals(depth))
         classes: dict[Kind, type[BaseStep]] = {Kind.NONE: End, Kind.REDUCTION: Reduction}
-        return classes.get(signature.kind, Step)(function, name, read_options(name, options), signature)
+        read = read_options(name, options)
+        if read.bisect and not is_page(signature.input_type):
+            raise DefinitionError(f"step {name!r}: bisect=True needs an input that is a list or a frame, to split it")
+        return classes.get(signature.kind, Step)(function, name, read, signature)
 
 
 @overload
@@ -117,6 +121,7 @@ def step(
     max_failed: float | None = None,
     skip_on: type[BaseException] | Sequence[type[BaseException]] = (),
     max_skipped: int | None = None,
+    bisect: bool = False,
 ) -> _Decorator: ...
 def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noqa: D417 - options are listed by name
     """Make a step of a function; its signature is the declaration.
@@ -145,6 +150,8 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any: 
         skip_on: Exception classes (and subclasses, also as causes) that leave the chunk out at once, as SKIPPED, without
             a retry; wins over ``retry_on`` and ``fail_on``.
         max_skipped: Skipped chunks of an instance at most; what would be skipped beyond them is FAILED.
+        bisect: Split a failed page (a list or a frame) in two chunks of this step, and those that fail again, until the
+            items that cannot be done stand alone; the page itself is SKIPPED.
 
     Raises:
         DefinitionError: The signature or an option cannot work; the text says what to write instead.

@@ -70,6 +70,7 @@ class Options:
     max_failed: float | None = None
     skip_on: tuple[type[BaseException], ...] = ()
     max_skipped: int | None = None
+    bisect: bool = False
     description: str = ""
 
     @property
@@ -175,6 +176,7 @@ def _check_options(name: str, options: Options) -> None:
             "a whole number, 0 or more",
         ),
         "gate": (isinstance(options.gate, bool), "True or False"),  # pyright: ignore[reportUnnecessaryIsInstance]
+        "bisect": (isinstance(options.bisect, bool), "True or False"),  # pyright: ignore[reportUnnecessaryIsInstance]
         "description": (isinstance(options.description, str), "text"),  # pyright: ignore[reportUnnecessaryIsInstance]
     }
     for option, (holds, rule) in rules.items():
