@@ -131,7 +131,17 @@ def common_traits(failed: Sequence[bytes | None], good: Sequence[bytes | None]) 
 
 def _rank(text: str) -> int:
     """Plain facts before derived ones."""
-    kinds = (" null", " missing", " = ", " empty", " ending in ", " not a number", " below ", " above ")
+    kinds = (
+        " null",
+        " missing",
+        " = ",
+        " empty",
+        " ending in ",
+        " with a decimal comma",
+        " not a number",
+        " below ",
+        " above ",
+    )
     return next((place for place, kind in enumerate(kinds) if kind in text), len(kinds))
 
 
