@@ -83,8 +83,11 @@ def compare(
     same = 0
     for data in here.keys() | there.keys():
         mine, theirs = here.get(data, []), there.get(data, [])
-        shown = _shown(data)
         pairs = list(zip(mine, theirs, strict=False))
+        if len(mine) == len(theirs) and all(a[1:] == b[1:] for a, b in pairs):
+            same += len(pairs)
+            continue
+        shown = _shown(data)
         for (a, was, before), (b, now, after) in pairs:
             found = [(each.path, each.before, each.after) for each in listed(before, after)]
             if was != now:
