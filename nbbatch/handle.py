@@ -13,9 +13,6 @@ from nbbatch.chunk import ChunkHandle
 from nbbatch.definition import Job
 from nbbatch.engine import Engine
 from nbbatch.errors import JobCancelled, JobFailed, NotFoundError, StateError, StoreClosed
-from nbbatch.heal import code, inputs, plan, rerun
-from nbbatch.heal.compare_runs import Diff, compare
-from nbbatch.heal.failures import Actions, Failures, failures
 from nbbatch.heal.moment import Moment, moment
 from nbbatch.records import Ended, InstanceRow
 from nbbatch.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
@@ -23,6 +20,10 @@ from nbbatch.store import SUBJOB_KEY, Store
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from nbbatch.heal import code, plan
+    from nbbatch.heal.compare_runs import Diff
+    from nbbatch.heal.failures import Failures
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -245,6 +246,8 @@ class JobHandle(Generic[R_co]):
         Raises:
             StateError: Its job is not known in this process.
         """
+        from nbbatch.heal import plan
+
         self._engine()
         return plan.plan(self._store, self.id, job or self._job())
 
@@ -286,6 +289,8 @@ class JobHandle(Generic[R_co]):
             NotFoundError: There is no such step, or no such column.
             ShapeError: The job's chain differs from the one it began with.
         """
+        from nbbatch.heal import inputs, rerun
+
         engine = self._engine()
         self.job = job or self.job
         index = views.require_step(self._store, self.id, step)
@@ -310,6 +315,8 @@ class JobHandle(Generic[R_co]):
 
         Act on a group: ``run.failures()[0].retry(job)``, ``.skip("why")``, ``.chunks()``.
         """
+        from nbbatch.heal.failures import Actions, failures
+
         self._engine()
         return failures(self._store, self.id, Actions(self._chunks_by_id, self._retry_some, self._skip_some))
 
@@ -319,6 +326,8 @@ class JobHandle(Generic[R_co]):
         Raises:
             NotFoundError: There is no such step.
         """
+        from nbbatch.heal import code
+
         self._engine()
         names = views.step_names(self._store, self.id)
         step = names[-1] if step is None else step
@@ -334,6 +343,8 @@ class JobHandle(Generic[R_co]):
         Raises:
             NotFoundError: One of them has no such step.
         """
+        from nbbatch.heal.compare_runs import compare
+
         self._engine()
         index = views.require_step(self._store, self.id, step)
         theirs = views.require_step(other._store, other.id, step)
@@ -350,6 +361,8 @@ class JobHandle(Generic[R_co]):
         return self
 
     def _skip_some(self, chunks: list[int], reason: str) -> None:
+        from nbbatch.heal import rerun
+
         engine = self._engine()
         engine.call(rerun.skip_all, engine, self.id, self.job, chunks, reason)
 
