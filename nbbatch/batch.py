@@ -11,13 +11,13 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from nbbatch import capture, commands, display, maintenance, purge, subjobs, views
+from nbbatch import capture, commands, display, extras, maintenance, purge, subjobs, views
 from nbbatch.definition import Job
 from nbbatch.engine import Clock, Engine
 from nbbatch.executors import threads
@@ -130,6 +130,8 @@ class Batch:
         key: str | None = None,
         new: bool = False,
         retain: str = "all",
+        attach: Mapping[str, bytes | Path] | None = None,
+        user_data: Mapping[str, Any] | None = None,
     ) -> JobHandle[R]:
         """Start a job, or go on with its unfinished instance.
 
@@ -143,11 +145,15 @@ class Batch:
             new: Make another instance even if an unfinished one has equal parameters.
             retain: Inputs and outputs kept once the instance has ended: "all", "failed" (those of COMPLETED chunks are
                 dropped), "none" (all are dropped, so that it cannot be retried). Reports are always kept.
+            attach: Files or bytes to store with a new instance, by name; steps open them with
+                ``nb.context().attachment(name)``. At most 1 GB each.
+            user_data: A JSON object of your own, kept with the instance as ``run.user_data``; given again, it replaces
+                the earlier one.
 
         Raises:
             ParameterError: The parameters are invalid; every problem is listed and nothing is stored.
             ShapeError: The unfinished instance began with another chain under the same version.
-            StateError: The key names an instance with other parameters.
+            StateError: The key names an instance with other parameters, or the instance has other attachments.
             ValueError: ``key`` and ``new`` together, a blank key, or an unknown ``retain``.
         """
         engine = self._access.engine()
@@ -155,7 +161,11 @@ class Batch:
         valid = job.check(params)
         stored = StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid))
         identity = job.params.identity(valid)
-        instance, end = engine.call(commands.submit, engine, job, stored, identity, key, new, retain)
+        if attach or user_data is not None:
+            brought = extras.read_extras(job.name, attach, user_data)
+            instance, end = engine.call(extras.submit, engine, brought, job, stored, identity, key, new, retain)
+        else:
+            instance, end = engine.call(commands.submit, engine, job, stored, identity, key, new, retain)
         return JobHandle(self._access, instance, job, end)
 
     def resume(self, job: Job[Any, R]) -> list[JobHandle[R]]:

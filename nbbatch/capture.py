@@ -5,7 +5,8 @@ Two process-wide hooks, put in place when the first step runs and neutral outsid
 - ``sys.stdout`` and ``sys.stderr`` become a thin proxy that asks a context variable where to write.
 - the log record factory, chained to the present one, copies records made inside a step, and puts the ids of the
   attempt on them as ``nb_instance``, ``nb_step``, ``nb_chunk`` and ``nb_attempt``. Records made elsewhere have none:
-  give a format that names them ``logging.Formatter(..., defaults=...)``. A handler on the root logger would do too, but it would make ``logging.basicConfig()`` in the user's notebook a no-op.
+  give a format that names them ``logging.Formatter(..., defaults=...)``. A handler on the root logger would do too,
+  but it would make ``logging.basicConfig()`` in the user's notebook a no-op.
 
 Threads that a step starts by itself carry no context: what they print goes where it went before.
 """

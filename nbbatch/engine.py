@@ -485,7 +485,7 @@ class Engine:
         slots = self.marks.take(len(items) if lane is self._async else 1)
         task = Task(
             live.id, step.node, live.params, items, self.clock.now, stop, sink, inputs, self.marks, slots,
-            self._turnstiles_of(live, step) if lane is self._async else (),
+            self._turnstiles_of(live, step) if lane is self._async else (), live.attachments,
         )  # fmt: skip
         flight = Flight(live, step, lane, task, claim, step.mean_us * len(items))
         lane.tasks += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Generator
 from concurrent.futures import Future
@@ -117,6 +118,13 @@ class JobHandle(Generic[R_co]):
             self._store.fetch(views.CHUNK_INSTANCE, key.removeprefix(SUBJOB_KEY)) if key.startswith(SUBJOB_KEY) else []
         )
         return self.batch.instance(rows[0][0]).chunk(int(key.removeprefix(SUBJOB_KEY))) if rows else None
+
+    @property
+    def user_data(self) -> dict[str, Any]:
+        """What ``submit(user_data=)`` gave last; empty if nothing."""
+        self._engine()
+        rows = self._store.fetch(views.USER_DATA, self.id)
+        return json.loads(rows[0][0]) if rows else {}
 
     @property
     def warnings(self) -> list[str]:
@@ -452,6 +460,25 @@ class JobHandle(Generic[R_co]):
 
     def _moment(self, as_of: Moment | None) -> int | None:
         return moment(as_of, self._engine().clock.now())
+
+    def attachments(self) -> pl.DataFrame:
+        """Files stored with the instance, in the order they were given. Columns: name, bytes, digest (SHA-256), created."""
+        self._engine()
+        return self._store.frame(views.ATTACHMENTS, self.id)
+
+    def attachment(self, name: str) -> bytes:
+        """The content of one of them.
+
+        Raises:
+            NotFoundError: There is none of this name.
+        """
+        self._engine()
+        found = self._store.fetch("SELECT data FROM attachment WHERE instance = $1 AND name = $2", self.id, name)
+        if not found:
+            raise NotFoundError(
+                f"instance {self.id} has no attachment {name!r}; run.attachments() lists those there are"
+            )
+        return found[0][0]
 
     # --- values -----------------------------------------------------------------------------------
 

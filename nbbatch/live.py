@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from itertools import count
 from typing import Any, NamedTuple
 
+from nbbatch.attachments import Attachments
 from nbbatch.cancellation import Cancellation
 from nbbatch.definition import Job, Kind, Node
 from nbbatch.progress import Counts, done_steps, no_chunks, progress
@@ -225,6 +226,7 @@ class LiveInstance:
         self.done: Future[Ended] = Future()
         self.stored_counts: tuple[tuple[int, ...], ...] = ()
         """Counts of each step as of the last commit, for other threads."""
+        self.attachments: Attachments | None = None
         self.changed = True
         """Something happened since the last decision."""
         self.staged: dict[tuple[int, int], dict[int, int]] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from nbbatch.attachments import Attachments
 from nbbatch.definition import Job
 from nbbatch.live import SUSPECT_ERRORS, Again, LiveInstance
 from nbbatch.records import EventRow, InstanceRow, Item, Waiting
@@ -90,9 +91,20 @@ def load(store: Store, job: Job[Any, Any], row: InstanceRow, params: StoredParam
         step.opened = step.opened or step.node.index in opened
     _load_counts(store, live)
     _load_troubled(store, live)
+    names = [name for (name,) in store.rows("attachment_names", row.id)]
+    live.attachments = attachments(store, row.id, names) if names else None
     for index, first in store.rows("first_unclaimed", row.id):
         live.steps[index].cursor = first - 1
     return live
+
+
+def attachments(store: Store, instance: int, names: list[str]) -> Attachments:
+    """An instance's attachments, read from the store when a step asks for one."""
+
+    def read(name: str) -> bytes:
+        return store.fetch("SELECT data FROM attachment WHERE instance = $1 AND name = $2", instance, name)[0][0]
+
+    return Attachments(names, read)
 
 
 def _load_counts(store: Store, live: LiveInstance) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from nbbatch.attachments import Attachments, Files
 from nbbatch.codec import ParamsCodec
 from nbbatch.definition import Node
 from nbbatch.marks import marks_of
@@ -24,6 +25,7 @@ class PackedTask:
     digest: str
     code: bytes = field(repr=False)
     data: bytes
+    attachments: Files | None
     secrets: dict[str, str] = field(repr=False)
     items: list[Item]
     marks: str | None
@@ -46,7 +48,10 @@ def pack(task: Task) -> PackedTask:
     """
     digest, code = _pickled(task.node, task.params.codec)
     marks = task.marks.path if task.marks else None
-    return PackedTask(task.instance, digest, code, task.params.data, task.params.secrets, task.items, marks, task.slots)
+    attached = task.attachments.files() if isinstance(task.attachments, Attachments) else None
+    return PackedTask(
+        task.instance, digest, code, task.params.data, attached, task.params.secrets, task.items, marks, task.slots
+    )
 
 
 @lru_cache(maxsize=256)
@@ -59,7 +64,11 @@ def run_packed(packed: PackedTask) -> Results:
     node, codec = _unpickled(packed.digest, packed.code)
     params = StoredParams(codec, packed.data, packed.secrets)
     marks = marks_of(packed.marks) if packed.marks else None
-    results = run_task(Task(packed.instance, node, params, packed.items, marks=marks, slots=packed.slots))
+    results = run_task(
+        Task(
+            packed.instance, node, params, packed.items, marks=marks, slots=packed.slots, attachments=packed.attachments
+        )
+    )
     name = f"process-{os.getpid()}"
     odd = {place: outcome._replace(worker=name) for place, outcome in results.odd.items()}
     return results._replace(worker=name, odd=odd)

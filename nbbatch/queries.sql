@@ -149,3 +149,9 @@ UPDATE chunk SET data = NULL WHERE instance = $1 AND data IS NOT NULL
 
 -- drop_outputs: Forget what an instance's reduction has read.
 DELETE FROM output WHERE instance = $1;
+
+-- attachment_names: Attachments of an instance, in the order they were given.
+SELECT name FROM attachment WHERE instance = $1 ORDER BY rowid;
+
+-- attachment_digests: Name and digest of each.
+SELECT name, digest FROM attachment WHERE instance = $1;

@@ -126,6 +126,19 @@ CREATE TABLE staged (
     data BLOB
 );
 
+-- Files stored with an instance.
+CREATE TABLE attachment (
+    instance BIGINT,
+    name VARCHAR,
+    digest VARCHAR,          -- SHA-256
+    bytes BIGINT,
+    created_us BIGINT,
+    data BLOB USING COMPRESSION zstd
+);
+
+-- A JSON object of the user's own per instance; the last one counts.
+CREATE TABLE user_data (id BIGINT, instance BIGINT, created_us BIGINT, data VARCHAR);
+
 -- Chunks that a rerun replaced by others: they stay in the history and count for nothing else.
 CREATE TABLE superseded (chunk BIGINT, instance BIGINT, at_us BIGINT);
 

@@ -51,6 +51,7 @@ _SETTINGS: dict[str, Any] = {
 }
 _TABLES = (
     "submitted", "chain", "chain_step", "chunk", "event", "claim", "detail", "output", "staged", "instance_event", "gate",
+    "superseded", "attachment", "user_data",
 )  # fmt: skip
 
 ARROW_ROWS = 300
@@ -125,7 +126,8 @@ class Store:
                 "chain": self._scalar("SELECT coalesce(max(id), 0) FROM chain"),
                 "event": self._scalar(
                     "SELECT coalesce(max(id), 0) FROM (SELECT max(id) AS id FROM event UNION ALL "
-                    "SELECT max(id) FROM instance_event UNION ALL SELECT max(id) FROM gate)"
+                    "SELECT max(id) FROM instance_event UNION ALL SELECT max(id) FROM gate UNION ALL "
+                    "SELECT max(id) FROM user_data)"
                 ),
             }
             for name, last in self._rows(

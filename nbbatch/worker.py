@@ -1,7 +1,6 @@
 """One step on one chunk → `Outcome`. The only place where user code runs.
 
     Task (a micro-batch) ──run_task──▶ for each Item: decode → call → encode → Outcome
-                         └─pack / run_packed: the same for pools whose workers share no memory
 
 Nothing here knows the store, and time is a callable in the task. Whatever a step raises becomes an Outcome of
 plain text, so nothing that user code does can break the path back. Each attempt gets a freshly decoded input and
@@ -19,9 +18,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from nbbatch import capture
+from nbbatch.attachments import Attachments, Files
 from nbbatch.cancellation import Cancellation
 from nbbatch.codec import ParamsCodec
 from nbbatch.definition import Kind, Node, To, retryable, skippable
@@ -94,6 +94,16 @@ class Context(capture.LogBuffer):
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.INFO)
         return logger
+
+    def attachment(self, name: str) -> BinaryIO:
+        """A file stored with the instance (``submit(attach=)``), opened for reading; its ``name`` is a path.
+
+        It is copied out of the store the first time a step asks. The step closes it.
+
+        Raises:
+            NotFoundError: There is none of this name.
+        """
+        return (self._task.attachments or Files("", ())).open(name)
 
     def warn(self, text: str) -> None:
         """Keep a warning with this attempt; the newest distinct ones show on the instance."""
@@ -173,6 +183,7 @@ class Task:
     """Where to say what runs: one slot for a task that runs its items in order, one per item for an async one."""
     turnstiles: Sequence[asyncio.Semaphore] = ()
     """What an item of an async step waits for before it begins: its step's limit, and the event loop's."""
+    attachments: Attachments | Files | None = None
 
     def cell(self, place: int) -> tuple[Any, int]:
         """Where to say which chunk runs, 0 for none: ``cells[slot] = chunk``."""

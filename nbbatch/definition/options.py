@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nbbatch.errors import DefinitionError, ValueNotStorable
+from nbbatch.errors import DefinitionError, NotFoundError, ValueNotStorable
 
 MAX_NAME = 100
 """Characters of a job's or step's name at most."""
 FATAL = (
     TypeError, NameError, AttributeError, SyntaxError, ImportError, AssertionError, ValidationError, ValueNotStorable,
-    KeyboardInterrupt, SystemExit,
+    NotFoundError, KeyboardInterrupt, SystemExit,
 )  # fmt: skip
 """Errors that a retry cannot mend."""
 
