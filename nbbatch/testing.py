@@ -3,6 +3,7 @@
     run_step(count, File(...)).outputs              one step, in this thread, no store
     with testing.batch() as batch: …                a whole job, in memory, on a clock that jumps over every wait
     inject(job, Fault("count", OSError("busy")))    the same job with an error at a named point
+    with survive(path, faulty, params) as run: …    a job whose process dies where a fault says `Died`
 
 `batch` is the real engine on a real store, which lives in memory: what passes here passes on a file.
 """
@@ -10,9 +11,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
+from concurrent.futures import Future
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from nbbatch import capture
@@ -20,7 +25,8 @@ from nbbatch.batch import Batch
 from nbbatch.batch import open as open_store
 from nbbatch.definition import Job, Kind, Node, To
 from nbbatch.executors import inline
-from nbbatch.records import Item
+from nbbatch.handle import JobHandle
+from nbbatch.records import Item, Results
 from nbbatch.store import MEMORY
 from nbbatch.worker import Context, Task, said
 
@@ -152,6 +158,81 @@ class Fault:
         if when == self.when and self.raised < self.times and (self.where is None or self.where(value)):
             self.raised += 1
             raise self.error
+
+
+class Died(BaseException):
+    """As the error of a fault: the process dies here, as by SIGKILL. For `survive`, in steps that are not async."""
+
+
+class _Mortal(inline):
+    """Runs steps until one of them dies; from then on nothing comes back, as from a dead process."""
+
+    def __init__(self) -> None:
+        self.died = threading.Event()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """As in `inline`, while it lives."""
+        if self.died.is_set():
+            return _never()
+        future = super().submit(fn, *args, **kwargs)
+        task = args[0] if args and isinstance(args[0], Task) else None
+        chunk = _dead_chunk(task, future.result()) if task else None
+        if task is None or chunk is None:
+            return future
+        cells, slot = task.cell(0)
+        cells[slot] = chunk  # it had begun, which a killed worker could not have taken back
+        self.died.set()
+        return _never()
+
+
+def _dead_chunk(task: Task, results: Results) -> int | None:
+    kind = f"{Died.__module__}.{Died.__qualname__}"
+    dead = [place for place, outcome in results.odd.items() if outcome.failure and outcome.failure.type == kind]
+    return task.items[dead[0]].chunk if dead else None
+
+
+def _never() -> Future[Any]:
+    """A future that cannot be called off and does not come."""
+    future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()
+    return future
+
+
+@contextmanager
+def survive(path: str | Path, job: Job[P, R], params: P | dict[str, Any]) -> Generator[JobHandle[R]]:
+    """Run a job to its end, and open the store again each time the process is said to have died.
+
+    What was committed is there then, and nothing else; the chunk that ran has lost an attempt. Chunks of the same
+    micro-batch may have run too, and run again.
+
+    Args:
+        path: Of the store; in memory it would not outlive anything.
+        job: Made by `inject` with faults whose error is `Died`.
+        params: Its parameters.
+    """
+    executor, clock = _Mortal(), VirtualClock()
+    batch = open_store(path, executor, clock=clock)
+    try:
+        run = batch.submit(job, params, key="survive")
+        while not run.done():
+            if executor.died.wait(0.002):
+                _let_go(batch)
+                executor = _Mortal()
+                batch = open_store(path, executor, clock=clock)
+                run = batch.submit(job, params, key="survive")
+        yield run
+    finally:
+        batch.close()
+
+
+def _let_go(batch: Batch) -> None:
+    """Leave what a killed process leaves: what is committed, claims too, and the marks of what ran."""
+    engine = batch._engine  # pyright: ignore[reportPrivateUsage]
+    marks = Path(f"{batch.path}.running")
+    running = marks.read_bytes()
+    engine.call(engine.flights.clear)
+    batch.close()
+    marks.write_bytes(running)
 
 
 def inject(job: Job[P, R], *faults: Fault) -> Job[P, R]:

@@ -7,6 +7,7 @@ import re
 import runpy
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -23,9 +24,9 @@ def test_the_example_of_the_guide_passes(tmp_path: Path) -> None:
     module.write_text(code, encoding="utf-8")
     tests = {name: each for name, each in runpy.run_path(str(module)).items() if name.startswith("test_")}
 
-    assert len(tests) == 3
+    assert len(tests) == 4
     for test in tests.values():
-        test()
+        test(*[tmp_path] * test.__code__.co_argcount)
 
 
 def test_a_step_of_any_kind_runs_alone() -> None:
@@ -102,3 +103,16 @@ def test_an_error_injected_anywhere_changes_no_result(step: str, when: str) -> N
 def test_a_fault_in_a_step_that_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="no step 'numbres'; its steps are numbers, double, total"):
         testing.inject(summing(), testing.Fault("numbres", OSError()))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", ["numbers", "double", "total"])
+def test_a_death_anywhere_costs_an_attempt_and_changes_no_result(
+    tmp_path: Path, step: str, when: Literal["before", "after"]
+) -> None:
+    """R1 R4"""
+    faulty = testing.inject(summing(), testing.Fault(step, testing.Died(), when=when, times=2))
+    with testing.survive(tmp_path / "store.duckdb", faulty, 4) as run:
+        assert run.result() == 12
+        assert run.errors().select("step", "error_type").rows() == [(step, "ProcessDied")] * 2
+        assert run.steps()["completed"].to_list() == [1, 4, 1]
