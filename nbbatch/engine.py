@@ -126,6 +126,8 @@ class Engine:
         self._local = self._main if shares_memory(executor) else Lane(threads(2), 2)
         self._lanes = (self._main, self._async, self._local)
         self._subjobs = SubjobLane(self._local.executor, 1)
+        self.observe: Callable[[LiveInstance, LiveStep, list[Item], Results], None] | None = None
+        """Told of each micro-batch once it is stored; see `otel`."""
         self.launch_subjob: Callable[[Engine, Task], Future[Any]] = no_subjobs
         """How a chunk of a step that is a job is run; set before `start`."""
         self._clerk = Clerk(store.take_ids, store.run, store.set_report, random)
@@ -343,6 +345,8 @@ class Engine:
     def _record(self, flight: Flight, results: Results, changes: Changes, now: int) -> None:
         live, failing = flight.live, flight.live.failing
         self._clerk.settle(live, flight.step, flight.task.items, results, changes, now, flight.task.node.code)
+        if self.observe is not None:
+            changes.after.append(partial(self.observe, live, flight.step, flight.task.items, results))
         if live.failing != failing:
             changes.writes.append(partial(self.store.set_failing, live.id, live.failing or ""))
 

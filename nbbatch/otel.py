@@ -1,0 +1,70 @@
+"""OpenTelemetry: a span and metrics for each attempt. Needs ``pip install 'nbbatch[otel]'``.
+
+    nbbatch.otel.observe(batch)      ──▶ spans ``nbbatch.attempt``, counter ``nbbatch.attempts``, histogram ``nbbatch.attempt.duration``
+
+A batch that is not observed pays nothing: nothing here is imported, and the engine asks once per micro-batch. Spans are
+made when an attempt is settled, with the times it began and ended, so they cost the steps themselves nothing either.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opentelemetry import metrics, trace
+from opentelemetry.trace import StatusCode
+
+from nbbatch.batch import Batch
+from nbbatch.live import LiveInstance, LiveStep
+from nbbatch.records import Failure, Item, Results
+from nbbatch.states import ChunkStatus
+
+
+def observe(
+    batch: Batch,
+    *,
+    tracer_provider: trace.TracerProvider | None = None,
+    meter_provider: metrics.MeterProvider | None = None,
+) -> None:
+    """Report every attempt of a batch from now on; a second call replaces the first.
+
+    Attributes of spans: nbbatch.job, nbbatch.instance, nbbatch.step, nbbatch.chunk, nbbatch.attempt, nbbatch.status; of
+    metrics: nbbatch.job, nbbatch.step, nbbatch.status.
+
+    Args:
+        batch: What to observe.
+        tracer_provider: Where spans go; default: the global one.
+        meter_provider: Where metrics go; default: the global one.
+    """
+    engine = batch._engine  # pyright: ignore[reportPrivateUsage]
+    engine.observe = _Reporter(tracer_provider, meter_provider)
+
+
+class _Reporter:
+    def __init__(self, tracers: trace.TracerProvider | None, meters: metrics.MeterProvider | None) -> None:
+        self._tracer = trace.get_tracer("nbbatch", tracer_provider=tracers)
+        meter = metrics.get_meter("nbbatch", meter_provider=meters)
+        self._attempts = meter.create_counter("nbbatch.attempts", description="Attempts that ended")
+        self._seconds = meter.create_histogram("nbbatch.attempt.duration", unit="s", description="Time of an attempt")
+
+    def __call__(self, live: LiveInstance, step: LiveStep, items: list[Item], results: Results) -> None:
+        shared = {"nbbatch.job": live.job.name, "nbbatch.step": step.node.step.name}
+        plain = [item for place, item in enumerate(items) if place not in results.odd]
+        for item, began, ended in zip(plain, results.started_us, results.ended_us, strict=True):
+            self._tell(live, item, shared, ChunkStatus.COMPLETED, began, ended, None)
+        for place, out in results.odd.items():
+            self._tell(live, items[place], shared, out.status, out.started_us, out.ended_us, out.failure)
+
+    def _tell(
+        self, live: LiveInstance, item: Item, shared: dict[str, Any], status: ChunkStatus, began: int, ended: int,
+        failure: Failure | None,
+    ) -> None:  # fmt: skip
+        known = {**shared, "nbbatch.status": str(status)}
+        ids = {"nbbatch.instance": live.id, "nbbatch.chunk": item.chunk, "nbbatch.attempt": item.attempt}
+        span = self._tracer.start_span("nbbatch.attempt", attributes={**known, **ids}, start_time=began * 1000)
+        if failure is not None:
+            raised = {"exception.type": failure.type, "exception.message": failure.message}
+            span.add_event("exception", {**raised, "exception.stacktrace": failure.traceback}, ended * 1000)
+            span.set_status(StatusCode.ERROR, failure.message)
+        span.end(ended * 1000)
+        self._attempts.add(1, known)
+        self._seconds.record((ended - began) / 1e6, known)
