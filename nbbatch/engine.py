@@ -20,7 +20,6 @@ import asyncio
 import logging
 import queue
 import threading
-from bisect import bisect_left
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, replace
@@ -28,12 +27,13 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from nbbatch.cancellation import Cancellation
+from nbbatch.claims import Claims
 from nbbatch.definition import Kind, Node
 from nbbatch.errors import FailChunk, StoreClosed, StoreError
 from nbbatch.executors import EventLoop, shares_memory, threads, workers_of
 from nbbatch.flights import Flight, Pace
 from nbbatch.lanes import Lane, SubjobLane
-from nbbatch.live import LiveInstance, LiveStep, runs
+from nbbatch.live import LiveInstance, LiveStep
 from nbbatch.losses import Losses, failed_future, lost, requeue, timed_out
 from nbbatch.marks import Marks
 from nbbatch.packing import pack, run_packed
@@ -136,6 +136,7 @@ class Engine:
         self.flights: set[Flight] = set()
         self._pace = Pace(self.flights)
         self._losses = Losses(marks)
+        self._claims = Claims(store, self._pace, self.wake)
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="nbbatch-dispatcher", daemon=True)
         clock.subscribe(self.wake)
@@ -475,12 +476,10 @@ class Engine:
         return self._local if node.step.kind is Kind.REDUCTION else self._main
 
     def _claim_from(self, live: LiveInstance, step: LiveStep, lane: Lane, changes: Changes, now: int) -> bool:
-        most = 1 if lane is self._subjobs else self._batch_size(live, step, lane, now)
-        items = step.take(most, partial(self._refill, live))
+        items = self._claims.take(live, step, lane, now)
         if not items:
             return False
-        items = self._with_inputs(live, step, items)
-        claim = self._keep_claim(live, step, items, changes, now)
+        claim = self._claims.keep(live, step, items, changes, now)
         self._first_claim(live, step, changes, now)
         kind = step.node.step.kind
         inputs = self.store.stream("reduction_inputs", live.id) if kind is Kind.REDUCTION else None
@@ -506,30 +505,6 @@ class Engine:
         own = self._turnstiles.setdefault((live.job.name, step.node.step.name, limit), asyncio.Semaphore(limit))
         return own, self._event_loop.turnstile
 
-    def _keep_claim(
-        self, live: LiveInstance, step: LiveStep, items: list[Item], changes: Changes, now: int
-    ) -> int | None:
-        """Have a claim stored; of chunks that this very turn makes, in their own rows."""
-        session = self.store.session
-        if items[0].chunk > self.store.durable_chunk and len(changes.chunks):
-            ids, sessions = changes.chunks.lists[0], changes.chunks.lists[-1]
-            for first, total, _ in runs(items):
-                place = bisect_left(ids, first)
-                sessions[place : place + total] = [session] * total
-            return None
-        claim = self.store.take_ids("claim", 1) + 1
-        index = step.node.index
-        changes.claims.extend((claim, session, live.id, index, *run, now) for run in runs(items))
-        return claim
-
-    def _batch_size(self, live: LiveInstance, step: LiveStep, lane: Lane, now: int) -> int:
-        options = step.node.step.options
-        if options.paced:
-            return 1
-        fair = -(-step.counts[ChunkStatus.QUEUED.code] // lane.workers)
-        free = self._pace.room(live, step, now) if options.limited else step.free()
-        return max(1, min(step.size, free, fair))
-
     def _first_claim(self, live: LiveInstance, step: LiveStep, changes: Changes, now: int) -> None:
         """Record what changes with a claim: the start, the step's code, the instance's state."""
         if live.started_us is None:
@@ -541,32 +516,6 @@ class Engine:
         starting = live.status is InstanceStatus.QUEUED
         if starting or (code.kind is Kind.REDUCTION and live.status is not InstanceStatus.FINALIZE):
             self._advance(live, changes, now)
-
-    def _refill(self, live: LiveInstance, step: LiveStep) -> None:
-        """Read the next window of unclaimed chunks; windows double while they turn out empty.
-
-        What this very turn makes is not in the store yet: it is read in the next turn.
-        """
-        window = 5_000
-        while step.cursor < step.last and not step.ready:
-            high = min(step.last, step.cursor + window, self.store.durable_chunk)
-            if high <= step.cursor:
-                self.wake()
-                return
-            loaded = step.cursor < step.loaded_last
-            query = "page_unclaimed" if loaded else "page"
-            rows = self.store.rows(query, live.id, step.node.index, step.cursor, high)
-            step.add_ready(rows, [data for _, data in rows])  # pyright: ignore[reportArgumentType] - (id, data)
-            step.cursor = high
-            window *= 2
-
-    def _with_inputs(self, live: LiveInstance, step: LiveStep, items: list[Item]) -> list[Item]:
-        """Fetch the stored inputs of chunks that are claimed again."""
-        missing = [item.chunk for item in items if item.data is None]
-        if not missing or step.node.index == 0 or step.node.step.kind is Kind.REDUCTION:
-            return items
-        found = dict(self.store.rows("inputs_by_id", live.id, min(missing), max(missing), missing))
-        return [item if item.data is not None else item._replace(data=found[item.chunk]) for item in items]
 
     # --- launch -----------------------------------------------------------------------------------
 
