@@ -8,7 +8,7 @@ from collections.abc import Generator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from nbbatch import commands, display, progress, views
+from nbbatch import commands, progress, views
 from nbbatch.definition import Job
 from nbbatch.engine import Engine
 from nbbatch.errors import JobCancelled, JobFailed, NotFoundError, StateError, StoreClosed
@@ -18,6 +18,9 @@ from nbbatch.store import Store
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from nbbatch.meter import Reading
+    from nbbatch.pictures.picture import Picture
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -113,17 +116,18 @@ class JobHandle(Generic[R_co]):
         """Whether it has ended."""
         return self.status in INSTANCE_ENDED
 
-    def wait(self, timeout: float | None = None) -> InstanceStatus:
+    def wait(self, timeout: float | None = None, *, progress: bool = False) -> InstanceStatus:
         """Block until it has ended; an interrupt (Ctrl-C, the stop button) ends the waiting, not the run.
 
         Args:
             timeout: Seconds; None waits without limit.
+            progress: Draw a progress line on stderr, through tqdm or rich where one is installed.
 
         Raises:
             TimeoutError: It has not ended in time; it goes on.
             StateError: It waits for its job, which this process does not know.
         """
-        return self._wait(timeout).status
+        return self._wait(timeout, progress).status
 
     def _ending(self) -> Future[Ended]:
         """The future of its end; asked for anew once an ended instance was taken up again."""
@@ -132,14 +136,24 @@ class JobHandle(Generic[R_co]):
             self._end, self._reopened = engine.call(commands.finished, engine, self.id), engine.reopened
         return self._end
 
-    def _wait(self, timeout: float | None) -> Ended:
+    def _wait(self, timeout: float | None, progress: bool = False) -> Ended:
         try:
-            return self._ending().result(timeout)
+            return self._watch(timeout) if progress else self._ending().result(timeout)
         except TimeoutError:
             raise TimeoutError(f"instance {self.id} has not ended after {timeout} s; it goes on") from None
         except KeyboardInterrupt as stop:
             stop.add_note(f"instance {self.id} goes on in the background; run.cancel() ends it")
             raise
+
+    def _watch(self, timeout: float | None) -> Ended:
+        from nbbatch import meter
+
+        return meter.watch(self._ending(), self._reading, timeout)
+
+    def _reading(self) -> Reading:
+        from nbbatch import scenes
+
+        return scenes.reading(self._store, self._engine(), self.row)
 
     def result(self, timeout: float | None = None) -> R_co:
         """The report (None for a chain without a reduction), once it has COMPLETED; blocks until then.
@@ -382,21 +396,48 @@ class JobHandle(Generic[R_co]):
         self._engine()
         return nodes[-1 if step is None else views.require_step(self._store, self.id, step)]
 
+    # --- pictures ---------------------------------------------------------------------------------
+
+    def chain(self) -> Picture:
+        """Its chain as a picture: a box per step, typed arrows, gates, chunks by state, durations.
+
+        It shows the present moment, is as big for ten chunks as for a million, and saves itself with ``.save("chain.svg")``.
+        """
+        from nbbatch import scenes
+
+        return scenes.chain(self._store, self._engine(), self.row)
+
+    def timeline(self) -> Picture:
+        """Attempts that ended, in time and by worker; above 400 of them how busy each worker was, and with what."""
+        from nbbatch import scenes
+
+        self._engine()
+        return scenes.timeline(self._store, self.row)
+
     def __repr__(self) -> str:
+        return self._line(self._counts())
+
+    def _line(self, counts: list[tuple[str, int]]) -> str:
+        from nbbatch.pictures import static
+
         row = self.row
         waits = row.status not in INSTANCE_ENDED and self.id not in self._engine().live
-        return display.run_line(row, self.progress, self.eta, waits=waits, steps=self._counts())
+        return static.run_line(row, self.progress, self.eta, waits=waits, steps=counts)
 
     def _counts(self) -> list[tuple[str, int]]:
+        from nbbatch.pictures import static
+
         live = self._engine().live.get(self.id)
         if live:
-            return display.status_counts(live.counts)
+            return static.status_counts(live.counts)
         steps = self.steps()
         counts = [(status.value, int(steps[status.name.lower()].sum())) for status in ChunkStatus]
         return [(status, count) for status, count in counts if count]
 
     def _repr_html_(self) -> str:
-        return display.run(repr(self), self.row, self.steps(), self.errors(limit=1), self.warnings)
+        from nbbatch import scenes
+
+        return scenes.run_page(self._store, self._engine(), self.row, self._line)
 
 
 class ChunkHandle:
@@ -487,4 +528,6 @@ class ChunkHandle:
         return f"<chunk {self.id} of step {row['step']!r}: {row['status']}, {row['attempts']} attempts{error[:200]}>"
 
     def _repr_html_(self) -> str:
-        return display.chunk(self._row(), self.traceback, self.log)
+        from nbbatch import scenes
+
+        return scenes.chunk_page(self._store, self.run.row, self._row(), self.traceback, self.log)
