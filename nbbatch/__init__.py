@@ -29,6 +29,7 @@ from nbbatch.errors import (
 )
 from nbbatch.executors import inline, processes, threads
 from nbbatch.handle import ChunkHandle, JobHandle
+from nbbatch.options import options
 from nbbatch.states import ChunkStatus, InstanceStatus
 from nbbatch.worker import context
 
@@ -63,6 +64,7 @@ __all__ = [
     "context",
     "inline",
     "open",
+    "options",
     "processes",
     "step",
     "threads",

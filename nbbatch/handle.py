@@ -12,6 +12,7 @@ from nbbatch import commands, progress, views
 from nbbatch.definition import Job
 from nbbatch.engine import Engine
 from nbbatch.errors import JobCancelled, JobFailed, NotFoundError, StateError, StoreClosed
+from nbbatch.options import options
 from nbbatch.records import Ended, InstanceRow
 from nbbatch.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.store import Store
@@ -413,6 +414,38 @@ class JobHandle(Generic[R_co]):
 
         self._engine()
         return scenes.timeline(self._store, self.row)
+
+    def panel(self) -> Any:
+        """The live panel as a widget (needs ``nbbatch[notebooks]``), also of an ended run; ``.frame`` is its open tab.
+
+        Showing it starts no work, and closing it ends none.
+        """
+        from nbbatch.cockpit.panel import Panel
+
+        return Panel(self, self._store, self._engine())
+
+    def _ipython_display_(self) -> None:
+        """Live while it runs, where a notebook can; else IPython falls through to the plain page."""
+        how = options.shown()
+        if how == "none":
+            return
+        if how == "text":
+            print(repr(self))  # noqa: T201 - what was asked for
+            return
+        if how == "static" or not self._access.usable or self.id not in self._engine().live:
+            raise NotImplementedError
+        try:
+            from nbbatch.cockpit.panel import in_notebook, show
+        except ImportError:
+            if how == "live":
+                raise
+            raise NotImplementedError from None
+        if not in_notebook():
+            raise NotImplementedError
+        show(self, self._store, self._engine(), self._page)
+
+    def _page(self) -> dict[str, str]:
+        return {"text/html": self._repr_html_(), "text/plain": repr(self)}
 
     def __repr__(self) -> str:
         return self._line(self._counts())

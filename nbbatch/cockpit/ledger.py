@@ -25,7 +25,9 @@ _FINE = 8
 
 _BOUNDS = "SELECT min(id), max(id), min(started_us) FROM event WHERE instance = $1"
 _NEWEST = "SELECT coalesce(max(id), 0) FROM event WHERE id > $1"
-_EXTENT = "SELECT min(started_us), max(ended_us) FROM event WHERE id > $2 AND id <= $3 AND instance = $1 AND started_us > 0"
+_EXTENT = (
+    "SELECT min(started_us), max(ended_us) FROM event WHERE id > $2 AND id <= $3 AND instance = $1 AND started_us > 0"
+)
 _DURATIONS = f"""
 SELECT step, floor({_FINE} * log2(greatest(ended_us - started_us, 1)))::INTEGER, count(*)
 FROM event WHERE id > $2 AND id <= $3 AND instance = $1 AND started_us IS NOT NULL GROUP BY ALL
@@ -40,8 +42,9 @@ SELECT worker, bin::BIGINT, step, sum(least(z, (bin + 1) * $5) - greatest(a, bin
     count(*) FILTER (bin = a // $5), count(*) FILTER (failed AND bin = z // $5)
 FROM part GROUP BY ALL
 """
-_FAILURES = """
-SELECT e.step, d.error_type, regexp_replace(left(d.error, 300), '[0-9]+', '…', 'g') AS said, count(*), max(d.event),
+_FAILURES = r"""
+SELECT e.step, d.error_type, left(regexp_replace(
+        regexp_replace(left(d.error, 300), ' \(error [0-9]+ of at most [0-9]+\)$', ''), '[0-9]+', '…', 'g'), 200) AS said, count(*), max(d.event),
     arg_max(d.chunk, d.event), arg_max(left(d.error, 300), d.event)
 FROM detail d JOIN event e ON e.id = d.event
 WHERE d.event > $2 AND d.event <= $3 AND d.instance = $1 AND d.error_type IS NOT NULL AND e.id > $2 AND e.id <= $3
@@ -137,14 +140,17 @@ class Ledger:
         sums[2] += failed
 
     def _add_failures(self, store: Store, page: tuple[int, int, int]) -> None:
-        for step, kind, said, count, event, chunk, text in store.fetch(_FAILURES, *page):
-            key = (step, kind, said or "")
-            if key not in self.failures and len(self.failures) >= GROUPS:
-                key, kind, text = (-1, "other errors", ""), "other errors", ""
-            group = self.failures.setdefault(key, Failures(key[0], kind, text or "", 0, 0, 0))
+        for step, kind, same, count, event, chunk, said in store.fetch(_FAILURES, *page):
+            group = self._group(step, kind, same or "")
             group.count += count
             if event > group.event:
-                group.event, group.chunk, group.said = event, chunk, text or ""
+                group.event, group.chunk, group.said = event, chunk, said or ""
+
+    def _group(self, step: int, kind: str, same: str) -> Failures:
+        key = (step, kind, same)
+        if key not in self.failures and len(self.failures) >= GROUPS:
+            key = (-1, "other errors", "")
+        return self.failures.setdefault(key, Failures(key[0], key[1], "", 0, 0, 0))
 
     # --- what it says -----------------------------------------------------------------------------
 
@@ -182,7 +188,7 @@ def quantile(sizes: Mapping[int, int], share: float) -> float:
     """The duration in seconds below which this share lies, from counts by size.
 
     >>> quantile({0: 1, 80: 98, 160: 1}, 0.5)
-    0.0010693337183503
+    0.0010693363532057
     """
     left = share * sum(sizes.values())
     for size in sorted(sizes):
