@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nbbatch.pictures.timeline import Bar
+from nbbatch.states import ChunkStatus, InstanceStatus
 from nbbatch.store import Store
 
 PAGE = 40_000
@@ -82,6 +83,8 @@ class Ledger:
     """(lane, bin, step) → microseconds, attempts begun, errors."""
     durations: dict[int, Counter[int]] = field(default_factory=dict[int, Counter[int]])
     failures: dict[tuple[int, str, str], Failures] = field(default_factory=dict[tuple[int, str, str], Failures])
+    counted: tuple[tuple[InstanceStatus, int | None], list[dict[ChunkStatus, int]]] | None = None
+    """Chunks by state of an instance that is not live, with the state and end it had then."""
 
     def read(self, store: Store) -> bool:
         """Read the next page of events; returns whether there was any."""

@@ -53,13 +53,11 @@ WHERE d.instance = $1 AND (d.log IS NOT NULL OR d.warnings IS NOT NULL OR d.reco
 ORDER BY d.event DESC LIMIT 30
 """
 _MADE = "SELECT step, count(*) FROM chunk WHERE instance = $1 AND created_us <= $2 GROUP BY step"
-_WERE = """
-SELECT step,
-    count(*) FILTER (started_us <= $2 AND ended_us > $2),
-    count(*) FILTER (status = 6 AND ended_us <= $2), count(*) FILTER (status = 7 AND ended_us <= $2),
-    count(*) FILTER (status = 8 AND ended_us <= $2), count(*) FILTER (status = 9 AND ended_us <= $2),
-    count(*) FILTER (status = 5 AND ended_us <= $2), count(*) FILTER (status = 4 AND ended_us <= $2)
-FROM event WHERE instance = $1 GROUP BY step
+_BEGUN = """
+SELECT step, 3, count(*) FROM event WHERE instance = $1 AND started_us <= $2 AND ended_us > $2 GROUP BY step
+"""
+_LEFT = """
+SELECT step, status, count(*) FROM event WHERE instance = $1 AND ended_us <= $2 AND status >= 4 GROUP BY step, status
 """
 _AGAIN = """
 WITH odd AS (
@@ -230,13 +228,13 @@ def steps_at(store: Store, instance: int, steps: Sequence[StepFacts], at_us: int
     """
     made = dict(store.fetch(_MADE, instance, at_us))
     counts: dict[int, dict[ChunkStatus, int]] = {place: {} for place in range(len(steps))}
-    states = (_C.IN_PROGRESS, _C.COMPLETED, _C.FAILED, _C.SKIPPED, _C.CANCELLED, _C.ERRORED, _C.POLL_WAITING)
-    for place, *were in store.fetch(_WERE, instance, at_us):
-        counts[place] = dict(zip(states, were, strict=True))
+    for query in (_BEGUN, _LEFT):
+        for place, code, count in store.fetch(query, instance, at_us):
+            counts[place][CHUNK_BY_CODE[code]] = count
     for place, before, again in store.fetch(_AGAIN, instance, at_us):
-        counts[place][CHUNK_BY_CODE[before]] -= again
-    for place, count in counts.items():
-        count[_C.QUEUED] = made.get(place, 0) - sum(count.values())
+        counts[place][CHUNK_BY_CODE[before]] = counts[place].get(CHUNK_BY_CODE[before], 0) - again
+    for place, each in counts.items():
+        each[_C.QUEUED] = made.get(place, 0) - sum(each.values())
     return [
         replace(step, counts={status: n for status, n in counts[place].items() if n > 0}, median=None, p95=None)
         for place, step in enumerate(steps)

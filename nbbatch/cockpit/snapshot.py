@@ -102,11 +102,19 @@ def _eta(live: LiveInstance, now_us: int) -> float | None:
 
 
 def _steps(store: Store, row: InstanceRow, live: LiveInstance | None, ledger: Ledger) -> tuple[StepFacts, ...]:
-    counts = live_counts(live) if live and live.stored_counts else stored_counts(store, row.id)
+    counts = live_counts(live) if live and live.stored_counts else _kept_counts(store, row, ledger)
     return tuple(
         replace(facts, counts=count, median=ledger.quantile(place, 0.5), p95=ledger.quantile(place, 0.95))
         for place, (facts, count) in enumerate(zip(from_shape(row.shape), counts, strict=True))
     )
+
+
+def _kept_counts(store: Store, row: InstanceRow, ledger: Ledger) -> list[dict[ChunkStatus, int]]:
+    """Counts of an instance that is not live, read again only when something has changed."""
+    key = (row.status, row.ended_us)
+    if ledger.counted is None or ledger.counted[0] != key:
+        ledger.counted = (key, stored_counts(store, row.id))
+    return ledger.counted[1]
 
 
 def live_counts(live: LiveInstance) -> list[dict[ChunkStatus, int]]:
