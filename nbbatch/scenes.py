@@ -52,9 +52,11 @@ FROM event WHERE instance = $1 AND id <= $2 AND started_us IS NOT NULL ORDER BY 
 """
 
 _MERGED = """
-WITH lane AS (
-    SELECT least(row_number() OVER (ORDER BY count(*) DESC, coalesce(worker, '')), $4) - 1 AS lane, coalesce(worker, '') AS worker
+WITH worker AS (
+    SELECT coalesce(worker, '') AS worker, count(*) AS attempts
     FROM event WHERE instance = $1 AND id <= $5 AND started_us IS NOT NULL GROUP BY ALL
+), lane AS (
+    SELECT worker, least(row_number() OVER (ORDER BY attempts DESC, worker), $4) - 1 AS lane FROM worker
 ), part AS (
     SELECT l.lane, e.step, e.status IN (5, 7) AS failed, e.started_us AS a, e.ended_us AS z,
         unnest(range((e.started_us - $2) // $3, (e.ended_us - $2) // $3 + 1)) AS bin

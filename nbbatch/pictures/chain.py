@@ -180,7 +180,9 @@ def _counts(key: str, step: StepFacts, place: Place) -> str:
 def _tally(step: StepFacts, x: float, y: float) -> str:
     """Counts of the states that are not done, the most telling first; as many as fit."""
     shown = [
-        status for status in reversed(CHUNK) if step.counts.get(status) and status not in (_C.COMPLETED, _C.SKIPPED)
+        status
+        for status in reversed(list(CHUNK))
+        if step.counts.get(status) and status not in (_C.COMPLETED, _C.SKIPPED)
     ]
     if not shown:
         return tag("text", "✓ all completed" if not step.counts.get(_C.SKIPPED) else f"» {step.counts[_C.SKIPPED]:,} skipped",

@@ -129,6 +129,6 @@ def short(count: int) -> str:
     ('950', '12.3k', '1M', '2.3G')
     """
     for unit, name in ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")):
-        if count >= 10 * unit or (count >= unit and unit > 1_000):
+        if count >= 10 * unit or (count >= unit > 1_000):
             return f"{count / unit:.1f}".removesuffix(".0") + name
     return f"{count:,}"
