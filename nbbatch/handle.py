@@ -112,6 +112,11 @@ class JobHandle(Generic[R_co]):
         self._engine()
         return views.warnings(self._store, self.id)
 
+    @property
+    def attached(self) -> bool:
+        """Whether the engine works on it or would after `resume`; an unfinished one that is not waits for its job."""
+        return self.id in self._engine().live
+
     def done(self) -> bool:
         """Whether it has ended."""
         return self.status in INSTANCE_ENDED
@@ -421,7 +426,7 @@ class JobHandle(Generic[R_co]):
         from nbbatch.pictures import static
 
         row = self.row
-        waits = row.status not in INSTANCE_ENDED and self.id not in self._engine().live
+        waits = row.status not in INSTANCE_ENDED and not self.attached
         return static.run_line(row, self.progress, self.eta, waits=waits, steps=counts)
 
     def _counts(self) -> list[tuple[str, int]]:

@@ -134,7 +134,6 @@ def test_an_interrupt_ends_the_waiting_and_not_the_run(store: Path) -> None:
         capture_output=True,
         text=True,
         timeout=50,
-        env=os.environ,
     )
 
     assert done.stdout == "instance 1 goes on in the background; run.cancel() ends it IN_PROGRESS\nCOMPLETED\n", (

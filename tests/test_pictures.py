@@ -281,7 +281,7 @@ def test_a_chain_shows_steps_types_branches_and_gates() -> None:
     for shown in ("numbers", "of_float", "of_text", "gated", "summed", "float", "* int", "all int"):
         assert shown in words
     assert words.count("gate: waits until all before is done") == 2
-    assert "int → float | str  to of_float, of_text" in job.chain().text
+    assert "int → float | str to of_float, of_text" in job.chain().text
 
 
 def test_a_chain_counts_what_the_steps_frame_counts(batch: nb.Batch) -> None:
