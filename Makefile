@@ -6,7 +6,7 @@ install = if command -v uv >/dev/null 2>&1; then VIRTUAL_ENV=.venv uv pip instal
 	else $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(1)]'; fi
 
 help: ## show what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' Makefile
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -33,6 +33,10 @@ check: .venv/ready ## format, lint, types, then test
 bench: .venv/ready ## durable runs beside a bare pool, as ratios
 	@$(BIN)/python -m benchmarks
 
+bench-full: .venv/ready ## the same with millions of chunks, and beside other durable libraries
+	@$(call install,test$(comma)peers)
+	@$(BIN)/python -m benchmarks --full
+
 lab: .venv/ready ## JupyterLab on the notebooks
 	@$(call install,test$(comma)notebooks)
 	@$(BIN)/jupyter lab notebooks
@@ -40,4 +44,4 @@ lab: .venv/ready ## JupyterLab on the notebooks
 clean: ## remove .venv and what runs leave behind
 	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache .coverage
 
-.PHONY: help demo test check bench lab clean
+.PHONY: help demo test check bench bench-full lab clean

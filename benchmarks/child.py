@@ -22,8 +22,10 @@ from benchmarks.measure import WORKERS
 
 def peak_mb() -> float:
     """Highest resident memory of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss would be the parent's where that is higher: exec keeps it
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def chain_figures(n: int, store: Path) -> dict[str, float]:

@@ -41,7 +41,11 @@ def measure(runs: int, full: bool) -> list[Figure]:
             print(f"P   {what}: skipped, {name} is not installed")
             continue
         items = ITEMS.get(name, n)
-        rate = 2 * items / _in_own_process(name, items)
+        try:
+            rate = 2 * items / _in_own_process(name, items)
+        except subprocess.SubprocessError as error:
+            print(f"P   {what}: could not run here: {error}")
+            continue
         figures.append(Figure("P", f"{what}, {items:,} items", "calls/s", [rate]))
         best = max(best, rate) if name in DURABLE else best
     if best:

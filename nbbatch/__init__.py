@@ -6,7 +6,7 @@ row of a polars frame. A killed kernel loses nothing: run the cells again and th
 
 from nbbatch.batch import Batch, open
 from nbbatch.codec import NonIdentifying
-from nbbatch.definition import Backoff, Job, step
+from nbbatch.definition import Backoff, Job, choose, step, to
 from nbbatch.errors import (
     DefinitionError,
     FailChunk,
@@ -59,10 +59,12 @@ __all__ = [
     "StoreLocked",
     "StoreUnreadable",
     "ValueNotStorable",
+    "choose",
     "context",
     "inline",
     "open",
     "processes",
     "step",
     "threads",
+    "to",
 ]

@@ -34,7 +34,7 @@ LOOK_SECONDS = 1.0
 MOST = 50
 """Newest instances listed."""
 SURE_TEXT = "Really cancel?"
-_WIDE = "100%"
+_WIDE = "98%"
 
 
 class Dashboard:

@@ -13,8 +13,8 @@ from nbbatch.definition import Job
 from nbbatch.engine import Engine
 from nbbatch.errors import JobCancelled, JobFailed, NotFoundError, StateError, StoreClosed
 from nbbatch.records import Ended, InstanceRow
-from nbbatch.states import INSTANCE_ENDED, InstanceStatus
-from nbbatch.store import Store
+from nbbatch.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
+from nbbatch.store import SUBJOB_KEY, Store
 
 if TYPE_CHECKING:
     import polars as pl
@@ -105,6 +105,15 @@ class JobHandle(Generic[R_co]):
         if live:
             return progress.eta(live.progress(), live.started_us, live.latest_end_us)
         return 0.0 if self.row.status in INSTANCE_ENDED else None
+
+    @property
+    def parent(self) -> ChunkHandle | None:
+        """The chunk that submitted it as a sub-job; None if a person did."""
+        key = self.row.key or ""
+        rows = (
+            self._store.fetch(views.CHUNK_INSTANCE, key.removeprefix(SUBJOB_KEY)) if key.startswith(SUBJOB_KEY) else []
+        )
+        return self.batch.instance(rows[0][0]).chunk(int(key.removeprefix(SUBJOB_KEY))) if rows else None
 
     @property
     def warnings(self) -> list[str]:
@@ -275,10 +284,10 @@ class JobHandle(Generic[R_co]):
         """One row per step, in chain order.
 
         Columns: position, step, kind, gated, chunks, a count per chunk state (queued … cancelled), records,
-        median_seconds and p95_seconds of the last attempts, started, ended.
+        median_seconds and p95_seconds of the last attempts (while it runs: of all), started, ended.
         """
-        self._engine()
-        return self._store.frame(views.STEPS, self.id)
+        live = self._engine().live.get(self.id)
+        return views.steps(self._store, self.id, live.stored_counts if live else ())
 
     def chunks(
         self, step: str | None = None, *, status: str | None = None, limit: int | None = None, offset: int = 0
@@ -288,7 +297,8 @@ class JobHandle(Generic[R_co]):
         Columns: id, step, parent, seq, status, attempts, errors, polls, created, started, ended, seconds (last
         attempt), due (next attempt), records, error_type, error (last attempt).
         """
-        return self._frame(views.CHUNKS, step, None if status is None else str(status), limit, offset)
+        self._engine()
+        return views.chunks(self._store, self.id, step, None if status is None else str(status), limit, offset)
 
     def attempts(
         self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0
@@ -435,9 +445,9 @@ class JobHandle(Generic[R_co]):
         live = self._engine().live.get(self.id)
         if live:
             return static.status_counts(live.counts)
-        return self._store.fetch(
-            "SELECT status, count(*) FROM chunks WHERE instance = $1 GROUP BY status ORDER BY status", self.id
-        )  # pyright: ignore[reportReturnType]
+        steps = self.steps()
+        counts = [(status.value, int(steps[status.name.lower()].sum())) for status in ChunkStatus]
+        return [(status, count) for status, count in counts if count]
 
     def _repr_html_(self) -> str:
         from nbbatch import scenes
@@ -499,6 +509,15 @@ class ChunkHandle:
         """The chunks made of its outputs, in their order."""
         rows = self._store.fetch(views.CHILDREN, self.run.id, self.id)
         return [ChunkHandle(self.run, child) for (child,) in rows]
+
+    @property
+    def subjob(self) -> JobHandle[Any] | None:
+        """The instance it submitted, of a step that is a job; None before that, and of other steps."""
+        rows = self._store.fetch("SELECT id FROM instance WHERE key = $1", f"{SUBJOB_KEY}{self.id}")
+        return self.run.batch.instance(rows[0][0], self._subjob_definition()) if rows else None
+
+    def _subjob_definition(self) -> Job[Any, Any] | None:
+        return None if self.run.job is None else self.run._node(self.step).step.job  # pyright: ignore[reportPrivateUsage]
 
     @property
     def attempts(self) -> pl.DataFrame:

@@ -221,6 +221,8 @@ class LiveInstance:
         self.waiting: list[Waiting] = []
         self.cancellation = Cancellation()
         self.done: Future[Ended] = Future()
+        self.stored_counts: tuple[tuple[int, ...], ...] = ()
+        """Counts of each step as of the last commit, for other threads."""
         self.changed = True
         """Something happened since the last decision."""
         self.staged: dict[tuple[int, int], dict[int, int]] = {}
@@ -233,6 +235,10 @@ class LiveInstance:
     @property
     def counts(self) -> list[Counts]:
         return [step.counts for step in self.steps]
+
+    def show(self) -> None:
+        """The present counts are stored now."""
+        self.stored_counts = tuple(tuple(step.counts) for step in self.steps)
 
     def step_at(self, index: int) -> LiveStep:
         """The step at a position of the chain."""

@@ -7,24 +7,21 @@ it never sees half a transaction and never holds the engine up.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nbbatch.errors import NotFoundError
+from nbbatch.states import ChunkStatus
 from nbbatch.store import Store
 
 if TYPE_CHECKING:
     import polars as pl
 
+_MAX_ID = 2**63 - 1
 ROWS = 100_000
 """Rows of a frame unless ``limit=`` says otherwise."""
 
-_COUNTS = """
-    count(*) FILTER (status = 'QUEUED') AS queued, count(*) FILTER (status = 'GATE_WAITING') AS gate_waiting,
-    count(*) FILTER (status = 'IN_PROGRESS') AS in_progress, count(*) FILTER (status = 'POLL_WAITING') AS poll_waiting,
-    count(*) FILTER (status = 'ERRORED') AS errored, count(*) FILTER (status = 'COMPLETED') AS completed,
-    count(*) FILTER (status = 'FAILED') AS failed, count(*) FILTER (status = 'SKIPPED') AS skipped,
-    count(*) FILTER (status = 'CANCELLED') AS cancelled
-"""
+_COUNTS = ", ".join(f"count(*) FILTER (status = {status.code}) AS {status.name.lower()}" for status in ChunkStatus)
 
 INSTANCES = """
 SELECT i.id, i.job, i.version, i.key, i.status, i.progress, i.created, i.started, i.ended, i.seconds, i.error, i.params
@@ -33,29 +30,71 @@ WHERE ($1 IS NULL OR i.job = $1) AND ($2 IS NULL OR i.status = $2) AND ($3 IS NU
 ORDER BY i.id DESC LIMIT $4 OFFSET $5
 """
 
+# Nearly all chunks have one event, COMPLETED at the first attempt: only the others need a look for their last. Chunks
+# that are in progress count as what they were before: `steps` knows better for a live instance.
 STEPS = f"""
-WITH counted AS (
-    SELECT step, count(*) AS chunks, {_COUNTS},
-        min(started) AS started, max(ended) AS ended, coalesce(sum(records), 0)::BIGINT AS records,
-        median(seconds) AS median_seconds, quantile_cont(seconds, 0.95) AS p95_seconds
-    FROM chunks WHERE instance = $1 GROUP BY step
+WITH first_time AS (SELECT *, status = 6 AND attempt = 1 AS good FROM event WHERE instance = $1),
+odd AS MATERIALIZED (SELECT DISTINCT chunk FROM first_time WHERE NOT good),
+last AS (
+    SELECT step, status, started_us, ended_us, records FROM first_time WHERE good AND chunk NOT IN (FROM odd)
+    UNION ALL
+    SELECT step, last.status, last.started_us, last.ended_us, last.records FROM (
+        SELECT step, max_by(e, id) AS last FROM first_time e WHERE chunk IN (FROM odd) GROUP BY step, chunk
+    )
+),
+counted AS (
+    SELECT step, count(*) AS seen, {_COUNTS},
+        min(started_us) AS started_us, max(ended_us) FILTER (status IN (6, 7, 8, 9)) AS ended_us,
+        coalesce(sum(records), 0)::BIGINT AS records,
+        quantile_cont((ended_us - started_us) / 1e6, [0.5, 0.95]) AS seconds
+    FROM last GROUP BY step
+),
+made AS (SELECT step, count(*) AS chunks FROM chunk WHERE instance = $1 GROUP BY step),
+waiting AS (
+    SELECT m.step, m.chunks, coalesce(c.queued, 0) + coalesce(c.gate_waiting, 0) + m.chunks - coalesce(c.seen, 0) AS open
+    FROM made m LEFT JOIN counted c ON c.step = m.step
 )
-SELECT s.step::INTEGER AS position, s.name AS step, s.kind, s.gated, coalesce(c.chunks, 0) AS chunks,
-    coalesce(c.queued, 0) AS queued, coalesce(c.gate_waiting, 0) AS gate_waiting,
+SELECT s.step::INTEGER AS position, s.name AS step, s.kind, s.gated, coalesce(w.chunks, 0) AS chunks,
+    CASE WHEN s.gated AND s.opened_us IS NULL THEN 0 ELSE coalesce(w.open, 0) END AS queued,
+    CASE WHEN s.gated AND s.opened_us IS NULL THEN coalesce(w.open, 0) ELSE 0 END AS gate_waiting,
     coalesce(c.in_progress, 0) AS in_progress, coalesce(c.poll_waiting, 0) AS poll_waiting,
     coalesce(c.errored, 0) AS errored, coalesce(c.completed, 0) AS completed, coalesce(c.failed, 0) AS failed,
     coalesce(c.skipped, 0) AS skipped, coalesce(c.cancelled, 0) AS cancelled, coalesce(c.records, 0) AS records,
-    c.median_seconds, c.p95_seconds, c.started, c.ended
-FROM step s LEFT JOIN counted c ON c.step = s.name
+    c.seconds[1] AS median_seconds, c.seconds[2] AS p95_seconds,
+    make_timestamptz(c.started_us) AS started, make_timestamptz(c.ended_us) AS ended
+FROM step s LEFT JOIN counted c ON c.step = s.step LEFT JOIN waiting w ON w.step = s.step
 WHERE s.instance = $1 ORDER BY s.step
+"""  # noqa: S608 - constants
+
+# For a live instance, whose chunks the engine has counted: what it takes to look four times a second at a million.
+_ZEROS = ", ".join(f"0 AS {status.name.lower()}" for status in ChunkStatus)
+LIVE_STEPS = f"""
+WITH ended AS (
+    SELECT step, min(started_us) AS started_us, max(ended_us) FILTER (status IN (6, 7, 8, 9)) AS ended_us,
+        coalesce(sum(records), 0)::BIGINT AS records,
+        quantile_cont(ended_us - started_us, [0.5, 0.95]) AS took
+    FROM event WHERE instance = $1 GROUP BY step
+)
+SELECT s.step::INTEGER AS position, s.name AS step, s.kind, s.gated, 0 AS chunks, {_ZEROS},
+    coalesce(e.records, 0) AS records, e.took[1] / 1e6 AS median_seconds, e.took[2] / 1e6 AS p95_seconds,
+    make_timestamptz(e.started_us) AS started, make_timestamptz(e.ended_us) AS ended
+FROM step s LEFT JOIN ended e ON e.step = s.step WHERE s.instance = $1 ORDER BY s.step
 """  # noqa: S608 - constants
 
 CHUNKS = """
 SELECT id, step, parent, seq, status, attempts, errors, polls, created, started, ended, seconds, due, records,
     error_type, error
 FROM chunks
-WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR status = $3)
+WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR status = $3) AND id BETWEEN $6 AND $7
 ORDER BY id LIMIT $4 OFFSET $5
+"""
+
+PAGE = """
+SELECT min(id), max(id) FROM (
+    SELECT id FROM chunk
+    WHERE instance = $1 AND ($2 IS NULL OR step IN (SELECT s.step FROM step s WHERE s.instance = $1 AND s.name = $2))
+    ORDER BY id LIMIT $3 OFFSET $4
+)
 """
 
 ATTEMPTS = """
@@ -122,6 +161,8 @@ CHUNK = """
 SELECT c.step, c.data, c.parent FROM chunk c WHERE c.instance = $1 AND c.id = $2
 """
 
+CHUNK_INSTANCE = "SELECT instance FROM chunk WHERE id = try_cast($1 AS BIGINT)"
+
 CHILDREN = "SELECT id FROM chunk WHERE instance = $1 AND parent = $2 AND seq IS NOT NULL ORDER BY seq"
 
 CHUNK_OUTPUTS = """
@@ -147,6 +188,37 @@ def of_instance(
     if step is not None:
         require_step(store, instance, step)
     return store.frame(query, instance, step, chosen, ROWS if limit is None else limit, offset)
+
+
+def chunks(
+    store: Store, instance: int, step: str | None, status: str | None, limit: int | None, offset: int
+) -> pl.DataFrame:
+    """Chunks of an instance. The ids of a page are looked up first: the rest need not be joined then."""
+    if step is not None:
+        require_step(store, instance, step)
+    limit = ROWS if limit is None else limit
+    if status is not None:
+        return store.frame(CHUNKS, instance, step, status, limit, offset, 0, _MAX_ID)
+    ((first, last),) = store.fetch(PAGE, instance, step, limit, offset)
+    return store.frame(CHUNKS, instance, step, None, limit, 0, first or 0, last or 0)
+
+
+def steps(store: Store, instance: int, live: Sequence[Sequence[int]] = ()) -> pl.DataFrame:
+    """Steps of an instance.
+
+    Args:
+        store: Read from.
+        instance: Its id.
+        live: Chunks of each step by state code as the engine counts them; empty: the instance is not live.
+    """
+    if not live:
+        return store.frame(STEPS, instance)
+    import polars as pl
+
+    columns = {status.name.lower(): [counts[status.code] for counts in live] for status in ChunkStatus}
+    columns["chunks"] = [sum(counts) for counts in live]
+    frame = store.frame(LIVE_STEPS, instance)
+    return frame.with_columns(pl.Series(name, values, dtype=pl.Int64) for name, values in columns.items())
 
 
 def require_step(store: Store, instance: int, step: str) -> int:

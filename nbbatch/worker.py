@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, cast
 
 from nbbatch import capture
 from nbbatch.codec import ParamsCodec
-from nbbatch.definition import Kind, Node, retryable
+from nbbatch.definition import Kind, Node, To, retryable
 from nbbatch.errors import FailChunk, FailJob, NoContextError, RetryLater, Signal, ValueNotStorable
 from nbbatch.marks import Marks, marks_of
 from nbbatch.records import Failure, Item, Outcome, Results
@@ -83,6 +83,12 @@ class Context(capture.LogBuffer):
     @property
     def step(self) -> str:
         return self._task.node.step.name
+
+    def ids(self) -> dict[str, Any]:
+        """What each log record made here carries: which attempt it belongs to."""
+        return {
+            "nb_instance": self.instance, "nb_step": self.step, "nb_chunk": self.chunk, "nb_attempt": self.attempt,
+        }  # fmt: skip
 
     @property
     def cancelled(self) -> bool:
@@ -258,9 +264,23 @@ def _plain_call(task: Task) -> Callable[[Any], Any]:
             return lambda data: _expect_nothing(name, function(decode(data), load()))
         return lambda data: _expect_nothing(name, function(decode(data)))
     encode = step.output.encode
-    if step.takes_params:
-        return lambda data: encode(function(decode(data), load()))
-    return lambda data: encode(function(decode(data)))
+
+    def only(value: Any) -> bytes:
+        """What ``nb.to`` made has no stored form; here it can name but the one step that follows."""
+        if type(value) is not To:
+            raise  # noqa: PLE0704 - what the caller caught
+        name, value = value.read()
+        task.node.address(name, value)
+        return encode(value)
+
+    def run(data: Any) -> bytes:
+        value = function(decode(data), load()) if step.takes_params else function(decode(data))
+        try:
+            return encode(value)
+        except Exception:
+            return only(value)
+
+    return run
 
 
 def _run_item(task: Task, item: Item, worker: str) -> Outcome:
@@ -300,13 +320,14 @@ async def _run_item_async(task: Task, item: Item, place: int) -> Outcome:
 class _Emitted:
     """Encoded outputs of one attempt, handed over in pages when they are many."""
 
-    __slots__ = ("_bytes", "_encode", "_item", "_only", "_route", "_sink", "_targets", "outputs", "staged")
+    __slots__ = ("_bytes", "_encode", "_item", "_node", "_only", "_route", "_sink", "_targets", "outputs", "staged")
 
     def __init__(self, task: Task, item: Item) -> None:
         step = task.node.step
         self._encode = step.output.encode if step.output is not None else None
-        self._only = task.node.targets[0] if len(task.node.targets) == 1 else None
+        self._only = task.node.targets[0] if len(task.node.targets) == 1 and not task.node.ways else None
         self._route = task.node.route
+        self._node = task.node
         self._item = item
         self._sink = task.sink
         self._bytes = 0
@@ -322,13 +343,16 @@ class _Emitted:
     def add(self, value: Any) -> None:
         encode = self._encode
         assert encode is not None
-        data = encode(value)
-        outputs = self.outputs
-        outputs.append(data)
+        try:
+            data = encode(value)
+        except Exception:
+            data = self._add_named(value)
+        else:
+            self.outputs.append(data)
+            if self._only is None:
+                self._send_on(value, data)
         self._bytes += len(data)
-        if self._only is None:
-            self._send_on(value, data)
-        if self._sink and (len(outputs) >= PAGE_OUTPUTS or self._bytes >= PAGE_BYTES):
+        if self._sink and (len(self.outputs) >= PAGE_OUTPUTS or self._bytes >= PAGE_BYTES):
             self.flush()
 
     def _send_on(self, value: Any, data: bytes) -> None:
@@ -338,6 +362,19 @@ class _Emitted:
             raise ValueNotStorable(f"no branch accepts this output of type {type(value).__name__}")
         self._targets.extend(targets)
         self.outputs.extend([data] * (len(targets) - 1))
+
+    def _add_named(self, value: Any) -> bytes:
+        """What ``nb.to`` made has no stored form: looked into only after that, so that values without it pay nothing."""
+        if type(value) is not To:
+            raise  # noqa: PLE0704 - what the caller caught
+        assert self._encode is not None
+        name, value = value.read()
+        data = self._encode(value)
+        if self._only is not None:
+            self._targets, self._only = [self._only] * len(self.outputs), None
+        self._targets.extend(self._node.address(name, value))
+        self.outputs.append(data)
+        return data
 
     def flush(self) -> None:
         assert self._sink is not None

@@ -24,7 +24,8 @@ def test_a_frame_has_the_same_columns_and_types_when_empty(batch: nb.Batch, name
     run = batch.submit(each(noisy), 3)
     run.wait(10)
     full = getattr(run, name)()
-    empty = batch._store.frame(getattr(nb.views, name.upper()), 99, *([None, None, 10, 0] if name != "steps" else []))
+    values = {"steps": [], "chunks": [None, None, 10, 0, 0, 0]}.get(name, [None, None, 10, 0])
+    empty = batch._store.frame(getattr(nb.views, name.upper()), 99, *values)
 
     assert full.height > 0
     assert empty.height == 0
@@ -140,3 +141,38 @@ def test_looking_starts_no_work(batch: nb.Batch) -> None:
 
     assert ran == []
     assert "no instances" in repr(batch)
+
+
+def test_the_counts_of_steps_are_those_of_their_chunks(batch: nb.Batch) -> None:
+    """V1"""
+
+    def mixed(i: int) -> None:
+        if i % 5 == 1:
+            raise nb.FailChunk("no good")
+        if i % 5 == 2:
+            raise OSError("later")
+        if i % 5 == 3:
+            raise nb.RetryLater(60)
+
+    run = batch.submit(each(mixed, max_attempts=3), 20)
+    settle(batch)
+    live = run.steps()
+    run.pause()
+    failed = run.chunks(status="FAILED")["id"].to_list()
+    run.skip(failed[0], "known")
+    run.cancel()
+
+    assert live.schema == run.steps().schema
+    for steps in (live, run.steps()):
+        assert steps.select(
+            pl.sum_horizontal(pl.col("queued", "errored", "poll_waiting", *_ENDED))
+        ).to_series().to_list() == [1, 20]
+    chunks = run.chunks()
+    for state in _ENDED:
+        counted = chunks.filter(pl.col("status") == state.upper()).height
+        assert run.steps()[state].sum() == counted, state
+    assert live.row(1, named=True)["errored"] == 4
+    assert live.row(1, named=True)["poll_waiting"] == 4
+
+
+_ENDED = ("completed", "failed", "skipped", "cancelled")

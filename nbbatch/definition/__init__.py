@@ -7,9 +7,11 @@ Everything that can be wrong is wrong in the cell that says it: types that do no
 without an end. Static checkers see the same through the type parameters: ``Job[Params, Report]``.
 """
 
+from nbbatch.definition.chain import choose, to
 from nbbatch.definition.decorator import step
 from nbbatch.definition.job import Job, Node
 from nbbatch.definition.options import Backoff, Options, retryable
+from nbbatch.definition.routing import To
 from nbbatch.signature import Kind
 
-__all__ = ["Backoff", "Job", "Kind", "Node", "Options", "retryable", "step"]
+__all__ = ["Backoff", "Job", "Kind", "Node", "Options", "To", "choose", "retryable", "step", "to"]

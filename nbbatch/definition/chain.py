@@ -6,13 +6,16 @@ import ast
 import hashlib
 import inspect
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from nbbatch.codec import Codec, codec_for
+from nbbatch.definition.links import Head, Links, Pass, Tail, beside, then
 from nbbatch.definition.options import Options
+from nbbatch.definition.routing import Choice, Condition, To
 from nbbatch.errors import DefinitionError
-from nbbatch.signature import Kind, Signature, accepts, members, type_name
+from nbbatch.signature import Kind, Signature, members, type_name
 
 I_contra = TypeVar("I_contra", contravariant=True)
 O_co = TypeVar("O_co", covariant=True)
@@ -22,6 +25,7 @@ J = TypeVar("J")
 X = TypeVar("X")
 Y = TypeVar("Y")
 R = TypeVar("R")
+K = TypeVar("K")
 
 
 class BaseStep:
@@ -55,16 +59,19 @@ class BaseStep:
         self.__name__, self.__doc__ = name, function.__doc__
         self.__wrapped__ = function
 
+    job: Any = None
+    """The job that it is, see `Job.as_step`; None for a function."""
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.function, self.name, self.options, self.signature)
 
     if not TYPE_CHECKING:  # for checkers only the kinds that can be joined have the operators; at run time all explain
 
         def __rshift__(self, other: Any) -> Any:
-            return chain_of(self)._then(other)
+            return joined(then(links_of(self), links_of(other)))
 
         def __or__(self, other: Any) -> Any:
-            return chain_of(self)._beside(other)
+            return joined(beside(links_of(self), links_of(other)))
 
     def __repr__(self) -> str:
         given = {Kind.MANY: "Iterator[{}]", Kind.NONE: "None"}.get(self.kind, "{}")
@@ -93,7 +100,7 @@ class Step(BaseStep, Generic[I_contra, O_co, C_co]):
     def __rshift__(self, other: Chain[O_co, X]) -> Chain[I_contra, X]: ...
     def __rshift__(self, other: Any) -> Any:
         """Give what this step gives to another one."""
-        return chain_of(self)._then(other)
+        return joined(then(links_of(self), links_of(other)))
 
     @overload
     def __or__(self, other: Step[J, X, Any] | Chain[J, X]) -> Chain[I_contra | J, O_co | X]: ...
@@ -101,7 +108,7 @@ class Step(BaseStep, Generic[I_contra, O_co, C_co]):
     def __or__(self, other: End[J, Any] | ClosedChain[J, None]) -> Chain[I_contra | J, O_co]: ...
     def __or__(self, other: Any) -> Any:
         """Two branches: each value goes to every branch whose input type accepts it."""
-        return chain_of(self)._beside(other)
+        return joined(beside(links_of(self), links_of(other)))
 
 
 class End(BaseStep, Generic[I_contra, C_co]):
@@ -117,7 +124,7 @@ class End(BaseStep, Generic[I_contra, C_co]):
     def __or__(self, other: End[J, Any] | ClosedChain[J, None]) -> ClosedChain[I_contra | J, None]: ...
     def __or__(self, other: Any) -> Any:
         """Two branches: each value goes to every branch whose input type accepts it."""
-        return chain_of(self)._beside(other)
+        return joined(beside(links_of(self), links_of(other)))
 
 
 class Reduction(BaseStep, Generic[I_contra, R_co, C_co]):
@@ -168,90 +175,25 @@ def _bare(tree: ast.stmt) -> ast.stmt:
 # --- chains --------------------------------------------------------------------------------------
 
 
-class Links:
-    """Steps and the edges between them, in topological order; immutable."""
+class Joined:
+    """Steps joined by ``>>`` and ``|``; ``links`` says how."""
 
-    def __init__(
-        self,
-        steps: tuple[BaseStep, ...],
-        edges: frozenset[tuple[int, int]],
-        heads: tuple[int, ...],
-        tails: tuple[int, ...],
-    ) -> None:
-        self.steps, self.edges, self.heads, self.tails = steps, edges, heads, tails
-        names = [each.name for each in steps]
-        for name in names:
-            if names.count(name) > 1:
-                raise DefinitionError(
-                    f"two steps are named {name!r}; give one of them another name: @nb.step(name=...)"
-                )
-
-    def _then(self, other: Any) -> Any:
-        after = chain_of(other)
-        last = self.steps[-1]
-        if not self.tails:
-            gives = "is a reduction, which comes last" if last.kind is Kind.REDUCTION else "gives nothing (-> None)"
-            raise DefinitionError(
-                f"step {last.name!r} {gives}; nothing can follow it, but {after.steps[0].name!r} does"
-            )
-        offset = len(self.steps)
-        new = {
-            (tail, offset + head) for tail in self.tails for head in after.heads if self._meet(tail, after.steps[head])
-        }
-        self._check_joint(after, new, offset)
-        edges = self.edges | new | {(a + offset, b + offset) for a, b in after.edges}
-        return _closed_or_open(
-            self.steps + after.steps, frozenset(edges), self.heads, tuple(tail + offset for tail in after.tails)
-        )
-
-    def _meet(self, tail: int, head: BaseStep) -> bool:
-        return any(accepts(head.input_type, given) for given in self.steps[tail].output_types)
-
-    def _check_joint(self, after: Links, new: set[tuple[int, int]], offset: int) -> None:
-        heads = [after.steps[head] for head in after.heads]
-        for tail in self.tails:
-            giver = self.steps[tail]
-            for given in giver.output_types:
-                if not any(accepts(head.input_type, given) for head in heads):
-                    taken = ", ".join(f"step {head.name!r} takes {type_name(head.input_type)}" for head in heads)
-                    raise DefinitionError(f"step {giver.name!r} gives {type_name(given)}, but {taken}")
-        for head in after.heads:
-            if not any(target == head + offset for _, target in new):
-                taker = after.steps[head]
-                raise DefinitionError(
-                    f"step {taker.name!r} takes {type_name(taker.input_type)}, which no step before it gives "
-                    f"({', '.join(repr(self.steps[tail].name) for tail in self.tails)})"
-                )
-
-    def _beside(self, other: Any) -> Any:
-        second = chain_of(other)
-        for branch in (self, second):
-            for each in branch.steps:
-                if each.kind is Kind.REDUCTION:
-                    raise DefinitionError(
-                        f"reduction {each.name!r} stands in a branch; a reduction comes last: (a | b) >> it"
-                    )
-        offset = len(self.steps)
-        return _closed_or_open(
-            self.steps + second.steps,
-            self.edges | {(a + offset, b + offset) for a, b in second.edges},
-            self.heads + tuple(head + offset for head in second.heads),
-            self.tails + tuple(tail + offset for tail in second.tails),
-        )
+    def __init__(self, links: Links) -> None:
+        self.links = links
 
     if not TYPE_CHECKING:  # as for steps
 
         def __rshift__(self, other: Any) -> Any:
-            return self._then(other)
+            return joined(then(self.links, links_of(other)))
 
         def __or__(self, other: Any) -> Any:
-            return self._beside(other)
+            return joined(beside(self.links, links_of(other)))
 
     def __repr__(self) -> str:
-        return f"<chain {' >> '.join(each.name for each in self.steps)}>"
+        return f"<chain {' >> '.join(each.name for each in self.links.steps)}>"
 
 
-class Chain(Links, Generic[I_contra, O_co]):
+class Chain(Joined, Generic[I_contra, O_co]):
     """Steps that give something on: to be followed by a step, an end or a reduction."""
 
     @overload
@@ -266,7 +208,7 @@ class Chain(Links, Generic[I_contra, O_co]):
     def __rshift__(self, other: Chain[O_co, X]) -> Chain[I_contra, X]: ...
     def __rshift__(self, other: Any) -> Any:
         """Give what the chain gives to another step."""
-        return self._then(other)
+        return joined(then(self.links, links_of(other)))
 
     @overload
     def __or__(self, other: Step[J, X, Any] | Chain[J, X]) -> Chain[I_contra | J, O_co | X]: ...
@@ -274,10 +216,10 @@ class Chain(Links, Generic[I_contra, O_co]):
     def __or__(self, other: End[J, Any] | ClosedChain[J, None]) -> Chain[I_contra | J, O_co]: ...
     def __or__(self, other: Any) -> Any:
         """Two branches: each value goes to every branch whose input type accepts it."""
-        return self._beside(other)
+        return joined(beside(self.links, links_of(other)))
 
 
-class ClosedChain(Links, Generic[I_contra, R_co]):
+class ClosedChain(Joined, Generic[I_contra, R_co]):
     """A chain with its end: what `Job` takes."""
 
     @overload
@@ -286,21 +228,87 @@ class ClosedChain(Links, Generic[I_contra, R_co]):
     def __or__(self: ClosedChain[X, None], other: Step[J, Y, Any] | Chain[J, Y]) -> Chain[X | J, Y]: ...
     def __or__(self, other: Any) -> Any:
         """Two branches: each value goes to every branch whose input type accepts it."""
-        return self._beside(other)
+        return joined(beside(self.links, links_of(other)))
 
 
-def _closed_or_open(
-    steps: tuple[BaseStep, ...], edges: frozenset[tuple[int, int]], heads: tuple[int, ...], tails: tuple[int, ...]
-) -> Any:
-    made: Any = Chain if tails else ClosedChain
-    return made(steps, edges, heads, tails)
+def joined(links: Links) -> Any:
+    """A chain, open or closed as its links are."""
+    return Chain[Any, Any](links) if links.open else ClosedChain[Any, Any](links)
 
 
-def chain_of(value: Any) -> Any:
-    if isinstance(value, Links):
-        return value
+def links_of(value: Any) -> Links:
+    """The links of a chain, or of a step alone.
+
+    Raises:
+        DefinitionError: It is neither.
+    """
+    if isinstance(value, Joined):
+        return value.links
     if not isinstance(value, BaseStep):
         hint = "; decorate it with @nb.step" if callable(value) else ""
         raise DefinitionError(f"a chain is made of steps, not {value!r}{hint}")
     gives = value.kind in (Kind.ONE, Kind.MANY)
-    return _closed_or_open((value,), frozenset(), (0,), (0,) if gives else ())
+    return Links(steps=(value,), heads=(Head(0),), tails=(Tail(0),) if gives else ())
+
+
+# --- ways ----------------------------------------------------------------------------------------
+
+
+@overload
+def to(step: Step[X, Any, Any] | End[X, Any] | Reduction[X, Any, Any], /) -> Chain[X, X]: ...
+@overload
+def to(step: Step[X, Any, Any] | End[X, Any] | Reduction[X, Any, Any], value: X, /) -> X: ...
+@overload
+def to(step: str, value: X, /) -> X: ...
+def to(step: Any, *value: Any) -> Any:
+    """A way past the steps in between: as a branch of a chain, and around a value in a step's body.
+
+    ``a >> (b | nb.to(d)) >> d`` lets values of ``a`` go straight to ``d``: those that only ``d`` accepts, and those
+    that ``a`` names: ``yield nb.to(d, value)``. A value that is named goes to that step alone, which must be among
+    those that follow; so it also picks one of several branches of equal types. ``a``'s return type says what it gives,
+    wherever it goes: ``Iterator[ForB | ForD]``.
+
+    Args:
+        step: The step, or (around a value) its name.
+        value: What it is given.
+
+    Raises:
+        DefinitionError: Not a step. Where the way leads nowhere, the joint says so.
+    """
+    name = step.name if isinstance(step, BaseStep) else step
+    if not isinstance(name, str) or (not value and name is step):
+        raise DefinitionError(f"nb.to() takes a step, or a step's name and a value, not {step!r}")
+    return To(name, *value) if value else joined(Links(passes=(Pass(step),)))
+
+
+@overload
+def choose(decider: Callable[[X], K], branches: Mapping[K, Step[X, Y, Any] | Chain[X, Y]], /) -> Chain[X, Y]: ...
+@overload
+def choose(
+    decider: Callable[[X], K], branches: Mapping[K, End[X, Any] | ClosedChain[X, None]], /
+) -> ClosedChain[X, None]: ...
+@overload
+def choose(
+    decider: Callable[[X], K],
+    branches: Mapping[K, Step[X, Y, Any] | Chain[X, Y] | End[X, Any] | ClosedChain[X, None]],
+    /,
+) -> Chain[X, Y]: ...
+def choose(decider: Callable[[Any], Any], branches: Mapping[Any, Any], /) -> Any:
+    """Branches of which each value takes one: ``decider(value)`` gives its key.
+
+    ``a >> nb.choose(size, {"big": split >> load, "small": load_all, "none": nb.to(end)}) >> end``. The decider runs
+    once per value, where the step before gives it; what it raises counts as that step's error, and a key that has no
+    branch fails the chunk. What it decided is durable with the value.
+
+    Args:
+        decider: Takes a value, returns a key; quick, and without side effects.
+        branches: From each key to a step, a chain or `to`; all of them take what the decider takes.
+
+    Raises:
+        DefinitionError: No branch, or one that is no step or chain.
+    """
+    if not callable(decider) or not branches:
+        raise DefinitionError(f"nb.choose() takes a function and at least one branch, not {decider!r}, {branches!r}")
+    choice = Choice(decider, tuple(branches))
+    parts = [links_of(branch).under(Condition(choice, key)) for key, branch in branches.items()]
+    return joined(reduce(beside, parts))

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from pydantic import ValidationError
 
-from nbbatch.codec import ParamsCodec, adapter_of
-from nbbatch.definition.chain import BaseStep, ClosedChain, End, Links, chain_of
-from nbbatch.definition.options import checked_name
-from nbbatch.errors import DefinitionError, ParameterError
-from nbbatch.signature import Kind, accepts, members, type_name
+from nbbatch.codec import ParamsCodec
+from nbbatch.definition.chain import BaseStep, ClosedChain, End, Step, links_of
+from nbbatch.definition.links import Links
+from nbbatch.definition.options import checked_name, read_options
+from nbbatch.definition.routing import Way, address, ways_of
+from nbbatch.errors import DefinitionError, ParameterError, StateError
+from nbbatch.signature import Kind, Signature, accepts, type_name
 
 if TYPE_CHECKING:
     from nbbatch.pictures.picture import Picture
 
 P = TypeVar("P")
+Q = TypeVar("Q")
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -32,35 +36,30 @@ class Node:
     targets: tuple[int, ...]
     gated: bool
     weight: float
-    accepting: tuple[tuple[int, Any], ...]
-    """Targets and their input types, where there are several."""
+    named: tuple[Way, ...]
+    """Its ways out."""
+    ways: tuple[Way, ...]
+    """The same, where there are several or one has a condition; empty: each value goes to every target."""
 
     @property
     def plain(self) -> bool:
         """Whether each chunk gives at most one output, to one step, by a plain call: what the worker has a quick way for."""
         step = self.step
-        return self.index > 0 and not step.is_async and step.kind in (Kind.ONE, Kind.NONE) and len(self.targets) < 2
+        return (
+            self.index > 0
+            and not step.is_async
+            and step.kind in (Kind.ONE, Kind.NONE)
+            and not self.ways
+            and len(self.targets) < 2
+        )
 
     def route(self, value: Any) -> tuple[int, ...]:
-        """The targets that accept a value."""
-        if len(self.targets) == 1:
-            return self.targets
-        return tuple(target for target, wanted in self.accepting if _fits(value, wanted))
+        """The targets that a value goes to."""
+        return ways_of(self.ways, value) if self.ways else self.targets
 
-
-def _fits(value: Any, wanted: Any) -> bool:
-    for member in members(wanted):
-        if member in (Any, object) or (member is float and type(value) is int):  # as type checkers see it
-            return True
-        if isinstance(member, type) and not hasattr(member, "__total__") and isinstance(value, member):
-            return True
-        if not isinstance(member, type) or hasattr(member, "__total__"):
-            try:
-                adapter_of(member).validate_python(value, strict=True)
-            except ValidationError:
-                continue
-            return True
-    return False
+    def address(self, name: str, value: Any) -> tuple[int, ...]:
+        """The target that `to` names."""
+        return address(self.step.name, self.named, name, value)
 
 
 Problems = str | Iterable[str] | None
@@ -102,7 +101,7 @@ class Job(Generic[P, R_co]):
         Raises:
             DefinitionError: Any of it cannot work.
         """
-        links = cast("Links", chain_of(chain))
+        links = links_of(chain)
         self.name = checked_name("job", name)
         if not isinstance(version, int) or version < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DefinitionError(f"job {name!r}: version= must be a whole number from 1, not {version!r}")
@@ -148,6 +147,30 @@ class Job(Generic[P, R_co]):
         ]
         return "; ".join(changed)
 
+    @overload
+    def as_step(self: Job[Q, None], name: str | None = None, **options: Any) -> End[Q, None]: ...
+    @overload
+    def as_step(self, name: str | None = None, **options: Any) -> Step[P, R_co, R_co]: ...
+    def as_step(self, name: str | None = None, **options: Any) -> Any:
+        """This job as a step of another one: takes its parameters and gives its report.
+
+        Each chunk submits an instance and waits for its end without holding a worker, up to 64 at once (``concurrency=``
+        says otherwise). The instance is found again after a crash, is cancelled with the instance that waits for it, and
+        fails the chunk when it fails; ``run.retry()`` there takes it up again. Pausing one does not pause the other.
+
+        Args:
+            name: Of the step; default: the job's name.
+            options: Those of `step` that concern waiting: max_attempts (default 1: a sub-job that failed is not retried
+                by itself), backoff, gate, concurrency, rate, weight, max_failed, retry_on, fail_on, description.
+
+        Raises:
+            DefinitionError: An option that is none, or ``timeout=``, which would end the waiting and not the work.
+        """
+        if "timeout" in options:
+            raise DefinitionError(f"job {self.name!r} as a step takes no timeout=; give it to the steps inside")
+        given = {"max_attempts": 1, **options}
+        return as_step(self, checked_name("step", self.name if name is None else name), given)
+
     def __repr__(self) -> str:
         chain = " >> ".join(self._words(node) for node in self.nodes)
         return f"<Job {self.name} v{self.version}: {type_name(self.params_type)} → {chain}>"
@@ -175,6 +198,24 @@ class Job(Generic[P, R_co]):
         return self.chain()._repr_mimebundle_(include, exclude)  # pyright: ignore[reportPrivateUsage]
 
 
+def as_step(job: Job[Any, Any], name: str, options: dict[str, Any]) -> Step[Any, Any, Any] | End[Any, Any]:
+    """The step a job makes; a function step in all but where it runs."""
+
+    def submitted(params: Any) -> Any:
+        raise StateError(f"step {name!r} is {job!r}; batch.submit(job, {params!r}) runs it")
+
+    last = job.nodes[-1].step.signature
+    kind = Kind.NONE if job.report is None else Kind.ONE
+    given = None if job.report is None else last.output_type
+    signature = Signature(kind, job.params_type, given, takes_params=False, params_type=None, is_async=False)
+    read = read_options(name, options)
+    made: Step[Any, Any, Any] | End[Any, Any]
+    made = End(submitted, name, read, signature) if kind is Kind.NONE else Step(submitted, name, read, signature)
+    made.job, made.source = job, repr(job)
+    made.fingerprint = hashlib.sha256(f"{job.name} {job.version} {job.shape}".encode()).hexdigest()[:12]
+    return made
+
+
 def _params(first: BaseStep) -> ParamsCodec:
     try:
         return ParamsCodec(first.input_type)
@@ -186,14 +227,10 @@ def _params(first: BaseStep) -> ParamsCodec:
 
 
 def _check_chain(name: str, links: Links) -> None:
-    if links.tails:
-        loose = links.steps[links.tails[0]]
-        raise DefinitionError(
-            f"job {name!r} has no end: step {loose.name!r} gives {type_name(loose.signature.output_type)} to nobody. "
-            "End the chain with a step that returns None, or a reduction (a first parameter Iterable[...])"
-        )
-    if len(links.heads) != 1:
-        heads = ", ".join(repr(links.steps[head].name) for head in links.heads)
+    if links.open:
+        raise DefinitionError(f"job {name!r} has no end: {_loose(links)}")
+    if len(links.heads) != 1 or links.heads[0].conditions:
+        heads = ", ".join(repr(links.steps[head.step].name) for head in links.heads)
         raise DefinitionError(f"job {name!r} needs one first step, which takes the parameters; it has {heads}")
     first = links.steps[0]
     if first.kind is Kind.REDUCTION:
@@ -206,15 +243,29 @@ def _check_chain(name: str, links: Links) -> None:
             )
 
 
+def _loose(links: Links) -> str:
+    past = [tail.to for tail in links.tails if tail.to] + [each.to for each in links.passes]
+    if past:
+        return f"nb.to({past[0].name}) leads to step {past[0].name!r}, which does not follow; add >> {past[0].name}"
+    loose = links.steps[links.tails[0].step]
+    return (
+        f"step {loose.name!r} gives {type_name(loose.signature.output_type)} to nobody. "
+        "End the chain with a step that returns None, or a reduction (a first parameter Iterable[...])"
+    )
+
+
 def _nodes(name: str, links: Links, gated: bool) -> tuple[Node, ...]:
     weights = _weights(name, links.steps)
     nodes: list[Node] = []
     for index, each in enumerate(links.steps):
-        sources = tuple(sorted(a for a, b in links.edges if b == index))
-        targets = tuple(sorted(b for a, b in links.edges if a == index))
         waits = index > 0 and (gated or each.options.gate or each.kind is Kind.REDUCTION)
-        accepting = tuple((target, links.steps[target].input_type) for target in targets)
-        nodes.append(Node(index, each, sources, targets, waits, weights[index], accepting))
+        sources = {edge.source for edge in links.edges if edge.target == index}
+        sources |= {a for a, b in links.order if b == index and waits}
+        edges = sorted((edge for edge in links.edges if edge.source == index), key=lambda edge: edge.target)
+        named = tuple(links.way(edge) for edge in edges)
+        targets = tuple(dict.fromkeys(way.target for way in named))
+        ways = named if len(named) > 1 or any(way.conditions for way in named) else ()
+        nodes.append(Node(index, each, tuple(sorted(sources)), targets, waits, weights[index], named, ways))
     return tuple(nodes)
 
 

@@ -80,6 +80,30 @@ assert_type(nb.Job("from parts", find >> tail), nb.Job[Params, Report])
 assert_type(count(File(path="a")), Stats)
 assert_type(report([Stats(rows=1)], Params(folder="a")), Report)
 
+
+@nb.step
+def sorting(params: Params) -> Iterator[File | Stats]:
+    yield File(path=params.folder)
+    yield nb.to(report, Stats(rows=1))
+    yield nb.to("report", Stats(rows=1))
+
+
+def size(file: File) -> str:
+    return "large" if file.path else "small"
+
+
+@nb.step
+def drop(file: File) -> None: ...
+
+
+assert_type(nb.to("report", Stats(rows=1)), Stats)
+assert_type(nb.Job("past", sorting >> (count | nb.to(report)) >> report), nb.Job[Params, Report])
+assert_type(nb.Job("past an end", sorting >> (count | nb.to(end)) >> end), nb.Job[Params, None])
+either_way = nb.choose(size, {"large": count, "small": fetch})
+assert_type(nb.Job("choice", find >> either_way >> report), nb.Job[Params, Report])
+assert_type(nb.Job("chains", find >> nb.choose(size, {"a": count, "b": fetch}) >> end), nb.Job[Params, None])
+assert_type(nb.Job("all end", find >> nb.choose(size, {"a": drop, "b": count >> end})), nb.Job[Params, None])
+
 batch = nb.open("census.duckdb")
 run = batch.submit(census, Params(folder="data"))
 assert_type(run, nb.JobHandle[Report])

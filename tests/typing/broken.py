@@ -1,7 +1,7 @@
 """Chains that static checkers must reject: each line that says so is an error. Never run."""
 
 import nbbatch as nb
-from tests.typing.api import count, either, end, find, last, report
+from tests.typing.api import count, drop, either, end, find, last, report, size, sorting
 
 find >> report  # error
 count >> find  # error
@@ -14,3 +14,6 @@ either >> count  # error
 nb.Job("reduction only", report)  # error
 nb.Job("branch left open", either >> (count | end))  # error
 find >> last  # error
+sorting >> (count | nb.to(drop)) >> report  # error
+nb.to(report, "text")  # error
+find >> nb.choose(size, {"a": end})  # error

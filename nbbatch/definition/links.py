@@ -1,0 +1,246 @@
+"""Steps and the edges between them: what ``>>`` and ``|`` build, and the check of every joint. Pure.
+
+heads ──▶ steps and edges ──▶ tails          a >> b: the tails of a are joined to the heads of b, by type
+  ╰────────── passes ──────────▶             a | b: side by side; a pass is a branch without a step of its own
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nbbatch.definition.routing import Condition, Conditions, Way
+from nbbatch.errors import DefinitionError
+from nbbatch.signature import Kind, accepts, type_name
+
+if TYPE_CHECKING:
+    from nbbatch.definition.chain import BaseStep
+
+
+class Head(NamedTuple):
+    """A step that what comes before is joined to."""
+
+    step: int
+    past: bool = False
+    """Reached by a way that `to` made."""
+    conditions: Conditions = ()
+
+
+class Tail(NamedTuple):
+    """A step that gives something to what follows."""
+
+    step: int
+    to: BaseStep | None = None
+    """Only what goes past the branches beside it, to this step."""
+    conditions: Conditions = ()
+
+
+class Pass(NamedTuple):
+    """A branch without a step of its own: a way to a later one."""
+
+    to: BaseStep
+    conditions: Conditions = ()
+
+
+class Edge(NamedTuple):
+    """From a step to one that follows it."""
+
+    source: int
+    target: int
+    past: bool = False
+    conditions: Conditions = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Steps in topological order with the edges between them."""
+
+    steps: tuple[BaseStep, ...] = ()
+    edges: frozenset[Edge] = frozenset()
+    heads: tuple[Head, ...] = ()
+    tails: tuple[Tail, ...] = ()
+    passes: tuple[Pass, ...] = ()
+    order: frozenset[tuple[int, int]] = frozenset()
+    """(a, b): a gate at b waits for a too, which ended beside the branches that lead to b."""
+
+    def __post_init__(self) -> None:
+        names = [each.name for each in self.steps]
+        for name in names:
+            if names.count(name) > 1:
+                raise DefinitionError(
+                    f"two steps are named {name!r}; give one of them another name: @nb.step(name=...)"
+                )
+
+    @property
+    def open(self) -> bool:
+        """Whether something may follow."""
+        return bool(self.tails or self.passes)
+
+    def behind(self, offset: int) -> Links:
+        """The same with all positions moved up."""
+        moved = (edge._replace(source=edge.source + offset, target=edge.target + offset) for edge in self.edges)
+        return replace(
+            self,
+            edges=frozenset(moved),
+            heads=tuple(head._replace(step=head.step + offset) for head in self.heads),
+            tails=tuple(tail._replace(step=tail.step + offset) for tail in self.tails),
+            order=frozenset((a + offset, b + offset) for a, b in self.order),
+        )
+
+    def ends(self) -> set[int]:
+        """Steps in which a branch ends."""
+        going_on = {edge.source for edge in self.edges} | {tail.step for tail in self.tails}
+        return set(range(len(self.steps))) - going_on
+
+    def given(self, tail: Tail) -> list[Any]:
+        """The types a tail gives on."""
+        types = self.steps[tail.step].output_types
+        return [each for each in types if tail.to is None or accepts(tail.to.input_type, each)]
+
+    def under(self, condition: Condition) -> Links:
+        """The same as a branch of a choice."""
+        return replace(
+            self,
+            heads=tuple(head._replace(conditions=(condition, *head.conditions)) for head in self.heads),
+            passes=tuple(each._replace(conditions=(condition, *each.conditions)) for each in self.passes),
+        )
+
+    def way(self, edge: Edge) -> Way:
+        """An edge as a step's way out."""
+        target = self.steps[edge.target]
+        return Way(edge.target, target.name, target.input_type, edge.past, edge.conditions)
+
+
+def beside(first: Links, second: Links) -> Links:
+    """Two branches.
+
+    Raises:
+        DefinitionError: One of them holds a reduction, or a name is used twice.
+    """
+    for each in first.steps + second.steps:
+        if each.kind is Kind.REDUCTION:
+            raise DefinitionError(f"reduction {each.name!r} stands in a branch; a reduction comes last: (a | b) >> it")
+    other = second.behind(len(first.steps))
+    return Links(
+        first.steps + other.steps, first.edges | other.edges, first.heads + other.heads, first.tails + other.tails,
+        first.passes + other.passes, first.order | other.order,
+    )  # fmt: skip
+
+
+def then(before: Links, after: Links) -> Links:
+    """One after the other, joined by type.
+
+    Raises:
+        DefinitionError: A value would have no step to go to, a step would get none, or a name is used twice.
+    """
+    if not before.open:
+        raise DefinitionError(_nothing_follows(before.steps[-1], after))
+    _check_given(before, after)
+    _check_taken(before, after)
+    later = after.behind(len(before.steps))
+    pairs = [(tail, head) for tail in before.tails for head in after.heads if _meet(before, tail, after, head)]
+    joined = {
+        Edge(
+            tail.step,
+            head.step + len(before.steps),
+            head.past or tail.to is not None,
+            tail.conditions + head.conditions,
+        )
+        for tail, head in pairs
+    }
+    waits = {(end, len(before.steps) + index) for end in before.ends() for index in range(len(after.steps))}
+    return Links(
+        before.steps + later.steps,
+        before.edges | joined | later.edges,
+        before.heads + tuple(_reached(before.passes, after, later)),
+        later.tails + tuple(_going_past(before, after)),
+        tuple(each for each in before.passes if _named(each.to, after.passes)),
+        before.order | later.order | waits,
+    )
+
+
+def _reached(passes: Iterable[Pass], after: Links, later: Links) -> Iterable[Head]:
+    """Heads that ways past everything before them lead to."""
+    for each in passes:
+        for head, moved in zip(after.heads, later.heads, strict=True):
+            if after.steps[head.step].name == each.to.name:
+                yield Head(moved.step, past=True, conditions=each.conditions)
+
+
+def _going_past(before: Links, after: Links) -> Iterable[Tail]:
+    """Tails whose values may go past all of ``after``."""
+    for tail in before.tails:
+        for each in after.passes:
+            open_to = tail.to is None or tail.to.name == each.to.name
+            if open_to and any(accepts(each.to.input_type, given) for given in before.given(tail)):
+                yield Tail(tail.step, each.to, tail.conditions + each.conditions)
+
+
+def _meet(before: Links, tail: Tail, after: Links, head: Head) -> bool:
+    taker = after.steps[head.step]
+    named = tail.to is None or tail.to.name == taker.name
+    return named and any(accepts(taker.input_type, given) for given in before.given(tail))
+
+
+def _named(step: BaseStep, passes: Iterable[Pass]) -> bool:
+    return any(each.to.name == step.name for each in passes)
+
+
+# --- checks --------------------------------------------------------------------------------------
+
+
+def _check_given(before: Links, after: Links) -> None:
+    """Every value has somewhere to go."""
+    for to in [each.to for each in before.tails if each.to] + [each.to for each in before.passes]:
+        if not (_named(to, after.passes) or any(after.steps[head.step].name == to.name for head in after.heads)):
+            names = ", ".join(repr(after.steps[head.step].name) for head in after.heads)
+            raise DefinitionError(
+                f"nb.to({to.name}) leads to step {to.name!r}, but what follows is {names}; "
+                f"write (… | nb.to({to.name})) >> {to.name}"
+            )
+    for tail in before.tails:
+        for given in before.given(tail):
+            if not _taken(given, after):
+                giver, taken = before.steps[tail.step], ", ".join(_takers(after))
+                raise DefinitionError(f"step {giver.name!r} gives {type_name(given)}, but {taken}")
+
+
+def _taken(given: Any, after: Links) -> bool:
+    """Whether a branch accepts a type; of a choice, all its branches must."""
+    plain = [after.steps[head.step] for head in after.heads if not head.conditions]
+    plain += [each.to for each in after.passes if not each.conditions]
+    if any(accepts(each.input_type, given) for each in plain):
+        return True
+    chosen = [after.steps[head.step] for head in after.heads if head.conditions]
+    chosen += [each.to for each in after.passes if each.conditions]
+    return bool(chosen) and all(accepts(each.input_type, given) for each in chosen)
+
+
+def _takers(after: Links) -> list[str]:
+    steps = [after.steps[head.step] for head in after.heads] + [each.to for each in after.passes]
+    return [f"step {each.name!r} takes {type_name(each.input_type)}" for each in steps]
+
+
+def _check_taken(before: Links, after: Links) -> None:
+    """Every step gets something; only checked where all that comes before is known."""
+    if before.passes:
+        return
+    takers = [(after.steps[head.step], head) for head in after.heads]
+    for taker, head in takers:
+        if not any(_meet(before, tail, after, head) for tail in before.tails):
+            raise DefinitionError(_unfed(taker, before))
+    for each in after.passes:
+        if not any(accepts(each.to.input_type, given) for tail in before.tails for given in before.given(tail)):
+            raise DefinitionError(_unfed(each.to, before))
+
+
+def _unfed(taker: BaseStep, before: Links) -> str:
+    givers = ", ".join(dict.fromkeys(repr(before.steps[tail.step].name) for tail in before.tails))
+    return f"step {taker.name!r} takes {type_name(taker.input_type)}, which no step before it gives ({givers})"
+
+
+def _nothing_follows(last: BaseStep, after: Links) -> str:
+    why = "is a reduction, which comes last" if last.kind is Kind.REDUCTION else "gives nothing (-> None)"
+    follower = after.steps[0].name if after.steps else after.passes[0].to.name
+    return f"step {last.name!r} {why}; nothing can follow it, but {follower!r} does"
