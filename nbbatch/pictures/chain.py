@@ -165,7 +165,7 @@ def _counts(key: str, step: StepFacts, place: Place) -> str:
     if not total:
         return tag("text", "no chunks yet", x=x, y=place.y + 44, class_="s q")
     done = step.counts.get(_C.COMPLETED, 0) + step.counts.get(_C.SKIPPED, 0)
-    chunks = f"{done:,} of {total:,}" if total < 1_000_000 else f"{short(done)} of {short(total)}"
+    chunks = f"{done:,} of {total:,}" if total < 2_000_000 else f"{short(done)} of {short(total)}"
     share = f"{100 * done // total} %"
     times = f"p50 {duration(step.median)} · p95 {duration(step.p95)}" if step.median is not None else ""
     return (
