@@ -43,9 +43,21 @@ class Figure:
         return self.median >= float(limit) if sign == ">=" else self.median <= float(limit)
 
     def __str__(self) -> str:
-        claim = {None: "", True: f"  {self.bound}", False: f"  {self.bound} MISSED"}[self.holds]
-        spread = f"({_short(min(self.values))} to {_short(max(self.values))})" if len(self.values) > 1 else ""
-        return f"{self.workload:<4}{self.what:<52}{_short(self.median):>10} {self.unit:<10} {spread:<22}{claim}"
+        return f"{self.workload:<4}{self.what:<52}{_short(self.median):>10} {self.unit:<10} {self._spread:<24}{self._claim}"
+
+    def row(self) -> str:
+        """As a row of a Markdown table."""
+        what = f"&nbsp;&nbsp;{self.what.strip()}" if self.what.startswith(" ") else self.what
+        median = f"{_short(self.median)} {self.unit}"
+        return f"| {self.workload} | {what} | {median} | {self._spread} | {self._claim} |"
+
+    @property
+    def _spread(self) -> str:
+        return f"{_short(min(self.values))} to {_short(max(self.values))}" if len(self.values) > 1 else ""
+
+    @property
+    def _claim(self) -> str:
+        return {None: "", True: self.bound, False: f"{self.bound} MISSED"}[self.holds]
 
 
 def _short(value: float) -> str:

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from nbbatch import capture, commands, maintenance, views
+from nbbatch import capture, commands, maintenance, subjobs, views
 from nbbatch.definition import Job
 from nbbatch.engine import Clock, Engine
 from nbbatch.executors import threads
@@ -113,6 +113,7 @@ class Batch:
         self._engine = Engine(
             self._store, self._marks, clock, self._executor, workers or 0, random.random, self._on_end
         )
+        self._engine.launch_subjob = subjobs.launch
         self._access = Access(self._store, self._engine, self)
         self._engine.start()
         _working.add(id(self))

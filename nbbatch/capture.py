@@ -3,8 +3,9 @@
 Two process-wide hooks, put in place when the first step runs and neutral outside of steps:
 
 - ``sys.stdout`` and ``sys.stderr`` become a thin proxy that asks a context variable where to write.
-- the log record factory, chained to the present one, copies records made inside a step. A handler on the root
-  logger would do too, but it would make ``logging.basicConfig()`` in the user's notebook a no-op.
+- the log record factory, chained to the present one, copies records made inside a step, and puts the ids of the
+  attempt on them as ``nb_instance``, ``nb_step``, ``nb_chunk`` and ``nb_attempt``. Records made elsewhere have none:
+  give a format that names them ``logging.Formatter(..., defaults=...)``. A handler on the root logger would do too, but it would make ``logging.basicConfig()`` in the user's notebook a no-op.
 
 Threads that a step starts by itself carry no context: what they print goes where it went before.
 """
@@ -29,6 +30,10 @@ class LogBuffer:
     said = False
     """Whether there is anything to keep; most attempts say nothing, and cost nothing here."""
     _size = 0
+
+    def ids(self) -> dict[str, Any]:
+        """What a log record carries of the attempt."""
+        return {}
 
     def write(self, text: str) -> None:
         if not self._size:
@@ -99,7 +104,10 @@ class _Factory:
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record: logging.LogRecord = self.inner(*args, **kwargs)
         log = buffer.get()
-        if log is not None and not _printed_anyway(record):
+        if log is None:
+            return record
+        record.__dict__.update(log.ids())
+        if not _printed_anyway(record):
             log.write(f"{record.levelname} {record.name}: {_message(record)}\n")
         return record
 

@@ -16,6 +16,7 @@ from nbbatch.live import Again, LiveInstance
 from nbbatch.maintenance import load, recover
 from nbbatch.records import Ended, EventRow, InstanceRow, Item
 from nbbatch.states import CHUNK_BY_CODE, CHUNK_TRANSITIONS, INSTANCE_ENDED, ChunkStatus, InstanceStatus
+from nbbatch.store import SUBJOB_KEY
 from nbbatch.worker import StoredParams
 
 _FAILED, _QUEUED, _CANCELLED = ChunkStatus.FAILED, ChunkStatus.QUEUED, ChunkStatus.CANCELLED
@@ -182,23 +183,30 @@ def _set_status(engine: Engine, row: InstanceRow, status: InstanceStatus) -> Non
 
 
 def cancel(engine: Engine, instance: int) -> bool:
-    """End an instance now; False if it has ended already."""
+    """End an instance and the sub-jobs it waits for now; False if it has ended already."""
     row = engine.store.instance(instance)
     if row.status in INSTANCE_ENDED:
         return False
-    now = engine.clock.now()
-    total = sum(count for _, count, _ in engine.store.rows("count_chunks", instance))
-    events = engine.store.take_ids("event", total)
+    below = [engine.store.instance(child) for (child,) in engine.store.rows("subjobs", instance, SUBJOB_KEY)]
     with engine.store.transaction():
-        engine.store.run("cancel_chunks", instance, events, now)
-        share = engine.live[instance].progress() if instance in engine.live else row.progress
-        engine.store.set_status(instance, row.status, _I.CANCELLED, now, progress=share)
-    live = engine.live.pop(instance, None)
-    if live is not None:
-        live.cancellation.cancelled = True
-        live.status = _I.CANCELLED
-        engine.end(live, _I.CANCELLED)
+        for each in (row, *below):
+            _store_cancelled(engine, each)
+    for each in (row, *below):
+        live = engine.live.pop(each.id, None)
+        if live is not None:
+            live.cancellation.cancelled = True
+            live.status = _I.CANCELLED
+            engine.end(live, _I.CANCELLED)
     return True
+
+
+def _store_cancelled(engine: Engine, row: InstanceRow) -> None:
+    now = engine.clock.now()
+    total = sum(count for _, count, _ in engine.store.rows("count_chunks", row.id))
+    events = engine.store.take_ids("event", total)
+    engine.store.run("cancel_chunks", row.id, events, now)
+    share = engine.live[row.id].progress() if row.id in engine.live else row.progress
+    engine.store.set_status(row.id, row.status, _I.CANCELLED, now, progress=share)
 
 
 def retry(engine: Engine, instance: int, job: Job[Any, Any] | None) -> int:

@@ -29,7 +29,8 @@ from typing import Any, Protocol, TypeVar
 
 from nbbatch.definition import Kind, Node
 from nbbatch.errors import FailChunk, StoreClosed, StoreError
-from nbbatch.executors import EventLoop, inline, shares_memory, threads, workers_of
+from nbbatch.executors import EventLoop, shares_memory, threads, workers_of
+from nbbatch.lanes import Lane, SubjobLane
 from nbbatch.live import LiveInstance, LiveStep, runs
 from nbbatch.marks import Marks
 from nbbatch.progress import Decision, decide
@@ -44,14 +45,6 @@ log = logging.getLogger("nbbatch")
 
 PAGES_AHEAD = 4
 """Pages a fan-out may hand over before it waits for the store."""
-SLOW_US = 50_000
-"""Micro-batches longer than this are claimed only when a worker is free …"""
-AHEAD_US = 100_000
-"""… and shorter ones ahead, for about this much work per worker, so that a commit takes in many of them …"""
-AHEAD = 6
-"""… but at most so many per worker."""
-SPARE_US = 20_000
-"""Work that a worker still has before it when a commit begins; with more, what arrives is waited for."""
 
 
 class Clock(Protocol):
@@ -68,31 +61,6 @@ class Clock(Protocol):
     def subscribe(self, wake: Callable[[], None]) -> None:
         """Have ``wake`` called when time was moved by hand."""
         ...
-
-
-@dataclass(slots=True, eq=False)
-class Lane:
-    """An executor and how much of it is taken."""
-
-    executor: Executor
-    workers: int
-    tasks: int = 0
-    work_us: float = 0.0
-    """What is in the pool takes about this long, by what came before."""
-
-    def has_room(self, step: LiveStep) -> bool:
-        if self.tasks < self.workers:
-            return True
-        if isinstance(self.executor, inline) or not step.mean_us:
-            return False
-        work = step.mean_us * step.size
-        ahead = min(AHEAD, int(AHEAD_US / work)) if work < SLOW_US else 0
-        return self.tasks < (1 + ahead) * self.workers
-
-    def spare(self) -> float:
-        """Seconds until a worker may want for work, less a margin."""
-        running = self.work_us / self.tasks
-        return (self.work_us / self.workers - running - max(running, SPARE_US)) / 1e6
 
 
 @dataclass(slots=True, eq=False)
@@ -168,6 +136,9 @@ class Engine:
         self._turnstiles: dict[tuple[str, str, int], asyncio.Semaphore] = {}
         self._local = self._main if shares_memory(executor) else Lane(threads(2), 2)
         self._lanes = (self._main, self._async, self._local)
+        self._subjobs = SubjobLane(self._local.executor, 1)
+        self.launch_subjob: Callable[[Engine, Task], Future[Any]] = no_subjobs
+        """How a chunk of a step that is a job is run; set before `start`."""
         self._clerk = Clerk(store.take_ids, store.run, store.set_report, random)
         self._on_end = on_end
         self._inbox: queue.SimpleQueue[Flight | _Arrived | _Call | None] = queue.SimpleQueue()
@@ -203,6 +174,10 @@ class Engine:
                 raise StoreClosed("this batch was closed meanwhile; nb.open() opens it again")
         return answer.result()
 
+    def aside(self, run: Callable[..., Any], *args: Any) -> None:
+        """Run a function for a moment on a thread of this process that may run user code."""
+        self._local.executor.submit(run, *args)
+
     def stop(self, timeout: float) -> None:
         """Claim nothing more, wait for running attempts, store what they gave, end the thread.
 
@@ -226,7 +201,7 @@ class Engine:
 
     def _loop(self) -> None:
         while not (self._stopping and not self.flights):
-            arrived = self._receive()
+            arrived = [] if self.pending else self._receive()
             try:
                 self._turn(arrived)
             except Exception as error:  # whatever it is, waiting threads must learn of it
@@ -468,10 +443,13 @@ class Engine:
     def _lane(self, node: Node) -> Lane:
         if node.step.is_async:
             return self._async
+        if node.step.job is not None:
+            return self._subjobs
         return self._local if node.step.kind is Kind.REDUCTION else self._main
 
     def _claim_from(self, live: LiveInstance, step: LiveStep, lane: Lane, changes: Changes, now: int) -> bool:
-        items = step.take(self._batch_size(step, lane), partial(self._refill, live))
+        most = 1 if lane is self._subjobs else self._batch_size(step, lane)
+        items = step.take(most, partial(self._refill, live))
         if not items:
             return False
         items = self._with_inputs(live, step, items)
@@ -565,6 +543,8 @@ class Engine:
         try:
             if lane is self._async:
                 future = lane.executor.submit(run_task_async, task)
+            elif lane is self._subjobs:
+                future = self.launch_subjob(self, task)
             elif shares_memory(lane.executor):
                 future = lane.executor.submit(run_task, task)
             else:
@@ -578,6 +558,11 @@ class Engine:
 def _all(task: Task, outcome: Outcome) -> Results:
     """One outcome for every chunk of a micro-batch."""
     return Results([], [], [], "", dict.fromkeys(range(len(task.items)), outcome))
+
+
+def no_subjobs(engine: Engine, task: Task) -> Future[Any]:
+    """An engine by itself knows no commands, so it can submit nothing."""
+    raise NotImplementedError(f"{engine} cannot run {task.node.step}")
 
 
 def _failed_future(task: Task, error: Exception, now: int) -> Future[Results]:

@@ -15,7 +15,7 @@ from nbbatch.errors import JobCancelled, JobFailed, NotFoundError, StateError, S
 from nbbatch.options import options
 from nbbatch.records import Ended, InstanceRow
 from nbbatch.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
-from nbbatch.store import Store
+from nbbatch.store import SUBJOB_KEY, Store
 
 if TYPE_CHECKING:
     import polars as pl
@@ -108,10 +108,24 @@ class JobHandle(Generic[R_co]):
         return 0.0 if self.row.status in INSTANCE_ENDED else None
 
     @property
+    def parent(self) -> ChunkHandle | None:
+        """The chunk that submitted it as a sub-job; None if a person did."""
+        key = self.row.key or ""
+        rows = (
+            self._store.fetch(views.CHUNK_INSTANCE, key.removeprefix(SUBJOB_KEY)) if key.startswith(SUBJOB_KEY) else []
+        )
+        return self.batch.instance(rows[0][0]).chunk(int(key.removeprefix(SUBJOB_KEY))) if rows else None
+
+    @property
     def warnings(self) -> list[str]:
         """Distinct warnings of its steps, newest first, up to 4,000 characters in all."""
         self._engine()
         return views.warnings(self._store, self.id)
+
+    @property
+    def attached(self) -> bool:
+        """Whether the engine works on it or would after `resume`; an unfinished one that is not waits for its job."""
+        return self.id in self._engine().live
 
     def done(self) -> bool:
         """Whether it has ended."""
@@ -271,7 +285,7 @@ class JobHandle(Generic[R_co]):
         """One row per step, in chain order.
 
         Columns: position, step, kind, gated, chunks, a count per chunk state (queued … cancelled), records,
-        median_seconds and p95_seconds of the last attempts, started, ended.
+        median_seconds and p95_seconds of the last attempts (while it runs: of all), started, ended.
         """
         live = self._engine().live.get(self.id)
         return views.steps(self._store, self.id, live.stored_counts if live else ())
@@ -284,7 +298,8 @@ class JobHandle(Generic[R_co]):
         Columns: id, step, parent, seq, status, attempts, errors, polls, created, started, ended, seconds (last
         attempt), due (next attempt), records, error_type, error (last attempt).
         """
-        return self._frame(views.CHUNKS, step, None if status is None else str(status), limit, offset)
+        self._engine()
+        return views.chunks(self._store, self.id, step, None if status is None else str(status), limit, offset)
 
     def attempts(
         self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0
@@ -454,7 +469,7 @@ class JobHandle(Generic[R_co]):
         from nbbatch.pictures import static
 
         row = self.row
-        waits = row.status not in INSTANCE_ENDED and self.id not in self._engine().live
+        waits = row.status not in INSTANCE_ENDED and not self.attached
         return static.run_line(row, self.progress, self.eta, waits=waits, steps=counts)
 
     def _counts(self) -> list[tuple[str, int]]:
@@ -527,6 +542,15 @@ class ChunkHandle:
         """The chunks made of its outputs, in their order."""
         rows = self._store.fetch(views.CHILDREN, self.run.id, self.id)
         return [ChunkHandle(self.run, child) for (child,) in rows]
+
+    @property
+    def subjob(self) -> JobHandle[Any] | None:
+        """The instance it submitted, of a step that is a job; None before that, and of other steps."""
+        rows = self._store.fetch("SELECT id FROM instance WHERE key = $1", f"{SUBJOB_KEY}{self.id}")
+        return self.run.batch.instance(rows[0][0], self._subjob_definition()) if rows else None
+
+    def _subjob_definition(self) -> Job[Any, Any] | None:
+        return None if self.run.job is None else self.run._node(self.step).step.job  # pyright: ignore[reportPrivateUsage]
 
     @property
     def attempts(self) -> pl.DataFrame:

@@ -82,6 +82,18 @@ LEFT JOIN event e ON e.id = last.id
 LEFT JOIN running r ON r.chunk = c.id AND r.instance = $1
 WHERE c.instance = $1 AND (e.status IS NULL OR e.status NOT IN (6, 7, 8, 9));
 
+-- subjobs: Unfinished instances that chunks of an instance submitted, and theirs. $2 is what their keys begin with.
+WITH RECURSIVE child AS (
+    SELECT i.id, c.instance AS parent
+    FROM instance i JOIN chunk c ON c.id = try_cast(substr(i.key, length($2) + 1) AS BIGINT)
+    WHERE starts_with(i.key, $2) AND i.status NOT IN (6, 7, 8)
+),
+below AS (SELECT id FROM child WHERE parent = $1 UNION ALL SELECT c.id FROM child c JOIN below b ON c.parent = b.id)
+SELECT id FROM below;
+
+-- subjob_order: The event in which an instance last changed its state, and a chunk's last event.
+SELECT (SELECT max(id) FROM instance_event WHERE instance = $1), (SELECT max(id) FROM event WHERE chunk = $2);
+
 -- requeue_ended: Queue every chunk of an instance again whose last state is $4 or $5, with a fresh budget.
 INSERT INTO event
 WITH last AS (SELECT chunk, max(id) AS id FROM event WHERE instance = $1 GROUP BY chunk)

@@ -6,7 +6,7 @@ instance's events costs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +29,6 @@ from nbbatch.store import Store
 if TYPE_CHECKING:
     import polars as pl
 
-_SECONDS = """
-SELECT step, median(ended_us - started_us) / 1e6, quantile_cont(ended_us - started_us, 0.95) / 1e6
-FROM event WHERE instance = $1 AND started_us IS NOT NULL GROUP BY step
-"""
-
-_COUNTS = "SELECT step, status, count(*) FROM chunks WHERE instance = $1 GROUP BY step, status"
-
 _EXTENT = """
 SELECT count(*), min(started_us), max(ended_us), max(id) FROM event WHERE instance = $1 AND started_us IS NOT NULL
 """
@@ -52,9 +45,11 @@ FROM event WHERE instance = $1 AND id <= $2 AND started_us IS NOT NULL ORDER BY 
 """
 
 _MERGED = """
-WITH lane AS (
-    SELECT least(row_number() OVER (ORDER BY count(*) DESC, coalesce(worker, '')), $4) - 1 AS lane, coalesce(worker, '') AS worker
+WITH worker AS (
+    SELECT coalesce(worker, '') AS worker, count(*) AS attempts
     FROM event WHERE instance = $1 AND id <= $5 AND started_us IS NOT NULL GROUP BY ALL
+), lane AS (
+    SELECT worker, least(row_number() OVER (ORDER BY attempts DESC, worker), $4) - 1 AS lane FROM worker
 ), part AS (
     SELECT l.lane, e.step, e.status IN (5, 7) AS failed, e.started_us AS a, e.ended_us AS z,
         unnest(range((e.started_us - $2) // $3, (e.ended_us - $2) // $3 + 1)) AS bin
@@ -94,29 +89,15 @@ SELECT before, greatest((us - $2) // $3, 0)::BIGINT, -count(*) FROM move WHERE b
 def steps(store: Store, engine: Engine, row: InstanceRow) -> list[StepFacts]:
     """The steps of an instance with their chunks by state; counts of a live one are those in memory."""
     live = engine.live.get(row.id)
-    if live:
-        counts = [{CHUNK_BY_CODE[code]: n for code, n in enumerate(each) if n} for each in live.counts]
-    else:
-        counts = _stored_counts(store, row)
-    seconds = {step: (median, p95) for step, median, p95 in store.fetch(_SECONDS, row.id)}
+    frame = views.steps(store, row.id, live.stored_counts if live else ())
     return [
-        replace(
-            facts,
-            counts=counts[place],
-            median=seconds.get(place, (None, None))[0],
-            p95=seconds.get(place, (None, None))[1],
-        )
-        for place, facts in enumerate(from_shape(row.shape))
+        replace(facts, counts=_counts(line), median=line["median_seconds"], p95=line["p95_seconds"])
+        for facts, line in zip(from_shape(row.shape), frame.iter_rows(named=True), strict=True)
     ]
 
 
-def _stored_counts(store: Store, row: InstanceRow) -> list[dict[ChunkStatus, int]]:
-    facts = from_shape(row.shape)
-    place = {each.name: index for index, each in enumerate(facts)}
-    counts: list[dict[ChunkStatus, int]] = [{} for _ in facts]
-    for step, status, count in store.fetch(_COUNTS, row.id):
-        counts[place[step]][ChunkStatus[status]] = count
-    return counts
+def _counts(line: dict[str, Any]) -> dict[ChunkStatus, int]:
+    return {status: count for status in ChunkStatus if (count := line[status.name.lower()])}
 
 
 def chain(store: Store, engine: Engine, row: InstanceRow) -> Picture:
@@ -253,15 +234,15 @@ def reading(store: Store, engine: Engine, row: InstanceRow) -> Reading:
     live = engine.live.get(row.id)
     label = f"{row.job} #{row.id}"
     if live is None:
-        counts = _stored_counts(store, row)
-        return Reading(
-            f"{label} {row.status}", _ended(counts), sum(sum(each.values()) for each in counts), row.progress, ""
-        )
+        counts = [facts.counts for facts in steps(store, engine, row)]
+        return Reading(f"{label} {row.status}", *_totals(counts), row.progress, "")
     counts = [{CHUNK_BY_CODE[code]: n for code, n in enumerate(each) if n} for each in live.counts]
     left = eta(live.progress(), live.started_us, live.latest_end_us)
     words = "" if left is None else f" · about {duration(left)} left"
-    return Reading(label, _ended(counts), sum(sum(each.values()) for each in counts), live.progress(), words)
+    return Reading(label, *_totals(counts), live.progress(), words)
 
 
-def _ended(counts: list[dict[ChunkStatus, int]]) -> int:
-    return sum(each.get(status, 0) for each in counts for status in CHUNK_ENDED)
+def _totals(counts: Iterable[Mapping[ChunkStatus, int]]) -> tuple[int, int]:
+    """Chunks that ended, and all."""
+    every = [each for step in counts for each in step.items()]
+    return sum(count for status, count in every if status in CHUNK_ENDED), sum(count for _, count in every)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Version of the tables in schema.sql."""
 MEMORY = ":memory:"
+SUBJOB_KEY = "sub-job of chunk "
+"""The key of an instance that a chunk submitted: this and the chunk's id."""
 READ_ROWS = 2_000
 """Rows fetched at a time while a reduction reads its inputs."""
 

@@ -84,6 +84,12 @@ class Context(capture.LogBuffer):
     def step(self) -> str:
         return self._task.node.step.name
 
+    def ids(self) -> dict[str, Any]:
+        """What each log record made here carries: which attempt it belongs to."""
+        return {
+            "nb_instance": self.instance, "nb_step": self.step, "nb_chunk": self.chunk, "nb_attempt": self.attempt,
+        }  # fmt: skip
+
     @property
     def cancelled(self) -> bool:
         """Whether the instance was cancelled meanwhile; a long step may return early, its result is dropped.

@@ -37,3 +37,12 @@ def threaded(store: Path) -> Iterator[nb.Batch]:
 
 
 collect_ignore = ["readme", "typing"]  # a program, and code that is only checked: importing them runs them
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """After a run of the whole suite, say how many laws and tests there are."""
+    passed = len(terminalreporter.stats.get("passed", []))
+    if config.args == config.getini("testpaths"):
+        from tests.test_behaviours import promised
+
+        terminalreporter.write_line(f"{len(promised())} laws promised in docs/behaviours.md; {passed} tests passed")

@@ -37,13 +37,15 @@ def engine(batch: nb.Batch) -> Any:
 
 
 def settle(batch: nb.Batch) -> None:
-    """Wait until nothing is in flight and nothing can be claimed now.
+    """Wait until nothing is in flight but what waits for sub-jobs, and nothing can be claimed now.
 
     A call is answered before the turn that takes what arrived with it, so two quiet answers in a row are needed.
     """
-    quiet = 0
+    quiet, inner = 0, engine(batch)
     while quiet < 2:
-        busy = engine(batch).call(lambda: bool(engine(batch).flights) or not engine(batch)._inbox.empty())
+        busy = inner.call(
+            lambda: any(each.lane is not inner._subjobs for each in inner.flights) or not inner._inbox.empty()
+        )
         quiet = 0 if busy else quiet + 1
 
 

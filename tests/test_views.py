@@ -24,7 +24,8 @@ def test_a_frame_has_the_same_columns_and_types_when_empty(batch: nb.Batch, name
     run = batch.submit(each(noisy), 3)
     run.wait(10)
     full = getattr(run, name)()
-    empty = batch._store.frame(getattr(nb.views, name.upper()), 99, *([None, None, 10, 0] if name != "steps" else []))
+    values = {"steps": [], "chunks": [None, None, 10, 0, 0, 0]}.get(name, [None, None, 10, 0])
+    empty = batch._store.frame(getattr(nb.views, name.upper()), 99, *values)
 
     assert full.height > 0
     assert empty.height == 0
@@ -161,6 +162,7 @@ def test_the_counts_of_steps_are_those_of_their_chunks(batch: nb.Batch) -> None:
     run.skip(failed[0], "known")
     run.cancel()
 
+    assert live.schema == run.steps().schema
     for steps in (live, run.steps()):
         assert steps.select(
             pl.sum_horizontal(pl.col("queued", "errored", "poll_waiting", *_ENDED))

@@ -59,6 +59,9 @@ class BaseStep:
         self.__name__, self.__doc__ = name, function.__doc__
         self.__wrapped__ = function
 
+    job: Any = None
+    """The job that it is, see `Job.as_step`; None for a function."""
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.function, self.name, self.options, self.signature)
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from pydantic import ValidationError
 
 from nbbatch.codec import ParamsCodec
-from nbbatch.definition.chain import BaseStep, ClosedChain, End, links_of
+from nbbatch.definition.chain import BaseStep, ClosedChain, End, Step, links_of
 from nbbatch.definition.links import Links
-from nbbatch.definition.options import checked_name
+from nbbatch.definition.options import checked_name, read_options
 from nbbatch.definition.routing import Way, address, ways_of
-from nbbatch.errors import DefinitionError, ParameterError
-from nbbatch.signature import Kind, accepts, type_name
+from nbbatch.errors import DefinitionError, ParameterError, StateError
+from nbbatch.signature import Kind, Signature, accepts, type_name
 
 if TYPE_CHECKING:
     from nbbatch.pictures.picture import Picture
 
 P = TypeVar("P")
+Q = TypeVar("Q")
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -145,6 +147,30 @@ class Job(Generic[P, R_co]):
         ]
         return "; ".join(changed)
 
+    @overload
+    def as_step(self: Job[Q, None], name: str | None = None, **options: Any) -> End[Q, None]: ...
+    @overload
+    def as_step(self, name: str | None = None, **options: Any) -> Step[P, R_co, R_co]: ...
+    def as_step(self, name: str | None = None, **options: Any) -> Any:
+        """This job as a step of another one: takes its parameters and gives its report.
+
+        Each chunk submits an instance and waits for its end without holding a worker, up to 64 at once (``concurrency=``
+        says otherwise). The instance is found again after a crash, is cancelled with the instance that waits for it, and
+        fails the chunk when it fails; ``run.retry()`` there takes it up again. Pausing one does not pause the other.
+
+        Args:
+            name: Of the step; default: the job's name.
+            options: Those of `step` that concern waiting: max_attempts (default 1: a sub-job that failed is not retried
+                by itself), backoff, gate, concurrency, rate, weight, max_failed, retry_on, fail_on, description.
+
+        Raises:
+            DefinitionError: An option that is none, or ``timeout=``, which would end the waiting and not the work.
+        """
+        if "timeout" in options:
+            raise DefinitionError(f"job {self.name!r} as a step takes no timeout=; give it to the steps inside")
+        given = {"max_attempts": 1, **options}
+        return as_step(self, checked_name("step", self.name if name is None else name), given)
+
     def __repr__(self) -> str:
         chain = " >> ".join(self._words(node) for node in self.nodes)
         return f"<Job {self.name} v{self.version}: {type_name(self.params_type)} → {chain}>"
@@ -170,6 +196,24 @@ class Job(Generic[P, R_co]):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return self.chain()._repr_mimebundle_(include, exclude)  # pyright: ignore[reportPrivateUsage]
+
+
+def as_step(job: Job[Any, Any], name: str, options: dict[str, Any]) -> Step[Any, Any, Any] | End[Any, Any]:
+    """The step a job makes; a function step in all but where it runs."""
+
+    def submitted(params: Any) -> Any:
+        raise StateError(f"step {name!r} is {job!r}; batch.submit(job, {params!r}) runs it")
+
+    last = job.nodes[-1].step.signature
+    kind = Kind.NONE if job.report is None else Kind.ONE
+    given = None if job.report is None else last.output_type
+    signature = Signature(kind, job.params_type, given, takes_params=False, params_type=None, is_async=False)
+    read = read_options(name, options)
+    made: Step[Any, Any, Any] | End[Any, Any]
+    made = End(submitted, name, read, signature) if kind is Kind.NONE else Step(submitted, name, read, signature)
+    made.job, made.source = job, repr(job)
+    made.fingerprint = hashlib.sha256(f"{job.name} {job.version} {job.shape}".encode()).hexdigest()[:12]
+    return made
 
 
 def _params(first: BaseStep) -> ParamsCodec:

@@ -165,7 +165,7 @@ def _counts(key: str, step: StepFacts, place: Place) -> str:
     if not total:
         return tag("text", "no chunks yet", x=x, y=place.y + 44, class_="s q")
     done = step.counts.get(_C.COMPLETED, 0) + step.counts.get(_C.SKIPPED, 0)
-    chunks = f"{done:,} of {total:,}" if total < 1_000_000 else f"{short(done)} of {short(total)}"
+    chunks = f"{done:,} of {total:,}" if total < 2_000_000 else f"{short(done)} of {short(total)}"
     share = f"{100 * done // total} %"
     times = f"p50 {duration(step.median)} · p95 {duration(step.p95)}" if step.median is not None else ""
     return (
@@ -180,7 +180,9 @@ def _counts(key: str, step: StepFacts, place: Place) -> str:
 def _tally(step: StepFacts, x: float, y: float) -> str:
     """Counts of the states that are not done, the most telling first; as many as fit."""
     shown = [
-        status for status in reversed(CHUNK) if step.counts.get(status) and status not in (_C.COMPLETED, _C.SKIPPED)
+        status
+        for status in reversed(list(CHUNK))
+        if step.counts.get(status) and status not in (_C.COMPLETED, _C.SKIPPED)
     ]
     if not shown:
         return tag("text", "✓ all completed" if not step.counts.get(_C.SKIPPED) else f"» {step.counts[_C.SKIPPED]:,} skipped",

@@ -32,7 +32,7 @@ def history(
         counts: Chunks by state at that moment.
         facts: Gives the frame behind it.
     """
-    last = counts[-1] if counts else {}
+    last: Counts = counts[-1] if counts else {}
     ended = ", ".join(f"{CHUNK[status].glyph} {last[status]:,} {words(status)}" for status in CHUNK if last.get(status))
     span = moments[-1] if moments else 0.0
     about = f"after {duration(span)}: {ended or 'no chunks'}"

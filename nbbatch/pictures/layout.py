@@ -105,4 +105,4 @@ def label(a: Place, b: Place) -> tuple[float, float, str]:
         return middle, a.middle - 8, "middle"
     off = b if abs(b.middle - b.axis) > abs(a.middle - a.axis) else a
     other = a if off is b else b
-    return middle + (8 if off is b else -8), off.middle + (-9 if off.y < other.y else 17), "middle"
+    return middle + (8 if off is b else -3), off.middle + (-9 if off.y < other.y else 17), "middle"

@@ -114,7 +114,7 @@ def duration(seconds: float | None) -> str:
     if seconds < 1:
         return f"{seconds * 1e3:.0f} ms" if seconds >= 0.001 else f"{seconds * 1e6:.0f} µs"
     if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+        return f"{seconds:.1f}".removesuffix(".0") + " s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours >= 48:
@@ -125,10 +125,10 @@ def duration(seconds: float | None) -> str:
 def short(count: int) -> str:
     """A count that fits into a narrow place.
 
-    >>> short(950), short(12_345), short(1_000_000), short(2_345_678_901)
-    ('950', '12.3k', '1M', '2.3G')
+    >>> short(950), short(12_345), short(999_988), short(1_000_000), short(2_345_678_901)
+    ('950', '12.3k', '999.9k', '1M', '2.3G')
     """
     for unit, name in ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")):
-        if count >= 10 * unit or (count >= unit and unit > 1_000):
-            return f"{count / unit:.1f}".removesuffix(".0") + name
+        if count >= 10 * unit or (count >= unit > 1_000):
+            return f"{count * 10 // unit / 10:.1f}".removesuffix(".0") + name  # never rounded up to what is not there
     return f"{count:,}"

@@ -5,7 +5,7 @@ At most `LANES` lanes and `BINS` places across, so its size has a bound however 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from nbbatch.pictures.look import CHUNK, duration, fill, patterns, step_look
@@ -25,8 +25,10 @@ SINGLE = 400
 _LEFT, _WIDTH, _TALL, _TOP = 128.0, 780.0, 20.0, 30.0
 _RIGHT = 24.0
 _LEVELS = 8
-_ROUND = [round(unit * 10.0**power, 9) for power in range(-6, 0) for unit in (1, 2, 5)]
-_ROUND += [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400, 604800]
+_ROUND = [
+    *(round(unit * 10.0**power, 9) for power in range(-6, 0) for unit in (1, 2, 5)),
+    *(1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400, 604800),
+]
 """Lengths between two moments of an axis, in seconds."""
 
 
@@ -219,8 +221,7 @@ def spark(bars: Sequence[Bar], span: float, width: int = 40) -> str:
     >>> spark([Bar(0, 0, 0.0, 5.0, 1.0, 1, 0, "COMPLETED"), Bar(0, 0, 5.0, 10.0, 0.5, 1, 0, "COMPLETED")], 10.0, 4)
     '██▄▄'
     """
-    cells: Mapping[int, float] = {place: 0.0 for place in range(width)}
-    sums = dict(cells)
+    sums = dict.fromkeys(range(width), 0.0)
     cell = (span or 1.0) / width
     for bar in bars:
         for place in range(int(bar.start / cell), min(width, int(bar.end / cell) + 1)):

@@ -1,0 +1,121 @@
+"""Steps that are jobs: a chunk that submits an instance of its own and waits for its end without holding a worker.
+
+    claim ──▶ a worker checks the parameters ──▶ instance, keyed by the chunk ┄┄ ends ┄┄▶ a worker gives its report on
+
+The chunk is IN_PROGRESS meanwhile, but no thread is: its future is set by the end of the sub-instance. The key makes
+the pair survive anything: after a kill the chunk is claimed again, finds its sub-instance and waits on. One that has
+FAILED or was CANCELLED before the chunk was queued again (a retry) is taken up again.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from copy import copy
+from dataclasses import replace
+from functools import partial
+from typing import Any, NoReturn
+
+from nbbatch import commands
+from nbbatch.definition import Job
+from nbbatch.engine import Engine
+from nbbatch.errors import JobCancelled, JobFailed
+from nbbatch.records import Ended, Results
+from nbbatch.states import InstanceStatus
+from nbbatch.store import SUBJOB_KEY
+from nbbatch.worker import StoredParams, Task, run_task
+
+Answer = Future[Results]
+
+
+def launch(engine: Engine, task: Task) -> Answer:
+    """Have a chunk's sub-instance run; the future is set when that has ended. On the dispatcher thread."""
+    answer: Answer = Future()
+    engine.aside(_begin, engine, task, answer)
+    return answer
+
+
+def _begin(engine: Engine, task: Task, answer: Answer) -> None:
+    """On a worker, for a moment: user code may check the parameters."""
+    started = task.now()
+    try:
+        job, params, identity = _checked(task)
+        child, end = engine.call(_start, engine, task, job, params, identity)
+    except BaseException as error:
+        _settle(task, answer, started, partial(_fail, error))
+        return
+    wake = partial(_on_end, engine, task, answer, started, child)
+    if end is None:
+        wake(None)
+    else:
+        end.add_done_callback(wake)
+
+
+def _checked(task: Task) -> tuple[Job[Any, Any], StoredParams, str]:
+    step, (item,) = task.node.step, task.items
+    job: Any = step.job
+    assert item.data is not None or task.node.index == 0
+    valid = job.check(step.input.decode(item.data) if item.data is not None else task.params.load())
+    return job, StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid)), job.params.identity(valid)
+
+
+def _start(
+    engine: Engine, task: Task, job: Job[Any, Any], params: StoredParams, identity: str
+) -> tuple[int, Future[Ended] | None]:
+    """The chunk's sub-instance, made, found or taken up again, and its end if it has not come. On the dispatcher thread."""
+    chunk = task.items[0].chunk
+    if task.cancellation.cancelled:
+        raise JobCancelled(task.instance, f"instance {task.instance} was cancelled")
+    retain = engine.store.instance(task.instance).retain
+    child, end = commands.submit(engine, job, params, identity, f"{SUBJOB_KEY}{chunk}", False, retain)
+    if end is None and _is_to_retry(engine, child, chunk):
+        commands.retry(engine, child, job)
+        end = commands.finished(engine, child)
+    return child, end
+
+
+def _is_to_retry(engine: Engine, child: int, chunk: int) -> bool:
+    """Whether the sub-instance had ended without success before its chunk was queued again: that chunk knows of it."""
+    if engine.store.instance(child).status is InstanceStatus.COMPLETED:
+        return False
+    ((ended, queued),) = engine.store.rows("subjob_order", child, chunk)
+    return queued is not None and ended < queued
+
+
+def _on_end(engine: Engine, task: Task, answer: Answer, started: int, child: int, end: Future[Any] | None) -> None:
+    if end is not None and (end.cancelled() or end.exception() is not None):
+        answer.cancel()  # the batch is closing, or has stopped: the chunk is claimed again later
+        return
+    engine.aside(_settle, task, answer, started, partial(_report, engine, task.node.step.job, child))
+
+
+def _report(engine: Engine, job: Any, child: int) -> Any:
+    """What the sub-instance gave."""
+    row = engine.store.instance(child, engine.store.cursor())
+    if row.status is InstanceStatus.COMPLETED:
+        return None if job.report is None else job.report.decode(row.report)
+    made = JobCancelled if row.status is InstanceStatus.CANCELLED else JobFailed
+    why = f": {row.error}" if row.error else ""
+    raise made(
+        child,
+        f"sub-job {job.name!r}, which is instance {child}, ended {row.status}{why}. "
+        f"batch.instance({child}).errors() lists why; a retry of this chunk takes it up again",
+    )
+
+
+def _fail(error: BaseException) -> NoReturn:
+    raise error
+
+
+def _settle(task: Task, answer: Answer, started: int, result: Any) -> None:
+    """Give on what the sub-instance gave as if the step had returned it. On a worker: routing may be user code."""
+    if not answer.set_running_or_notify_cancel():
+        return
+
+    def give(*_: object) -> Any:
+        return result()
+
+    step = copy(task.node.step)
+    step.function = give
+    results = run_task(replace(task, node=replace(task.node, step=step)))
+    odd = {place: outcome._replace(started_us=started) for place, outcome in results.odd.items()}
+    answer.set_result(results._replace(started_us=[started] * len(results.started_us), odd=odd))

@@ -1,0 +1,95 @@
+"""How an instance is stored, ends, and is measured."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nbbatch as nb
+from nbbatch.progress import eta, no_chunks, progress, rate
+from nbbatch.states import ChunkStatus
+from tests.jobs import each, numbers, summing, total
+from tests.kit import HandClock, count
+
+DIES = """
+import os, sys, nbbatch as nb
+from tests.jobs import summing
+batch = nb.open(sys.argv[1])
+batch.submit(summing(), 100)
+os._exit(9)
+"""
+
+
+def test_what_submit_has_returned_survives_a_crash(store: Path) -> None:
+    """S2"""
+    assert subprocess.run([sys.executable, "-c", DIES, str(store)], check=False).returncode == 9
+
+    with nb.open(store) as batch:
+        assert batch.instances()["job"].to_list() == ["summing"]
+        assert batch.submit(summing(), 100).result(20) == 9_900
+        assert batch.instances().height == 1
+
+
+def test_one_failed_chunk_fails_the_instance_after_all_that_can_run_has_run(batch: nb.Batch) -> None:
+    """L2"""
+
+    def work(value: int) -> None:
+        if value == 0:
+            raise nb.FailChunk("never")
+
+    run = batch.submit(each(work), 3)
+
+    assert run.wait(10) == "FAILED"
+    assert count(run) == {"COMPLETED": 3, "FAILED": 1}
+
+
+def test_no_report_is_stored_of_an_instance_that_failed(batch: nb.Batch) -> None:
+    """L2"""
+
+    @nb.step
+    def never(i: int) -> int:
+        raise nb.FailChunk("never")
+
+    run = batch.submit(nb.Job("no report", numbers >> never >> total), 2)
+
+    assert run.wait(10) == "FAILED"
+    with pytest.raises(nb.JobFailed):
+        run.result(1)
+    assert batch.sql(f"SELECT report FROM instance WHERE id = {run.id}")["report"].to_list() == [None]
+
+
+def test_progress_rate_and_time_left_of_six_chunks_half_done() -> None:
+    """L4"""
+    counts = no_chunks()
+    counts[ChunkStatus.COMPLETED.code] = counts[ChunkStatus.IN_PROGRESS.code] = 3
+    start, latest_end, records = 0, 600_000_000, 0 + 25 + 25
+    share = progress([1.0], [counts], [False])
+    speed = rate(records, start, latest_end)
+
+    assert share == 0.5
+    assert speed is not None
+    assert round(speed, 4) == 0.0833
+    assert eta(share, start, latest_end) == 600.0
+
+
+def test_a_chunk_queued_again_behind_an_open_gate_runs(batch: nb.Batch, clock: HandClock) -> None:
+    """G5"""
+    sick = True
+
+    @nb.step
+    def first(i: int) -> int:
+        return i
+
+    @nb.step(gate=True)
+    def second(i: int) -> None:
+        if sick and i == 1:
+            raise nb.FailChunk("not now")
+
+    run = batch.submit(nb.Job("behind", numbers >> first >> second), 3)
+    assert run.wait(10) == "FAILED"
+    sick = False
+
+    assert run.retry().wait(10) == "COMPLETED"
