@@ -92,9 +92,10 @@ class RichLine:
 
     def __init__(self) -> None:
         from rich.console import Console  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
-        from rich.progress import Progress  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
+        from rich import progress
 
-        self._progress: Any = Progress(console=Console(stderr=True), auto_refresh=False)
+        columns: Any = (*progress.Progress.get_default_columns(), progress.MofNCompleteColumn())
+        self._progress: Any = progress.Progress(*columns, console=Console(stderr=True), auto_refresh=False)
         self._bar: Any = self._progress.add_task("", total=None)
         self._progress.start()
 
