@@ -14,6 +14,7 @@ help: ## show what there is
 	@if command -v uv >/dev/null 2>&1; then uv venv -q --allow-existing --python $(PYTHON) .venv; \
 	else $(PYTHON) -m venv .venv; fi
 	@$(call install,test)
+	@if [ "$$NBBATCH_BROWSER" = required ]; then $(call install,test$(comma)browser); fi
 	@touch .venv/ready
 
 demo: .venv/ready ## run the FHIR bulk import headless and show its manifest

@@ -33,6 +33,7 @@ from nbbatch.executors import inline, processes, threads
 from nbbatch.handle import JobHandle
 from nbbatch.heal.export import LoadedFailure, load_failure
 from nbbatch.heal.replay import Replay
+from nbbatch.options import options
 from nbbatch.states import ChunkStatus, InstanceStatus
 from nbbatch.worker import context
 
@@ -71,6 +72,7 @@ __all__ = [
     "inline",
     "load_failure",
     "open",
+    "options",
     "processes",
     "step",
     "threads",

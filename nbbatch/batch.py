@@ -17,11 +17,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from nbbatch import capture, commands, display, extras, maintenance, purge, subjobs, views
+from nbbatch import capture, commands, extras, maintenance, purge, subjobs, views
 from nbbatch.definition import Job
 from nbbatch.engine import Clock, Engine
 from nbbatch.executors import threads
-from nbbatch.handle import Access, JobHandle
+from nbbatch.frames import Access
+from nbbatch.handle import JobHandle
 from nbbatch.heal.moment import Moment, moment
 from nbbatch.live import LiveInstance
 from nbbatch.marks import Marks
@@ -333,12 +334,17 @@ class Batch:
         if not self._access.usable:
             return f"<Batch {self.path}, closed>"
         counts = self._store.fetch("SELECT status, count(*) FROM instances GROUP BY status ORDER BY status")
-        return f"<Batch {self.path}: {display.counted(counts, 'instance')}>"
+        from nbbatch.pictures import static
+
+        return f"<Batch {self.path}: {static.counted(counts, 'instance')}>"
 
     def _repr_html_(self) -> str:
+        from nbbatch.pictures import static
+
         if not self._access.usable:
-            return display.text(repr(self))
-        return display.batch(repr(self), self.instances(limit=display.MAX_ROWS + 1))
+            return static.line(repr(self))
+        ((total,),) = self._store.fetch("SELECT count(*) FROM submitted")
+        return static.batch(repr(self), self.instances(limit=static.MAX_ROWS), total)
 
 
 def _check_submit(key: str | None, new: bool, retain: str) -> None:

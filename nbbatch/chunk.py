@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbbatch import display, views
+from nbbatch import views
 from nbbatch.definition import Node
 from nbbatch.definition.chain import BaseStep
 from nbbatch.heal import export, replay
@@ -202,4 +202,6 @@ class ChunkHandle:
         return f"<chunk {self.id} of step {row['step']!r}: {row['status']}, {row['attempts']} attempts{error[:200]}>"
 
     def _repr_html_(self) -> str:
-        return display.chunk(self._row(), self.traceback, self.log)
+        from nbbatch import scenes
+
+        return scenes.chunk_page(self._store, self.run.row, self._row(), self.traceback, self.log)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Generator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from nbbatch import commands, display, progress, views
+from nbbatch import commands, progress, views
 from nbbatch.chunk import ChunkHandle
 from nbbatch.definition import Job
-from nbbatch.engine import Engine
-from nbbatch.errors import JobCancelled, JobFailed, NotFoundError, StateError, StoreClosed
-from nbbatch.heal.moment import Moment, moment
+from nbbatch.errors import JobCancelled, JobFailed, NotFoundError, StateError
+from nbbatch.frames import Access, Frames
+from nbbatch.options import options
 from nbbatch.records import Ended, InstanceRow
 from nbbatch.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
-from nbbatch.store import SUBJOB_KEY, Store
+from nbbatch.store import SUBJOB_KEY
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,49 +24,19 @@ if TYPE_CHECKING:
     from nbbatch.heal import code, plan
     from nbbatch.heal.compare_runs import Diff
     from nbbatch.heal.failures import Failures
+    from nbbatch.meter import Reading
+    from nbbatch.pictures.picture import Picture
 
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Access:
-    """The way to a store and its engine, which refuses once they are closed or in a forked child."""
-
-    def __init__(self, store: Store, engine: Engine, batch: Any) -> None:
-        self.store = store
-        self.batch = batch
-        self.pid = os.getpid()
-        self.closed = False
-        self._engine = engine
-
-    def engine(self) -> Engine:
-        """The engine.
-
-        Raises:
-            StoreClosed: The batch is closed, or belongs to the parent process.
-        """
-        if self.pid != os.getpid():
-            raise StoreClosed(
-                f"this batch was opened by process {self.pid} before a fork; a child process cannot use it. "
-                "Open another store here, or do the work in a step"
-            )
-        if self.closed:
-            raise StoreClosed(f"the batch on {self.store.path} is closed; nb.open() opens it again")
-        return self._engine
-
-    @property
-    def usable(self) -> bool:
-        """Whether `engine` would give it."""
-        return not self.closed and self.pid == os.getpid()
-
-
-class JobHandle(Generic[R_co]):
+class JobHandle(Frames, Generic[R_co]):
     """The live object of one instance. Speaks ``concurrent.futures.Future`` where the names are the same."""
 
     def __init__(
         self, access: Access, instance: int, job: Job[Any, R_co] | None, end: Future[Ended] | None = None
     ) -> None:
-        self._access = access
-        self.id = instance
+        super().__init__(access, instance)
         self.job = job
         self._end = end
         self._reopened = access.engine().reopened if end else 0
@@ -132,21 +101,27 @@ class JobHandle(Generic[R_co]):
         self._engine()
         return views.warnings(self._store, self.id)
 
+    @property
+    def attached(self) -> bool:
+        """Whether the engine works on it or would after `resume`; an unfinished one that is not waits for its job."""
+        return self.id in self._engine().live
+
     def done(self) -> bool:
         """Whether it has ended."""
         return self.status in INSTANCE_ENDED
 
-    def wait(self, timeout: float | None = None) -> InstanceStatus:
+    def wait(self, timeout: float | None = None, *, progress: bool = False) -> InstanceStatus:
         """Block until it has ended; an interrupt (Ctrl-C, the stop button) ends the waiting, not the run.
 
         Args:
             timeout: Seconds; None waits without limit.
+            progress: Draw a progress line on stderr, through tqdm or rich where one is installed.
 
         Raises:
             TimeoutError: It has not ended in time; it goes on.
             StateError: It waits for its job, which this process does not know.
         """
-        return self._wait(timeout).status
+        return self._wait(timeout, progress).status
 
     def _ending(self) -> Future[Ended]:
         """The future of its end; asked for anew once an ended instance was taken up again."""
@@ -155,14 +130,24 @@ class JobHandle(Generic[R_co]):
             self._end, self._reopened = engine.call(commands.finished, engine, self.id), engine.reopened
         return self._end
 
-    def _wait(self, timeout: float | None) -> Ended:
+    def _wait(self, timeout: float | None, progress: bool = False) -> Ended:
         try:
-            return self._ending().result(timeout)
+            return self._watch(timeout) if progress else self._ending().result(timeout)
         except TimeoutError:
             raise TimeoutError(f"instance {self.id} has not ended after {timeout} s; it goes on") from None
         except KeyboardInterrupt as stop:
             stop.add_note(f"instance {self.id} goes on in the background; run.cancel() ends it")
             raise
+
+    def _watch(self, timeout: float | None) -> Ended:
+        from nbbatch import meter
+
+        return meter.watch(self._ending(), self._reading, timeout)
+
+    def _reading(self) -> Reading:
+        from nbbatch import scenes
+
+        return scenes.reading(self._store, self._engine(), self.row)
 
     def result(self, timeout: float | None = None) -> R_co:
         """The report (None for a chain without a reduction), once it has COMPLETED; blocks until then.
@@ -374,112 +359,6 @@ class JobHandle(Generic[R_co]):
         engine = self._engine()
         engine.call(rerun.skip_all, engine, self.id, self.job, chunks, reason)
 
-    # --- frames -----------------------------------------------------------------------------------
-
-    # Each takes as_of=: a datetime, its ISO text, or how long ago ("10 min ago"); the frame is as it would have been then.
-
-    def steps(self, *, as_of: Moment | None = None) -> pl.DataFrame:
-        """One row per step, in chain order.
-
-        Columns: position, step, kind, gated, chunks, a count per chunk state (queued … cancelled), records,
-        median_seconds and p95_seconds of the last attempts (while it runs: of all), started, ended.
-        """
-        live = self._engine().live.get(self.id)
-        counts = live.stored_counts if live else ()
-        return views.steps(self._store, self.id, counts, self._moment(as_of))
-
-    def chunks(
-        self, step: str | None = None, *, status: str | None = None, limit: int | None = None, offset: int = 0,
-        as_of: Moment | None = None,
-    ) -> pl.DataFrame:  # fmt: skip
-        """One row per chunk, in order of creation; at most 100,000 unless ``limit`` says otherwise.
-
-        Columns: id, step, parent, seq, status, attempts, errors, polls, created, started, ended, seconds (last
-        attempt), due (next attempt), records, error_type, error (last attempt).
-        """
-        at_us = self._moment(as_of)
-        state = None if status is None else str(status)
-        return views.chunks(self._store, self.id, step, state, limit, offset, at_us)
-
-    def attempts(
-        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
-        as_of: Moment | None = None,
-    ) -> pl.DataFrame:  # fmt: skip
-        """One row per attempt, in order of their ends, running ones last; at most 100,000 unless told otherwise.
-
-        Columns: chunk, step, attempt, status, started, ended, seconds, records, worker, code (fingerprint), error_type,
-        error, warnings, recovered (counts).
-        """
-        return self._frame(views.ATTEMPTS, step, chunk, limit, offset, as_of)
-
-    def errors(
-        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
-        as_of: Moment | None = None,
-    ) -> pl.DataFrame:  # fmt: skip
-        """One row per attempt that ended in an error, oldest first, also those a retry has mended.
-
-        Columns: chunk, step, attempt, status, ended, error_type, error, traceback.
-        """
-        return self._frame(views.ERRORS, step, chunk, limit, offset, as_of)
-
-    def skips(
-        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
-        as_of: Moment | None = None,
-    ) -> pl.DataFrame:  # fmt: skip
-        """The skip log: one row per chunk that was left out, by hand or by its step, oldest first.
-
-        Columns: chunk, step, attempt, skipped (when), by_hand, error_type (null by hand), reason.
-        """
-        return self._frame(views.SKIPS, step, chunk, limit, offset, as_of)
-
-    def history(
-        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
-        as_of: Moment | None = None,
-    ) -> pl.DataFrame:  # fmt: skip
-        """Every change of state of the instance (chunk is null) and its chunks, in order of time.
-
-        Columns: happened, chunk, step, attempt, status, text. Replayed in order, the last state of each is the present.
-        """
-        return self._frame(views.HISTORY, step, chunk, limit, offset, as_of)
-
-    def logs(
-        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
-        as_of: Moment | None = None,
-    ) -> pl.DataFrame:  # fmt: skip
-        """What steps printed and logged, warned of and recovered from, in order of the attempts' ends.
-
-        Columns: chunk, step, attempt, ended, kind ("log", "warning" or "recovered"), text.
-        """
-        return self._frame(views.LOGS, step, chunk, limit, offset, as_of)
-
-    def _frame(
-        self, query: str, step: str | None, chosen: object, limit: int | None, offset: int, as_of: Moment | None
-    ) -> pl.DataFrame:
-        at_us = self._moment(as_of)
-        return views.of_instance(self._store, query, self.id, step, chosen, limit, offset, at_us)
-
-    def _moment(self, as_of: Moment | None) -> int | None:
-        return moment(as_of, self._engine().clock.now())
-
-    def attachments(self) -> pl.DataFrame:
-        """Files stored with the instance, in the order they were given. Columns: name, bytes, digest (SHA-256), created."""
-        self._engine()
-        return self._store.frame(views.ATTACHMENTS, self.id)
-
-    def attachment(self, name: str) -> bytes:
-        """The content of one of them.
-
-        Raises:
-            NotFoundError: There is none of this name.
-        """
-        self._engine()
-        found = self._store.fetch("SELECT data FROM attachment WHERE instance = $1 AND name = $2", self.id, name)
-        if not found:
-            raise NotFoundError(
-                f"instance {self.id} has no attachment {name!r}; run.attachments() lists those there are"
-            )
-        return found[0][0]
-
     # --- values -----------------------------------------------------------------------------------
 
     def inputs(self, step: str | None = None, *, limit: int = views.ROWS) -> list[Any]:
@@ -529,13 +408,6 @@ class JobHandle(Generic[R_co]):
 
     # --- inside -----------------------------------------------------------------------------------
 
-    @property
-    def _store(self) -> Store:
-        return self._access.store
-
-    def _engine(self) -> Engine:
-        return self._access.engine()
-
     def _job(self) -> Job[Any, R_co]:
         if self.job is None:
             row = self.row
@@ -550,18 +422,77 @@ class JobHandle(Generic[R_co]):
         self._engine()
         return nodes[-1 if step is None else views.require_step(self._store, self.id, step)]
 
+    # --- pictures ---------------------------------------------------------------------------------
+
+    def chain(self) -> Picture:
+        """Its chain as a picture: a box per step, typed arrows, gates, chunks by state, durations.
+
+        It shows the present moment, is as big for ten chunks as for a million, and saves itself with ``.save("chain.svg")``.
+        """
+        from nbbatch import scenes
+
+        return scenes.chain(self._store, self._engine(), self.row)
+
+    def timeline(self) -> Picture:
+        """Attempts that ended, in time and by worker; above 400 of them how busy each worker was, and with what."""
+        from nbbatch import scenes
+
+        self._engine()
+        return scenes.timeline(self._store, self.row)
+
+    def panel(self) -> Any:
+        """The live panel as a widget (needs ``nbbatch[notebooks]``), also of an ended run; ``.frame`` is its open tab.
+
+        Showing it starts no work, and closing it ends none.
+        """
+        from nbbatch.cockpit.panel import Panel
+
+        return Panel(self, self._store, self._engine())
+
+    def _ipython_display_(self) -> None:
+        """Live while it runs, where a notebook can; else IPython falls through to the plain page."""
+        how = options.shown()
+        if how == "none":
+            return
+        if how == "text":
+            print(repr(self))  # noqa: T201 - what was asked for
+            return
+        if how == "static" or not self._access.usable or self.id not in self._engine().live:
+            raise NotImplementedError
+        try:
+            from nbbatch.cockpit.panel import in_notebook, show
+        except ImportError:
+            if how == "live":
+                raise
+            raise NotImplementedError from None
+        if not in_notebook():
+            raise NotImplementedError
+        show(self, self._store, self._engine(), self._page)
+
+    def _page(self) -> dict[str, str]:
+        return {"text/html": self._repr_html_(), "text/plain": repr(self)}
+
     def __repr__(self) -> str:
+        return self._line(self._counts())
+
+    def _line(self, counts: list[tuple[str, int]]) -> str:
+        from nbbatch.pictures import static
+
         row = self.row
-        waits = row.status not in INSTANCE_ENDED and self.id not in self._engine().live
-        return display.run_line(row, self.progress, self.eta, waits=waits, steps=self._counts())
+        waits = row.status not in INSTANCE_ENDED and not self.attached
+        return static.run_line(row, self.progress, self.eta, waits=waits, steps=counts)
 
     def _counts(self) -> list[tuple[str, int]]:
+        from nbbatch.pictures import static
+
         live = self._engine().live.get(self.id)
         if live:
-            return display.status_counts(live.counts)
+            return static.status_counts(live.counts)
         steps = self.steps()
         counts = [(status.value, int(steps[status.name.lower()].sum())) for status in ChunkStatus]
         return [(status, count) for status, count in counts if count]
 
     def _repr_html_(self) -> str:
-        return display.run(repr(self), self.row, self.steps(), self.errors(limit=1), self.warnings)
+        from nbbatch import scenes
+
+        return scenes.run_page(self._store, self._engine(), self.row, self._line)

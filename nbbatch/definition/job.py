@@ -6,8 +6,7 @@ import importlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import escape
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from pydantic import ValidationError
 
@@ -18,6 +17,9 @@ from nbbatch.definition.options import checked_name, is_budget, read_options
 from nbbatch.definition.routing import Way, address, ways_of
 from nbbatch.errors import DefinitionError, ParameterError, StateError
 from nbbatch.signature import Kind, Signature, accepts, type_name
+
+if TYPE_CHECKING:
+    from nbbatch.pictures.picture import Picture
 
 P = TypeVar("P")
 Q = TypeVar("Q")
@@ -215,15 +217,21 @@ class Job(Generic[P, R_co]):
         gate = "| " if node.gated else ""
         return f"{gate}{node.step.name} {many.format(type_name(given.output_type))}".rstrip()
 
+    def chain(self) -> Picture:
+        """Its typed chain as a picture: steps, types, branches, gates; of a run, `JobHandle.chain` shows chunks too."""
+        from nbbatch.pictures import chain
+
+        about = f": {self.description}" if self.description else ""
+        return chain.chain(f"{self.name} v{self.version}{about}", chain.from_shape(self.shape), counted=False)
+
+    def _repr_svg_(self) -> str:
+        return self.chain().svg
+
     def _repr_html_(self) -> str:
-        cell = "border:1px solid currentColor;border-radius:6px;padding:4px 10px;display:inline-block;margin:2px"
-        boxes = [f"<span>{escape(type_name(self.params_type))} →</span>"]
-        for node in self.nodes:
-            gate = '<span title="gate: waits for all before">‖</span> ' if node.gated else ""
-            shown = escape(self._words(node).removeprefix("| ").removeprefix(node.step.name))
-            boxes.append(f'{gate}<span style="{cell}"><b>{escape(node.step.name)}</b></span><span>{shown}</span>')
-        about = f"<div>{escape(self.description)}</div>" if self.description else ""
-        return f"<div><b>{escape(self.name)}</b> v{self.version}{about}<div>{' '.join(boxes)}</div></div>"
+        return self.chain()._repr_html_()  # pyright: ignore[reportPrivateUsage]
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return self.chain()._repr_mimebundle_(include, exclude)  # pyright: ignore[reportPrivateUsage]
 
 
 def as_step(job: Job[Any, Any], name: str, options: dict[str, Any]) -> Step[Any, Any, Any] | End[Any, Any]:

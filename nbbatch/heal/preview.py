@@ -10,9 +10,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
 from nbbatch.definition import Job, Kind, Node
-from nbbatch.display import duration
 from nbbatch.errors import StateError
 from nbbatch.heal.replay import run
+from nbbatch.pictures.look import duration
 from nbbatch.records import Item, Outcome
 from nbbatch.worker import StoredParams, Task
 

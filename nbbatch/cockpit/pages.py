@@ -1,0 +1,241 @@
+"""What a panel reads when it is asked: a page of chunks, one chunk, the log, how a run stood at a moment.
+
+Each answer is markup of bounded size, all text in it escaped, from queries that are bounded by ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nbbatch.cockpit.ledger import Failures
+from nbbatch.engine import Engine
+from nbbatch.pictures.chain import StepFacts
+from nbbatch.pictures.look import CHUNK, duration, words
+from nbbatch.pictures.markup import block, clip, tag, text
+from nbbatch.states import CHUNK_BY_CODE, ChunkStatus
+from nbbatch.store import Store
+
+ROWS = 20
+"""Chunks of a page."""
+LOOKED = 100_000
+"""Chunks looked at for a page of queued ones."""
+_SHOWN_GROUPS = 12
+_TRACES = 6
+
+_C = ChunkStatus
+_ANY = "SELECT id FROM chunk WHERE instance = $1 AND id > $2 AND ($3 IS NULL OR step = $3) ORDER BY id LIMIT $4"
+_IN_STATE = """
+SELECT DISTINCT chunk FROM event WHERE instance = $1 AND chunk > $2 AND ($3 IS NULL OR step = $3) AND status = $5
+ORDER BY chunk LIMIT $4
+"""
+_QUEUED = f"""
+SELECT c.id FROM chunk c ANTI JOIN (
+    SELECT chunk FROM event WHERE instance = $1 AND chunk > $2 AND chunk <= $2 + {LOOKED} AND status <> 1
+) e ON e.chunk = c.id
+WHERE c.instance = $1 AND c.id > $2 AND c.id <= $2 + {LOOKED} AND ($3 IS NULL OR c.step = $3) ORDER BY c.id LIMIT $4
+"""  # noqa: S608 - a constant
+_ROWS = """
+WITH last AS (
+    SELECT chunk, arg_max(e, id) AS e FROM event e
+    WHERE instance = $1 AND chunk >= $2 AND chunk <= $3 AND list_contains($4::BIGINT[], chunk) GROUP BY chunk
+)
+SELECT c.id, c.step, c.parent, coalesce(l.e.status, 1), coalesce(l.e.attempt, 0), (l.e.ended_us - l.e.started_us) / 1e6,
+    d.error_type, left(d.error, 300)
+FROM chunk c LEFT JOIN last l ON l.chunk = c.id LEFT JOIN detail d ON d.event = l.e.id AND d.instance = $1
+WHERE c.instance = $1 AND c.id >= $2 AND c.id <= $3 AND list_contains($4::BIGINT[], c.id) ORDER BY c.id
+"""
+_LOG = """
+SELECT d.chunk, e.step, d.attempt, coalesce(left(d.log, 600), ''), d.warnings[1:5], d.recovered[1:5]
+FROM detail d JOIN event e ON e.id = d.event
+WHERE d.instance = $1 AND (d.log IS NOT NULL OR d.warnings IS NOT NULL OR d.recovered IS NOT NULL) AND d.event > $2
+ORDER BY d.event DESC LIMIT 30
+"""
+_MADE = "SELECT step, count(*) FROM chunk WHERE instance = $1 AND created_us <= $2 GROUP BY step"
+_BEGUN = """
+SELECT step, 3, count(*) FROM event WHERE instance = $1 AND started_us <= $2 AND ended_us > $2 GROUP BY step
+"""
+_LEFT = """
+SELECT step, status, count(*) FROM event WHERE instance = $1 AND ended_us <= $2 AND status >= 4 GROUP BY step, status
+"""
+_AGAIN = """
+WITH odd AS (
+    SELECT chunk, step, status, started_us, ended_us, id FROM event
+    WHERE instance = $1 AND chunk IN (SELECT chunk FROM event WHERE instance = $1 AND (attempt > 1 OR status IN (1, 2)))
+), move AS (
+    SELECT step, coalesce(started_us, ended_us) AS us, lag(status) OVER (PARTITION BY chunk ORDER BY id) AS before FROM odd
+)
+SELECT step, before, count(*) FROM move WHERE us <= $2 AND before IN (4, 5, 7, 9) GROUP BY ALL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which chunks a page shows."""
+
+    step: int | None = None
+    status: ChunkStatus | None = None
+    after: int = 0
+    """Id of the chunk before the first."""
+
+
+# --- chunks ---------------------------------------------------------------------------------------
+
+
+def running(engine: Engine, instance: int) -> list[int]:
+    """Chunks of an instance that are claimed now, in order of id."""
+
+    def look() -> list[int]:
+        return [item.chunk for flight in engine.flights if flight.live.id == instance for item in flight.task.items]
+
+    return sorted(engine.call(look))
+
+
+def _ids(store: Store, chosen: Filter, instance: int, busy: Sequence[int]) -> list[int]:
+    most = ROWS + 1
+    if chosen.status is _C.IN_PROGRESS:
+        return [chunk for chunk in busy if chunk > chosen.after][:most]
+    key = (instance, chosen.after, chosen.step, most)
+    if chosen.status is None:
+        return [chunk for (chunk,) in store.fetch(_ANY, *key)]
+    if chosen.status in (_C.QUEUED, _C.GATE_WAITING):
+        return [chunk for (chunk,) in store.fetch(_QUEUED, *key) if chunk not in set(busy)]
+    return [chunk for (chunk,) in store.fetch(_IN_STATE, *key, chosen.status.code)]
+
+
+def chunk_rows(store: Store, engine: Engine, instance: int, chosen: Filter) -> tuple[list[tuple[Any, ...]], bool]:
+    """Chunks of a page as (id, step, parent, state, attempts, seconds, error type, error), and whether there are more."""
+    busy = running(engine, instance)
+    ids = _ids(store, chosen, instance, busy)
+    page = ids[:ROWS]
+    if not page:
+        return [], False
+    live = engine.live.get(instance)
+    waiting = {place for place, step in enumerate(live.steps) if not step.opened} if live else set[int]()
+    rows: list[tuple[Any, ...]] = []
+    for row in store.fetch(_ROWS, instance, page[0], page[-1], page):
+        chunk, step, parent, code, *rest = row
+        status = _C.IN_PROGRESS if chunk in busy else CHUNK_BY_CODE[code]
+        if status is _C.QUEUED and step in waiting:
+            status = _C.GATE_WAITING
+        rows.append((chunk, step, parent, status, *rest))
+    wanted = [row for row in rows if chosen.status in (None, row[3]) and chosen.step in (None, row[1])]
+    return wanted, len(ids) > ROWS
+
+
+def chunks_page(store: Store, engine: Engine, instance: int, names: Sequence[str], chosen: Filter) -> str:
+    """A page of chunks as a table; each row has a button that opens it."""
+    rows, more = chunk_rows(store, engine, instance, chosen)
+    if not rows:
+        return tag("p", "No chunk here matches the filter.", class_="nbc-none")
+    last = str(rows[-1][0]) if more else None
+    columns = ("chunk", "step", "state", "attempts", "took", "error")
+    head = tag("tr", *(tag("th", column, scope="col") for column in columns))
+    body = "".join(_chunk_row(names, row) for row in rows)
+    table = tag("table", tag("caption", "Chunks in order of creation"), tag("thead", head), tag("tbody", body))
+    return tag("div", table, data_next=last)
+
+
+def _chunk_row(names: Sequence[str], row: tuple[Any, ...]) -> str:
+    chunk, step, _, status, attempts, seconds, kind, error = row
+    look = tag("button", str(chunk), type="button", data_chunk=chunk, aria_label=f"Inspect chunk {chunk}")
+    took = "" if seconds is None else duration(seconds)
+    said = f"{clip(kind, 60)}: {clip(error, 140)}" if kind else clip(error, 140)
+    return tag(
+        "tr", tag("th", look, scope="row"), tag("td", text(names[step], 60) or " "), tag("td", _state(status)),
+        tag("td", str(attempts), class_="n"), tag("td", took or " ", class_="n"),
+        tag("td", text(said, 220) or " ", dir="auto"),
+    )  # fmt: skip
+
+
+def _state(status: ChunkStatus) -> str:
+    return tag("span", f"{CHUNK[status].glyph} {words(status)}", class_=f"nbc-s nbc-{status.value}")
+
+
+# --- one chunk ------------------------------------------------------------------------------------
+
+
+def chunk_card(chunk: Any) -> str:
+    """A chunk looked into: its static page, where it came from, what it gave."""
+    parent, children = chunk.parent, chunk.children[:8]
+    kin = [_kin("from", parent)] if parent else []
+    kin += [_kin("to", child) for child in children]
+    gave = tag("details", tag("summary", "outputs"), tag("pre", block(_outputs(chunk), 3_000) or " "))
+    lineage = tag("p", "Lineage: ", *kin) if kin else ""
+    return chunk._repr_html_() + gave + lineage
+
+
+def _kin(word: str, chunk: Any) -> str:
+    return f"{word} " + tag("button", str(chunk.id), type="button", data_chunk=chunk.id) + " "
+
+
+def _outputs(chunk: Any) -> str:
+    try:
+        return "\n".join(clip(value, 400) for value in chunk.outputs[:20]) or "none"
+    except Exception as error:  # the job may not be known here, or its types may have changed
+        return f"not readable here: {clip(error, 400)}"
+
+
+# --- failures and log -----------------------------------------------------------------------------
+
+
+def failures_page(store: Store, names: Sequence[str], groups: Sequence[Failures]) -> str:
+    """Failures by what they say; the traceback of the newest of each."""
+    if not groups:
+        return tag("p", "✓ No attempt has ended in an error.", class_="nbc-none")
+    shown = "".join(_group(store, names, group, place < _TRACES) for place, group in enumerate(groups[:_SHOWN_GROUPS]))
+    left = len(groups) - _SHOWN_GROUPS
+    return shown + (tag("p", f"… {left} more kinds; run.errors() lists all") if left > 0 else "")
+
+
+def _group(store: Store, names: Sequence[str], group: Failures, traced: bool) -> str:
+    where = f" in {clip(names[group.step], 60)}" if group.step >= 0 else ""
+    head = tag("b", f"✗ {group.count:,} × {text(group.type, 80)}") + text(f"{where} — {group.said}", 300)
+    look = tag("button", f"Inspect chunk {group.chunk}", type="button", data_chunk=group.chunk)
+    rows = store.fetch("SELECT traceback FROM detail WHERE event = $1", group.event) if traced else []
+    trace = tag("pre", block(rows[0][0], 2_200)) if rows and rows[0][0] else ""
+    key = f"{group.step}/{clip(group.type, 40)}/{clip(group.said, 40)}"
+    return tag("details", tag("summary", head), tag("p", look), trace, data_key=key)
+
+
+def log_page(store: Store, names: Sequence[str], instance: int, since: int) -> str:
+    """What steps printed, logged and warned of, the newest attempt first."""
+    rows = store.fetch(_LOG, instance, since)
+    if not rows:
+        return tag("p", "No step has said anything yet.", class_="nbc-none")
+    return "".join(_said(names, *row) for row in rows)
+
+
+def _said(
+    names: Sequence[str], chunk: int, step: int, attempt: int, log: str, warned: list[str] | None, recovered: list[str] | None
+) -> str:  # fmt: skip
+    lines = [log.rstrip()] if log else []
+    lines += [f"⚠ warning: {clip(line, 300)}" for line in warned or ()]
+    lines += [f"↻ recovered: {clip(line, 300)}" for line in recovered or ()]
+    look = tag("button", str(chunk), type="button", data_chunk=chunk, aria_label=f"Inspect chunk {chunk}")
+    head = look + f" {text(names[step], 60)}, attempt {attempt}"
+    return tag("section", tag("h4", head), tag("pre", block("\n".join(lines), 900), dir="auto"))
+
+
+# --- as it was ------------------------------------------------------------------------------------
+
+
+def steps_at(store: Store, instance: int, steps: Sequence[StepFacts], at_us: int) -> list[StepFacts]:
+    """The steps with their chunks by state as they were at a moment; without durations.
+
+    Chunks that nobody had begun, behind a gate or not, count as QUEUED.
+    """
+    made = dict(store.fetch(_MADE, instance, at_us))
+    counts: dict[int, dict[ChunkStatus, int]] = {place: {} for place in range(len(steps))}
+    for query in (_BEGUN, _LEFT):
+        for place, code, count in store.fetch(query, instance, at_us):
+            counts[place][CHUNK_BY_CODE[code]] = count
+    for place, before, again in store.fetch(_AGAIN, instance, at_us):
+        counts[place][CHUNK_BY_CODE[before]] = counts[place].get(CHUNK_BY_CODE[before], 0) - again
+    for place, each in counts.items():
+        each[_C.QUEUED] = made.get(place, 0) - sum(each.values())
+    return [
+        replace(step, counts={status: n for status, n in counts[place].items() if n > 0}, median=None, p95=None)
+        for place, step in enumerate(steps)
+    ]

@@ -1,0 +1,210 @@
+// The panel's page side: builds its parts once, then puts in what changed. All markup comes escaped from the kernel.
+const TABS = [["timeline", "Timeline"], ["failures", "Failures"], ["chunks", "Chunks"], ["log", "Log"], ["history", "History"]];
+const STATES = ["", "QUEUED", "IN_PROGRESS", "ERRORED", "POLL_WAITING", "COMPLETED", "FAILED", "SKIPPED", "CANCELLED"];
+let panels = 0;
+
+function make(name, attributes = {}, ...children) {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    else node.setAttribute(key, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+function put(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+// Markup is put in only where it changed; what was opened stays open, what had the focus keeps it.
+function fill(node, markup) {
+  if (node.nbcMarkup === markup || markup === undefined) return;
+  const opened = new Set([...node.querySelectorAll("details[open][data-key]")].map((each) => each.dataset.key));
+  const focus = node.contains(document.activeElement) ? document.activeElement.dataset.chunk : null;
+  node.nbcMarkup = markup;
+  node.innerHTML = markup;
+  for (const each of node.querySelectorAll("details[data-key]")) if (opened.has(each.dataset.key)) each.open = true;
+  if (focus) node.querySelector(`[data-chunk="${CSS.escape(focus)}"]`)?.focus();
+}
+
+function head(send, id) {
+  const status = make("span", { class: "nbc-status", role: "status" });
+  const name = make("span", { class: "nbc-name", dir: "auto" });
+  const facts = make("span", { class: "nbc-facts" });
+  const bar = make("div", { class: "nbc-fill" });
+  const progress = make("div", { class: "nbc-bar", role: "progressbar", "aria-label": "Chunks done", "aria-valuemin": 0, "aria-valuemax": 100 }, bar);
+  const note = make("div", { class: "nbc-note", "aria-live": "polite", id: `${id}-note` });
+  const button = (does, label) => make("button", { type: "button", "data-do": does, onclick: () => press(does) }, label);
+  const buttons = { pause: button("pause", "Pause"), cancel: button("cancel", "Cancel"), retry: button("retry", "Retry failed") };
+  let asked = false;
+  function press(does) {
+    const node = buttons[does];
+    if (node.getAttribute("aria-disabled") === "true") return;
+    if (does === "cancel" && !asked) {
+      asked = true;
+      put(node, "Cancel for good?");
+      setTimeout(() => { asked = false; put(node, "Cancel"); }, 5000);
+      return;
+    }
+    send({ do: does === "pause" ? node.dataset.does : does });
+    if (does === "cancel") put(node, "Cancelling …");
+  }
+  function draw(shown) {
+    put(status, shown.word);
+    status.dataset.status = shown.status;
+    put(name, shown.name);
+    put(facts, shown.facts);
+    put(note, shown.note);
+    progress.setAttribute("aria-valuenow", Math.round(100 * shown.share));
+    progress.dataset.status = shown.status;
+    bar.style.width = `${100 * shown.share}%`;
+    buttons.pause.dataset.does = shown.paused ? "resume" : "pause";
+    put(buttons.pause, shown.paused ? "Resume" : "Pause");
+    for (const [does, why] of Object.entries(shown.cannot)) {
+      buttons[does].title = why;
+      buttons[does].setAttribute("aria-disabled", String(Boolean(why)));
+    }
+    if (shown.cannot.cancel) { asked = false; put(buttons.cancel, "Cancel"); }
+  }
+  const row = make("div", { class: "nbc-buttons", role: "group", "aria-label": "What to do" }, ...Object.values(buttons));
+  return { node: make("header", {}, make("div", { class: "nbc-line" }, status, name, row), progress, facts, note), draw, row };
+}
+
+function tabs(send, id) {
+  const chosen = { name: "timeline" };
+  const panes = {};
+  const buttons = {};
+  const list = make("div", { role: "tablist", class: "nbc-tabs", "aria-label": "Views of the run" });
+  for (const [name, label] of TABS) {
+    buttons[name] = make("button", { type: "button", role: "tab", id: `${id}-${name}`, "aria-controls": `${id}-pane-${name}`,
+      onclick: () => choose(name), onkeydown: (event) => step(event, name) }, label);
+    panes[name] = make("div", { role: "tabpanel", id: `${id}-pane-${name}`, "aria-labelledby": `${id}-${name}`, class: "nbc-pane", tabindex: 0 });
+    list.append(buttons[name]);
+  }
+  function step(event, name) {
+    const names = TABS.map(([each]) => each);
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const next = names[(names.indexOf(name) + by + names.length) % names.length];
+    choose(next);
+    buttons[next].focus();
+  }
+  function choose(name) {
+    chosen.name = name;
+    show();
+    send({ do: "tab", tab: name });
+  }
+  function show() {
+    for (const [name] of TABS) {
+      buttons[name].setAttribute("aria-selected", String(name === chosen.name));
+      buttons[name].tabIndex = name === chosen.name ? 0 : -1;
+      panes[name].hidden = name !== chosen.name;
+    }
+  }
+  show();
+  return { list, panes, buttons, chosen, choose };
+}
+
+function chunkTools(send, pane) {
+  const step = make("select", { "aria-label": "Step" });
+  const state = make("select", { "aria-label": "State" });
+  for (const each of STATES) state.append(make("option", { value: each }, each ? each.toLowerCase().replace("_", " ") : "all states"));
+  const body = make("div", { class: "nbc-body" });
+  const before = [];
+  let after = 0;
+  const ask = (from) => { after = from; send({ do: "chunks", step: step.value, status: state.value, after: from }); };
+  const first = make("button", { type: "button", onclick: () => ask(before.length ? before.pop() : 0) }, "‹ Previous");
+  const next = make("button", { type: "button", onclick: () => { const to = body.querySelector("[data-next]"); if (to) { before.push(after); ask(Number(to.dataset.next)); } } }, "Next ›");
+  const anew = () => { before.length = 0; ask(0); };
+  step.addEventListener("change", anew);
+  state.addEventListener("change", anew);
+  pane.append(make("div", { class: "nbc-tools" }, step, state, first, next, make("button", { type: "button", onclick: () => ask(after) }, "Refresh")), body);
+  function names(steps) {
+    if (step.dataset.names === steps.join("\n")) return;
+    step.dataset.names = steps.join("\n");
+    step.replaceChildren(make("option", { value: "" }, "all steps"), ...steps.map((name, place) => make("option", { value: place }, name)));
+  }
+  return { body, names };
+}
+
+function historyTools(send, pane) {
+  const range = make("input", { type: "range", min: 0, max: 1000, value: 1000, "aria-label": "Moment of the run" });
+  const words = make("output", { class: "nbc-moment" });
+  const body = make("div", { class: "nbc-body" });
+  let due = null;
+  range.addEventListener("input", () => {
+    clearTimeout(due);
+    due = setTimeout(() => send({ do: "at", share: range.value / 1000 }), 120);
+  });
+  pane.append(make("div", { class: "nbc-tools" }, range, words), body);
+  return { body, words, range };
+}
+
+function render({ model, el }) {
+  const id = `nbc-${Date.now().toString(36)}-${panels++}`;
+  const send = (message) => model.send(message);
+  const top = head(send, id);
+  const chain = make("div", { class: "nbc-chain" });
+  const tab = tabs(send, id);
+  const chunks = chunkTools(send, tab.panes.chunks);
+  const history = historyTools(send, tab.panes.history);
+  const inspector = make("section", { class: "nbc-inspector", "aria-label": "Inspector", tabindex: -1, hidden: "" });
+  const gone = make("p", { class: "nbc-gone", role: "alert", hidden: "" }, "The kernel that ran this is gone. What was done is in the store: run the cell again to go on.");
+  const root = make("section", { class: "nbc", "aria-label": "Run" }, top.node, gone, chain, tab.list, ...Object.values(tab.panes), inspector);
+  el.append(root);
+  const bodies = { timeline: tab.panes.timeline, failures: tab.panes.failures, log: tab.panes.log, chunks: chunks.body, history: history.body };
+
+  root.addEventListener("click", (event) => {
+    const chunk = event.target.closest("[data-chunk]");
+    if (chunk) send({ do: "inspect", chunk: Number(chunk.dataset.chunk) });
+  });
+  root.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && !inspector.hidden) close();
+  });
+  function close() { send({ do: "close" }); }
+
+  function inspect(markup) {
+    const opening = Boolean(markup) && inspector.hidden;
+    if (!markup) { inspector.hidden = true; inspector.nbcMarkup = ""; return; }
+    if (inspector.nbcMarkup !== markup) {
+      inspector.nbcMarkup = markup;
+      inspector.innerHTML = markup;
+      inspector.prepend(make("button", { type: "button", class: "nbc-close", onclick: close }, "Close"));
+    }
+    inspector.hidden = false;
+    if (opening) inspector.focus({ preventScroll: true });
+  }
+
+  let frame = 0;
+  function draw() {
+    frame = 0;
+    const shown = model.get("shown");
+    if (!shown.head) return;
+    gone.hidden = true;
+    top.row.hidden = false;
+    top.draw(shown.head);
+    fill(chain, shown.chain);
+    chunks.names(shown.names);
+    put(tab.buttons.failures, shown.errors ? `Failures (${shown.errors})` : "Failures");
+    if (shown.tab in bodies) fill(bodies[shown.tab], shown.body);
+    if (shown.tab === "history") put(history.words, shown.moment || "");
+    inspect(shown.inspector);
+  }
+  const soon = () => { frame = frame || requestAnimationFrame(draw); };
+  const dead = () => { gone.hidden = false; top.row.hidden = true; };
+  model.on("change:shown", soon);
+  model.on("comm_live_update", dead);
+  draw();
+  send({ do: "hello", tab: tab.chosen.name });
+  return () => {
+    model.off("change:shown", soon);
+    model.off("comm_live_update", dead);
+    cancelAnimationFrame(frame);
+    send({ do: "bye" });
+  };
+}
+
+export default { render };

@@ -1,0 +1,131 @@
+"""What a panel shows at one moment, as a frozen value: facts only, drawn elsewhere.
+
+Built from the engine's counters (of a live run) and a `Ledger`; no query in it grows with the number of chunks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from nbbatch import progress, views
+from nbbatch.cockpit.ledger import Ledger
+from nbbatch.engine import Engine
+from nbbatch.live import LiveInstance
+from nbbatch.pictures.chain import StepFacts, from_shape
+from nbbatch.records import InstanceRow
+from nbbatch.states import CHUNK_BY_CODE, CHUNK_ENDED, INSTANCE_ENDED, ChunkStatus, InstanceStatus
+from nbbatch.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """How a run stands."""
+
+    id: int
+    job: str
+    version: int
+    key: str | None
+    status: InstanceStatus
+    known: bool
+    """Whether this process works on it (or it has ended); False: it waits for its job."""
+    share: float
+    """Done, 0 to 1."""
+    elapsed: float | None
+    """Seconds from the first claim until now, or the end."""
+    eta: float | None
+    """Seconds left; None while unknown."""
+    steps: tuple[StepFacts, ...]
+    errors: int
+    """Attempts that ended in an error, those mended since included."""
+    error: str | None
+    """Why it ended FAILED."""
+    whole: bool
+    """Whether all events are in; False while a panel catches up."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self.status in INSTANCE_ENDED
+
+    @property
+    def chunks(self) -> int:
+        """All its chunks."""
+        return sum(step.total for step in self.steps)
+
+    @property
+    def done(self) -> int:
+        """Chunks that have ended, well or not."""
+        return sum(step.counts.get(status, 0) for step in self.steps for status in CHUNK_ENDED)
+
+    @property
+    def failed(self) -> int:
+        """Chunks that are FAILED."""
+        return sum(step.counts.get(ChunkStatus.FAILED, 0) for step in self.steps)
+
+    @property
+    def rate(self) -> float | None:
+        """Chunks that ended, per second since the first claim."""
+        return self.done / self.elapsed if self.elapsed else None
+
+
+def take(store: Store, engine: Engine, ledger: Ledger, row: InstanceRow, now_us: int) -> Snapshot:
+    """How an instance stands now.
+
+    Args:
+        store: Read on the calling thread's connection.
+        engine: Asked for its counters.
+        ledger: What was read of its events so far.
+        row: As stored; of a live instance the state in memory counts.
+        now_us: The present.
+    """
+    live = engine.live.get(row.id)
+    status = live.status if live else row.status
+    until = (None if live else row.ended_us) or now_us
+    started = live.started_us if live else row.started_us
+    return Snapshot(
+        id=row.id, job=row.job, version=row.version, key=row.key, status=status,
+        known=live is not None or status in INSTANCE_ENDED,
+        share=live.best if live else row.progress,
+        elapsed=None if started is None else max(0, until - started) / 1e6,
+        eta=_eta(live, now_us) if live else None,
+        steps=_steps(store, row, live, ledger),
+        errors=sum(group.count for group in ledger.failures.values()),
+        error=None if live else row.error, whole=ledger.whole,
+    )  # fmt: skip
+
+
+def _eta(live: LiveInstance, now_us: int) -> float | None:
+    """Time left, once enough was seen: 3 % done, or 3 seconds."""
+    if live.paused or live.started_us is None or (live.best < 0.03 and now_us - live.started_us < 3_000_000):
+        return None
+    return progress.eta(live.best, live.started_us, live.latest_end_us)
+
+
+def _steps(store: Store, row: InstanceRow, live: LiveInstance | None, ledger: Ledger) -> tuple[StepFacts, ...]:
+    counts = live_counts(live) if live and live.stored_counts else _kept_counts(store, row, ledger)
+    return tuple(
+        replace(facts, counts=count, median=ledger.quantile(place, 0.5), p95=ledger.quantile(place, 0.95))
+        for place, (facts, count) in enumerate(zip(from_shape(row.shape), counts, strict=True))
+    )
+
+
+def _kept_counts(store: Store, row: InstanceRow, ledger: Ledger) -> list[dict[ChunkStatus, int]]:
+    """Counts of an instance that is not live, read again only when something has changed."""
+    key = (row.status, row.ended_us)
+    if ledger.counted is None or ledger.counted[0] != key:
+        ledger.counted = (key, stored_counts(store, row.id))
+    return ledger.counted[1]
+
+
+def live_counts(live: LiveInstance) -> list[dict[ChunkStatus, int]]:
+    """Chunks by state of each step, as of the last commit."""
+    return [{CHUNK_BY_CODE[code]: count for code, count in enumerate(each) if count} for each in live.stored_counts]
+
+
+def stored_counts(store: Store, instance: int) -> list[dict[ChunkStatus, int]]:
+    """The same of an instance that is not live; reads all its events."""
+    frame = views.steps(store, instance, ())
+    return [
+        {status: step[status.name.lower()] for status in ChunkStatus if step[status.name.lower()]}
+        for step in frame.iter_rows(named=True)
+    ]

@@ -1,0 +1,74 @@
+"""Text and attributes as markup: escaped, shortened, and without characters that XML or a line cannot carry."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from typing import Any
+
+_UNFIT = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+"""What XML refuses, and marks that turn the direction of the text around them. Letters of any script stay."""
+
+
+def clip(value: Any, most: int = 200) -> str:
+    """Words of at most ``most`` characters, on one line; "…" stands for the rest.
+
+    >>> clip("a long  story", 8), clip(None), clip("x" + chr(0x202E) + "y")
+    ('a long …', '', 'x�y')
+    """
+    if value is None:
+        return ""
+    words = " ".join(_UNFIT.sub("\ufffd", str(value)[: 4 * most]).split())
+    return words if len(words) <= most else words[: most - 1] + "…"
+
+
+def text(value: Any, most: int = 200) -> str:
+    """Words as markup.
+
+    >>> text("<b>&")
+    '&lt;b&gt;&amp;'
+    """
+    return escape(clip(value, most))
+
+
+def block(value: str, most: int) -> str:
+    """Lines as markup; of long ones the beginning and, since a traceback says most there, the end.
+
+    >>> print(block("two <3", 40))
+    two &lt;3
+    """
+    if len(value) > most:
+        value = f"{value[: most // 3]}\n… {len(value) - most:,} characters left out …\n{value[-(most - most // 3) :]}"
+    return escape(_UNFIT.sub("\ufffd", value))
+
+
+def tag(name: str, *children: str, **attributes: Any) -> str:
+    """An element; attributes that are None are left out, ``_`` in their names stands for ``-``, a last one is dropped.
+
+    >>> tag("text", "hi", x=1.50, class_="a", font_size=None)
+    '<text x="1.5" class="a">hi</text>'
+    >>> tag("path", d="M0 0")
+    '<path d="M0 0"/>'
+    """
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{_attribute(value)}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    inner = "".join(children)
+    return f"<{name}{written}>{inner}</{name}>" if inner else f"<{name}{written}/>"
+
+
+def _attribute(value: Any) -> str:
+    return number(value) if isinstance(value, float) else escape(str(value))
+
+
+def number(value: float) -> str:
+    """A coordinate, as short as it can be.
+
+    >>> number(3.0), number(1 / 3)
+    ('3', '0.33')
+    """
+    return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -1,0 +1,241 @@
+"""One JupyterLab, one Chromium and one page for all tests here; a notebook of its own for each test.
+
+Skipped where Chromium, Playwright or JupyterLab are missing, unless NBBATCH_BROWSER=required.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+SETTINGS = {
+    "@jupyterlab/apputils-extension:notification": {
+        "checkForUpdates": False, "doNotDisturbMode": True, "fetchNews": "false",
+    },
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
+    "@jupyterlab/docmanager-extension:plugin": {"autosave": False},
+}  # fmt: skip
+LOCAL = re.compile(r"((https?|wss?)://(127\.0\.0\.1|localhost)[:/])|data:|blob:|about:")
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+SHOTS = ROOT / "build" / "screenshots"
+"""Pictures of what the tests saw."""
+
+
+def _missing() -> str:
+    absent = [name for name in ("playwright", "jupyterlab", "anywidget") if importlib.util.find_spec(name) is None]
+    return ", ".join(absent + ([] if CHROMIUM else ["chromium"]))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    missing = _missing()
+    required = os.environ.get("NBBATCH_BROWSER") == "required"
+    for item in items:
+        if HERE not in item.path.parents:
+            continue
+        item.add_marker(pytest.mark.timeout(180))
+        # what asyncio and sockets of the browser's driver leave to the collector is not ours
+        item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"))
+        item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
+        if missing and not required:
+            item.add_marker(
+                pytest.mark.skip(reason=f"no browser tests without {missing}: pip install nbbatch[browser]")
+            )
+
+
+class Server:
+    """JupyterLab or Voila on loopback, with folders of its own."""
+
+    def __init__(self, home: Path, root: Path, program: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.root, self.token = root, "t" * 16
+        labconfig = home / "config" / "labconfig"
+        labconfig.mkdir(parents=True)
+        (labconfig / "default_setting_overrides.json").write_text(json.dumps(SETTINGS))
+        folders = {
+            "JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime",
+            "IPYTHONDIR": "ipython", "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        }  # fmt: skip
+        env = os.environ | {name: str(home / folder) for name, folder in folders.items()}
+        env["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(HERE), os.environ.get("PYTHONPATH", "")])
+        env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+        env.pop("NBBATCH_DISPLAY", None)
+        self.log = home / "server.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*self._command(program)],
+                env=env,
+                cwd=root,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._await(f"{self.url}/api/status?token={self.token}" if program == "lab" else f"{self.url}/")
+
+    def _command(self, program: str) -> list[str]:
+        if program == "voila":
+            return [
+                sys.executable, "-m", "voila", "--no-browser", f"--port={self.port}", "--Voila.ip=127.0.0.1",
+                "--progressive_rendering=True", str(self.root),
+            ]  # fmt: skip
+        return [
+            sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={self.port}",
+            "--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.root}", f"--IdentityProvider.token={self.token}",
+            "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None", "--ServerApp.terminals_enabled=False",
+        ]  # fmt: skip
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _await(self, probe: str) -> None:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and self.process.poll() is None:
+            try:
+                urllib.request.urlopen(probe, timeout=2).close()
+            except urllib.error.HTTPError:
+                return
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return
+        raise RuntimeError(f"the server did not start:\n{self.log.read_text()[-2000:]}")
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)  # its own session: only what was started here
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+
+
+class Lab:
+    """The page on JupyterLab, and what a test does there."""
+
+    def __init__(self, server: Server, page: Any, outside: list[str], console: list[str]) -> None:
+        self.server, self.page, self.outside, self.console = server, page, outside, console
+
+    def command(self, name: str, arguments: dict[str, Any] | None = None, *, wait: bool = False) -> None:
+        """Run a command of JupyterLab; what it gives cannot cross to Python."""
+        call = "window.jupyterapp.commands.execute(n, a)"
+        self.page.evaluate(f"async ([n, a]) => {{ {'await ' if wait else ''}{call}; }}", [name, arguments or {}])
+
+    def open(self, name: str) -> None:
+        """Open a notebook and wait for its kernel."""
+        if self.page.url.startswith("http") and "/lab" in self.page.url:
+            self.command("docmanager:open", {"path": name}, wait=True)
+        else:
+            self.load(name)
+        self.page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook-cell")
+        self.wait_idle()
+
+    def load(self, name: str) -> None:
+        """Load the whole page anew with this notebook."""
+        self.page.goto(f"{self.server.url}/lab/workspaces/auto-t/tree/{name}?token={self.server.token}&reset")
+        self.page.wait_for_selector("#jupyterlab-splash", state="detached")
+        self.page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook-cell")
+        self.wait_idle()
+
+    def wait_idle(self) -> None:
+        self.page.wait_for_function(
+            "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+        )
+
+    def run(self, name: str, *cells: str) -> Path:
+        """A notebook of these cells, opened, and all its cells run."""
+        import nbformat
+        from nbformat.v4 import new_code_cell, new_notebook
+
+        path = self.server.root / f"{name}.ipynb"
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        nbformat.write(new_notebook(metadata=kernel, cells=[new_code_cell(cell) for cell in cells]), path)
+        self.open(path.name)
+        self.command("notebook:run-all-cells")
+        return path
+
+    @property
+    def panel(self) -> Any:
+        """The panel on the page."""
+        return self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .nbc").first
+
+    def shoot(self, name: str, locator: Any = None) -> None:
+        """Keep a picture of what is to be seen."""
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        (locator or self.panel).screenshot(path=str(SHOTS / f"{name}.png"))
+
+    def leave(self) -> None:
+        """Close the notebook and end its kernel."""
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget?.sessionContext?.shutdown()")
+        self.command("docmanager:save", wait=True)
+        self.command("application:close", wait=True)
+
+
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[Any]:
+    """Of this package alone: its driver keeps an event loop running, in which other tests could not run theirs."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def watched(browser: Any, outside: list[str], console: list[str]) -> Any:
+    """A page that writes down what leaves loopback (it does not get there) and what goes wrong."""
+    context = browser.new_context(viewport={"width": 1180, "height": 1080})
+    context.set_default_timeout(30_000)
+    context.route(lambda url: not LOCAL.match(url), lambda route: route.abort())
+    page = context.new_page()
+    page.on("request", lambda request: LOCAL.match(request.url) or outside.append(request.url))
+    page.on("console", lambda said: said.type == "error" and console.append(said.text))
+    page.on("pageerror", lambda error: console.append(str(error)))
+    page.on("dialog", lambda dialog: dialog.accept())
+    return page
+
+
+@pytest.fixture(scope="package")
+def one_lab(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    server = Server(tmp_path_factory.mktemp("jupyter"), tmp_path_factory.mktemp("notebooks"), "lab")
+    try:
+        outside: list[str] = []
+        console: list[str] = []
+        yield Lab(server, watched(chromium, outside, console), outside, console)
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def lab(one_lab: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """JupyterLab for one test, which may leave neither an error in the console nor loopback."""
+    one_lab.console.clear()
+    yield one_lab
+    one_lab.shoot(f"last-{request.node.name}", one_lab.page)
+    console = list(one_lab.console)  # what comes after the kernel was ended is not the panel's
+    one_lab.leave()
+    assert one_lab.outside == []
+    assert console == []
