@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
@@ -19,6 +19,7 @@ from typing import Any
 import nbbatch as nb
 from benchmarks import jobs
 from benchmarks.measure import WORKERS, Figure, by_turns, folder, ratios, seconds
+from nbbatch.cockpit.session import Poller, Session
 
 Pool = Callable[[int], Executor]
 
@@ -137,23 +138,38 @@ def w4(runs: int, full: bool) -> list[Figure]:
     """Sleeps on 16 threads, and as an async step of which 16 run at once."""
     n = 500
     ideal = math.ceil(n / jobs.SLEEPERS) * jobs.NAP
-    threads, loop, bare = by_turns(
+    threads, loop, bare, bare_loop = by_turns(
         runs,
         partial(durable, jobs.io, n, nb.threads, jobs.SLEEPERS),
         partial(durable, jobs.io_async, n),
         partial(_bare_sleeps, n),
+        partial(_bare_async_sleeps, n),
     )
     what = f"{n} sleeps of {1e3 * jobs.NAP:.0f} ms, {jobs.SLEEPERS} at once"
     return [
         Figure("W4", f"{what}, threads", "of ideal", [ideal / value for value in threads], ">= 0.97"),
         Figure("W4", f"{what}, async step", "of ideal", [ideal / value for value in loop], ">= 0.97"),
         Figure("W4", "  ThreadPoolExecutor.submit", "of ideal", [ideal / value for value in bare]),
+        Figure("W4", "  asyncio.gather and a semaphore", "of ideal", [ideal / value for value in bare_loop]),
     ]
 
 
 def _bare_sleeps(n: int) -> float:
     with ThreadPoolExecutor(jobs.SLEEPERS) as pool:
         return seconds(lambda: wait([pool.submit(jobs.sleep.function, i) for i in range(n)]))
+
+
+def _bare_async_sleeps(n: int) -> float:
+    async def run() -> None:
+        turnstile = asyncio.Semaphore(jobs.SLEEPERS)
+
+        async def one(i: int) -> None:
+            async with turnstile:
+                await jobs.sleep_async.function(i)
+
+        await asyncio.gather(*map(one, range(n)))
+
+    return seconds(lambda: asyncio.run(run()))
 
 
 def w5(runs: int, full: bool) -> list[Figure]:
@@ -242,24 +258,21 @@ def w8(runs: int, full: bool) -> list[Figure]:
 
 
 def _watched(n: int) -> float:
+    """A run with all that a live panel does in the kernel: queries, pictures and texts, four times a second."""
     with folder() as path, nb.open(path / "bench.duckdb", workers=WORKERS) as batch:
-        over = threading.Event()
-        run: nb.JobHandle | None = None
-
-        def look() -> None:
-            while not over.wait(0.25):
-                if run is not None:
-                    run._repr_html_(), run.progress, run.rate, run.eta, run.errors(limit=20)
-
-        watcher = threading.Thread(target=look)
-        watcher.start()
         started = time.perf_counter()
         run = batch.submit(jobs.chain, n)
+        panel = Poller(Session(run, batch._store, batch._engine), send=_drop, at_end=_drop)
+        panel.start()
         run.result()
         taken = time.perf_counter() - started
-        over.set()
-        watcher.join()
+        panel.close()
+        panel.wait()
         return taken
+
+
+def _drop(_: object) -> None:
+    """The page that a panel without a browser has."""
 
 
 def w9(runs: int, full: bool) -> list[Figure]:

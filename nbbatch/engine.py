@@ -21,7 +21,8 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Executor, Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -163,8 +164,10 @@ class Engine:
             raise StoreClosed("this batch is closed; nb.open() opens it again")
         answer: Future[T] = Future()
         self._inbox.put(_Call(partial(run, *args), answer))
-        while not wait([answer], timeout=1.0).done:
-            if not self._thread.is_alive():
+        while not answer.done():
+            with suppress(TimeoutError):
+                answer.exception(timeout=1.0)
+            if not self._thread.is_alive() and not answer.done():
                 raise StoreClosed("this batch was closed meanwhile; nb.open() opens it again")
         return answer.result()
 
@@ -345,11 +348,18 @@ class Engine:
 
     def _record(self, flight: Flight, results: Results, changes: Changes, now: int) -> None:
         live, failing = flight.live, flight.live.failing
+        self._keep_code(flight.task.node, changes, now)
         self._clerk.settle(live, flight.step, flight.task.items, results, changes, now, flight.task.node.code)
         if self.observe is not None:
             changes.after.append(partial(self.observe, live, flight.step, flight.task.items, results))
         if live.failing != failing:
             changes.writes.append(partial(self.store.set_failing, live.id, live.failing or ""))
+
+    def _keep_code(self, node: Node, changes: Changes, now: int) -> None:
+        """Have the source be stored that an attempt ran, in the transaction that names its fingerprint."""
+        if node.code not in self._codes:
+            self._codes.add(node.code)
+            changes.writes.append(partial(self.store.keep_code, node.code, node.step.name, node.step.listing, now))
 
     def _expire(self, changes: Changes, now: int) -> None:
         """Attempts whose time is over count as errors; their workers are free when they return."""
@@ -506,15 +516,11 @@ class Engine:
         return own, self._event_loop.turnstile
 
     def _first_claim(self, live: LiveInstance, step: LiveStep, changes: Changes, now: int) -> None:
-        """Record what changes with a claim: the start, the step's code, the instance's state."""
+        """Record what changes with a claim: the start, the instance's state."""
         if live.started_us is None:
             live.started_us = now
-        node, code = step.node, step.node.step
-        if node.code not in self._codes:
-            self._codes.add(node.code)
-            changes.writes.append(partial(self.store.keep_code, node.code, code.name, code.listing, now))
-        starting = live.status is InstanceStatus.QUEUED
-        if starting or (code.kind is Kind.REDUCTION and live.status is not InstanceStatus.FINALIZE):
+        reduces = step.node.step.kind is Kind.REDUCTION
+        if live.status is InstanceStatus.QUEUED or (reduces and live.status is not InstanceStatus.FINALIZE):
             self._advance(live, changes, now)
 
     # --- launch -----------------------------------------------------------------------------------

@@ -54,6 +54,8 @@ _TABLES = (
     "superseded", "attachment", "user_data",
 )  # fmt: skip
 
+INSERT_ROWS = 2
+"""Up to so many rows, a parsed INSERT is cheaper than an appender that is flushed (0.29 ms for a row, against 0.38)."""
 ARROW_ROWS = 300
 """From this many rows on, Arrow columns are cheaper than the appender."""
 _ARROW = {
@@ -134,11 +136,12 @@ class Store:
                 "SELECT name[6:], value::BIGINT FROM meta WHERE name LIKE 'last\\_%' ESCAPE '\\'"
             ):
                 self._next[name] = max(self._next[name], last)
-            self._chains: dict[str, int] | None = None
             self.durable_chunk = self._next["chunk"]
             """Chunks up to this id are committed."""
             self._appenders = {table: self._con.appender(table) for table in _TABLES}
+            self._inserts: dict[tuple[str, int], duckdb.Statement] = {}
             self._dirty: set[str] = set()
+            self._chains: dict[str, int] | None = dict(self.rows("chains"))
 
     def begin_session(self, now_us: int) -> None:
         """Begin a new session within the open transaction, in which the claims of the one before are put back."""
@@ -213,8 +216,22 @@ class Store:
                 self._append_arrow(table, rows)
                 return
             rows = rows.rows()
+        if 0 < len(rows) <= INSERT_ROWS and table not in self._dirty:
+            insert = self._insert_of(table, len(rows), len(rows[0]))
+            self._con.execute(insert, [value for row in rows for value in row]).complete()
+            return
         self._appenders[table].append_rows(rows)
         self._dirty.add(table)
+
+    def _insert_of(self, table: str, rows: int, columns: int) -> duckdb.Statement:
+        """An INSERT of so many rows, parsed once."""
+        found = self._inserts.get((table, rows))
+        if found is None:
+            places = iter(range(1, rows * columns + 1))
+            values = ", ".join(f"({', '.join(f'${next(places)}' for _ in range(columns))})" for _ in range(rows))
+            (found,) = self._con.extract_statements(f"INSERT INTO {table} VALUES {values}")  # noqa: S608 - constants
+            self._inserts[table, rows] = found
+        return found
 
     def _has_polars(self) -> bool:
         """Whether polars is imported; if not, have that done aside, as it takes a third of a second."""
@@ -265,9 +282,13 @@ class Store:
         self.append("submitted", [(
             row.id, row.job, row.version, row.key, row.identity, row.params, chain, row.retain, row.created_us,
         )])  # fmt: skip
-        self._note(row.id, row.created_us, InstanceStatus.QUEUED)
+        states = [(row.created_us, InstanceStatus.QUEUED)]
         if row.started_us is not None:
-            self._note(row.id, row.started_us, row.status)
+            states.append((row.started_us, row.status))
+        first = self.take_ids("event", len(states)) + 1
+        self.append("instance_event", [
+            (event, row.id, at_us, status.code, None, None, None, None) for event, (at_us, status) in enumerate(states, first)
+        ])  # fmt: skip
 
     def _chain(self, shape: str, steps: Sequence[tuple[Any, ...]]) -> int:
         """The id of a chain of steps, stored once."""
