@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -44,8 +45,8 @@ EXIT_SECONDS = 5.0
 RETAIN = ("all", "failed", "none")
 
 _open: dict[str, Batch] = {}
-_working: set[int] = set()
-"""Open batches of this process by ``id()``; with the last one the hooks of `capture` go."""
+_working: set[Batch] = set()
+"""Open batches; with the last one the hooks of `capture` go."""
 _opening = threading.RLock()
 
 
@@ -118,8 +119,8 @@ class Batch:
         self._engine.launch_subjob = subjobs.launch
         self._access = Access(self._store, self._engine, self)
         self._engine.start()
-        _working.add(id(self))
-        _at_exit(self._exit)
+        _working.add(self)
+        _close_at_exit()
 
     # --- jobs -------------------------------------------------------------------------------------
 
@@ -303,12 +304,9 @@ class Batch:
         with _opening:
             if _open.get(self.path) is self:
                 del _open[self.path]
-            _working.discard(id(self))
+            _working.discard(self)
             if not _working:
                 capture.remove()
-
-    def _exit(self) -> None:
-        self.close(EXIT_SECONDS)
 
     @property
     def usable(self) -> bool:
@@ -356,14 +354,21 @@ def _check_submit(key: str | None, new: bool, retain: str) -> None:
         raise ValueError(f"retain= takes one of {', '.join(map(repr, RETAIN))}, not {retain!r}")
 
 
-def _at_exit(callback: Callable[[], None]) -> None:
-    """Have a callback run before the pools are joined at the interpreter's exit.
+@cache
+def _close_at_exit() -> None:
+    """Have all batches be closed before the pools are joined at the interpreter's exit.
 
     ``atexit`` comes after ``concurrent.futures`` has joined its threads, which by then may wait for a dispatcher that
-    can no longer start anything; the hook that module uses itself runs in reverse order of registration.
+    can no longer start anything; the hook that module uses itself runs in reverse order of registration. Once for all
+    batches, as it cannot be taken back and would keep a closed one in memory.
     """
     register = getattr(threading, "_register_atexit", None)
     try:
-        (register or atexit.register)(callback)
+        (register or atexit.register)(_close_all)
     except RuntimeError:
-        atexit.register(callback)
+        atexit.register(_close_all)
+
+
+def _close_all() -> None:
+    for batch in list(_working):
+        batch.close(EXIT_SECONDS)

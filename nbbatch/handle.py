@@ -473,6 +473,8 @@ class JobHandle(Frames, Generic[R_co]):
         return {"text/html": self._repr_html_(), "text/plain": repr(self)}
 
     def __repr__(self) -> str:
+        if not self._access.usable:
+            return f"<instance {self.id} of a closed batch: nb.open({self._store.path!r}) opens it again>"
         return self._line(self._counts())
 
     def _line(self, counts: list[tuple[str, int]]) -> str:
@@ -494,5 +496,8 @@ class JobHandle(Frames, Generic[R_co]):
 
     def _repr_html_(self) -> str:
         from nbbatch import scenes
+        from nbbatch.pictures import static
 
+        if not self._access.usable:
+            return static.line(repr(self))
         return scenes.run_page(self._store, self._engine(), self.row, self._line)

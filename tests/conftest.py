@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,14 @@ def threaded(store: Path) -> Iterator[nb.Batch]:
     """A batch on four threads and the real clock."""
     with nb.open(store, workers=4) as opened:
         yield opened
+
+
+@pytest.fixture(autouse=True)
+def no_widget_stays() -> Iterator[None]:
+    """ipywidgets keeps every widget until it is closed, and with it the batch it shows."""
+    yield
+    if "ipywidgets" in sys.modules:
+        sys.modules["ipywidgets"].Widget.close_all()
 
 
 collect_ignore = ["readme", "typing"]  # a program, and code that is only checked: importing them runs them

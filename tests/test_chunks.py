@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import polars as pl
 import pytest
@@ -470,14 +470,20 @@ class _Mute(Exception):
 
 
 @pytest.mark.parametrize(
-    "error",
-    [OSError("x" * 1_000_000), OSError("null \0 and \ud800 and ✓"), _Mute(), ExceptionGroup("many", [OSError("a")])],
+    "make",
+    [
+        lambda: OSError("x" * 1_000_000),
+        lambda: OSError("null \0 and \ud800 and ✓"),
+        _Mute,
+        lambda: ExceptionGroup("many", [OSError("a")]),
+    ],
+    ids=["long", "exotic", "mute", "group"],
 )
-def test_any_error_is_stored_readably(batch: nb.Batch, error: Exception) -> None:
+def test_any_error_is_stored_readably(batch: nb.Batch, make: Callable[[], Exception]) -> None:
     """C17"""
 
     def fail(value: int) -> None:
-        raise error
+        raise make()
 
     run = batch.submit(one_step(fail, max_attempts=1), 1)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,14 @@ def test_a_chunk_queued_again_behind_an_open_gate_runs(batch: nb.Batch, clock: H
     sick = False
 
     assert run.retry().wait(10) == "COMPLETED"
+
+
+def test_a_closed_batch_is_let_go_of(store: Path) -> None:
+    with nb.open(store) as batch:
+        batch.submit(summing(), 3).result(10)
+    gone = weakref.ref(batch)
+
+    del batch
+    gc.collect()
+
+    assert gone() is None

@@ -28,7 +28,7 @@ def abandon(batch: nb.Batch) -> None:
     engine._thread.join(10)
     batch._store.close()
     nb.batch._open.pop(batch.path, None)
-    nb.batch._working.discard(id(batch))
+    nb.batch._working.discard(batch)
 
 
 def lose(store: Path, clock: HandClock, job: nb.Job[int, object], started: threading.Event) -> None:
@@ -324,6 +324,8 @@ def test_what_is_closed_says_so(store: Path) -> None:
 
     with pytest.raises(nb.StoreClosed, match=r"nb\.open\(\) opens it again"):
         run.chunks()
+    assert "opens it again" in repr(run)
+    assert "opens it again" in run._repr_html_()
 
 
 def test_a_store_in_memory_needs_no_file() -> None:

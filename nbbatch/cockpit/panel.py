@@ -26,8 +26,9 @@ _HERE = Path(__file__).parent
 class Panel(anywidget.AnyWidget):
     """A run in one cell: how it stands, its chain, and tabs to look closer. Showing it starts no work."""
 
-    _esm = _HERE / "panel.js"
-    _css = _HERE / "panel.css"
+    # text, not paths: of a path anywidget remembers every widget, for reloading it
+    _esm = (_HERE / "panel.js").read_text(encoding="utf-8")
+    _css = (_HERE / "panel.css").read_text(encoding="utf-8")
     shown = traitlets.Dict().tag(sync=True)
 
     def __init__(
