@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from nbbatch import capture, commands, extras, maintenance, purge, subjobs, views
 from nbbatch.definition import Job
 from nbbatch.engine import Clock, Engine
+from nbbatch.errors import ParameterError
 from nbbatch.executors import threads
 from nbbatch.frames import Access
 from nbbatch.handle import JobHandle
@@ -113,10 +114,9 @@ class Batch:
         self._marks.clear()
         self._owned = executor is None
         self._executor = executor or threads(workers)
-        self._engine = Engine(
-            self._store, self._marks, clock, self._executor, workers or 0, random.random, self._on_end
-        )
+        self._engine = Engine(self._store, self._marks, clock, self._executor, workers or 0, random.random, self._tell)
         self._engine.launch_subjob = subjobs.launch
+        self._closing = False
         self._access = Access(self._store, self._engine, self)
         self._engine.start()
         _working.add(self)
@@ -161,6 +161,8 @@ class Batch:
         engine = self._access.engine()
         _check_submit(key, new, retain)
         valid = job.check(params)
+        if job.before_store is not None:
+            user_data = _before_store(job, valid, user_data)
         stored = StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid))
         identity = job.params.identity(valid)
         if attach or user_data is not None:
@@ -293,10 +295,13 @@ class Batch:
         Args:
             timeout: Seconds to wait for running attempts; those that take longer count as lost at the next opening.
         """
-        if not self._access.usable:
+        if not self._access.usable or self._closing:
             return
-        self._access.closed = True
+        self._closing = True
+        self._engine.announcer.wait(timeout)  # who is told of a run may ask the engine about it
         self._engine.stop(timeout)
+        self._engine.announcer.wait(timeout)
+        self._access.closed = True
         if self._owned:
             self._executor.shutdown(wait=False, cancel_futures=True)
         self._store.close()
@@ -319,14 +324,17 @@ class Batch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _on_end(self, live: LiveInstance, status: InstanceStatus) -> None:
-        handler = live.job.on_complete if status is InstanceStatus.COMPLETED else live.job.on_error
-        if handler is None:
-            return
-        try:
-            handler(JobHandle(self._access, live.id, live.job))
-        except Exception:
-            log.exception("a handler of job %r raised after instance %d ended %s", live.job.name, live.id, status)
+    def _tell(self, live: LiveInstance, moment: str, what: str) -> None:
+        """Call the listeners of a moment, with a step's name; of an instance's end, with how it ended."""
+        job, run = live.job, JobHandle(self._access, live.id, live.job, live.done)
+        ends = moment == "instance_ended"
+        told = [(listener, (run,) if ends or not what else (run, what)) for listener in job.listeners.of(moment)]
+        last = job.on_complete if what == InstanceStatus.COMPLETED.value else job.on_error
+        for listener, args in [*told, *([(last, (run,))] if ends and last else [])]:
+            try:
+                listener(*args)
+            except Exception:
+                log.exception("a listener of job %r raised at %s %s of instance %d", job.name, moment, what, live.id)
 
     def __repr__(self) -> str:
         if not self._access.usable:
@@ -343,6 +351,17 @@ class Batch:
             return static.line(repr(self))
         ((total,),) = self._store.fetch("SELECT count(*) FROM submitted")
         return static.batch(repr(self), self.instances(limit=static.MAX_ROWS), total)
+
+
+def _before_store(job: Job[Any, Any], params: Any, user_data: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The user data as the job's own function leaves it."""
+    assert job.before_store is not None
+    data = dict(user_data or {})
+    try:
+        job.before_store(params, data)
+    except Exception as error:
+        raise ParameterError(job.name, [f"before_store refuses: {type(error).__name__}: {error}"]) from error
+    return data if data or user_data is not None else None
 
 
 def _check_submit(key: str | None, new: bool, retain: str) -> None:

@@ -6,6 +6,7 @@ change in one transaction, guarded by the transition tables, before it touches w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -216,18 +217,39 @@ def _store_cancelled(engine: Engine, row: InstanceRow) -> None:
         engine.store.drop_data(row.id, row.retain, completed=False)
 
 
-def retry(engine: Engine, instance: int, job: Job[Any, Any] | None, chunks: list[int] | None = None) -> int:
-    """Queue the failed (and, of a cancelled instance, the cancelled) chunks again, or some of them. Returns how many."""
+def retry(
+    engine: Engine, instance: int, job: Job[Any, Any] | None, chunks: list[int] | None = None,
+    first: Callable[[InstanceRow, Job[Any, Any]], object] | None = None,
+) -> int:  # fmt: skip
+    """Queue the failed (and, of a cancelled instance, the cancelled) chunks again, or some of them. Returns how many.
+
+    Args:
+        engine: Whose thread this is.
+        instance: Its id.
+        job: With the code to run; None: the one that is known.
+        chunks: Which of them; None: all.
+        first: What else is stored in the same transaction when an ended instance is taken up again.
+    """
     revive(engine)
     row = engine.store.instance(instance)
     live = engine.live.get(instance)
     if row.status is _I.COMPLETED and not _failed_rows(engine, instance):
         raise StateError(f"instance {instance} ended COMPLETED; there is nothing to retry")
     if row.status in INSTANCE_ENDED:
-        return _retry_ended(engine, row, known(job, row), chunks)
+        return _retry_ended(engine, row, known(job, row), chunks, first)
     job = known(job or (live.job if live else None), row)
     live = attach(engine, job, row, params_of(engine, job, row))
     return _retry_failed(engine, live, chunks)
+
+
+def check_starts(engine: Engine, job: Job[Any, Any], instance: int) -> None:
+    """Raises StateError where an ended instance may not be started again."""
+    ((ends,),) = engine.store.rows("ends", instance)
+    if job.start_limit is not None and ends >= job.start_limit:
+        raise StateError(
+            f"instance {instance} was started {ends} times, and job {job.name!r} has start_limit={job.start_limit}; "
+            "raise it, or submit the parameters anew (new=True)"
+        )
 
 
 def _failed_rows(engine: Engine, instance: int, chunks: list[int] | None = None) -> list[tuple[Any, ...]]:
@@ -236,15 +258,21 @@ def _failed_rows(engine: Engine, instance: int, chunks: list[int] | None = None)
     return [row for row in rows if chosen is None or row[0] in chosen]
 
 
-def _retry_ended(engine: Engine, row: InstanceRow, job: Job[Any, Any], chunks: list[int] | None) -> int:
+def _retry_ended(
+    engine: Engine, row: InstanceRow, job: Job[Any, Any], chunks: list[int] | None,
+    first: Callable[[InstanceRow, Job[Any, Any]], object] | None,
+) -> int:  # fmt: skip
     if row.retain == "none":
         raise StateError(f"instance {row.id} was submitted with retain='none': its inputs are gone; submit it anew")
+    check_starts(engine, job, row.id)
     params = StoredParams(job.params, row.params)
     engine.reopened += 1
     params.load()  # before anything changes: masked secrets have to be submitted again
     now = engine.clock.now()
-    again = [r for r in engine.store.rows("last_events", row.id) if r[2] in (_FAILED.code, _CANCELLED.code)]
     with engine.store.transaction():
+        if first is not None:
+            first(row, job)
+        again = [r for r in engine.store.rows("last_events", row.id) if r[2] in (_FAILED.code, _CANCELLED.code)]
         events = engine.store.take_ids("event", len(again))
         engine.store.run("requeue_ended", row.id, events, now, _FAILED.code, _CANCELLED.code, chunks)
         engine.store.set_status(row.id, row.status, _I.IN_PROGRESS, now, text=None)

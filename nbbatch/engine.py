@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from nbbatch.announcer import Announcer
 from nbbatch.cancellation import Cancellation
 from nbbatch.claims import Claims
 from nbbatch.definition import Kind, Node
@@ -38,7 +39,7 @@ from nbbatch.live import LiveInstance, LiveStep
 from nbbatch.losses import Losses, failed_future, lost, requeue, timed_out
 from nbbatch.marks import Marks
 from nbbatch.packing import pack, run_packed
-from nbbatch.progress import Decision, decide
+from nbbatch.progress import Decision, decide, done_steps
 from nbbatch.records import Ended, Item, Results
 from nbbatch.settle import Changes, Clerk, stage
 from nbbatch.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
@@ -89,7 +90,7 @@ class Engine:
 
     def __init__(
         self, store: Store, marks: Marks, clock: Clock, executor: Executor, workers: int, random: Callable[[], float],
-        on_end: Callable[[LiveInstance, InstanceStatus], None],
+        tell: Callable[[LiveInstance, str, str], None],
     ) -> None:  # fmt: skip
         """Take over a store; nothing runs before `start`.
 
@@ -100,7 +101,8 @@ class Engine:
             executor: Where steps run.
             workers: How many run at once there; 0: ask the executor.
             random: For the jitter of retries; 0 ≤ value < 1.
-            on_end: Called in a thread of its own after an instance's end is stored.
+            tell: Called, in order and in a thread of the instance's own, with what has happened to it (see `Job.on`) and the
+                step's name, once it is stored; only for jobs with listeners. Never raises.
         """
         self.store = store
         self.marks = marks
@@ -132,7 +134,8 @@ class Engine:
         self.launch_subjob: Callable[[Engine, Task], Future[Any]] = no_subjobs
         """How a chunk of a step that is a job is run; set before `start`."""
         self._clerk = Clerk(store.take_ids, store.run, store.set_report, random)
-        self._on_end = on_end
+        self._tell = tell
+        self.announcer = Announcer()
         self._inbox: queue.SimpleQueue[Flight | _Arrived | _Call | None] = queue.SimpleQueue()
         self.flights: set[Flight] = set()
         self._pace = Pace(self.flights)
@@ -418,6 +421,8 @@ class Engine:
     def _advance(self, live: LiveInstance, changes: Changes, now: int) -> None:
         if live.status is InstanceStatus.QUEUED and live.started_us is None:
             return
+        if live.job.listeners:
+            self._tell_ended_steps(live, changes)
         opened = [step.opened for step in live.steps]
         decision = decide(live.job.nodes, live.counts, opened, failing=live.failing is not None, paused=live.paused)
         for index in decision.opens:
@@ -456,10 +461,22 @@ class Engine:
 
     def end(self, live: LiveInstance, status: InstanceStatus) -> None:
         """Tell who waits that an instance's end is stored."""
+        job = live.job
+        if job.listeners or job.on_complete or job.on_error:
+            self.announcer.add(live.id, partial(self._tell, live, "instance_ended", status.value))
         live.done.set_result(Ended(status, live.report))
-        handlers = (live.job.on_complete, live.job.on_error)
-        if any(handlers):
-            threading.Thread(target=self._on_end, args=(live, status), name="nbbatch-on-end", daemon=True).start()
+
+    def _announce(self, live: LiveInstance, moment: str, changes: Changes, step: LiveStep | None = None) -> None:
+        """Have listeners be told of something once it is stored, once."""
+        name, index = (step.node.step.name, step.node.index) if step else ("", -1)
+        if (moment, index) not in live.told:
+            live.told.add((moment, index))
+            changes.after.append(partial(self.announcer.add, live.id, partial(self._tell, live, moment, name)))
+
+    def _tell_ended_steps(self, live: LiveInstance, changes: Changes) -> None:
+        for step, ended in zip(live.steps, done_steps(live.job.nodes, live.counts), strict=True):
+            if ended and ("step_started", step.node.index) in live.told:
+                self._announce(live, "step_ended", changes, step)
 
     # --- claim ------------------------------------------------------------------------------------
 
@@ -498,7 +515,7 @@ class Engine:
         slots = self.marks.take(len(items) if lane is self._async else 1)
         task = Task(
             live.id, step.node, live.params, items, self.clock.now, stop, sink, inputs, self.marks, slots,
-            self._turnstiles_of(live, step) if lane is self._async else (), live.attachments,
+            self._turnstiles_of(live, step) if lane is self._async else (), live.attachments, live.job.listeners.hooks,
         )  # fmt: skip
         flight = Flight(live, step, lane, task, claim, step.mean_us * len(items))
         lane.tasks += 1
@@ -519,6 +536,10 @@ class Engine:
         """Record what changes with a claim: the start, the instance's state."""
         if live.started_us is None:
             live.started_us = now
+        if live.job.listeners:
+            if live.status is InstanceStatus.QUEUED:
+                self._announce(live, "instance_started", changes)
+            self._announce(live, "step_started", changes, step)
         reduces = step.node.step.kind is Kind.REDUCTION
         if live.status is InstanceStatus.QUEUED or (reduces and live.status is not InstanceStatus.FINALIZE):
             self._advance(live, changes, now)

@@ -60,6 +60,7 @@ class Frames:
         """One row per step, in chain order.
 
         Columns: position, step, kind, gated, chunks, a count per chunk state (queued … cancelled), records,
+        filtered (COMPLETED chunks of a step ``-> Iterator`` that gave nothing),
         median_seconds and p95_seconds of the last attempts (while it runs: of all), started, ended.
         """
         live = self._engine().live.get(self.id)

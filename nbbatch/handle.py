@@ -245,7 +245,7 @@ class JobHandle(Frames, Generic[R_co]):
         return plan.plan(self._store, self.id, job or self._job())
 
     def retry(self, job: Job[Any, Any] | None = None, *, quiet: bool = False) -> JobHandle[R_co]:
-        """Run failed chunks again (and cancelled ones), with a fresh budget; finished ones are not run again.
+        """Run failed chunks again (and cancelled ones), with a fresh budget; finished ones only of steps with ``always=True``.
 
         Prints what it will do: ``count 3f2a → 9b1c: 247 to retry, 9,741 kept``.
 
@@ -254,14 +254,16 @@ class JobHandle(Frames, Generic[R_co]):
             quiet: Print nothing.
 
         Raises:
-            StateError: It COMPLETED with nothing failed, or its job is not known.
+            StateError: It COMPLETED with nothing failed, its job is not known, or its ``start_limit=`` is reached.
             ShapeError: The job's chain differs from the one it began with.
         """
         engine = self._engine()
         self.job = job or self.job
         if self.job is not None and not quiet:
             print(self.plan())  # noqa: T201 - said in the cell that asks for it
-        engine.call(commands.retry, engine, self.id, self.job)
+        from nbbatch.heal import rerun
+
+        engine.call(rerun.retry_all, engine, self.id, self.job)
         return self
 
     def rerun(self, job: Job[Any, Any] | None = None, *, step: str, where: pl.Expr | None = None) -> JobHandle[R_co]:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from nbbatch.attachments import Attachments, Files
 from nbbatch.codec import ParamsCodec
 from nbbatch.definition import Node
+from nbbatch.definition.listeners import Hooks
 from nbbatch.marks import marks_of
 from nbbatch.records import Item, Results
 from nbbatch.worker import StoredParams, Task, run_task
@@ -33,10 +34,10 @@ class PackedTask:
 
 
 @lru_cache(maxsize=256)
-def _pickled(node: Node, codec: ParamsCodec) -> tuple[str, bytes]:
+def _pickled(node: Node, codec: ParamsCodec, hooks: Hooks | None) -> tuple[str, bytes]:
     import cloudpickle
 
-    code = cloudpickle.dumps((node, codec))
+    code = cloudpickle.dumps((node, codec, hooks))
     return hashlib.sha256(code).hexdigest(), code
 
 
@@ -46,7 +47,7 @@ def pack(task: Task) -> PackedTask:
     Raises:
         pickle.PicklingError, TypeError: The step's function refers to something that cannot travel.
     """
-    digest, code = _pickled(task.node, task.params.codec)
+    digest, code = _pickled(task.node, task.params.codec, task.hooks)
     marks = task.marks.path if task.marks else None
     attached = task.attachments.files() if isinstance(task.attachments, Attachments) else None
     return PackedTask(
@@ -55,20 +56,21 @@ def pack(task: Task) -> PackedTask:
 
 
 @lru_cache(maxsize=256)
-def _unpickled(digest: str, code: bytes) -> tuple[Node, ParamsCodec]:  # noqa: ARG001 - a cheap key to compare first
+def _unpickled(digest: str, code: bytes) -> tuple[Node, ParamsCodec, Hooks | None]:  # noqa: ARG001 - a cheap key to compare first
     return pickle.loads(code)  # noqa: S301 - made by pack() in the process that owns this pool
 
 
 def run_packed(packed: PackedTask) -> Results:
     """Run a packed task in a worker process."""
-    node, codec = _unpickled(packed.digest, packed.code)
+    node, codec, hooks = _unpickled(packed.digest, packed.code)
     params = StoredParams(codec, packed.data, packed.secrets)
     marks = marks_of(packed.marks) if packed.marks else None
     results = run_task(
         Task(
-            packed.instance, node, params, packed.items, marks=marks, slots=packed.slots, attachments=packed.attachments
+            packed.instance, node, params, packed.items, marks=marks, slots=packed.slots,
+            attachments=packed.attachments, hooks=hooks,
         )
-    )
+    )  # fmt: skip
     name = f"process-{os.getpid()}"
     odd = {place: outcome._replace(worker=name) for place, outcome in results.odd.items()}
     return results._replace(worker=name, odd=odd)

@@ -113,6 +113,13 @@ SELECT $2 + row_number() OVER (ORDER BY e.chunk), e.chunk, e.instance, e.step, e
 FROM last JOIN event e ON e.id = last.id JOIN step s ON s.instance = e.instance AND s.step = e.step
 WHERE e.status IN ($4, $5) AND ($6 IS NULL OR e.chunk IN (SELECT unnest($6::BIGINT[]))) AND e.chunk NOT IN (SELECT chunk FROM superseded WHERE instance = $1);
 
+-- ends: How often an instance has ended.
+SELECT count(*) FROM instance_event WHERE instance = $1 AND status >= 6;
+
+-- completed_of: Chunks of one step of an instance that are COMPLETED, in their order.
+SELECT e.chunk FROM event e WHERE e.instance = $1 AND e.step = $2 AND e.status = 6
+    AND e.chunk NOT IN (SELECT chunk FROM superseded WHERE instance = $1) ORDER BY e.chunk;
+
 -- chunk_state: The present state of one chunk: step, state code (NULL: no event), attempt, errors, polls.
 SELECT c.step, arg_max(e.status, e.id), coalesce(max(e.attempt), 0), arg_max(e.errors, e.id), arg_max(e.polls, e.id)
 FROM chunk c LEFT JOIN event e ON e.chunk = c.id WHERE c.id = $1 AND c.instance = $2

@@ -49,7 +49,7 @@ last AS (
 counted AS (
     SELECT step, count(*) AS seen, {_COUNTS},
         min(started_us) AS started_us, max(ended_us) FILTER (status IN (6, 7, 8, 9)) AS ended_us,
-        coalesce(sum(records), 0)::BIGINT AS records,
+        coalesce(sum(records), 0)::BIGINT AS records, count(*) FILTER (status = 6 AND records = 0) AS filtered,
         quantile_cont((ended_us - started_us) / 1e6, [0.5, 0.95]) AS seconds
     FROM last GROUP BY step
 ),
@@ -64,7 +64,7 @@ SELECT s.step::INTEGER AS position, s.name AS step, s.kind, s.gated, coalesce(w.
     coalesce(c.in_progress, 0) AS in_progress, coalesce(c.poll_waiting, 0) AS poll_waiting,
     coalesce(c.errored, 0) AS errored, coalesce(c.completed, 0) AS completed, coalesce(c.failed, 0) AS failed,
     coalesce(c.skipped, 0) AS skipped, coalesce(c.cancelled, 0) AS cancelled, coalesce(c.records, 0) AS records,
-    c.seconds[1] AS median_seconds, c.seconds[2] AS p95_seconds,
+    CASE WHEN s.kind = 'many' THEN coalesce(c.filtered, 0) ELSE 0 END AS filtered, c.seconds[1] AS median_seconds, c.seconds[2] AS p95_seconds,
     make_timestamptz(c.started_us) AS started, make_timestamptz(c.ended_us) AS ended
 FROM step s LEFT JOIN counted c ON c.step = s.step LEFT JOIN waiting w ON w.step = s.step
 WHERE s.instance = $1 ORDER BY s.step
@@ -75,12 +75,13 @@ _ZEROS = ", ".join(f"0 AS {status.name.lower()}" for status in ChunkStatus)
 LIVE_STEPS = f"""
 WITH ended AS (
     SELECT step, min(started_us) AS started_us, max(ended_us) FILTER (status IN (6, 7, 8, 9)) AS ended_us,
-        coalesce(sum(records), 0)::BIGINT AS records,
+        coalesce(sum(records), 0)::BIGINT AS records, count(*) FILTER (status = 6 AND records = 0) AS filtered,
         quantile_cont(ended_us - started_us, [0.5, 0.95]) AS took
     FROM event WHERE instance = $1 AND chunk NOT IN {_GONE} GROUP BY step
 )
 SELECT s.step::INTEGER AS position, s.name AS step, s.kind, s.gated, 0 AS chunks, {_ZEROS},
-    coalesce(e.records, 0) AS records, e.took[1] / 1e6 AS median_seconds, e.took[2] / 1e6 AS p95_seconds,
+    coalesce(e.records, 0) AS records, CASE WHEN s.kind = 'many' THEN coalesce(e.filtered, 0) ELSE 0 END AS filtered,
+    e.took[1] / 1e6 AS median_seconds, e.took[2] / 1e6 AS p95_seconds,
     make_timestamptz(e.started_us) AS started, make_timestamptz(e.ended_us) AS ended
 FROM step s LEFT JOIN ended e ON e.step = s.step WHERE s.instance = $1 ORDER BY s.step
 """  # noqa: S608 - constants
@@ -98,7 +99,7 @@ STEPS_AT = f"""
 WITH counted AS (
     SELECT step, count(*) AS chunks, {_COUNTS_AT},
         min(started) AS started, max(ended) AS ended, coalesce(sum(records), 0)::BIGINT AS records,
-        median(seconds) AS median_seconds, quantile_cont(seconds, 0.95) AS p95_seconds
+        count(*) FILTER (status = 'COMPLETED' AND records = 0) AS filtered, median(seconds) AS median_seconds, quantile_cont(seconds, 0.95) AS p95_seconds
     FROM chunks WHERE instance = $1 GROUP BY step
 )
 SELECT s.step::INTEGER AS position, s.name AS step, s.kind, s.gated, coalesce(c.chunks, 0) AS chunks,
@@ -106,7 +107,7 @@ SELECT s.step::INTEGER AS position, s.name AS step, s.kind, s.gated, coalesce(c.
     coalesce(c.in_progress, 0) AS in_progress, coalesce(c.poll_waiting, 0) AS poll_waiting,
     coalesce(c.errored, 0) AS errored, coalesce(c.completed, 0) AS completed, coalesce(c.failed, 0) AS failed,
     coalesce(c.skipped, 0) AS skipped, coalesce(c.cancelled, 0) AS cancelled, coalesce(c.records, 0) AS records,
-    c.median_seconds, c.p95_seconds, c.started, c.ended
+    CASE WHEN s.kind = 'many' THEN coalesce(c.filtered, 0) ELSE 0 END AS filtered, c.median_seconds, c.p95_seconds, c.started, c.ended
 FROM step s LEFT JOIN counted c ON c.step = s.name
 WHERE s.instance = $1 ORDER BY s.step
 """  # noqa: S608 - constants

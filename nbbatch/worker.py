@@ -20,11 +20,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from nbbatch import capture
+from nbbatch import capture, hooks
 from nbbatch.attachments import Attachments, Files
 from nbbatch.cancellation import Cancellation
 from nbbatch.codec import ParamsCodec
 from nbbatch.definition import Kind, Node, To, retryable, skippable
+from nbbatch.definition.listeners import Hooks
 from nbbatch.errors import FailChunk, FailJob, NoContextError, RetryLater, Signal, SkipChunk, ValueNotStorable
 from nbbatch.marks import Marks
 from nbbatch.records import Failure, Item, Outcome, Results
@@ -184,6 +185,8 @@ class Task:
     turnstiles: Sequence[asyncio.Semaphore] = ()
     """What an item of an async step waits for before it begins: its step's limit, and the event loop's."""
     attachments: Attachments | Files | None = None
+    hooks: Hooks | None = None
+    """What listeners put around each attempt."""
 
     def cell(self, place: int) -> tuple[Any, int]:
         """Where to say which chunk runs, 0 for none: ``cells[slot] = chunk``."""
@@ -198,7 +201,7 @@ def run_task(task: Task) -> Results:
     worker = threading.current_thread().name
     cells, slot = task.cell(0)
     try:
-        if task.node.plain:
+        if task.node.plain and task.hooks is None:
             return _run_plain(task, worker, cells, slot)
         outcomes: dict[int, Outcome] = {}
         for place, item in enumerate(task.items):
@@ -313,13 +316,16 @@ def _run_item(task: Task, item: Item, worker: str) -> Outcome:
     ctx = Context(task, item)
     token = capture.buffer.set(ctx)
     started = task.now()
-    emitted = _Emitted(task, item)
+    emitted, raised = _Emitted(task, item), None
+    end = hooks.begin(task.hooks, ctx)
     try:
         _execute(task, item, emitted)
-        return _completed(ctx, started, task.now(), worker, emitted.outputs, emitted.targets, emitted.staged)
     except BaseException as error:
-        return _broken(ctx, started, worker, error)
+        raised = error
+    try:
+        return _result(ctx, started, task.now(), worker, emitted, raised, end)
     finally:
+        raised = None  # else its traceback and this frame would keep each other
         capture.buffer.reset(token)
 
 
@@ -333,13 +339,16 @@ async def _run_item_async(task: Task, item: Item, place: int) -> Outcome:
             await passed.enter_async_context(turnstile)
         cells[slot] = item.chunk
         started = task.now()
-        emitted = _Emitted(task, item)
+        emitted, raised = _Emitted(task, item), None
+        end = hooks.begin(task.hooks, ctx)
         try:
             await _execute_async(task, item, emitted)
-            return _completed(ctx, started, task.now(), worker, emitted.outputs, emitted.targets, emitted.staged)
         except BaseException as error:
-            return _broken(ctx, started, worker, error)
+            raised = error
+        try:
+            return _result(ctx, started, task.now(), worker, emitted, raised, end)
         finally:
+            raised = None
             cells[slot] = 0
 
 
@@ -471,6 +480,17 @@ def _expect_nothing(name: str, value: object) -> None:
 
 
 # --- what became of it ---------------------------------------------------------------------------
+
+
+def _result(
+    ctx: Context, started: int, ended: int, worker: str, emitted: _Emitted, raised: BaseException | None,
+    end: Callable[[BaseException | None], None] | None,
+) -> Outcome:  # fmt: skip
+    if end is not None:
+        end(raised)
+    if raised is not None:
+        return _broken(ctx, started, worker, raised)
+    return _completed(ctx, started, ended, worker, emitted.outputs, emitted.targets, emitted.staged)
 
 
 def _completed(

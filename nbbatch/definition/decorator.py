@@ -122,6 +122,7 @@ def step(
     skip_on: type[BaseException] | Sequence[type[BaseException]] = (),
     max_skipped: int | None = None,
     bisect: bool = False,
+    always: bool = False,
 ) -> _Decorator: ...
 def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noqa: D417 - options are listed by name
     """Make a step of a function; its signature is the declaration.
@@ -152,6 +153,8 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any: 
         max_skipped: Skipped chunks of an instance at most; what would be skipped beyond them is FAILED.
         bisect: Split a failed page (a list or a frame) in two chunks of this step, and those that fail again, until the
             items that cannot be done stand alone; the page itself is SKIPPED.
+        always: Do the step's COMPLETED chunks again, and all that comes of them, when ``retry()`` takes an ended instance
+            up again, as `JobHandle.rerun` would; for steps whose result goes stale.
 
     Raises:
         DefinitionError: The signature or an option cannot work; the text says what to write instead.

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from nbbatch.codec import ParamsCodec
 from nbbatch.definition.chain import BaseStep, ClosedChain, End, Step, links_of
 from nbbatch.definition.links import Links
+from nbbatch.definition.listeners import Listeners, checked_moment
 from nbbatch.definition.options import checked_name, is_budget, read_options
 from nbbatch.definition.routing import Way, address, ways_of
 from nbbatch.errors import DefinitionError, ParameterError, StateError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 P = TypeVar("P")
 Q = TypeVar("Q")
 R_co = TypeVar("R_co", covariant=True)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +93,8 @@ class Job(Generic[P, R_co]):
         fail_fast: bool = False,
         on_complete: Callable[[Any], Any] | None = None,
         on_error: Callable[[Any], Any] | None = None,
+        before_store: Callable[[P, dict[str, Any]], Any] | None = None,
+        start_limit: int | None = None,
     ) -> None:
         """Define a job; nothing is registered or stored.
 
@@ -107,6 +111,10 @@ class Job(Generic[P, R_co]):
                 steps before are done); without it, what can run still runs and the instance ends FAILED after that.
             on_complete: Called with the handle once COMPLETED is stored.
             on_error: Called with the handle once FAILED or CANCELLED is stored.
+            before_store: Called at each submit with the valid parameters and the user data, a dict that it may fill, before
+                the store is asked for anything. What it raises refuses the submit.
+            start_limit: How often an instance may be started: once by its submit, then by each `retry` or `rerun` after
+                its end.
 
         Raises:
             DefinitionError: Any of it cannot work.
@@ -119,6 +127,11 @@ class Job(Generic[P, R_co]):
         self.description = description
         self.gated = gated
         self.validate, self.on_complete, self.on_error = validate, on_complete, on_error
+        self.before_store = before_store
+        if start_limit is not None and (not isinstance(start_limit, int) or start_limit < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DefinitionError(f"job {name!r}: start_limit= must be a whole number from 1, not {start_limit!r}")
+        self.start_limit = start_limit
+        self.listeners = Listeners()
         _check_chain(name, links)
         if not is_budget(max_failed):
             raise DefinitionError(f"job {name!r}: max_failed= must be 0 or more, not {max_failed!r}")
@@ -129,6 +142,46 @@ class Job(Generic[P, R_co]):
         self.params = _params(first)
         self.report = last.output if last.kind is Kind.REDUCTION else None
         self.shape = json.dumps([_shape(node) for node in self.nodes], sort_keys=True)
+
+    def on(self, moment: str) -> Callable[[F], F]:
+        """Have a function be told of what happens to instances of this job: ``@job.on("after_chunk")``.
+
+        ========================================  ==============================  ===============================
+        moment                                    called with                     where
+        ========================================  ==============================  ===============================
+        ``instance_started``, ``instance_ended``  the handle                      a thread of this process, once
+                                                                                  it is stored
+        ``step_started``, ``step_ended``          the handle, the step's name     the same
+        ``before_chunk``                          `nb.context()`                  where the step runs, around each
+                                                                                  attempt
+        ``after_chunk``                           `nb.context()`, what it raised  the same
+                                                  or None
+        ========================================  ==============================  ===============================
+
+        Listeners of a start are called in the order they were given, those of an end the other way round. What they raise is
+        logged and changes nothing. A function given again under its name takes the place of the earlier one, so that its
+        cell can be run again. Each moment is told once by a process; what a crash cuts off is not told. In worker
+        processes a chunk's listeners are copies: what they change stays there.
+
+        Raises:
+            DefinitionError: There is no such moment.
+        """
+        checked_moment(self.name, moment)
+
+        def give(function: F) -> F:
+            self.listeners.add(moment, function)
+            return function
+
+        return give
+
+    def around(self, function: F) -> F:
+        """Put a context manager around each attempt, where the step runs: for timers, traces and log contexts.
+
+        A decorator of a function that takes `nb.context()` and gives a context manager, or of a generator function with one
+        ``yield``. It sees what the step raised, and can change neither that nor the outputs; what it raises itself is logged.
+        """
+        self.listeners.put_around(function)
+        return function
 
     def current(self) -> tuple[Node, ...]:
         """The nodes with the fingerprints of their code as it is now: names that steps use may have changed since."""

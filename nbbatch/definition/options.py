@@ -71,6 +71,7 @@ class Options:
     skip_on: tuple[type[BaseException], ...] = ()
     max_skipped: int | None = None
     bisect: bool = False
+    always: bool = False
     description: str = ""
 
     @property
@@ -177,6 +178,7 @@ def _check_options(name: str, options: Options) -> None:
         ),
         "gate": (isinstance(options.gate, bool), "True or False"),  # pyright: ignore[reportUnnecessaryIsInstance]
         "bisect": (isinstance(options.bisect, bool), "True or False"),  # pyright: ignore[reportUnnecessaryIsInstance]
+        "always": (isinstance(options.always, bool), "True or False"),  # pyright: ignore[reportUnnecessaryIsInstance]
         "description": (isinstance(options.description, str), "text"),  # pyright: ignore[reportUnnecessaryIsInstance]
     }
     for option, (holds, rule) in rules.items():

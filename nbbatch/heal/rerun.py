@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from nbbatch.commands import attach, check_shape, known, retry, revive, skip
+from nbbatch.commands import attach, check_shape, check_starts, known, retry, revive, skip
 from nbbatch.definition import Job
 from nbbatch.engine import Engine
 from nbbatch.errors import StateError
@@ -25,6 +26,8 @@ def rerun(engine: Engine, instance: int, job: Job[Any, Any] | None, index: int, 
     job = known(job or (engine.live[instance].job if instance in engine.live else None), row)
     check_shape(job, row)
     _check_idle(engine, row)
+    if row.status in INSTANCE_ENDED:
+        check_starts(engine, job, instance)
     if not chunks:
         raise StateError(
             f"instance {instance}: no chunk of step {job.nodes[index].step.name!r} is chosen; nothing was changed"
@@ -48,16 +51,33 @@ def _check_idle(engine: Engine, row: InstanceRow) -> None:
 
 
 def _replace(engine: Engine, row: InstanceRow, job: Job[Any, Any], index: int, chunks: list[int]) -> None:
+    with engine.store.transaction():
+        _supersede(engine, row, job, index, chunks)
+        engine.store.set_status(row.id, row.status, InstanceStatus.IN_PROGRESS, engine.clock.now(), progress=0.0)
+
+
+def _supersede(engine: Engine, row: InstanceRow, job: Job[Any, Any], index: int, chunks: list[int]) -> None:
+    """Within the open transaction."""
     now, store = engine.clock.now(), engine.store
     reduction = job.nodes[-1].index if job.report is not None else -1
-    with store.transaction():
-        store.run("supersede", row.id, chunks, reduction, now)
-        if index != reduction:
-            _close_gates(engine, row, job, index, now)
-        store.run("copy_chunks", row.id, chunks, store.take_ids("chunk", len(chunks)), now)
-        if reduction >= 0 and row.report is not None:
-            store.set_report(row.id, b"")
-        store.set_status(row.id, row.status, InstanceStatus.IN_PROGRESS, now, progress=0.0)
+    store.run("supersede", row.id, chunks, reduction, now)
+    if index != reduction:
+        _close_gates(engine, row, job, index, now)
+    store.run("copy_chunks", row.id, chunks, store.take_ids("chunk", len(chunks)), now)
+    if reduction >= 0 and row.report is not None:
+        store.set_report(row.id, b"")
+
+
+def retry_all(engine: Engine, instance: int, job: Job[Any, Any] | None) -> int:
+    """Retry what failed; of an ended instance, steps with ``always=True`` do what they had done anew. Returns how many failed."""
+    return retry(engine, instance, job, first=partial(_always, engine))
+
+
+def _always(engine: Engine, row: InstanceRow, job: Job[Any, Any]) -> None:
+    for node in job.nodes:
+        done = engine.store.rows("completed_of", row.id, node.index) if node.step.options.always else []
+        if done:
+            _supersede(engine, row, job, node.index, [chunk for (chunk,) in done])
 
 
 def _close_gates(engine: Engine, row: InstanceRow, job: Job[Any, Any], index: int, now: int) -> None:

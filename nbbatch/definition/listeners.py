@@ -1,0 +1,76 @@
+"""Who is told of what happens to a job's instances, and what is put around their attempts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from nbbatch.errors import DefinitionError
+
+MOMENTS = ("instance_started", "step_started", "before_chunk", "after_chunk", "step_ended", "instance_ended")
+"""In the order in which they come."""
+_REVERSED = {"after_chunk", "step_ended", "instance_ended"}
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What runs around each attempt, in the worker; it travels to worker processes with the step's code."""
+
+    before: tuple[Callable[[Any], Any], ...]
+    around: tuple[Callable[[Any], Any], ...]
+    after: tuple[Callable[[Any, BaseException | None], Any], ...]
+
+
+class Listeners:
+    """A job's listeners by moment; a function that is given again under the same name takes the place of the earlier one.
+
+    So a cell that registers one can be run again.
+    """
+
+    def __init__(self) -> None:
+        self._told: dict[str, dict[str, Callable[..., Any]]] = {}
+        self._around: dict[str, Callable[[Any], Any]] = {}
+        self.hooks: Hooks | None = None
+        """What attempts of the job need; None if nothing, which then costs nothing."""
+
+    def __bool__(self) -> bool:
+        """Whether there is any for a moment other than a chunk's."""
+        return any(moment not in ("before_chunk", "after_chunk") for moment in self._told)
+
+    def add(self, moment: str, function: Callable[..., Any]) -> None:
+        """Have a function be told."""
+        self._told.setdefault(moment, {})[_name(function)] = function
+        self._read()
+
+    def put_around(self, function: Callable[[Any], Any]) -> None:
+        """Have a context manager, or a generator function that yields once, be put around each attempt."""
+        manager = contextmanager(function) if inspect.isgeneratorfunction(function) else function
+        self._around[_name(function)] = manager
+        self._read()
+
+    def of(self, moment: str) -> tuple[Callable[..., Any], ...]:
+        """The functions to be told of a moment, in their order: of an end, the last one first."""
+        found = tuple(self._told.get(moment, {}).values())
+        return found[::-1] if moment in _REVERSED else found
+
+    def _read(self) -> None:
+        found = Hooks(self.of("before_chunk"), tuple(self._around.values()), self.of("after_chunk"))
+        self.hooks = found if found.before or found.around or found.after else None
+
+
+def checked_moment(job: str, moment: str) -> str:
+    """The moment.
+
+    Raises:
+        DefinitionError: There is none of this name.
+    """
+    if moment not in MOMENTS:
+        raise DefinitionError(f"job {job!r}: no moment {moment!r}; there are {', '.join(map(repr, MOMENTS))}")
+    return moment
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', repr(function))}"
