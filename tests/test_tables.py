@@ -15,6 +15,7 @@ from nbbatch.definition import Options
 
 ROOT = Path(__file__).parent.parent
 PARTS: dict[str, Any] = {"nb": nb, "run": nb.JobHandle, "batch": nb.Batch, "testing": testing}
+PARTS["job"] = nb.Job
 WORDS = {"nb.step": {*Options.__dataclass_fields__, "name", "description"}}
 
 
