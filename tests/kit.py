@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import nbbatch as nb
+from nbbatch.testing import VirtualClock
 
-START_US = 1_700_000_000_000_000
 
-
-class HandClock:
+class HandClock(VirtualClock):
     """Time that moves only by `advance`."""
 
     def __init__(self) -> None:
-        self._now = START_US
-        self._wakes: list[Callable[[], None]] = []
-
-    def now(self) -> int:
-        return self._now
-
-    def until(self, due_us: int) -> float | None:
-        return 0.0 if due_us <= self._now else None
-
-    def subscribe(self, wake: Callable[[], None]) -> None:
-        self._wakes.append(wake)
-
-    def advance(self, seconds: float) -> None:
-        self._now += round(seconds * 1e6)
-        for wake in self._wakes:
-            wake()
+        super().__init__(jumps=False)
 
 
 def engine(batch: nb.Batch) -> Any:

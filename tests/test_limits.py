@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 import nbbatch as nb
+from nbbatch.testing import START_US
 from tests.jobs import drop, each, numbers, one_step
-from tests.kit import START_US, HandClock, settle, statuses
+from tests.kit import HandClock, settle, statuses
 
 
 def test_two_instances_share_the_limit_of_a_step(store: Path) -> None:

@@ -14,8 +14,9 @@ import pytest
 
 import nbbatch as nb
 from nbbatch.store import Store
+from nbbatch.testing import START_US
 from tests.jobs import double, each, numbers, one_step, summing, total
-from tests.kit import START_US, HandClock, count, settle, statuses
+from tests.kit import HandClock, count, settle, statuses
 
 
 def abandon(batch: nb.Batch) -> None:
