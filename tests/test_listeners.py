@@ -71,8 +71,8 @@ def test_listeners_of_a_start_go_in_order_those_of_an_end_the_other_way_round(ba
             told.append(f"after {name}")
 
         before.__qualname__, after.__qualname__ = f"before_{name}", f"after_{name}"
-        job.on("before_chunk")(before)
-        job.on("after_chunk")(after)
+        job.on("before_attempt")(before)
+        job.on("after_attempt")(after)
 
     batch.submit(job, 0).result(10)
 
@@ -86,8 +86,15 @@ def test_what_listeners_raise_is_logged_and_changes_nothing(batch: nb.Batch, cap
     def leaves(*_: Any) -> None:
         raise SystemExit(3)
 
-    for moment in ("instance_started", "step_started", "before_chunk", "after_chunk", "step_ended", "instance_ended"):
-        job.on(moment)(leaves if "chunk" in moment else _refuse)
+    for moment in (
+        "instance_started",
+        "step_started",
+        "before_attempt",
+        "after_attempt",
+        "step_ended",
+        "instance_ended",
+    ):
+        job.on(moment)(leaves if "attempt" in moment else _refuse)
 
     @job.around
     def breaks(context: Any) -> Iterator[None]:
@@ -118,7 +125,7 @@ def test_after_a_chunk_the_listener_knows_what_was_raised(batch: nb.Batch) -> No
 
     job = each(fail, max_attempts=1)
 
-    @job.on("after_chunk")
+    @job.on("after_attempt")
     def note(context: Any, error: BaseException | None) -> None:
         seen.append((context.chunk, context.attempt, type(error).__name__))
 
@@ -132,7 +139,7 @@ def test_a_listener_given_again_takes_the_place_of_the_earlier_one(batch: nb.Bat
     job, told = each(lambda i: None), list[str]()
     for version in ("old", "new"):
 
-        @job.on("after_chunk")
+        @job.on("after_attempt")
         def note(context: Any, error: BaseException | None, version: str = version) -> None:
             told.append(version)
 
@@ -185,8 +192,8 @@ async def tell_async(number: int) -> int:
 def test_hooks_run_wherever_the_step_runs_and_write_to_its_log(store: Path, make: Any, step: Any) -> None:
     """L15"""
     job = nb.Job("told", numbers >> step >> total)
-    job.on("before_chunk")(lambda context: print("before"))
-    job.on("after_chunk")(lambda context, error: print("after"))
+    job.on("before_attempt")(lambda context: print("before"))
+    job.on("after_attempt")(lambda context, error: print("after"))
     executor = make()
     with nb.open(store, executor=executor) as batch:
         run = batch.submit(job, 2)
@@ -198,7 +205,7 @@ def test_hooks_run_wherever_the_step_runs_and_write_to_its_log(store: Path, make
 def test_listeners_are_no_part_of_the_shape_or_the_code(batch: nb.Batch) -> None:
     """L14"""
     plain, heard = summing(), summing()
-    heard.on("after_chunk")(lambda context, error: None)
+    heard.on("after_attempt")(lambda context, error: None)
 
     assert plain.shape == heard.shape
     assert [node.code for node in plain.current()] == [node.code for node in heard.current()]

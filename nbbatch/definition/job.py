@@ -144,24 +144,17 @@ class Job(Generic[P, R_co]):
         self.shape = json.dumps([_shape(node) for node in self.nodes], sort_keys=True)
 
     def on(self, moment: str) -> Callable[[F], F]:
-        """Have a function be told of what happens to instances of this job: ``@job.on("after_chunk")``.
+        """Have a function be told of what happens to instances of this job: ``@job.on("after_attempt")``.
 
-        ========================================  ==============================  ===============================
-        moment                                    called with                     where
-        ========================================  ==============================  ===============================
-        ``instance_started``, ``instance_ended``  the handle                      a thread of this process, once
-                                                                                  it is stored
-        ``step_started``, ``step_ended``          the handle, the step's name     the same
-        ``before_chunk``                          `nb.context()`                  where the step runs, around each
-                                                                                  attempt
-        ``after_chunk``                           `nb.context()`, what it raised  the same
-                                                  or None
-        ========================================  ==============================  ===============================
+        - ``instance_started``, ``instance_ended``: called with the handle, in a thread of this process, once it is stored;
+        - ``step_started``, ``step_ended``: with the handle and the step's name, likewise;
+        - ``before_attempt``: with `nb.context()`, where the step runs;
+        - ``after_attempt``: with `nb.context()` and what the step raised, or None.
 
         Listeners of a start are called in the order they were given, those of an end the other way round. What they raise is
         logged and changes nothing. A function given again under its name takes the place of the earlier one, so that its
         cell can be run again. Each moment is told once by a process; what a crash cuts off is not told. In worker
-        processes a chunk's listeners are copies: what they change stays there.
+        processes the listeners of attempts are copies: what they change stays there.
 
         Raises:
             DefinitionError: There is no such moment.

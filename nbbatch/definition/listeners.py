@@ -10,9 +10,9 @@ from typing import Any
 
 from nbbatch.errors import DefinitionError
 
-MOMENTS = ("instance_started", "step_started", "before_chunk", "after_chunk", "step_ended", "instance_ended")
+MOMENTS = ("instance_started", "step_started", "before_attempt", "after_attempt", "step_ended", "instance_ended")
 """In the order in which they come."""
-_REVERSED = {"after_chunk", "step_ended", "instance_ended"}
+_REVERSED = {"after_attempt", "step_ended", "instance_ended"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Listeners:
 
     def __bool__(self) -> bool:
         """Whether there is any for a moment other than a chunk's."""
-        return any(moment not in ("before_chunk", "after_chunk") for moment in self._told)
+        return any(moment not in ("before_attempt", "after_attempt") for moment in self._told)
 
     def add(self, moment: str, function: Callable[..., Any]) -> None:
         """Have a function be told."""
@@ -57,7 +57,7 @@ class Listeners:
         return found[::-1] if moment in _REVERSED else found
 
     def _read(self) -> None:
-        found = Hooks(self.of("before_chunk"), tuple(self._around.values()), self.of("after_chunk"))
+        found = Hooks(self.of("before_attempt"), tuple(self._around.values()), self.of("after_attempt"))
         self.hooks = found if found.before or found.around or found.after else None
 
 
