@@ -6,135 +6,63 @@ Each answer is markup of bounded size, all text in it escaped, from queries that
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from nbbatch.cockpit.chunks import Page
 from nbbatch.cockpit.ledger import Failures
-from nbbatch.engine import Engine
 from nbbatch.pictures.chain import StepFacts
 from nbbatch.pictures.look import CHUNK, duration, words
 from nbbatch.pictures.markup import block, clip, tag, text
 from nbbatch.states import CHUNK_BY_CODE, ChunkStatus
 from nbbatch.store import Store
 
-ROWS = 20
-"""Chunks of a page."""
-LOOKED = 100_000
-"""Chunks looked at for a page of queued ones."""
 _SHOWN_GROUPS = 12
 _TRACES = 6
 
 _C = ChunkStatus
-_ANY = "SELECT id FROM chunk WHERE instance = $1 AND id > $2 AND ($3 IS NULL OR step = $3) ORDER BY id LIMIT $4"
-_IN_STATE = """
-SELECT DISTINCT chunk FROM event WHERE instance = $1 AND chunk > $2 AND ($3 IS NULL OR step = $3) AND status = $5
-ORDER BY chunk LIMIT $4
-"""
-_QUEUED = f"""
-SELECT c.id FROM chunk c ANTI JOIN (
-    SELECT chunk FROM event WHERE instance = $1 AND chunk > $2 AND chunk <= $2 + {LOOKED} AND status <> 1
-) e ON e.chunk = c.id
-WHERE c.instance = $1 AND c.id > $2 AND c.id <= $2 + {LOOKED} AND ($3 IS NULL OR c.step = $3) ORDER BY c.id LIMIT $4
-"""  # noqa: S608 - a constant
-_ROWS = """
-WITH last AS (
-    SELECT chunk, arg_max(e, id) AS e FROM event e
-    WHERE instance = $1 AND chunk >= $2 AND chunk <= $3 AND list_contains($4::BIGINT[], chunk) GROUP BY chunk
-)
-SELECT c.id, c.step, c.parent, coalesce(l.e.status, 1), coalesce(l.e.attempt, 0), (l.e.ended_us - l.e.started_us) / 1e6,
-    d.error_type, left(d.error, 300)
-FROM chunk c LEFT JOIN last l ON l.chunk = c.id LEFT JOIN detail d ON d.event = l.e.id AND d.instance = $1
-WHERE c.instance = $1 AND c.id >= $2 AND c.id <= $3 AND list_contains($4::BIGINT[], c.id) ORDER BY c.id
-"""
 _LOG = """
 SELECT d.chunk, e.step, d.attempt, coalesce(left(d.log, 600), ''), d.warnings[1:5], d.recovered[1:5]
 FROM detail d JOIN event e ON e.id = d.event
 WHERE d.instance = $1 AND (d.log IS NOT NULL OR d.warnings IS NOT NULL OR d.recovered IS NOT NULL) AND d.event > $2
 ORDER BY d.event DESC LIMIT 30
 """
-_MADE = "SELECT step, count(*) FROM chunk WHERE instance = $1 AND created_us <= $2 GROUP BY step"
-_BEGUN = """
-SELECT step, 3, count(*) FROM event WHERE instance = $1 AND started_us <= $2 AND ended_us > $2 GROUP BY step
-"""
-_LEFT = """
-SELECT step, status, count(*) FROM event WHERE instance = $1 AND ended_us <= $2 AND status >= 4 GROUP BY step, status
-"""
-_AGAIN = """
+_GONE = "(SELECT chunk FROM superseded WHERE instance = $1 AND at_us <= $2)"
+_MADE = f"SELECT step, count(*) FROM chunk WHERE instance = $1 AND created_us <= $2 AND id NOT IN {_GONE} GROUP BY step"  # noqa: S608
+_BEGUN = f"""
+SELECT step, 3, count(*) FROM event
+WHERE instance = $1 AND started_us <= $2 AND ended_us > $2 AND chunk NOT IN {_GONE} GROUP BY step
+"""  # noqa: S608
+_LEFT = f"""
+SELECT step, status, count(*) FROM event
+WHERE instance = $1 AND ended_us <= $2 AND status >= 4 AND chunk NOT IN {_GONE} GROUP BY step, status
+"""  # noqa: S608
+_AGAIN = f"""
 WITH odd AS (
     SELECT chunk, step, status, started_us, ended_us, id FROM event
-    WHERE instance = $1 AND chunk IN (SELECT chunk FROM event WHERE instance = $1 AND (attempt > 1 OR status IN (1, 2)))
+    WHERE instance = $1 AND chunk IN (
+        SELECT chunk FROM event WHERE instance = $1 AND (attempt > 1 OR status IN (1, 2)) AND chunk NOT IN {_GONE}
+    )
 ), move AS (
     SELECT step, coalesce(started_us, ended_us) AS us, lag(status) OVER (PARTITION BY chunk ORDER BY id) AS before FROM odd
 )
 SELECT step, before, count(*) FROM move WHERE us <= $2 AND before IN (4, 5, 7, 9) GROUP BY ALL
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which chunks a page shows."""
-
-    step: int | None = None
-    status: ChunkStatus | None = None
-    after: int = 0
-    """Id of the chunk before the first."""
+"""  # noqa: S608
 
 
 # --- chunks ---------------------------------------------------------------------------------------
 
 
-def running(engine: Engine, instance: int) -> list[int]:
-    """Chunks of an instance that are claimed now, in order of id."""
-
-    def look() -> list[int]:
-        return [item.chunk for flight in engine.flights if flight.live.id == instance for item in flight.task.items]
-
-    return sorted(engine.call(look))
-
-
-def _ids(store: Store, chosen: Filter, instance: int, busy: Sequence[int]) -> list[int]:
-    most = ROWS + 1
-    if chosen.status is _C.IN_PROGRESS:
-        return [chunk for chunk in busy if chunk > chosen.after][:most]
-    key = (instance, chosen.after, chosen.step, most)
-    if chosen.status is None:
-        return [chunk for (chunk,) in store.fetch(_ANY, *key)]
-    if chosen.status in (_C.QUEUED, _C.GATE_WAITING):
-        return [chunk for (chunk,) in store.fetch(_QUEUED, *key) if chunk not in set(busy)]
-    return [chunk for (chunk,) in store.fetch(_IN_STATE, *key, chosen.status.code)]
-
-
-def chunk_rows(store: Store, engine: Engine, instance: int, chosen: Filter) -> tuple[list[tuple[Any, ...]], bool]:
-    """Chunks of a page as (id, step, parent, state, attempts, seconds, error type, error), and whether there are more."""
-    busy = running(engine, instance)
-    ids = _ids(store, chosen, instance, busy)
-    page = ids[:ROWS]
-    if not page:
-        return [], False
-    live = engine.live.get(instance)
-    waiting = {place for place, step in enumerate(live.steps) if not step.opened} if live else set[int]()
-    rows: list[tuple[Any, ...]] = []
-    for row in store.fetch(_ROWS, instance, page[0], page[-1], page):
-        chunk, step, parent, code, *rest = row
-        status = _C.IN_PROGRESS if chunk in busy else CHUNK_BY_CODE[code]
-        if status is _C.QUEUED and step in waiting:
-            status = _C.GATE_WAITING
-        rows.append((chunk, step, parent, status, *rest))
-    wanted = [row for row in rows if chosen.status in (None, row[3]) and chosen.step in (None, row[1])]
-    return wanted, len(ids) > ROWS
-
-
-def chunks_page(store: Store, engine: Engine, instance: int, names: Sequence[str], chosen: Filter) -> str:
+def chunks_page(page: Page, names: Sequence[str]) -> str:
     """A page of chunks as a table; each row has a button that opens it."""
-    rows, more = chunk_rows(store, engine, instance, chosen)
-    if not rows:
-        return tag("p", "No chunk here matches the filter.", class_="nbc-none")
-    last = str(rows[-1][0]) if more else None
+    following = None if page.next is None else str(page.next)
+    if not page.rows:
+        return tag("div", tag("p", "No chunk here matches the filter.", class_="nbc-none"), data_next=following)
     columns = ("chunk", "step", "state", "attempts", "took", "error")
     head = tag("tr", *(tag("th", column, scope="col") for column in columns))
-    body = "".join(_chunk_row(names, row) for row in rows)
+    body = "".join(_chunk_row(names, row) for row in page.rows)
     table = tag("table", tag("caption", "Chunks in order of creation"), tag("thead", head), tag("tbody", body))
-    return tag("div", table, data_next=last)
+    return tag("div", table, data_next=following)
 
 
 def _chunk_row(names: Sequence[str], row: tuple[Any, ...]) -> str:

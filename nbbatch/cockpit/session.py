@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nbbatch.cockpit import pages
+from nbbatch.cockpit import chunks, pages
+from nbbatch.cockpit.chunks import Filter
 from nbbatch.cockpit.ledger import Ledger
-from nbbatch.cockpit.pages import Filter
 from nbbatch.cockpit.snapshot import Snapshot, take
 from nbbatch.engine import Engine
 from nbbatch.errors import NbbatchError, StoreClosed
@@ -193,13 +193,16 @@ class Session:
             case "failures":
                 return pages.failures_page(self._store, self._names(), self.ledger.groups())
             case "chunks":
-                return pages.chunks_page(self._store, self._engine, self.run.id, self._names(), self.filter)
+                return pages.chunks_page(self._chunks(), self._names())
             case "log":
                 return pages.log_page(self._store, self._names(), self.run.id, max(0, self.ledger.seen - LOG_EVENTS))
             case "history":
                 return self._history()
             case _:
                 return self._timeline()
+
+    def _chunks(self) -> chunks.Page:
+        return chunks.page(self._store, self._engine, self.run.id, self.filter)
 
     def _names(self) -> list[str]:
         return [step.name for step in self.snapshot.steps]
@@ -260,7 +263,7 @@ class Session:
     def _chunk_frame(self) -> pl.DataFrame:
         import polars as pl
 
-        rows, _ = pages.chunk_rows(self._store, self._engine, self.run.id, self.filter)
+        rows = self._chunks().rows
         names = self._names()
         columns = {
             "id": pl.Int64, "step": pl.String, "parent": pl.Int64, "status": pl.String, "attempts": pl.Int64,

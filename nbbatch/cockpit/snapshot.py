@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from nbbatch import progress, views
+from nbbatch import progress
 from nbbatch.cockpit.ledger import Ledger
 from nbbatch.engine import Engine
 from nbbatch.live import LiveInstance
@@ -15,6 +15,27 @@ from nbbatch.pictures.chain import StepFacts, from_shape
 from nbbatch.records import InstanceRow
 from nbbatch.states import CHUNK_BY_CODE, CHUNK_ENDED, INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.store import Store
+
+_GONE = "(SELECT chunk FROM superseded WHERE instance = $1)"
+_MADE = f"""
+SELECT s.step, count(c.id) FROM step s
+LEFT JOIN (SELECT id, step FROM chunk WHERE instance = $1 AND id NOT IN {_GONE}) c ON c.step = s.step
+WHERE s.instance = $1 GROUP BY s.step ORDER BY s.step
+"""  # noqa: S608 - a constant
+# Nearly all chunks have one event, COMPLETED at the first attempt: only the others need a look for their last.
+_LAST = f"""
+WITH odd AS MATERIALIZED (
+    SELECT DISTINCT chunk FROM event WHERE instance = $1 AND NOT (status = 6 AND attempt = 1) AND chunk NOT IN {_GONE}
+), last AS (
+    SELECT arg_max(step, id) AS step, arg_max(status, id) AS status
+    FROM event WHERE instance = $1 AND chunk IN (FROM odd) GROUP BY chunk
+)
+SELECT step, status, count(*) FROM last GROUP BY ALL
+UNION ALL
+SELECT step, 6, count(*) FROM event
+WHERE instance = $1 AND status = 6 AND attempt = 1 AND chunk NOT IN (FROM odd) AND chunk NOT IN {_GONE} GROUP BY step
+"""  # noqa: S608 - a constant
+_SHUT = "SELECT step FROM step WHERE instance = $1 AND gated AND opened_us IS NULL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +132,7 @@ def _steps(store: Store, row: InstanceRow, live: LiveInstance | None, ledger: Le
 
 def _kept_counts(store: Store, row: InstanceRow, ledger: Ledger) -> list[dict[ChunkStatus, int]]:
     """Counts of an instance that is not live, read again only when something has changed."""
-    key = (row.status, row.ended_us)
+    key = (row.status, row.ended_us, ledger.seen if ledger.whole else 0)
     if ledger.counted is None or ledger.counted[0] != key:
         ledger.counted = (key, stored_counts(store, row.id))
     return ledger.counted[1]
@@ -123,9 +144,14 @@ def live_counts(live: LiveInstance) -> list[dict[ChunkStatus, int]]:
 
 
 def stored_counts(store: Store, instance: int) -> list[dict[ChunkStatus, int]]:
-    """The same of an instance that is not live; reads all its events."""
-    frame = views.steps(store, instance, ())
-    return [
-        {status: step[status.name.lower()] for status in ChunkStatus if step[status.name.lower()]}
-        for step in frame.iter_rows(named=True)
-    ]
+    """The same of an instance that is not live; reads all its events, a million in about 20 ms."""
+    shut = {step for (step,) in store.fetch(_SHUT, instance)}
+    made = store.fetch(_MADE, instance)
+    counts: list[dict[ChunkStatus, int]] = [{} for _ in made]
+    for step, code, count in store.fetch(_LAST, instance):
+        counts[step][CHUNK_BY_CODE[code]] = counts[step].get(CHUNK_BY_CODE[code], 0) + count
+    for step, total in made:
+        waits = ChunkStatus.GATE_WAITING if step in shut else ChunkStatus.QUEUED
+        queued = counts[step].pop(ChunkStatus.QUEUED, 0) + total - sum(counts[step].values())
+        counts[step] |= {waits: queued} if queued else {}
+    return counts
