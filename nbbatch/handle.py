@@ -305,15 +305,18 @@ class JobHandle(Frames, Generic[R_co]):
 
     # --- looking into it ---------------------------------------------------------------------------
 
-    def failures(self) -> Failures:
+    def failures(self, *, limit: int = 100_000) -> Failures:
         """Failed chunks by cause, the largest group first, with what their inputs have in common against the good ones.
 
         Act on a group: ``run.failures()[0].retry(job)``, ``.skip("why")``, ``.chunks()``.
+
+        Args:
+            limit: Failed chunks looked at, the newest; and good ones compared with, at most 20,000.
         """
         from nbbatch.heal.failures import Actions, failures
 
         self._engine()
-        return failures(self._store, self.id, Actions(self._chunks_by_id, self._retry_some, self._skip_some))
+        return failures(self._store, self.id, Actions(self._chunks_by_id, self._retry_some, self._skip_some), limit)
 
     def code(self, step: str | None = None) -> code.Versions:
         """The versions of a step's code that ran, oldest first, with what changed; default: of the last step.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import nbbatch as nb
-from nbbatch.cockpit import ledger
+from nbbatch.cockpit import chunks, ledger
 from nbbatch.cockpit.ledger import Ledger
 from nbbatch.cockpit.session import Poller, Session
 from nbbatch.options import options
@@ -230,3 +230,169 @@ def test_the_widget_sends_one_trait_and_answers_its_page(ended: nb.JobHandle[int
     assert panel.frame.columns == ended.logs().columns
     assert "application/vnd.jupyter.widget-view+json" in panel.bundle()
     panel.close()
+
+
+# --- failures by cause, chunks left out, sub-jobs, reruns -----------------------------------------
+
+
+@nb.step(max_attempts=1, max_failed=1.0)
+def parse(number: int) -> int:
+    if number in (3, 4) and not mended.is_set():
+        raise ValueError(f"row {number} has no id")
+    if number == 5:
+        raise nb.SkipChunk("is a header")
+    return number
+
+
+mended = threading.Event()
+parsing = nb.Job("parsing", find >> parse >> total)
+
+
+@pytest.fixture
+def failed(threaded: nb.Batch) -> nb.JobHandle[int]:
+    mended.clear()
+    run = threaded.submit(parsing, 8)
+    run.wait()
+    return run
+
+
+def opened(run: nb.JobHandle[Any], tab: str) -> tuple[Session, str]:
+    panel = session(run)
+    panel.ask({"do": "tab", "tab": tab})
+    return panel, panel.step()["body"]
+
+
+def test_failures_are_shown_by_cause_with_what_inputs_have_in_common_and_skips_by_reason(
+    failed: nb.JobHandle[int],
+) -> None:
+    _, body = opened(failed, "failures")
+
+    assert "2 × ValueError in parse" in body
+    assert "row … has no id" in body
+    assert "raised by <code>parse: raise ValueError" in body
+    assert "1 in parse — is a header" in body
+
+
+def test_a_group_of_failures_is_retried_and_the_cell_stays_clean(
+    failed: nb.JobHandle[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    panel, _ = opened(failed, "failures")
+    (key,) = panel._groups
+    mended.set()
+    panel.ask({"do": "retry-group", "group": key})
+    note = panel.step()["head"]["note"]
+    failed.wait(10)
+    panel.step()
+
+    assert note == "2 failed with ValueError: queued again."
+    assert failed.steps()["completed"].to_list() == [1, 7, 1]
+    assert "Chunks left out" in panel.step()["body"]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_group_of_failures_is_left_out_with_its_cause_as_the_reason(failed: nb.JobHandle[int]) -> None:
+    panel, _ = opened(failed, "failures")
+    (key,) = panel._groups
+    panel.ask({"do": "skip-group", "group": key})
+    panel.step()
+
+    assert failed.chunks(status="SKIPPED")["id"].len() == 3
+    assert "left out in the panel: ValueError: row … has no id" in panel.step()["body"]
+    panel.ask({"do": "skip-group", "group": key})
+    assert "not what they were" in panel.step()["head"]["note"]
+
+
+def test_a_retry_says_what_it_does_where_it_is_offered_and_when_it_is_pressed(
+    failed: nb.JobHandle[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    panel = session(failed)
+    offered = panel.step()["head"]["plan"]
+    panel.ask({"do": "retry"})
+    note = panel.step()["head"]["note"]
+
+    assert offered.endswith("unchanged: 2 to retry, 6 kept")
+    assert note == f"Queued again. {offered}"
+    assert capsys.readouterr().out == ""
+
+
+def test_chunks_that_a_rerun_replaced_count_nowhere_and_can_be_looked_into(failed: nb.JobHandle[int]) -> None:
+    old = failed.chunks(step="parse")["id"].to_list()
+    mended.set()
+    failed.rerun(step="parse").wait(10)
+    panel, _ = opened(failed, "chunks")
+    frames = [panel.frame]
+    panel.ask({"do": "tab", "tab": "history"})
+    panel.step()
+    panel.ask({"do": "inspect", "chunk": old[0]})
+    card = panel.step()["inspector"]
+
+    assert set(old).isdisjoint(frames[0]["id"])
+    assert [step.total for step in panel.snapshot.steps] == [1, 8, 1]
+    assert panel.frame["chunks"].to_list() == [1, 8, 1]
+    assert "superseded" in card
+
+
+@pytest.mark.parametrize("status", ["QUEUED", "COMPLETED", "FAILED", "SKIPPED", "IN_PROGRESS", "CANCELLED"])
+def test_a_page_of_a_state_lists_what_the_frame_lists(
+    failed: nb.JobHandle[int], status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "ROWS", 3)
+    panel, _ = opened(failed, "chunks")
+    found: list[int] = []
+    after: int | None = 0
+    while after is not None:
+        panel.ask({"do": "chunks", "step": "", "status": status, "after": after})
+        panel.step()
+        page = panel._chunks()
+        found += panel.frame["id"].to_list()
+        after = page.next
+
+    assert found == failed.chunks(status=status)["id"].to_list()
+
+
+def test_pages_of_untouched_chunks_follow_each_other(going: nb.JobHandle[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "ROWS", 20)
+    panel, _ = opened(going, "chunks")
+    panel.ask({"do": "chunks", "step": "1", "status": "QUEUED", "after": 0})
+    panel.step()
+    first = panel._chunks()
+    panel.ask({"do": "chunks", "step": "1", "status": "QUEUED", "after": first.next})
+    panel.step()
+    second = panel._chunks()
+    everything = going.chunks(status="QUEUED")["id"].to_list()
+
+    assert first.next is not None
+    assert [row[0] for row in (*first.rows, *second.rows)] == everything[:40]
+
+
+@nb.step
+def pick(count: int) -> int:
+    return count
+
+
+@nb.step
+def keep(found: Iterable[int]) -> int:
+    return sum(found)
+
+
+nested = nb.Job("nested", pick >> parsing.as_step() >> keep)
+
+
+def test_the_inspector_opens_the_sub_job_of_a_chunk_and_leads_back(threaded: nb.Batch) -> None:
+    mended.set()
+    run = threaded.submit(nested, 4)
+    run.wait(10)
+    (chunk,) = run.chunks(step="parsing")["id"]
+    panel = session(run)
+    panel.ask({"do": "inspect", "chunk": chunk})
+    card = panel.step()["inspector"]
+    panel.ask({"do": "instance", "instance": 2})
+    below = panel.step()["inspector"]
+    panel.ask({"do": "inspect", "chunk": threaded.instance(2).chunks(limit=1)["id"][0]})
+    deep = panel.step()
+
+    assert 'data-instance="2"' in card
+    assert "batch.instance(2)" in below
+    assert f'data-chunk="{chunk}"' in below
+    assert "of step find" in deep["inspector"]
+    assert deep["head"]["note"] == ""

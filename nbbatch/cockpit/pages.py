@@ -10,15 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 from nbbatch.cockpit.chunks import Page
-from nbbatch.cockpit.ledger import Failures
 from nbbatch.pictures.chain import StepFacts
 from nbbatch.pictures.look import CHUNK, duration, words
 from nbbatch.pictures.markup import block, clip, tag, text
 from nbbatch.states import CHUNK_BY_CODE, ChunkStatus
 from nbbatch.store import Store
-
-_SHOWN_GROUPS = 12
-_TRACES = 6
 
 _C = ChunkStatus
 _LOG = """
@@ -85,13 +81,31 @@ def _state(status: ChunkStatus) -> str:
 
 
 def chunk_card(chunk: Any) -> str:
-    """A chunk looked into: its static page, where it came from, what it gave."""
-    parent, children = chunk.parent, chunk.children[:8]
+    """A chunk looked into: its static page, where it came from, what it gave, and the sub-job it waits for."""
+    parent, children, below = chunk.parent, chunk.children[:8], chunk.subjob
     kin = [_kin("from", parent)] if parent else []
     kin += [_kin("to", child) for child in children]
-    gave = tag("details", tag("summary", "outputs"), tag("pre", block(_outputs(chunk), 3_000) or " "))
     lineage = tag("p", "Lineage: ", *kin) if kin else ""
-    return chunk._repr_html_() + gave + lineage
+    gave = tag("details", tag("summary", "outputs"), tag("pre", block(_outputs(chunk), 3_000) or " "))
+    submitted = tag("p", "Sub-job: ", instance_button(below)) if below is not None else ""
+    return chunk._repr_html_() + gave + lineage + submitted
+
+
+def instance_button(run: Any) -> str:
+    """What opens an instance."""
+    return tag("button", f"{text(repr(run), 90)}", type="button", data_instance=run.id)
+
+
+def instance_card(run: Any) -> str:
+    """Another instance looked into: its chain, its page, and the chunk that submitted it."""
+    above = run.parent
+    back = (
+        tag("p", "Submitted by chunk ", tag("button", str(above.id), type="button", data_chunk=above.id))
+        if above
+        else ""
+    )
+    said = tag("p", "In Python: ", tag("code", f"batch.instance({run.id})"))
+    return run.chain().svg + run._repr_html_() + back + said
 
 
 def _kin(word: str, chunk: Any) -> str:
@@ -105,26 +119,7 @@ def _outputs(chunk: Any) -> str:
         return f"not readable here: {clip(error, 400)}"
 
 
-# --- failures and log -----------------------------------------------------------------------------
-
-
-def failures_page(store: Store, names: Sequence[str], groups: Sequence[Failures]) -> str:
-    """Failures by what they say; the traceback of the newest of each."""
-    if not groups:
-        return tag("p", "✓ No attempt has ended in an error.", class_="nbc-none")
-    shown = "".join(_group(store, names, group, place < _TRACES) for place, group in enumerate(groups[:_SHOWN_GROUPS]))
-    left = len(groups) - _SHOWN_GROUPS
-    return shown + (tag("p", f"… {left} more kinds; run.errors() lists all") if left > 0 else "")
-
-
-def _group(store: Store, names: Sequence[str], group: Failures, traced: bool) -> str:
-    where = f" in {clip(names[group.step], 60)}" if group.step >= 0 else ""
-    head = tag("b", f"✗ {group.count:,} × {text(group.type, 80)}") + text(f"{where} — {group.said}", 300)
-    look = tag("button", f"Inspect chunk {group.chunk}", type="button", data_chunk=group.chunk)
-    rows = store.fetch("SELECT traceback FROM detail WHERE event = $1", group.event) if traced else []
-    trace = tag("pre", block(rows[0][0], 2_200)) if rows and rows[0][0] else ""
-    key = f"{group.step}/{clip(group.type, 40)}/{clip(group.said, 40)}"
-    return tag("details", tag("summary", head), tag("p", look), trace, data_key=key)
+# --- log ------------------------------------------------------------------------------------------
 
 
 def log_page(store: Store, names: Sequence[str], instance: int, since: int) -> str:

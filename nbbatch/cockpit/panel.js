@@ -62,7 +62,7 @@ function head(send, id) {
     buttons.pause.dataset.does = shown.paused ? "resume" : "pause";
     put(buttons.pause, shown.paused ? "Resume" : "Pause");
     for (const [does, why] of Object.entries(shown.cannot)) {
-      buttons[does].title = why;
+      buttons[does].title = why || (does === "retry" ? shown.plan : "");
       buttons[does].setAttribute("aria-disabled", String(Boolean(why)));
     }
     if (shown.cannot.cancel) { asked = false; put(buttons.cancel, "Cancel"); }
@@ -158,9 +158,24 @@ function render({ model, el }) {
   const bodies = { timeline: tab.panes.timeline, failures: tab.panes.failures, log: tab.panes.log, chunks: chunks.body, history: history.body };
 
   root.addEventListener("click", (event) => {
-    const chunk = event.target.closest("[data-chunk]");
-    if (chunk) send({ do: "inspect", chunk: Number(chunk.dataset.chunk) });
+    const { chunk, instance, group } = event.target.closest("[data-chunk], [data-instance], [data-group]")?.dataset ?? {};
+    if (chunk) send({ do: "inspect", chunk: Number(chunk) });
+    else if (instance) send({ do: "instance", instance: Number(instance) });
+    else if (group) act(event.target.closest("[data-group]"));
   });
+  // What cannot be taken back asks once.
+  function act(button) {
+    if (button.getAttribute("aria-disabled") === "true") return;
+    const { ask, group, do: does } = button.dataset;
+    if (ask && button.dataset.asked !== "yes") {
+      button.dataset.asked = "yes";
+      put(button, `${button.textContent} for good?`);
+      return;
+    }
+    send({ do: does, group });
+    button.setAttribute("aria-disabled", "true");
+  }
+
   root.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && !inspector.hidden) close();
   });

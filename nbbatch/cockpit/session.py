@@ -8,19 +8,21 @@ started again by a message. At most four values a second are sent, equal ones ar
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nbbatch.cockpit import chunks, pages
+from nbbatch.cockpit import chunks, failing, pages
 from nbbatch.cockpit.chunks import Filter
 from nbbatch.cockpit.ledger import Ledger
 from nbbatch.cockpit.snapshot import Snapshot, take
 from nbbatch.engine import Engine
-from nbbatch.errors import NbbatchError, StoreClosed
+from nbbatch.errors import NbbatchError, NotFoundError, StoreClosed
+from nbbatch.heal.failures import FailureGroup
 from nbbatch.pictures import chain as chain_picture
 from nbbatch.pictures import timeline as timeline_picture
 from nbbatch.pictures.look import INSTANCE, duration, words
@@ -41,6 +43,9 @@ LOG_EVENTS = 200_000
 """How far back the log is looked for."""
 CATCH_UP = 0.1
 """Seconds of reading events between two values."""
+GROUP_AGAIN = 2.0
+"""Seconds between two groupings of failures while a run goes on."""
+NEW_LINE = "\n"
 _CLOSED = "The batch is closed: this is the last that was seen. nb.open() opens it again."
 
 
@@ -54,7 +59,11 @@ class Run(Protocol):
     def pause(self) -> None: ...
     def resume(self) -> Any: ...
     def cancel(self) -> bool: ...
-    def retry(self) -> Any: ...
+    def plan(self) -> Any: ...
+    def retry(self, *, quiet: bool = ...) -> Any: ...
+    def failures(self, *, limit: int = ...) -> Sequence[FailureGroup]: ...
+    @property
+    def batch(self) -> Any: ...
     def chunk(self, chunk: int) -> Any: ...
     def attempts(self, *, limit: int | None = ...) -> pl.DataFrame: ...
     def errors(self, *, limit: int | None = ...) -> pl.DataFrame: ...
@@ -71,11 +80,15 @@ class Session:
         self.asked: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
         self.tab = "timeline"
         self.filter = Filter()
-        self.inspected: int | None = None
         self.share = 1.0
         """Moment of the history that is looked at, of the time from the first claim until now."""
         self.note = ""
         self.snapshot = self._take()
+        self._planned: object = None
+        self._plan = ""
+        self._groups: dict[str, FailureGroup] = {}
+        self._groups_of: object = None
+        self._grouped = 0.0
         self._body = ""
         self._stale = True
         self._inspector = ""
@@ -110,6 +123,17 @@ class Session:
         while self.ledger.read(self._store) and time.monotonic() < until:
             pass
         self.snapshot = self._take()
+        self._offer()
+
+    def _offer(self) -> None:
+        """What a retry would do, told where it is offered; asked for once a run has ended."""
+        now = self.snapshot
+        offered = now.ended and now.whole and not cannot(now)["retry"]
+        key = (now.status, self.ledger.seen) if offered else None
+        if key != self._planned:
+            self._planned, self._plan = key, ""
+            with contextlib.suppress(NbbatchError):  # its job is not known here
+                self._plan = clip(str(self.run.plan()).replace(NEW_LINE, "; "), 300) if offered else ""
 
     def _is_open(self) -> bool:
         try:
@@ -120,8 +144,8 @@ class Session:
     def _do(self, message: Mapping[str, Any]) -> None:
         act = {
             "hello": self._choose, "tab": self._choose, "chunks": self._filter, "inspect": self._inspect,
-            "close": self._close, "at": self._at, "pause": self._act, "resume": self._act, "cancel": self._act,
-            "retry": self._act,
+            "instance": self._instance, "close": self._close, "at": self._at, "pause": self._act, "resume": self._act,
+            "cancel": self._act, "retry": self._retry, "retry-group": self._retry_group, "skip-group": self._skip_group,
         }.get(str(message.get("do")))  # fmt: skip
         if act is None:
             return
@@ -145,11 +169,17 @@ class Session:
         )
 
     def _inspect(self, message: Mapping[str, Any]) -> None:
-        self.inspected = int(message["chunk"])
-        self._inspector = pages.chunk_card(self.run.chunk(self.inspected))
+        chunk, run = int(message["chunk"]), self.run
+        owner = self._store.fetch("SELECT instance FROM chunk WHERE id = $1", chunk)
+        if owner and owner[0][0] != run.id:  # of a sub-job, or of the run that submitted this one
+            run = run.batch.instance(owner[0][0])
+        self._inspector = pages.chunk_card(run.chunk(chunk))
+
+    def _instance(self, message: Mapping[str, Any]) -> None:
+        self._inspector = pages.instance_card(self.run.batch.instance(int(message["instance"])))
 
     def _close(self, _: Mapping[str, Any]) -> None:
-        self.inspected, self._inspector = None, ""
+        self._inspector = ""
 
     def _at(self, message: Mapping[str, Any]) -> None:
         self.share = min(1.0, max(0.0, float(message["share"])))
@@ -157,14 +187,36 @@ class Session:
     def _act(self, message: Mapping[str, Any]) -> None:
         does = str(message["do"])
         acts: dict[str, Callable[[], Any]] = {
-            "pause": self.run.pause, "resume": self.run.resume, "cancel": self.run.cancel, "retry": self.run.retry,
+            "pause": self.run.pause, "resume": self.run.resume, "cancel": self.run.cancel,
         }  # fmt: skip
         acts[does]()
         self.note = {
             "pause": "Paused: chunks that run finish, nothing new starts.", "resume": "Resumed.",
             "cancel": "Cancelled: late results are dropped. run.retry() takes it up again.",
-            "retry": "Failed chunks are queued again.",
         }[does]  # fmt: skip
+
+    def _retry(self, _: Mapping[str, Any]) -> None:
+        plan = self.run.plan()
+        self.run.retry(quiet=True)
+        self.note = f"Queued again. {clip(str(plan).replace(NEW_LINE, '; '), 300)}"
+
+    def _retry_group(self, message: Mapping[str, Any]) -> None:
+        group = self._group(message)
+        group.retry()
+        self.note = f"{len(group):,} failed with {clip(group.cause.type, 60)}: queued again."
+        self._groups_of = None
+
+    def _skip_group(self, message: Mapping[str, Any]) -> None:
+        group = self._group(message)
+        group.skip(failing.reason(group))
+        self.note = f"{len(group):,} failed with {clip(group.cause.type, 60)}: left out."
+        self._groups_of = None
+
+    def _group(self, message: Mapping[str, Any]) -> FailureGroup:
+        group = self._groups.get(str(message.get("group")))
+        if group is None or len(group) > failing.SMALL:
+            raise NotFoundError("these failures are not what they were; look again")
+        return group
 
     # --- what is shown ----------------------------------------------------------------------------
 
@@ -191,7 +243,7 @@ class Session:
     def _read_tab(self) -> str:
         match self.tab:
             case "failures":
-                return pages.failures_page(self._store, self._names(), self.ledger.groups())
+                return self._failures()
             case "chunks":
                 return pages.chunks_page(self._chunks(), self._names())
             case "log":
@@ -200,6 +252,16 @@ class Session:
                 return self._history()
             case _:
                 return self._timeline()
+
+    def _failures(self) -> str:
+        now = self.snapshot
+        key = (now.errors, now.failed, now.status)
+        if key != self._groups_of and (now.ended or time.monotonic() - self._grouped > GROUP_AGAIN):
+            self._groups = failing.keyed(self.run.failures(limit=failing.LOOKED)) if now.failed else {}
+            self._groups_of, self._grouped = key, time.monotonic()
+        return failing.page(
+            self._store, self.run.id, self._names(), self._groups, cannot(now)["retry"], self.ledger.groups()
+        )
 
     def _chunks(self) -> chunks.Page:
         return chunks.page(self._store, self._engine, self.run.id, self.filter)
@@ -236,7 +298,7 @@ class Session:
             "status": now.status.value, "word": f"{INSTANCE[now.status].glyph} {words(now.status)}",
             "name": f"{clip(now.job, 80)} v{now.version} #{now.id}{key}", "facts": facts_line(now),
             "share": round(now.share, 4), "note": self._note(), "paused": now.status is InstanceStatus.PAUSED,
-            "cannot": cannot(now),
+            "cannot": cannot(now), "plan": self._plan,
         }  # fmt: skip
 
     def _note(self) -> str:

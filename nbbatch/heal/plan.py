@@ -8,15 +8,25 @@ from typing import Any
 from nbbatch.definition import Job
 from nbbatch.store import Store
 
-_STANDING = """
-WITH last AS (SELECT chunk, arg_max(status, id) AS status, arg_max(code, id) AS code FROM event
-    WHERE instance = $1 AND chunk NOT IN (SELECT chunk FROM superseded WHERE instance = $1) GROUP BY chunk)
-SELECT c.step, count(*) FILTER (l.status IN (7, 9)) AS again, count(*) FILTER (l.status IN (6, 8)) AS kept,
-    coalesce(mode(l.code) FILTER (l.status = 7), mode(l.code)) AS code
-FROM chunk c LEFT JOIN last l ON l.chunk = c.id
-WHERE c.instance = $1 AND c.id NOT IN (SELECT chunk FROM superseded WHERE instance = $1)
-GROUP BY c.step ORDER BY c.step
-"""
+_GONE = "(SELECT chunk FROM superseded WHERE instance = $1)"
+# Nearly all chunks have one event, COMPLETED at the first attempt: only the others need a look for their last.
+_STANDING = f"""
+WITH mine AS (SELECT * FROM event WHERE instance = $1 AND chunk NOT IN {_GONE}),
+odd AS MATERIALIZED (SELECT DISTINCT chunk FROM mine WHERE NOT (status = 6 AND attempt = 1)),
+last AS (
+    SELECT arg_max(step, id) AS step, arg_max(status, id) AS status, arg_max(code, id) AS code
+    FROM mine WHERE chunk IN (FROM odd) GROUP BY chunk
+),
+part AS (
+    SELECT step, count(*) FILTER (status IN (7, 9)) AS again, count(*) FILTER (status IN (6, 8)) AS kept,
+        coalesce(mode(code) FILTER (status = 7), mode(code)) AS code, 0 AS rank
+    FROM last GROUP BY step
+    UNION ALL
+    SELECT step, 0, count(*), arg_max(code, id), 1 FROM mine
+    WHERE status = 6 AND attempt = 1 AND chunk NOT IN (FROM odd) GROUP BY step
+)
+SELECT step, sum(again)::BIGINT, sum(kept)::BIGINT, arg_min(code, rank) FROM part GROUP BY step ORDER BY step
+"""  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True, slots=True)

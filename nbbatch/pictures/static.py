@@ -259,15 +259,18 @@ def chunk(
 def _chunk(
     room: float, row: dict[str, Any], input_: str | None, attempts: pl.DataFrame, traceback: str | None, log: str | None
 ) -> str:
-    status = ChunkStatus(row["status"])
-    head = (
-        f"{CHUNK[status].named(status)} · chunk {row['id']} of step {clip(row['step'], 100)} · {counted_attempts(row)}"
-    )
+    head = f"{_standing(row['status'])} · chunk {row['id']} of step {clip(row['step'], 100)} · {counted_attempts(row)}"
     parts = [table(head, _ATTEMPT_COLUMNS, [_attempt(each) for each in attempts.iter_rows(named=True)], room=room)]
     parts += [details("input", input_, most=int(_LOG * room))] if input_ is not None else []
     parts += [details("traceback", traceback, most=int(_TRACE * room), opened=True)] if traceback else []
     parts += [details("log", log, most=int(_LOG * room))] if log else []
     return f"<div>{''.join(parts)}</div>"
+
+
+def _standing(status: str) -> str:
+    if status == "SUPERSEDED":
+        return "↷ superseded: a rerun did it anew"
+    return CHUNK[ChunkStatus(status)].named(ChunkStatus(status))
 
 
 _ATTEMPT_COLUMNS = ("attempt", "state", "started", "took", "worker", "error")
