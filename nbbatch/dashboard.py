@@ -78,6 +78,7 @@ class Dashboard:
         self.store.observe(self._picked, names="value")
         self.instances.observe(self._chosen, names="value")
         self.view = w.VBox([self.store, self.note, self.instances, w.HBox([*self.buttons.values()]), self.detail])
+        self.view.add_class("nbd")
         self._enable(None)
 
     def _button(self, name: str, act: Callable[[JobHandle[Any]], object]) -> Any:
@@ -172,8 +173,10 @@ class Dashboard:
     def _resume(self, run: JobHandle[Any]) -> None:
         run.resume()
 
-    def _retry(self, run: JobHandle[Any]) -> None:
-        run.retry()
+    def _retry(self, run: JobHandle[Any]) -> str:
+        plan = run.plan()
+        run.retry(quiet=True)
+        return str(plan)
 
     def _cancel(self, run: JobHandle[Any]) -> str | None:
         if self._sure != run.id:

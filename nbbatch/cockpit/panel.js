@@ -1,6 +1,7 @@
 // The panel's page side: builds its parts once, then puts in what changed. All markup comes escaped from the kernel.
 const TABS = [["timeline", "Timeline"], ["failures", "Failures"], ["chunks", "Chunks"], ["log", "Log"], ["history", "History"]];
 const STATES = ["", "QUEUED", "IN_PROGRESS", "ERRORED", "POLL_WAITING", "COMPLETED", "FAILED", "SKIPPED", "CANCELLED"];
+const HELD = "A cell keeps the kernel busy: the button is heard when that cell is over. Interrupting the cell ends its waiting, not the run.";
 let panels = 0;
 
 function make(name, attributes = {}, ...children) {
@@ -38,6 +39,13 @@ function head(send, id) {
   const button = (does, label) => make("button", { type: "button", "data-do": does, onclick: () => press(does) }, label);
   const buttons = { pause: button("pause", "Pause"), cancel: button("cancel", "Cancel"), retry: button("retry", "Retry failed") };
   let asked = false;
+  let answered = 0;
+  let held = "";
+  // A cell that blocks keeps the kernel from hearing: then it is said that the press waits.
+  function expect() {
+    const before = answered;
+    setTimeout(() => { if (answered === before) put(note, held = HELD); }, 1500);
+  }
   function press(does) {
     const node = buttons[does];
     if (node.getAttribute("aria-disabled") === "true") return;
@@ -48,6 +56,7 @@ function head(send, id) {
       return;
     }
     send({ do: does === "pause" ? node.dataset.does : does });
+    expect();
     if (does === "cancel") put(node, "Cancelling …");
   }
   function draw(shown) {
@@ -55,7 +64,9 @@ function head(send, id) {
     status.dataset.status = shown.status;
     put(name, shown.name);
     put(facts, shown.facts);
-    put(note, shown.note);
+    if (answered !== shown.answered) held = "";
+    answered = shown.answered;
+    put(note, held || shown.note);
     progress.setAttribute("aria-valuenow", Math.round(100 * shown.share));
     progress.dataset.status = shown.status;
     bar.style.width = `${100 * shown.share}%`;

@@ -83,6 +83,8 @@ class Session:
         self.share = 1.0
         """Moment of the history that is looked at, of the time from the first claim until now."""
         self.note = ""
+        self.answered = 0
+        """Messages of the page that were heard."""
         self.snapshot = self._take()
         self._planned: object = None
         self._plan = ""
@@ -149,6 +151,7 @@ class Session:
         }.get(str(message.get("do")))  # fmt: skip
         if act is None:
             return
+        self.answered += 1
         try:
             act(message)
         except (NbbatchError, ValueError, TypeError, KeyError) as error:  # told in the panel, where it was asked
@@ -298,7 +301,7 @@ class Session:
             "status": now.status.value, "word": f"{INSTANCE[now.status].glyph} {words(now.status)}",
             "name": f"{clip(now.job, 80)} v{now.version} #{now.id}{key}", "facts": facts_line(now),
             "share": round(now.share, 4), "note": self._note(), "paused": now.status is InstanceStatus.PAUSED,
-            "cannot": cannot(now), "plan": self._plan,
+            "cannot": cannot(now), "plan": self._plan, "answered": self.answered,
         }  # fmt: skip
 
     def _note(self) -> str:

@@ -43,7 +43,11 @@ SHOTS = ROOT / "build" / "screenshots"
 
 
 def _missing() -> str:
-    absent = [name for name in ("playwright", "jupyterlab", "anywidget") if importlib.util.find_spec(name) is None]
+    absent = [
+        name
+        for name in ("playwright", "jupyterlab", "voila", "anywidget", "axe_playwright_python")
+        if importlib.util.find_spec(name) is None
+    ]
     return ", ".join(absent + ([] if CHROMIUM else ["chromium"]))
 
 
@@ -187,6 +191,11 @@ class Lab:
         SHOTS.mkdir(parents=True, exist_ok=True)
         (locator or self.panel).screenshot(path=str(SHOTS / f"{name}.png"))
 
+    def restart(self) -> None:
+        """End the kernel and start another."""
+        self.command("kernelmenu:restart")
+        self.page.locator(".jp-Dialog .jp-mod-accept").click()
+
     def leave(self) -> None:
         """Close the notebook and end its kernel."""
         self.page.evaluate("() => window.jupyterapp.shell.currentWidget?.sessionContext?.shutdown()")
@@ -239,3 +248,72 @@ def lab(one_lab: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
     one_lab.leave()
     assert one_lab.outside == []
     assert console == []
+
+
+@pytest.fixture(scope="package")
+def browser_page(chromium: Any) -> Iterator[Any]:
+    """A page without Jupyter, that reaches nothing but loopback."""
+    outside: list[str] = []
+    page = watched(chromium, outside, [])
+    yield page
+    page.context.close()
+    assert outside == []
+
+
+def violations(page: Any, where: str) -> list[str]:
+    """What axe-core finds there that is serious or critical, as "rule: markup"."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page, context=where).response["violations"]
+    return [
+        f"{each['id']}: {node['html'][:200]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"]
+    ]
+
+
+BARE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">
+<title>nbbatch</title><style>{css} body {{ margin: 16px; font-family: system-ui, sans-serif; }}</style></head>
+<body><main id="here"></main><script type="module">
+{esm}
+const listeners = {{}};
+window.sent = [];
+window.model = {{
+  shown: {shown},
+  get: () => window.model.shown,
+  on: (name, call) => {{ listeners[name] = call; }},
+  off: () => {{}},
+  send: (message) => window.sent.push(message),
+  put: (shown) => {{ window.model.shown = shown; listeners["change:shown"](); }},
+}};
+panel.render({{ model: window.model, el: document.getElementById("here") }});
+</script></body></html>"""
+
+
+class Bare:
+    """A panel on a page of its own: the page side of the widget beside a session, without Jupyter between them."""
+
+    def __init__(self, page: Any, session: Any) -> None:
+        self.page, self.session = page, session
+        folder = ROOT / "nbbatch" / "cockpit"
+        esm = (folder / "panel.js").read_text().replace("export default { render };", "const panel = { render };")
+        shown = json.dumps(session.step()).replace("</", "<\\/")
+        page.set_content(BARE.format(css=(folder / "panel.css").read_text(), esm=esm, shown=shown))
+        page.wait_for_selector(".nbc-facts:not(:empty)")
+
+    @property
+    def panel(self) -> Any:
+        return self.page.locator(".nbc")
+
+    def answer(self) -> None:
+        """Give the session what the page sent, and the page what the session shows."""
+        for message in self.page.evaluate("window.sent.splice(0)"):
+            self.session.ask(message)
+        shown = self.session.step()
+        self.page.evaluate("shown => window.model.put(shown)", shown)
+        self.page.evaluate("() => new Promise(requestAnimationFrame)")
+
+    def open(self, tab: str) -> None:
+        self.panel.get_by_role("tab", name=re.compile(tab)).click()
+        self.answer()
