@@ -55,7 +55,8 @@ def chunks_page(page: Page, names: Sequence[str]) -> str:
     if not page.rows:
         return tag("div", tag("p", "No chunk here matches the filter.", class_="nbc-none"), data_next=following)
     columns = ("chunk", "step", "state", "attempts", "took", "error")
-    head = tag("tr", *(tag("th", column, scope="col") for column in columns))
+    numbers = ("attempts", "took")
+    head = tag("tr", *(tag("th", each, scope="col", class_="n" if each in numbers else None) for each in columns))
     body = "".join(_chunk_row(names, row) for row in page.rows)
     table = tag("table", tag("caption", "Chunks in order of creation"), tag("thead", head), tag("tbody", body))
     return tag("div", table, data_next=following)

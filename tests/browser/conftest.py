@@ -191,6 +191,17 @@ class Lab:
         SHOTS.mkdir(parents=True, exist_ok=True)
         (locator or self.panel).screenshot(path=str(SHOTS / f"{name}.png"))
 
+    def ask(self, expression: str) -> str:
+        """What an expression gives in the kernel, as its repr."""
+        return self.page.evaluate(
+            """async (expression) => {
+                const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+                const future = kernel.requestExecute({ code: "", store_history: false, user_expressions: { it: expression } });
+                return (await future.done).content.user_expressions.it.data["text/plain"];
+            }""",
+            expression,
+        )
+
     def restart(self) -> None:
         """End the kernel and start another."""
         self.command("kernelmenu:restart")

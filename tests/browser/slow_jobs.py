@@ -34,3 +34,12 @@ def report(found: Iterable[str]) -> int:
 
 
 orders = nb.Job("nightly-orders", find >> fetch >> clean >> report)
+
+
+@nb.step(max_attempts=1)
+def check(number: int) -> None:
+    if number == 7:
+        raise ValueError(f"row {number} has no id")
+
+
+strict = nb.Job("strict-check", find >> check)
