@@ -171,8 +171,7 @@ def _measure(lab: Any, chunks: int, sizes: list[int]) -> None:
     for tab in ("Failures", "Chunks", "Log", "History", "Timeline") * 2:
         clicks.append(_click(page, tab))
         page.wait_for_timeout(100)
-        if len(clicks) == 5:
-            lab.shoot("million-running-light")
+    lab.shoot("million-running-light")
     drawn, heard = (sorted(each for each in column if each) for column in zip(*clicks, strict=True))
     gaps, slow = page.evaluate("[window.gaps, window.slow]")
     gaps.sort()

@@ -345,12 +345,43 @@ class Batch:
         return f"<Batch {self.path}: {static.counted(counts, 'instance')}>"
 
     def _repr_html_(self) -> str:
+        return self._table(buttons=False)
+
+    def _table(self, *, buttons: bool) -> str:
         from nbbatch.pictures import static
 
         if not self._access.usable:
             return static.line(repr(self))
         ((total,),) = self._store.fetch("SELECT count(*) FROM submitted")
-        return static.batch(repr(self), self.instances(limit=static.MAX_ROWS), total)
+        return static.batch(repr(self), self.instances(limit=static.MAX_ROWS), total, buttons=buttons)
+
+    def panel(self) -> Any:
+        """The instances as a live table (needs ``nbbatch[notebooks]``), in which a click opens one's panel.
+
+        Showing it starts no work. Where anything runs, ``batch`` as the last line of a cell shows the same.
+        """
+        listing = self._listing(lambda: self._access.usable)
+        listing.live()
+        return listing
+
+    def _listing(self, moves: Callable[[], bool]) -> Any:
+        from nbbatch.cockpit.listing import Listing
+
+        return Listing(lambda: self._table(buttons=True), lambda each: self.instance(each).panel(), moves)
+
+    def _moves(self) -> bool:
+        return self._access.usable and bool(self._engine.live)
+
+    def _ipython_display_(self) -> None:
+        """Live while anything runs, where a notebook can; else IPython falls through to the plain table."""
+        from nbbatch.cockpit.display import display
+
+        display(self, self._moves, self._show)
+
+    def _show(self) -> None:
+        from nbbatch.cockpit.listing import show
+
+        show(self._listing(self._moves), lambda: {"text/html": self._repr_html_(), "text/plain": repr(self)})
 
 
 def _before_store(job: Job[Any, Any], params: Any, user_data: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -13,7 +13,6 @@ from nbbatch.chunk import ChunkHandle
 from nbbatch.definition import Job
 from nbbatch.errors import JobCancelled, JobFailed, NotFoundError, StateError
 from nbbatch.frames import Access, Frames
-from nbbatch.options import options
 from nbbatch.records import Ended, InstanceRow
 from nbbatch.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.store import SUBJOB_KEY
@@ -456,22 +455,13 @@ class JobHandle(Frames, Generic[R_co]):
 
     def _ipython_display_(self) -> None:
         """Live while it runs, where a notebook can; else IPython falls through to the plain page."""
-        how = options.shown()
-        if how == "none":
-            return
-        if how == "text":
-            print(repr(self))  # noqa: T201 - what was asked for
-            return
-        if how == "static" or not self._access.usable or self.id not in self._engine().live:
-            raise NotImplementedError
-        try:
-            from nbbatch.cockpit.panel import in_notebook, show
-        except ImportError:
-            if how == "live":
-                raise
-            raise NotImplementedError from None
-        if not in_notebook():
-            raise NotImplementedError
+        from nbbatch.cockpit.display import display
+
+        display(self, lambda: self._access.usable and self.id in self._engine().live, self._show)
+
+    def _show(self) -> None:
+        from nbbatch.cockpit.panel import show
+
         show(self, self._store, self._engine(), self._page)
 
     def _page(self) -> dict[str, str]:

@@ -396,3 +396,33 @@ def test_the_inspector_opens_the_sub_job_of_a_chunk_and_leads_back(threaded: nb.
     assert f'data-chunk="{chunk}"' in below
     assert "of step find" in deep["inspector"]
     assert deep["head"]["note"] == ""
+
+
+# --- a batch --------------------------------------------------------------------------------------
+
+
+def test_a_batch_lists_its_instances_and_opens_the_one_that_is_clicked(
+    failed: nb.JobHandle[int], threaded: nb.Batch
+) -> None:
+    pytest.importorskip("anywidget")
+    other = threaded.submit(parsing, 3)
+    other.wait(10)
+    listing = threaded.panel()
+    listing._on_message(None, {"do": "open", "instance": 1}, [])
+    first = listing.opened
+    listing._on_message(None, {"do": "open", "instance": 2}, [])
+    second = listing.opened
+    listing._on_message(None, {"do": "open", "instance": 2}, [])
+
+    assert 'data-instance="1"' in listing._table.shown["page"]
+    assert (first.run.id, second.run.id, listing.opened) == (1, 2, None)
+    assert first._poller.closed
+    assert listing.view.children == (listing._table,)
+    listing.close()
+
+
+def test_a_batch_at_rest_shows_itself_as_a_plain_table(threaded: nb.Batch) -> None:
+    with pytest.raises(NotImplementedError):
+        threaded._ipython_display_()
+    assert "button" not in threaded._repr_html_()
+    assert "batch.submit" in threaded._repr_html_()

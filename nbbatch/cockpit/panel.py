@@ -80,11 +80,15 @@ def show(run: Any, store: Store, engine: Engine, page: Callable[[], dict[str, st
         engine: Of its batch.
         page: Gives the run as ``text/html`` and ``text/plain``.
     """
-    transient = {"display_id": f"nbbatch-{run.id}-{uuid4().hex}"}
+    place = f"nbbatch-{run.id}-{uuid4().hex}"
 
     def at_end(_: Snapshot) -> None:
-        _publish(page(), transient=transient, update=True)
+        in_place(place, page(), update=True)
 
     panel = Panel(run, store, engine, at_end)
-    data: dict[str, Any] = panel.bundle()
-    _publish({**data, **page()}, transient=transient)
+    in_place(place, {**panel.bundle(), **page()})
+
+
+def in_place(name: str, data: dict[str, Any], *, update: bool = False) -> None:
+    """Display something under a name, or put it where that is shown."""
+    _publish(data, transient={"display_id": name}, update=update)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbbatch.pictures.chain import StepFacts, blocks
 from nbbatch.pictures.look import CHUNK, INSTANCE, duration, words
-from nbbatch.pictures.markup import block, clip, text
+from nbbatch.pictures.markup import block, clip, tag, text
 from nbbatch.records import InstanceRow
 from nbbatch.states import CHUNK_BY_CODE, ChunkStatus, InstanceStatus
 
@@ -114,6 +114,8 @@ def _cell(value: Any) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, Html):
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         return text(value, _CELL_CHARS)
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
@@ -222,19 +224,25 @@ def _next(row: InstanceRow, error: dict[str, Any] | None) -> str:
 _INSTANCE_COLUMNS = ("id", "job", "key", "state", "progress", "created", "took", "error")
 
 
-def batch(head: str, instances: pl.DataFrame, total: int) -> str:
-    """A batch: its line and its newest instances."""
+def batch(head: str, instances: pl.DataFrame, total: int, *, buttons: bool = False) -> str:
+    """A batch: its line and its newest instances; with ``buttons``, one in each row that opens it."""
     if instances.is_empty():
         return line(f"{head} — batch.submit(job, params) starts one")
-    rows = [_instance(row) for row in instances.iter_rows(named=True)]
+    rows = [_instance(row, buttons) for row in instances.iter_rows(named=True)]
     return fitting(lambda room: table(head, _INSTANCE_COLUMNS, rows, total=total, room=room))
 
 
-def _instance(row: dict[str, Any]) -> list[Any]:
+def _instance(row: dict[str, Any], button: bool) -> list[Any]:
     status = InstanceStatus(row["status"])
     took = "" if row["seconds"] is None else duration(row["seconds"])
     created = row["created"].strftime("%Y-%m-%d %H:%M:%S")
-    return [str(row["id"]), f"{clip(row['job'], 80)} v{row['version']}", clip(row["key"], 60), INSTANCE[status].named(status),
+    named = str(row["id"])
+    if button:
+        label = f"Open instance {row['id']}"
+        named = Html(
+            tag("button", named, type="button", data_instance=row["id"], aria_label=label, aria_expanded="false")
+        )
+    return [named, f"{clip(row['job'], 80)} v{row['version']}", clip(row["key"], 60), INSTANCE[status].named(status),
             f"{row['progress']:.0%}", created, took, clip(row["error"], 120)]  # fmt: skip
 
 

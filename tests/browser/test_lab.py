@@ -214,3 +214,19 @@ def test_a_saved_panel_moves_again_after_the_page_was_reloaded(lab: Lab) -> None
     lab.load(path.name)
     expect(status(lab)).to_contain_text("▶")
     moves(lab)
+
+
+def test_a_batch_is_a_table_in_which_a_click_opens_an_instance_and_rests_as_a_plain_one(lab: Lab) -> None:
+    lab.run("table", start("table", 60) + "other = batch.submit(slow_jobs.orders, 120)\nbatch")
+    table = lab.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .nbc-listing")
+    button = table.get_by_role("button", name="Open instance 2")
+    button.click()
+    expect(button).to_have_attribute("aria-expanded", "true")
+    opened = lab.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .nbc:not(.nbc-listing)")
+    expect(opened.locator(".nbc-name")).to_contain_text("#2")
+    found = violations(lab.page, ".jp-NotebookPanel:not(.lm-mod-hidden) .nbc-listing")
+    lab.shoot("batch-light", lab.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-OutputArea").last)
+    lab.page.locator(".jp-OutputArea table caption", has_text="2 COMPLETED").wait_for()
+
+    expect(table).to_have_count(0)
+    assert found == []
