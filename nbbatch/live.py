@@ -267,8 +267,9 @@ class LiveInstance:
 
     def progress(self) -> float:
         """Share of the work done; it never falls, and is below 1 until the instance COMPLETED."""
-        weights = [node.weight for node in self.job.nodes]
-        share = progress(weights, self.counts, done_steps(self.job.nodes, self.counts))
+        nodes = self.job.nodes
+        weights, sources = [node.weight for node in nodes], [node.sources for node in nodes]
+        share = progress(weights, self.counts, done_steps(nodes, self.counts), sources)
         self.best = max(self.best, min(share, 0.999))
         return self.best
 

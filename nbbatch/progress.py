@@ -116,10 +116,13 @@ def _ongoing(nodes: Sequence[Node], counts: Sequence[Counts], *, paused: bool) -
     return InstanceStatus.IN_PROGRESS
 
 
-def progress(weights: Sequence[float], counts: Sequence[Counts], done: Sequence[bool]) -> float:
+def progress(
+    weights: Sequence[float], counts: Sequence[Counts], done: Sequence[bool], sources: Sequence[Sequence[int]] = ()
+) -> float:
     """Weighted share of the work that is done, from 0 to 1: the sum over steps of weight · done chunks / chunks.
 
-    A step without chunks counts as nothing until it is wholly done, then as all. HAPI FHIR's batch2 takes completed
+    A step without chunks counts as nothing until it is wholly done, then as all. While the steps before it
+    (``sources``) go on, a step has only that share of its chunks, so its own share counts that much less. HAPI FHIR's batch2 takes completed
     over all chunks; the weights are Spring-like shares of the steps. The engine never lets the figure fall and keeps
     1.0 for an instance that COMPLETED.
 
@@ -129,12 +132,17 @@ def progress(weights: Sequence[float], counts: Sequence[Counts], done: Sequence[
     >>> counts[ChunkStatus.COMPLETED.code] = counts[ChunkStatus.IN_PROGRESS.code] = 3
     >>> progress([1.0], [counts], [False])
     0.5
+    >>> after = no_chunks(); after[ChunkStatus.COMPLETED.code] = 3
+    >>> progress([0.5, 0.5], [counts, after], [False, False], [(), (0,)])
+    0.5
     """
-    share = 0.0
-    for weight, count, is_done in zip(weights, counts, done, strict=True):
+    shares: list[float] = []
+    for place, (count, is_done) in enumerate(zip(counts, done, strict=True)):
         total = sum(count)
-        share += weight * (1.0 if is_done else sum(count[code] for code in _DONE) / total if total else 0.0)
-    return min(1.0, share)
+        share = 1.0 if is_done else sum(count[code] for code in _DONE) / total if total else 0.0
+        before = [shares[source] for source in sources[place]] if sources else []
+        shares.append(share * (sum(before) / len(before) if before else 1.0))
+    return min(1.0, sum(weight * share for weight, share in zip(weights, shares, strict=True)))
 
 
 def rate(records: int, started_us: int | None, latest_end_us: int | None) -> float | None:

@@ -103,23 +103,24 @@ def take(store: Store, engine: Engine, ledger: Ledger, row: InstanceRow, now_us:
     status = live.status if live else row.status
     until = (None if live else row.ended_us) or now_us
     started = live.started_us if live else row.started_us
+    share = live.progress() if live else row.progress
     return Snapshot(
         id=row.id, job=row.job, version=row.version, key=row.key, status=status,
         known=live is not None or status in INSTANCE_ENDED,
-        share=live.best if live else row.progress,
+        share=share,
         elapsed=None if started is None else max(0, until - started) / 1e6,
-        eta=_eta(live, now_us) if live else None,
+        eta=_eta(live, share, now_us) if live else None,
         steps=_steps(store, row, live, ledger),
         errors=sum(group.count for group in ledger.failures.values()),
         error=None if live else row.error, whole=ledger.whole,
     )  # fmt: skip
 
 
-def _eta(live: LiveInstance, now_us: int) -> float | None:
+def _eta(live: LiveInstance, share: float, now_us: int) -> float | None:
     """Time left, once enough was seen: 3 % done, or 3 seconds."""
-    if live.paused or live.started_us is None or (live.best < 0.03 and now_us - live.started_us < 3_000_000):
+    if live.paused or live.started_us is None or (share < 0.03 and now_us - live.started_us < 3_000_000):
         return None
-    return progress.eta(live.best, live.started_us, live.latest_end_us)
+    return progress.eta(share, live.started_us, live.latest_end_us)
 
 
 def _steps(store: Store, row: InstanceRow, live: LiveInstance | None, ledger: Ledger) -> tuple[StepFacts, ...]:
