@@ -38,6 +38,10 @@ bench-full: .venv/ready ## the same with millions of chunks, and beside other du
 	@$(call install,test$(comma)peers)
 	@$(BIN)/python -m benchmarks --full
 
+pictures: .venv/ready ## the pictures of the panel in docs/pictures, drawn anew (needs Chromium)
+	@$(call install,test$(comma)browser)
+	@$(BIN)/python -m docs.make_pictures
+
 lab: .venv/ready ## JupyterLab on the notebooks
 	@$(call install,test$(comma)notebooks)
 	@$(BIN)/jupyter lab notebooks
@@ -45,4 +49,4 @@ lab: .venv/ready ## JupyterLab on the notebooks
 clean: ## remove .venv and what runs leave behind
 	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache .coverage
 
-.PHONY: help demo test check bench bench-full lab clean
+.PHONY: help demo test check bench bench-full pictures lab clean

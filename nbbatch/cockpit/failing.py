@@ -63,7 +63,8 @@ def _group(store: Store, key: str, group: FailureGroup, cannot: str) -> str:
     head = tag("h4", f"✗ {count} × {text(cause.type, 80)} in {text(cause.step, 60)}")
     said = tag("p", text(cause.message or group.message, 300), dir="auto", class_="nbc-said")
     line = tag("p", "raised by ", tag("code", text(cause.line, 160))) if cause.line else ""
-    traits = "".join(tag("li", text(trait, 240), dir="auto") for trait in group.traits)
+    telling = group.traits if len(group) > 1 else []  # one input has everything in common with itself
+    traits = "".join(tag("li", text(trait, 240), dir="auto") for trait in telling)
     told = tag("p", "What their inputs have in common:") + tag("ul", traits) if traits else ""
     return tag(
         "section", head, said, line, told, _actions(key, group, cannot), _trace(store, group), class_="nbc-cause"
