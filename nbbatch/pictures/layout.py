@@ -81,17 +81,22 @@ def edge(a: Place, b: Place) -> str:
     if b.line != a.line:
         return f"M{x1:g} {y1:g}h24V{b.top - GAP[1]:g}H{x2 - 24:g}V{y2:g}H{x2:g}"
     if b.column - a.column > 1:
-        return _past(x1, y1, x2, y2, a.top - GAP[1] / 2)
+        return _past(x1, y1, x2, y2, _way(a))
     if y1 == y2:
         return f"M{x1:g} {y1:g}H{x2:g}"
     bend = GAP[0] * 0.55
     return f"M{x1:g} {y1:g}C{x1 + bend:g} {y1:g} {x2 - bend:g} {y2:g} {x2:g} {y2:g}"
 
 
-def _past(x1: float, y1: float, x2: float, y2: float, above: float) -> str:
-    """A way over the steps between."""
-    up = f"M{x1:g} {y1:g}C{x1 + 30:g} {y1:g} {x1 + 10:g} {above:g} {x1 + 46:g} {above:g}"
-    return f"{up}H{x2 - 46:g}C{x2 - 10:g} {above:g} {x2 - 30:g} {y2:g} {x2:g} {y2:g}"
+def _way(a: Place) -> float:
+    """Height at which an edge from there passes the steps between: below them from a lower branch, else above."""
+    return 2 * a.axis - a.top + GAP[1] / 3 if a.middle > a.axis else a.top - GAP[1] / 2
+
+
+def _past(x1: float, y1: float, x2: float, y2: float, way: float) -> str:
+    """A way around the steps between."""
+    off = f"M{x1:g} {y1:g}C{x1 + 30:g} {y1:g} {x1 + 10:g} {way:g} {x1 + 46:g} {way:g}"
+    return f"{off}H{x2 - 46:g}C{x2 - 10:g} {way:g} {x2 - 30:g} {y2:g} {x2:g} {y2:g}"
 
 
 def label(a: Place, b: Place) -> tuple[float, float, str]:
@@ -99,7 +104,7 @@ def label(a: Place, b: Place) -> tuple[float, float, str]:
     if b.line != a.line:
         return b.x - 22, b.top - GAP[1] - 6, "start"
     if b.column - a.column > 1:
-        return (a.x + NODE[0] + b.x) / 2, a.top - GAP[1] / 2 - 4, "middle"
+        return (a.x + NODE[0] + b.x) / 2, _way(a) - 4, "middle"
     middle = a.x + NODE[0] + GAP[0] / 2 - 3
     if a.y == b.y:
         return middle, a.middle - 8, "middle"
