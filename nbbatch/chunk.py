@@ -197,11 +197,16 @@ class ChunkHandle:
         return self.run._store
 
     def __repr__(self) -> str:
+        if not self.run.batch.usable:
+            return f"<chunk {self.id} of {self.run!r}>"
         row = self._row()
         error = f", {row['error_type']}: {row['error']}" if row["error"] else ""
         return f"<chunk {self.id} of step {row['step']!r}: {row['status']}, {row['attempts']} attempts{error[:200]}>"
 
     def _repr_html_(self) -> str:
         from nbbatch import scenes
+        from nbbatch.pictures import static
 
+        if not self.run.batch.usable:
+            return static.line(repr(self))
         return scenes.chunk_page(self._store, self.run.row, self._row(), self.traceback, self.log)

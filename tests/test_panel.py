@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -426,3 +427,42 @@ def test_a_batch_at_rest_shows_itself_as_a_plain_table(threaded: nb.Batch) -> No
         threaded._ipython_display_()
     assert "button" not in threaded._repr_html_()
     assert "batch.submit" in threaded._repr_html_()
+
+
+# --- empty states ---------------------------------------------------------------------------------
+
+
+def test_what_a_closed_batch_left_behind_says_so_when_it_is_shown(ended: nb.JobHandle[int]) -> None:
+    chunk = ended.chunk(1)
+    ended.batch.close()
+
+    for shown in (ended, chunk):
+        assert "closed batch" in repr(shown)
+        assert "opens it again" in shown._repr_html_()
+    with pytest.raises(NotImplementedError):
+        ended._ipython_display_()
+
+
+def test_a_run_that_waits_for_its_job_stands_still_in_its_panel(tmp_path: Path) -> None:
+    hold.clear()
+    with nb.open(tmp_path / "waits.duckdb", workers=1) as batch:
+        batch.submit(slow, 3)
+        hold.set()
+    with nb.open(tmp_path / "waits.duckdb", workers=1) as batch:
+        panel = session(batch.instance(1))
+        first, second = panel.step(), panel.step()
+
+    assert first == second
+    assert "waits for its job" in first["head"]["note"]
+    assert first["head"]["cannot"]["pause"] == "the run waits for its job"
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_a_run_without_a_finished_chunk_has_words_for_every_tab(threaded: nb.Batch, tab: str) -> None:
+    hold.clear()
+    run = threaded.submit(nb.Job("begins", held >> find >> total), 1)
+    panel, body = opened(run, tab)
+    assert body
+    assert panel.frame is not None
+    run.cancel()
+    hold.set()

@@ -25,6 +25,7 @@ from nbbatch.errors import NbbatchError, NotFoundError, StoreClosed
 from nbbatch.heal.failures import FailureGroup
 from nbbatch.pictures import chain as chain_picture
 from nbbatch.pictures import timeline as timeline_picture
+from nbbatch.pictures.chain import StepFacts
 from nbbatch.pictures.look import INSTANCE, duration, words
 from nbbatch.pictures.markup import clip
 from nbbatch.records import InstanceRow
@@ -281,8 +282,12 @@ class Session:
     def _history(self) -> str:
         if self.snapshot.elapsed is None:
             return "<p>Nothing was begun yet.</p>"
-        steps = pages.steps_at(self._store, self.run.id, self.snapshot.steps, self._moment_us())
-        return chain_picture.chain(f"As it was after {duration(self._moment())}", steps).svg
+        return chain_picture.chain(f"As it was after {duration(self._moment())}", self._steps_then()).svg
+
+    def _steps_then(self) -> Sequence[StepFacts]:
+        if self.share >= 1.0:
+            return self.snapshot.steps
+        return pages.steps_at(self._store, self.run.id, self.snapshot.steps, self._moment_us())
 
     def _moment(self) -> float:
         return self.share * (self.snapshot.elapsed or 0.0)
@@ -319,8 +324,7 @@ class Session:
         if self.tab == "log":
             return self.run.logs(limit=None)
         if self.tab == "history":
-            steps = pages.steps_at(self._store, self.run.id, self.snapshot.steps, self._moment_us())
-            return chain_picture.chain("", steps).frame
+            return chain_picture.chain("", self._steps_then()).frame
         if self.tab == "chunks":
             return self._chunk_frame()
         return self.run.attempts(limit=None)

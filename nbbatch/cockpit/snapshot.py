@@ -85,8 +85,8 @@ class Snapshot:
 
     @property
     def rate(self) -> float | None:
-        """Chunks that ended, per second since the first claim."""
-        return self.done / self.elapsed if self.elapsed else None
+        """Chunks that ended, per second since the first claim; None while nobody works on it."""
+        return self.done / self.elapsed if self.elapsed and self.known else None
 
 
 def take(store: Store, engine: Engine, ledger: Ledger, row: InstanceRow, now_us: int) -> Snapshot:
@@ -101,7 +101,7 @@ def take(store: Store, engine: Engine, ledger: Ledger, row: InstanceRow, now_us:
     """
     live = engine.live.get(row.id)
     status = live.status if live else row.status
-    until = (None if live else row.ended_us) or now_us
+    until = now_us if live else row.ended_us or ledger.last_us
     started = live.started_us if live else row.started_us
     share = live.progress() if live else row.progress
     return Snapshot(
