@@ -272,7 +272,14 @@ def _chunk(
     parts += [details("input", input_, most=int(_LOG * room))] if input_ is not None else []
     parts += [details("traceback", traceback, most=int(_TRACE * room), opened=True)] if traceback else []
     parts += [details("log", log, most=int(_LOG * room))] if log else []
+    parts += [_AGAIN] if traceback else []
     return f"<div>{''.join(parts)}</div>"
+
+
+_AGAIN = (
+    "<div><code>.replay()</code> runs it again here with the code as it is now, <code>.debug()</code> stops where it "
+    "raises, <code>.export('bug.zip')</code> gives it to a colleague</div>"
+)
 
 
 def _standing(status: str) -> str:
