@@ -33,7 +33,7 @@ def status(lab: Lab) -> Any:
 def test_the_panel_becomes_a_plain_page_that_outlives_its_kernel_and_is_exported_without_a_network(
     lab: Lab, browser_page: Any
 ) -> None:
-    path = lab.run("moves", start("moves", 100), "run")
+    path = lab.run("moves", start("moves", 60), "run")
     expect(status(lab)).to_contain_text("▶")
     lab.wait_idle()
     moves(lab)
@@ -53,7 +53,7 @@ def test_the_panel_becomes_a_plain_page_that_outlives_its_kernel_and_is_exported
     assert len("".join(data["text/html"]).encode()) <= 20_480
     browser_page.set_content(exported(path))
     expect(browser_page.locator("table caption", has_text="COMPLETED")).to_be_visible()
-    expect(browser_page.locator("table", has_text="100")).to_contain_text("fetch")
+    expect(browser_page.locator("table", has_text="60")).to_contain_text("fetch")
 
 
 def exported(path: Path) -> str:
@@ -159,16 +159,7 @@ def test_every_tab_of_an_ended_run_and_the_inspector_show_hostile_text_as_text(l
     assert lab.page.evaluate("window.hacked") is None
 
 
-def test_failed_chunks_are_retried_by_a_button(lab: Lab) -> None:
-    lab.run("retries", start("retries", 400) + "run")
-    panel = lab.panel
-    expect(panel.locator(".nbc-facts")).to_contain_text("failed")
-    panel.get_by_role("button", name="Retry failed").click()
-
-    expect(panel.locator(".nbc-note")).to_contain_text("Queued again. fetch")
-
-
-def test_the_panel_follows_the_dark_theme(lab: Lab) -> None:
+def test_the_panel_follows_the_dark_theme_and_a_button_retries_failed_chunks(lab: Lab) -> None:
     lab.run("dark", start("dark", 400) + "run")
     expect(status(lab)).to_contain_text("▶")
     lab.command("apputils:change-theme", {"theme": "JupyterLab Dark"}, wait=True)
@@ -180,6 +171,8 @@ def test_the_panel_follows_the_dark_theme(lab: Lab) -> None:
         ink, paper = lab.panel.evaluate(
             "node => [getComputedStyle(node).color, getComputedStyle(node).backgroundColor]"
         )
+        lab.panel.get_by_role("button", name="Retry failed").click()
+        expect(lab.panel.locator(".nbc-note")).to_contain_text("Queued again. fetch")
     finally:
         lab.command("apputils:change-theme", {"theme": "JupyterLab Light"}, wait=True)
 
