@@ -1,6 +1,6 @@
 """One JupyterLab, one Chromium and one page for all tests here; a notebook of its own for each test.
 
-Skipped where Chromium, Playwright or JupyterLab are missing, unless NBBATCH_BROWSER=required.
+Left out where Chromium, Playwright or JupyterLab are missing, unless NBBATCH_BROWSER=required.
 """
 
 from __future__ import annotations
@@ -51,9 +51,16 @@ def _missing() -> str:
     return ", ".join(absent + ([] if CHROMIUM else ["chromium"]))
 
 
+MISSING = _missing() if os.environ.get("NBBATCH_BROWSER") != "required" else ""
+collect_ignore_glob = ["test_*.py"] if MISSING else []  # they import what is missing
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if MISSING:
+        terminalreporter.write_line(f"browser tests were left out, without {MISSING}: pip install nbbatch[browser]")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    missing = _missing()
-    required = os.environ.get("NBBATCH_BROWSER") == "required"
     for item in items:
         if HERE not in item.path.parents:
             continue
@@ -61,10 +68,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # what asyncio and sockets of the browser's driver leave to the collector is not ours
         item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"))
         item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
-        if missing and not required:
-            item.add_marker(
-                pytest.mark.skip(reason=f"no browser tests without {missing}: pip install nbbatch[browser]")
-            )
 
 
 class Server:
