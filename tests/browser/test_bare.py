@@ -109,3 +109,20 @@ def test_the_sides_of_the_bundle_stay_small() -> None:
     folder = Path(nb.__file__).parent / "cockpit"
 
     assert sum(len((folder / name).read_bytes()) for name in ("panel.js", "panel.css")) < 25_000
+
+
+def test_failures_of_one_cause_are_retried_by_a_press_and_left_out_by_two(bare: Bare) -> None:
+    bare.open("Failures")
+    bare.page.evaluate("window.sent.splice(0)")
+    skip = bare.panel.get_by_role("button", name="Skip these 2")
+    skip.click()
+    before = bare.page.evaluate("window.sent.length")
+    bare.panel.get_by_role("button", name="Skip these 2 for good?").click()
+    bare.panel.get_by_role("button", name="Retry these 2").click()
+    (key,) = bare.session._groups
+
+    assert before == 0
+    assert bare.page.evaluate("window.sent") == [
+        {"do": "skip-group", "group": key},
+        {"do": "retry-group", "group": key},
+    ]
