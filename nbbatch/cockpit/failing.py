@@ -51,7 +51,7 @@ def page(
     shown = "".join(_group(store, key, group, cannot) for key, group in list(groups.items())[:_SHOWN])
     left = len(groups) - _SHOWN
     more = tag("p", f"… {left} more causes; ", tag("code", "run.failures()"), " lists all") if left > 0 else ""
-    said = shown + more + _errors(store, names, errors, bool(groups)) + _skips(store, instance, names)
+    said = shown + more + _errors(store, names, errors, sum(map(len, groups.values()))) + _skips(store, instance, names)
     return said or tag("p", "✓ No attempt has ended in an error.", class_="nbc-none")
 
 
@@ -98,11 +98,11 @@ def _trace(store: Store, group: FailureGroup) -> str:
 # --- errors of attempts ---------------------------------------------------------------------------
 
 
-def _errors(store: Store, names: Sequence[str], errors: Sequence[Failures], also: bool) -> str:
-    if not errors:
-        return ""
+def _errors(store: Store, names: Sequence[str], errors: Sequence[Failures], failed: int) -> str:
     count = sum(group.count for group in errors)
-    head = f"{count:,} attempt{'' if count == 1 else 's'} ended in an error{', those of mended chunks included' if also else ''}"
+    if count == failed:  # all is told above
+        return ""
+    head = f"{count:,} attempt{'' if count == 1 else 's'} ended in an error{', those of mended chunks included' if failed else ''}"
     kinds = "".join(_kind(store, names, each, place < _TRACES) for place, each in enumerate(errors[:_SHOWN]))
     left = len(errors) - _SHOWN
     return tag("h4", head) + kinds + (tag("p", f"… {left} more kinds; run.errors() lists all") if left > 0 else "")
