@@ -466,3 +466,23 @@ def test_a_run_without_a_finished_chunk_has_words_for_every_tab(threaded: nb.Bat
     assert panel.frame is not None
     run.cancel()
     hold.set()
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_no_message_is_over_fifty_kilobytes_whatever_steps_say(threaded: nb.Batch, tab: str) -> None:
+    @nb.step(max_attempts=2, backoff=0.001, max_failed=1.0)
+    def shouts(number: int) -> None:
+        print('"<&>"' * 400)
+        raise type(f"E{number}<" + "x" * 60, (Exception,), {})(
+            '"<&>"' * 400 + "abcdefghijklmnopqrstuvwxyz"[number % 26] * 9
+        )
+
+    run = threaded.submit(nb.Job("shouting " + "<" * 90, find >> shouts), 60)
+    run.wait(20)
+    panel, _ = opened(run, tab)
+    panel.ask({"do": "inspect", "chunk": 5})
+    shown = panel.step()
+    inspector = shown.pop("inspector")
+
+    assert len(json.dumps(shown).encode()) < 50_000
+    assert len(json.dumps(inspector).encode()) < 50_000

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from zlib import crc32
 
 from nbbatch.cockpit.ledger import Failures
+from nbbatch.cockpit.pages import MOST
 from nbbatch.heal.failures import FailureGroup
-from nbbatch.pictures.markup import block, clip, tag, text
+from nbbatch.pictures.markup import block, clip, fitting, tag, text
 from nbbatch.store import Store
 
 LOOKED = 2_000
 """Failed chunks that are grouped, the newest."""
 SMALL = 1_000
 """Chunks of a group that a button retries or leaves out; larger ones are for ``run.failures()``."""
-_SHOWN = 12
-_TRACES = 6
+_TRACES = 3
 _SKIPS = """
 SELECT e.step, coalesce(d.error, ''), count(*), min(e.chunk) FROM event e
 LEFT JOIN detail d ON d.event = e.id AND d.instance = $1
@@ -48,11 +48,15 @@ def page(
         cannot: Why nothing can be done about them here; "" if it can.
         errors: Attempts that ended in an error, by what they say.
     """
-    shown = "".join(_group(store, key, group, cannot) for key, group in list(groups.items())[:_SHOWN])
-    left = len(groups) - _SHOWN
-    more = tag("p", f"… {left} more causes; ", tag("code", "run.failures()"), " lists all") if left > 0 else ""
-    said = shown + more + _errors(store, names, errors, sum(map(len, groups.values()))) + _skips(store, instance, names)
+    shown = fitting(
+        (_group(store, *each, cannot) for each in groups.items()), MOST * 2 // 3, _more("causes", "failures")
+    )
+    said = shown + _errors(store, names, errors, sum(map(len, groups.values()))) + _skips(store, instance, names)
     return said or tag("p", "✓ No attempt has ended in an error.", class_="nbc-none")
+
+
+def _more(what: str, frame: str) -> str:
+    return tag("p", f"… more {what} are in ", tag("code", f"run.{frame}()"))
 
 
 # --- failed chunks, by cause ----------------------------------------------------------------------
@@ -103,9 +107,8 @@ def _errors(store: Store, names: Sequence[str], errors: Sequence[Failures], fail
     if count == failed:  # all is told above
         return ""
     head = f"{count:,} attempt{'' if count == 1 else 's'} ended in an error{', those of mended chunks included' if failed else ''}"
-    kinds = "".join(_kind(store, names, each, place < _TRACES) for place, each in enumerate(errors[:_SHOWN]))
-    left = len(errors) - _SHOWN
-    return tag("h4", head) + kinds + (tag("p", f"… {left} more kinds; run.errors() lists all") if left > 0 else "")
+    kinds = (_kind(store, names, each, place < _TRACES) for place, each in enumerate(errors))
+    return tag("h4", head) + fitting(kinds, MOST // 3, _more("kinds", "errors"))
 
 
 def _kind(store: Store, names: Sequence[str], group: Failures, traced: bool) -> str:
@@ -125,11 +128,11 @@ def _skips(store: Store, instance: int, names: Sequence[str]) -> str:
     rows = store.fetch(_SKIPS, instance)
     if not rows:
         return ""
-    items = "".join(
+    items = (
         tag(
             "li", f"» {count:,} in {text(names[step], 60)} — {text(said, 240) or 'no reason given'} ",
             tag("button", str(chunk), type="button", data_chunk=chunk, aria_label=f"Inspect chunk {chunk}"), dir="auto",
         )
         for step, said, count, chunk in rows
     )  # fmt: skip
-    return tag("h4", "Chunks left out, by reason") + tag("ul", items)
+    return tag("h4", "Chunks left out, by reason") + tag("ul", fitting(items, MOST // 6, _more("reasons", "skips")))

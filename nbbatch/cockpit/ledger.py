@@ -15,7 +15,7 @@ from nbbatch.store import Store
 
 PAGE = 10_000
 """Events read in one go; about 5 ms, several times that beside busy workers."""
-BINS = 96
+BINS = 72
 """Places across the timeline …"""
 LANES = 8
 """… and its lanes, the last of which is of all workers left: their product bounds a message."""

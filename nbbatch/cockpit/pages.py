@@ -12,10 +12,12 @@ from typing import Any
 from nbbatch.cockpit.chunks import Page
 from nbbatch.pictures.chain import StepFacts
 from nbbatch.pictures.look import CHUNK, duration, words
-from nbbatch.pictures.markup import block, clip, tag, text
+from nbbatch.pictures.markup import block, clip, fitting, tag, text
 from nbbatch.states import CHUNK_BY_CODE, ChunkStatus
 from nbbatch.store import Store
 
+MOST = 24_000
+"""Characters of markup of a log or of failures: with the chain, what is sent stays below 50 kB."""
 _C = ChunkStatus
 _LOG = """
 SELECT d.chunk, e.step, d.attempt, coalesce(left(d.log, 600), ''), d.warnings[1:5], d.recovered[1:5]
@@ -128,7 +130,7 @@ def log_page(store: Store, names: Sequence[str], instance: int, since: int) -> s
     rows = store.fetch(_LOG, instance, since)
     if not rows:
         return tag("p", "No step has said anything yet.", class_="nbc-none")
-    return "".join(_said(names, *row) for row in rows)
+    return fitting((_said(names, *row) for row in rows), MOST, tag("p", "… more is in ", tag("code", "run.logs()")))
 
 
 def _said(

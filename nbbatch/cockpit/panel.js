@@ -217,16 +217,18 @@ function render({ model, el }) {
     put(tab.buttons.failures, shown.errors ? `Failures (${shown.errors})` : "Failures");
     if (shown.tab in bodies) fill(bodies[shown.tab], shown.body);
     if (shown.tab === "history") put(history.words, shown.moment || "");
-    inspect(shown.inspector);
+    inspect(model.get("inspector"));
   }
   const soon = () => { frame = frame || requestAnimationFrame(draw); };
   const dead = () => { gone.hidden = false; top.row.hidden = true; };
   model.on("change:shown", soon);
+  model.on("change:inspector", soon);
   model.on("comm_live_update", dead);
   draw();
   send({ do: "hello", tab: tab.chosen.name });
   return () => {
     model.off("change:shown", soon);
+    model.off("change:inspector", soon);
     model.off("comm_live_update", dead);
     cancelAnimationFrame(frame);
     send({ do: "bye" });

@@ -30,6 +30,8 @@ class Panel(anywidget.AnyWidget):
     _esm = (_HERE / "panel.js").read_text(encoding="utf-8")
     _css = (_HERE / "panel.css").read_text(encoding="utf-8")
     shown = traitlets.Dict().tag(sync=True)
+    inspector = traitlets.Unicode().tag(sync=True)
+    """Sent by itself: it changes by clicks alone."""
 
     def __init__(
         self, run: Run, store: Store, engine: Engine, at_end: Callable[[Snapshot], None] = lambda _: None
@@ -42,7 +44,8 @@ class Panel(anywidget.AnyWidget):
         self._poller.start()
 
     def _send_shown(self, shown: dict[str, Any]) -> None:
-        self.shown = shown
+        self.inspector = shown["inspector"]
+        self.shown = {name: part for name, part in shown.items() if name != "inspector"}
 
     def _on_message(self, _: Any, content: Mapping[str, Any], __: Any) -> None:
         self._poller.ask(content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from html import escape
 from typing import Any
 
@@ -42,6 +43,20 @@ def block(value: str, most: int) -> str:
     if len(value) > most:
         value = f"{value[: most // 3]}\n… {len(value) - most:,} characters left out …\n{value[-(most - most // 3) :]}"
     return escape(_UNFIT.sub("\ufffd", value))
+
+
+def fitting(parts: Iterable[str], most: int, more: str = "") -> str:
+    """Parts one after the other, as many as stay within ``most`` characters; ``more`` where some were left out.
+
+    >>> fitting(["one ", "two ", "three "], 10, "…"), fitting(["one ", "two "], 10, "…")
+    ('one two …', 'one two ')
+    """
+    shown = ""
+    for part in parts:
+        if len(shown) + len(part) > most:
+            return shown + more
+        shown += part
+    return shown
 
 
 def tag(name: str, *children: str, **attributes: Any) -> str:

@@ -295,7 +295,7 @@ const listeners = {{}};
 window.sent = [];
 window.model = {{
   shown: {shown},
-  get: () => window.model.shown,
+  get: (name) => (name === "shown" ? window.model.shown : window.model.shown[name]),
   on: (name, call) => {{ listeners[name] = call; }},
   off: () => {{}},
   send: (message) => window.sent.push(message),
