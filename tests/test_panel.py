@@ -419,6 +419,8 @@ def test_a_batch_lists_its_instances_and_opens_the_one_that_is_clicked(
     assert (first.run.id, second.run.id, listing.opened) == (1, 2, None)
     assert first._poller.closed
     assert listing.view.children == (listing._table,)
+    listing._on_message(None, {"do": "open", "instance": 99}, [])
+    assert "99" in listing._table.shown["page"]
     listing.close()
 
 

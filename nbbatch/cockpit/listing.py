@@ -14,6 +14,7 @@ import traitlets
 
 from nbbatch.cockpit.panel import Panel, in_place
 from nbbatch.errors import NbbatchError
+from nbbatch.pictures import static
 
 _HERE = Path(__file__).parent
 LOOK_SECONDS = 1.0
@@ -51,8 +52,12 @@ class Listing:
         self.view: Any = w.VBox([self._table])
 
     def _on_message(self, _: Any, content: Mapping[str, Any], __: Any) -> None:
-        if content.get("do") == "open":
+        if content.get("do") != "open":
+            return
+        try:
             self.open(int(content["instance"]))
+        except NbbatchError as error:  # closed meanwhile, or purged: told where it was asked
+            self._table.shown = {"page": static.line(str(error)), "opened": 0}
 
     def open(self, instance: int) -> None:
         """Show the panel of an instance below the table; that of the one already open is closed."""

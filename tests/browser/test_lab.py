@@ -210,7 +210,7 @@ def test_a_saved_panel_moves_again_after_the_page_was_reloaded(lab: Lab) -> None
 
 
 def test_a_batch_is_a_table_in_which_a_click_opens_an_instance_and_rests_as_a_plain_one(lab: Lab) -> None:
-    lab.run("table", start("table", 60) + "other = batch.submit(slow_jobs.orders, 120)\nbatch")
+    lab.run("table", start("table", 40) + "other = batch.submit(slow_jobs.orders, 80)\nbatch")
     table = lab.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .nbc-listing")
     button = table.get_by_role("button", name="Open instance 2")
     button.click()
