@@ -172,7 +172,7 @@ def _measure(lab: Any, chunks: int, sizes: list[int]) -> None:
         clicks.append(_click(page, tab))
         page.wait_for_timeout(100)
     lab.shoot("million-running-light")
-    drawn, heard = (sorted(each for each in column if each) for column in zip(*clicks, strict=True))
+    drawn, heard = (sorted(each for each in column if each) or [0.0] for column in zip(*clicks, strict=True))
     gaps, slow = page.evaluate("[window.gaps, window.slow]")
     gaps.sort()
     print(f"  a click on a tab is drawn after {drawn[len(drawn) // 2]:.0f} ms (most {drawn[-1]:.0f}), what the kernel "
