@@ -295,9 +295,10 @@ class Batch:
         Args:
             timeout: Seconds to wait for running attempts; those that take longer count as lost at the next opening.
         """
-        if not self._access.usable or self._closing:
-            return
-        self._closing = True
+        with _opening:
+            if not self.usable:
+                return
+            self._closing = True
         self._engine.announcer.wait(timeout)  # who is told of a run may ask the engine about it
         self._engine.stop(timeout)
         self._engine.announcer.wait(timeout)
@@ -316,7 +317,7 @@ class Batch:
     @property
     def usable(self) -> bool:
         """Whether it is open, and in this process."""
-        return self._access.usable
+        return self._access.usable and not self._closing
 
     def __enter__(self) -> Self:
         return self
@@ -333,7 +334,7 @@ class Batch:
         for listener, args in [*told, *([(last, (run,))] if ends and last else [])]:
             try:
                 listener(*args)
-            except Exception:
+            except BaseException:  # SystemExit too: it would end the thread that has more to tell
                 log.exception("a listener of job %r raised at %s %s of instance %d", job.name, moment, what, live.id)
 
     def __repr__(self) -> str:

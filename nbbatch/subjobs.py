@@ -116,6 +116,6 @@ def _settle(task: Task, answer: Answer, started: int, result: Any) -> None:
 
     step = copy(task.node.step)
     step.function = give
-    results = run_task(replace(task, node=replace(task.node, step=step)))
+    results = run_task(replace(task, node=replace(task.node, step=step), hooks=None))  # it has waited outside of them
     odd = {place: outcome._replace(started_us=started) for place, outcome in results.odd.items()}
     answer.set_result(results._replace(started_us=[started] * len(results.started_us), odd=odd))
