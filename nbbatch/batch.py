@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from nbbatch import capture, commands, extras, maintenance, purge, subjobs, views
 from nbbatch.definition import Job
 from nbbatch.engine import Clock, Engine
-from nbbatch.errors import ParameterError
 from nbbatch.executors import threads
 from nbbatch.frames import Access
 from nbbatch.handle import JobHandle
@@ -161,15 +160,10 @@ class Batch:
         engine = self._access.engine()
         _check_submit(key, new, retain)
         valid = job.check(params)
-        if job.before_store is not None:
-            user_data = _before_store(job, valid, user_data)
+        brought = extras.read_extras(job, valid, attach, user_data)
         stored = StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid))
         identity = job.params.identity(valid)
-        if attach or user_data is not None:
-            brought = extras.read_extras(job.name, attach, user_data)
-            instance, end = engine.call(extras.submit, engine, brought, job, stored, identity, key, new, retain)
-        else:
-            instance, end = engine.call(commands.submit, engine, job, stored, identity, key, new, retain)
+        instance, end = engine.call(extras.submit, engine, brought, job, stored, identity, key, new, retain)
         return JobHandle(self._access, instance, job, end)
 
     def resume(self, job: Job[Any, R]) -> list[JobHandle[R]]:
@@ -352,17 +346,6 @@ class Batch:
             return static.line(repr(self))
         ((total,),) = self._store.fetch("SELECT count(*) FROM submitted")
         return static.batch(repr(self), self.instances(limit=static.MAX_ROWS), total)
-
-
-def _before_store(job: Job[Any, Any], params: Any, user_data: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The user data as the job's own function leaves it."""
-    assert job.before_store is not None
-    data = dict(user_data or {})
-    try:
-        job.before_store(params, data)
-    except Exception as error:
-        raise ParameterError(job.name, [f"before_store refuses: {type(error).__name__}: {error}"]) from error
-    return data if data or user_data is not None else None
 
 
 def _check_submit(key: str | None, new: bool, retain: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import nbbatch as nb
@@ -549,3 +550,120 @@ def test_chunks_that_gave_nothing_on_are_counted_as_filtered(store: Path, clock:
         }  # fmt: skip
         assert run.steps()["filtered"].to_list() == [0, 5, 0]
         assert run.steps(as_of=clock.now() and "0 sec ago")["filtered"].to_list() == [0, 5, 0]
+
+
+def test_what_before_store_fills_belongs_to_the_instance_it_was_filled_for(batch: nb.Batch) -> None:
+    """S12"""
+    calls: list[int] = []
+
+    def stamp(n: int, user_data: dict[str, Any]) -> None:
+        calls.append(n)
+        user_data["call"] = len(calls)
+
+    job = nb.Job("stamped", numbers >> total, before_store=stamp)
+    batch.submit(job, 2, user_data={"ticket": 7}, key="it").result(10)
+
+    assert batch.submit(job, 2, key="it").user_data == {"ticket": 7, "call": 1}
+    assert batch.submit(job, 2, user_data={"ticket": 8}, key="it").user_data == {"ticket": 8, "call": 3}
+
+
+def test_sub_jobs_pass_before_store_too(batch: nb.Batch) -> None:
+    """S12"""
+
+    def stamp(n: int, user_data: dict[str, Any]) -> None:
+        if n == 2:
+            raise PermissionError("not two")
+        user_data["n"] = n
+
+    inner = nb.Job("inner", numbers >> total, before_store=stamp)
+    outer = nb.Job("outer", numbers >> inner.as_step() >> total, max_failed=1)
+    run = batch.submit(outer, 3)
+
+    assert run.result(10) == 0
+    assert "before_store refuses: PermissionError: not two" in run.errors()["error"][0]
+    assert [batch.instance(each).user_data for each in sorted(batch.instances(job="inner")["id"])] == [
+        {"n": 0},
+        {"n": 1},
+    ]
+
+
+def test_skipping_what_failed_is_no_start(batch: nb.Batch) -> None:
+    """L16 L10"""
+    first = each(lambda i: _refuse() if i else None, max_attempts=1)
+    run = batch.submit(nb.Job("once", first.nodes[0].step >> first.nodes[1].step, start_limit=1), 2)
+    run.wait(10)
+
+    run.failures()[0].skip("known to be bad")
+
+    assert run.status == "COMPLETED"
+
+
+@nb.step(always=True)
+def look(number: int) -> int:
+    return number
+
+
+def test_a_plan_counts_what_is_always_done_again(batch: nb.Batch) -> None:
+    """L17"""
+
+    @nb.step(max_attempts=1)
+    def fix(number: int) -> None:
+        if number:
+            raise ValueError(number)
+
+    run = batch.submit(nb.Job("planned", numbers >> look >> fix), 3)
+    run.wait(10)
+    lines = {line.step: (line.retried, line.kept) for line in run.plan().lines}
+
+    assert lines == {"numbers": (0, 1), "look": (3, 0), "fix": (3, 0)}
+
+
+def test_a_sub_job_that_is_retried_does_what_it_always_does(batch: nb.Batch) -> None:
+    """L17"""
+    broken = [True]
+
+    @nb.step(max_attempts=1)
+    def fix(number: int) -> int:
+        if broken:
+            raise ValueError(number)
+        return number
+
+    inner = nb.Job("inner", numbers >> look >> fix >> total)
+    run = batch.submit(nb.Job("outer", numbers >> double >> inner.as_step() >> total), 2)
+    run.wait(10)
+    broken.clear()
+
+    assert run.retry(quiet=True).result(10) == 1
+    assert batch.instance(batch.instances(job="inner")["id"].max(), inner).attempts("look").height == 4
+
+
+@pytest.mark.parametrize("retain", ["failed", "none"])
+def test_what_lost_its_data_is_not_done_again(batch: nb.Batch, retain: str) -> None:
+    """L17 L11"""
+
+    @nb.step(max_attempts=1)
+    def fix(number: int) -> None:
+        if number:
+            raise ValueError(number)
+
+    run = batch.submit(nb.Job("dropped", numbers >> look >> fix), 3, retain=retain)
+    run.wait(10)
+    before = run.chunks()
+
+    with pytest.raises(nb.StateError, match=f"retain='{retain}'"):
+        run.retry(quiet=True)
+    with pytest.raises(nb.StateError, match=rf"retain='{retain}'.*submit it anew"):
+        run.rerun(step="look")
+    assert run.status == "FAILED"
+    assert run.chunks().equals(before)
+
+
+def test_a_report_is_not_made_anew_from_what_is_left_of_dropped_data(batch: nb.Batch) -> None:
+    """L11"""
+    run = batch.submit(summing(), 3, retain="failed")
+    run.result(10)
+
+    with pytest.raises(nb.StateError, match=r"retain='failed'.* are gone"):
+        run.rerun(step="double", where=pl.col("chunk_id") > 2)
+    assert run.result(10) == 6
+    assert run.rerun(step="numbers").result(10) == 6

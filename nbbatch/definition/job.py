@@ -111,8 +111,9 @@ class Job(Generic[P, R_co]):
                 steps before are done); without it, what can run still runs and the instance ends FAILED after that.
             on_complete: Called with the handle once COMPLETED is stored.
             on_error: Called with the handle once FAILED or CANCELLED is stored.
-            before_store: Called at each submit with the valid parameters and the user data, a dict that it may fill, before
-                the store is asked for anything. What it raises refuses the submit.
+            before_store: Called at each submit, also of a sub-job, with the valid parameters and the user data, a dict that
+                it may fill, before the store is asked for anything. What it raises refuses the submit. Where an instance
+                is found again, what it fills is dropped, unless ``submit(user_data=)`` was given too.
             start_limit: How often an instance may be started: once by its submit, then by each `retry` or `rerun` after
                 its end.
 
