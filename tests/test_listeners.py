@@ -46,7 +46,7 @@ def test_moments_of_an_instance_are_told_in_order_once_they_are_stored(store: Pa
 
 
 def test_closing_waits_for_what_is_still_told(store: Path) -> None:
-    """L14"""
+    """L14 G9"""
     waits, done = threading.Event(), list[str]()
 
     def slow(run: nb.JobHandle[int]) -> None:
