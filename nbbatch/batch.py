@@ -287,7 +287,8 @@ class Batch:
         """Claim nothing more, let running attempts finish and be recorded, and let the file go. May be called twice.
 
         Args:
-            timeout: Seconds to wait for running attempts; those that take longer count as lost at the next opening.
+            timeout: Seconds to wait for running attempts; those that take longer count as lost at the next opening. As long
+                again, before and after, for listeners and handlers that are being told; they can still read the store.
         """
         with _opening:
             if not self.usable:

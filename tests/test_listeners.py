@@ -15,6 +15,7 @@ import pytest
 
 import nbbatch as nb
 from nbbatch import testing
+from nbbatch.announcer import Announcer
 from tests.jobs import double, each, numbers, summing, total
 from tests.kit import HandClock, engine, settle
 
@@ -43,6 +44,25 @@ def test_moments_of_an_instance_are_told_in_order_once_they_are_stored(store: Pa
         ("step", "numbers"), ("ended", "numbers"), ("step", "double"), ("ended", "double"), ("step", "total"),
         ("ended", "total"), ("ends", "COMPLETED", 2),
     ]  # fmt: skip
+
+
+def test_who_waits_never_meets_a_thread_that_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L14"""
+    announcer, told, waited = Announcer(), list[int](), list[threading.Thread]()
+    begin = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        if self.name.startswith("nbbatch-tells") and not waited:
+            waited.append(threading.Thread(target=announcer.wait, args=(10,)))
+            begin(waited[0])
+            waited[0].join(0.05)  # long enough for it to look, were it let
+        begin(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    announcer.add(1, lambda: told.append(1))
+    waited[0].join(10)
+
+    assert told == [1]
 
 
 def test_closing_waits_for_what_is_still_told(store: Path) -> None:

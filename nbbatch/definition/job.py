@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from nbbatch.codec import ParamsCodec
 from nbbatch.definition.chain import BaseStep, ClosedChain, End, Step, links_of
 from nbbatch.definition.links import Links
-from nbbatch.definition.listeners import Listeners, checked_listener, checked_moment
+from nbbatch.definition.listeners import Listeners, When, checked_listener, checked_moment
 from nbbatch.definition.options import checked_name, is_budget, read_options
 from nbbatch.definition.routing import Way, address, ways_of
 from nbbatch.errors import DefinitionError, ParameterError, StateError
@@ -144,7 +144,7 @@ class Job(Generic[P, R_co]):
         self.report = last.output if last.kind is Kind.REDUCTION else None
         self.shape = json.dumps([_shape(node) for node in self.nodes], sort_keys=True)
 
-    def on(self, moment: str) -> Callable[[F], F]:
+    def on(self, moment: When) -> Callable[[F], F]:
         """Have a function be told of what happens to instances of this job: ``@job.on("after_attempt")``.
 
         - ``instance_started``, ``instance_ended``: called with the handle, in a thread of this process, once the first claim
@@ -159,7 +159,7 @@ class Job(Generic[P, R_co]):
         cell can be run again; lambdas of one place all have one name. An instance that is taken up again, after a restart or by
         a retry, is told of its steps and its end anew; what a crash cuts off is not told. In worker processes the listeners
         of attempts are copies: what they change stays there, and those that cannot be pickled are left out, with a word in
-        the log. Of a step that is a job no attempts are told: that job has listeners of its own.
+        the log. Of a step that is a job no attempts are told: that job has listeners of its own; a replay or preview has none.
 
         Raises:
             DefinitionError: There is no such moment, or the function is async.

@@ -6,11 +6,12 @@ import inspect
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from nbbatch.errors import DefinitionError
 
-MOMENTS = ("instance_started", "step_started", "before_attempt", "after_attempt", "step_ended", "instance_ended")
+When = Literal["instance_started", "step_started", "before_attempt", "after_attempt", "step_ended", "instance_ended"]
+MOMENTS: tuple[str, ...] = get_args(When)
 """In the order in which they come."""
 _REVERSED = {"after_attempt", "step_ended", "instance_ended"}
 
