@@ -34,7 +34,9 @@ class Announcer:
     def wait(self, timeout: float) -> None:
         """Until all is told, for so many seconds at most; a function that asks for it is not waited for."""
         until = time.monotonic() + timeout
-        for thread in list(self._threads.values()):
+        with self._lock:  # so that each of them has been started
+            threads = list(self._threads.values())
+        for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, until - time.monotonic()))
 

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from nbbatch import capture, commands, extras, maintenance, purge, subjobs, views
 from nbbatch.definition import Job
 from nbbatch.engine import Clock, Engine
-from nbbatch.errors import ParameterError
 from nbbatch.executors import threads
 from nbbatch.frames import Access
 from nbbatch.handle import JobHandle
@@ -161,15 +160,10 @@ class Batch:
         engine = self._access.engine()
         _check_submit(key, new, retain)
         valid = job.check(params)
-        if job.before_store is not None:
-            user_data = _before_store(job, valid, user_data)
+        brought = extras.read_extras(job, valid, attach, user_data)
         stored = StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid))
         identity = job.params.identity(valid)
-        if attach or user_data is not None:
-            brought = extras.read_extras(job.name, attach, user_data)
-            instance, end = engine.call(extras.submit, engine, brought, job, stored, identity, key, new, retain)
-        else:
-            instance, end = engine.call(commands.submit, engine, job, stored, identity, key, new, retain)
+        instance, end = engine.call(extras.submit, engine, brought, job, stored, identity, key, new, retain)
         return JobHandle(self._access, instance, job, end)
 
     def resume(self, job: Job[Any, R]) -> list[JobHandle[R]]:
@@ -293,11 +287,13 @@ class Batch:
         """Claim nothing more, let running attempts finish and be recorded, and let the file go. May be called twice.
 
         Args:
-            timeout: Seconds to wait for running attempts; those that take longer count as lost at the next opening.
+            timeout: Seconds to wait for running attempts; those that take longer count as lost at the next opening. As long
+                again, before and after, for listeners and handlers that are being told; they can still read the store.
         """
-        if not self._access.usable or self._closing:
-            return
-        self._closing = True
+        with _opening:
+            if not self.usable:
+                return
+            self._closing = True
         self._engine.announcer.wait(timeout)  # who is told of a run may ask the engine about it
         self._engine.stop(timeout)
         self._engine.announcer.wait(timeout)
@@ -316,7 +312,7 @@ class Batch:
     @property
     def usable(self) -> bool:
         """Whether it is open, and in this process."""
-        return self._access.usable
+        return self._access.usable and not self._closing
 
     def __enter__(self) -> Self:
         return self
@@ -333,7 +329,7 @@ class Batch:
         for listener, args in [*told, *([(last, (run,))] if ends and last else [])]:
             try:
                 listener(*args)
-            except Exception:
+            except BaseException:  # SystemExit too: it would end the thread that has more to tell
                 log.exception("a listener of job %r raised at %s %s of instance %d", job.name, moment, what, live.id)
 
     def __repr__(self) -> str:
@@ -382,17 +378,6 @@ class Batch:
         from nbbatch.cockpit.listing import show
 
         show(self._listing(self._moves), lambda: {"text/html": self._repr_html_(), "text/plain": repr(self)})
-
-
-def _before_store(job: Job[Any, Any], params: Any, user_data: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The user data as the job's own function leaves it."""
-    assert job.before_store is not None
-    data = dict(user_data or {})
-    try:
-        job.before_store(params, data)
-    except Exception as error:
-        raise ParameterError(job.name, [f"before_store refuses: {type(error).__name__}: {error}"]) from error
-    return data if data or user_data is not None else None
 
 
 def _check_submit(key: str | None, new: bool, retain: str) -> None:

@@ -236,7 +236,9 @@ def retry(
     if row.status is _I.COMPLETED and not _failed_rows(engine, instance):
         raise StateError(f"instance {instance} ended COMPLETED; there is nothing to retry")
     if row.status in INSTANCE_ENDED:
-        return _retry_ended(engine, row, known(job, row), chunks, first)
+        job = known(job, row)
+        check_starts(engine, job, instance)
+        return take_up(engine, row, job, chunks, first)
     job = known(job or (live.job if live else None), row)
     live = attach(engine, job, row, params_of(engine, job, row))
     return _retry_failed(engine, live, chunks)
@@ -258,13 +260,13 @@ def _failed_rows(engine: Engine, instance: int, chunks: list[int] | None = None)
     return [row for row in rows if chosen is None or row[0] in chosen]
 
 
-def _retry_ended(
-    engine: Engine, row: InstanceRow, job: Job[Any, Any], chunks: list[int] | None,
-    first: Callable[[InstanceRow, Job[Any, Any]], object] | None,
+def take_up(
+    engine: Engine, row: InstanceRow, job: Job[Any, Any], chunks: list[int] | None = None,
+    first: Callable[[InstanceRow, Job[Any, Any]], object] | None = None,
 ) -> int:  # fmt: skip
+    """Have an ended instance go on; arguments and result as of `retry`."""
     if row.retain == "none":
         raise StateError(f"instance {row.id} was submitted with retain='none': its inputs are gone; submit it anew")
-    check_starts(engine, job, row.id)
     params = StoredParams(job.params, row.params)
     engine.reopened += 1
     params.load()  # before anything changes: masked secrets have to be submitted again

@@ -462,6 +462,9 @@ class Engine:
     def end(self, live: LiveInstance, status: InstanceStatus) -> None:
         """Tell who waits that an instance's end is stored."""
         job = live.job
+        for step in live.steps if job.listeners else ():
+            if ("step_started", step.node.index) in live.told and ("step_ended", step.node.index) not in live.told:
+                self.announcer.add(live.id, partial(self._tell, live, "step_ended", step.node.step.name))
         if job.listeners or job.on_complete or job.on_error:
             self.announcer.add(live.id, partial(self._tell, live, "instance_ended", status.value))
         live.done.set_result(Ended(status, live.report))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbbatch import commands
+from nbbatch.definition import Job
 from nbbatch.engine import Engine
 from nbbatch.errors import ParameterError, StateError
 from nbbatch.maintenance import attachments
@@ -37,14 +38,25 @@ class Extras(NamedTuple):
     attached: tuple[Attachment, ...]
     user_data: str | None
     """JSON."""
+    replaces: bool
+    """Whether the user data takes the place of what an instance has that was there already."""
 
 
-def read_extras(job: str, attach: Mapping[str, bytes | Path] | None, user_data: Mapping[str, Any] | None) -> Extras:
-    """Read and check what is to be stored; files are read here, once.
+def read_extras(
+    job: Job[Any, Any], params: Any, attach: Mapping[str, bytes | Path] | None = None,
+    user_data: Mapping[str, Any] | None = None,
+) -> Extras | None:  # fmt: skip
+    """Read and check what is to be stored, files once, and let the job's ``before_store=`` see it; None: nothing.
 
     Raises:
-        ParameterError: A name is blank, a file is missing or too big, or the user data has no JSON form.
+        ParameterError: ``before_store=`` refuses, a name is blank, a file is missing or too big, or the user data has no
+            JSON form.
     """
+    replaces = user_data is not None
+    if job.before_store is not None:
+        user_data = _before_store(job, params, user_data)
+    if not attach and user_data is None:
+        return None
     problems: list[str] = []
     attached = [_attachment(name, content, problems) for name, content in (attach or {}).items()]
     text = None
@@ -53,8 +65,19 @@ def read_extras(job: str, attach: Mapping[str, bytes | Path] | None, user_data: 
     except (TypeError, ValueError) as error:
         problems.append(f"user_data: {error}")
     if problems:
-        raise ParameterError(job, problems)
-    return Extras(tuple(filter(None, attached)), text)
+        raise ParameterError(job.name, problems)
+    return Extras(tuple(filter(None, attached)), text, replaces)
+
+
+def _before_store(job: Job[Any, Any], params: Any, user_data: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The user data as the job's own function leaves it."""
+    assert job.before_store is not None
+    data = dict(user_data or {})
+    try:
+        job.before_store(params, data)
+    except Exception as error:
+        raise ParameterError(job.name, [f"before_store refuses: {type(error).__name__}: {error}"]) from error
+    return data if data or user_data is not None else None
 
 
 def _attachment(name: str, content: bytes | Path, problems: list[str]) -> Attachment | None:
@@ -68,14 +91,17 @@ def _attachment(name: str, content: bytes | Path, problems: list[str]) -> Attach
     return Attachment(name, hashlib.sha256(data).hexdigest(), data)
 
 
-def submit(engine: Engine, extras: Extras, *args: Any) -> tuple[int, Future[Ended] | None]:
+def submit(engine: Engine, extras: Extras | None, *args: Any) -> tuple[int, Future[Ended] | None]:
     """As `commands.submit`, and store what comes with it. On the dispatcher thread.
 
     Raises:
         StateError: The instance was there already, with other attachments.
     """
     instance, end = commands.submit(engine, *args)
-    if instance not in engine.pending.instances:
+    if extras is None:
+        return instance, end
+    new = instance in engine.pending.instances
+    if not new:
         _check_equal(engine, instance, extras)
         rows: list[tuple[Any, ...]] = []
     else:
@@ -84,7 +110,7 @@ def submit(engine: Engine, extras: Extras, *args: Any) -> tuple[int, Future[Ende
     if rows:
         engine.pending.writes.append(partial(engine.store.append, "attachment", rows))
         engine.live[instance].attachments = attachments(engine.store, instance, [each.name for each in extras.attached])
-    if extras.user_data is not None:
+    if extras.user_data is not None and (new or extras.replaces):
         row = (engine.store.take_ids("event", 1) + 1, instance, engine.clock.now(), extras.user_data)
         engine.pending.writes.append(partial(engine.store.append, "user_data", [row]))
     return instance, end

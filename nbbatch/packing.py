@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from nbbatch.attachments import Attachments, Files
 from nbbatch.codec import ParamsCodec
@@ -16,6 +18,8 @@ from nbbatch.definition.listeners import Hooks
 from nbbatch.marks import marks_of
 from nbbatch.records import Item, Results
 from nbbatch.worker import StoredParams, Task, run_task
+
+log = logging.getLogger("nbbatch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,28 @@ class PackedTask:
 def _pickled(node: Node, codec: ParamsCodec, hooks: Hooks | None) -> tuple[str, bytes]:
     import cloudpickle
 
-    code = cloudpickle.dumps((node, codec, hooks))
+    code = cloudpickle.dumps((node, codec, hooks and _portable(hooks)))
     return hashlib.sha256(code).hexdigest(), code
+
+
+def _portable(hooks: Hooks) -> Hooks:
+    """Those that can travel: a listener that cannot must not keep the step from running."""
+    return Hooks(
+        tuple(filter(_travels, hooks.before)),
+        tuple(filter(_travels, hooks.around)),
+        tuple(filter(_travels, hooks.after)),
+    )
+
+
+def _travels(listener: Callable[..., Any]) -> bool:
+    import cloudpickle
+
+    try:
+        cloudpickle.dumps(listener)
+    except Exception as error:
+        log.error("%r cannot travel to worker processes and is left out: %s", listener, error)  # noqa: TRY400 - its stack tells nothing
+        return False
+    return True
 
 
 def pack(task: Task) -> PackedTask:

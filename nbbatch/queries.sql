@@ -116,6 +116,9 @@ WHERE e.status IN ($4, $5) AND ($6 IS NULL OR e.chunk IN (SELECT unnest($6::BIGI
 -- ends: How often an instance has ended.
 SELECT count(*) FROM instance_event WHERE instance = $1 AND status >= 6;
 
+-- count_dropped: How many of some chunks have lost their input.
+SELECT count(*) FROM chunk WHERE instance = $1 AND id IN (SELECT unnest($2::BIGINT[])) AND data IS NULL;
+
 -- completed_of: Chunks of one step of an instance that are COMPLETED, in their order.
 SELECT e.chunk FROM event e WHERE e.instance = $1 AND e.step = $2 AND e.status = 6
     AND e.chunk NOT IN (SELECT chunk FROM superseded WHERE instance = $1) ORDER BY e.chunk;

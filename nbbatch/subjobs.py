@@ -19,6 +19,8 @@ from nbbatch import commands
 from nbbatch.definition import Job
 from nbbatch.engine import Engine
 from nbbatch.errors import JobCancelled, JobFailed
+from nbbatch.extras import Extras, read_extras, submit
+from nbbatch.heal.rerun import retry_all
 from nbbatch.records import Ended, Results
 from nbbatch.states import InstanceStatus
 from nbbatch.store import SUBJOB_KEY
@@ -38,8 +40,7 @@ def _begin(engine: Engine, task: Task, answer: Answer) -> None:
     """On a worker, for a moment: user code may check the parameters."""
     started = task.now()
     try:
-        job, params, identity = _checked(task)
-        child, end = engine.call(_start, engine, task, job, params, identity)
+        child, end = engine.call(_start, engine, task, *_checked(task))
     except BaseException as error:
         _settle(task, answer, started, partial(_fail, error))
         return
@@ -50,25 +51,31 @@ def _begin(engine: Engine, task: Task, answer: Answer) -> None:
         end.add_done_callback(wake)
 
 
-def _checked(task: Task) -> tuple[Job[Any, Any], StoredParams, str]:
+def _checked(task: Task) -> tuple[Extras | None, Job[Any, Any], StoredParams, str]:
     step, (item,) = task.node.step, task.items
     job: Any = step.job
     assert item.data is not None or task.node.index == 0
     valid = job.check(step.input.decode(item.data) if item.data is not None else task.params.load())
-    return job, StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid)), job.params.identity(valid)
+    brought = read_extras(job, valid)
+    return (
+        brought,
+        job,
+        StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid)),
+        job.params.identity(valid),
+    )
 
 
 def _start(
-    engine: Engine, task: Task, job: Job[Any, Any], params: StoredParams, identity: str
+    engine: Engine, task: Task, brought: Extras | None, job: Job[Any, Any], params: StoredParams, identity: str
 ) -> tuple[int, Future[Ended] | None]:
     """The chunk's sub-instance, made, found or taken up again, and its end if it has not come. On the dispatcher thread."""
     chunk = task.items[0].chunk
     if task.cancellation.cancelled:
         raise JobCancelled(task.instance, f"instance {task.instance} was cancelled")
     retain = engine.store.instance(task.instance).retain
-    child, end = commands.submit(engine, job, params, identity, f"{SUBJOB_KEY}{chunk}", False, retain)
+    child, end = submit(engine, brought, job, params, identity, f"{SUBJOB_KEY}{chunk}", False, retain)
     if end is None and _is_to_retry(engine, child, chunk):
-        commands.retry(engine, child, job)
+        retry_all(engine, child, job)
         end = commands.finished(engine, child)
     return child, end
 
@@ -116,6 +123,6 @@ def _settle(task: Task, answer: Answer, started: int, result: Any) -> None:
 
     step = copy(task.node.step)
     step.function = give
-    results = run_task(replace(task, node=replace(task.node, step=step)))
+    results = run_task(replace(task, node=replace(task.node, step=step), hooks=None))  # it has waited outside of them
     odd = {place: outcome._replace(started_us=started) for place, outcome in results.odd.items()}
     answer.set_result(results._replace(started_us=[started] * len(results.started_us), odd=odd))

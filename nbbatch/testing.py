@@ -246,6 +246,7 @@ def inject(job: Job[P, R], *faults: Fault) -> Job[P, R]:
     if unknown:
         raise ValueError(f"job {job.name!r} has no step {unknown[0]!r}; its steps are {', '.join(names)}")
     faulty = copy(job)
+    faulty.listeners = copy(job.listeners)
     faulty.nodes = tuple(
         replace(node, step=_faulty(node.step, [fault for fault in faults if fault.step == node.step.name]))
         for node in job.nodes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,20 @@ import pytest
 import nbbatch as nb
 from nbbatch import testing
 from nbbatch.definition import Options
+from nbbatch.definition.listeners import MOMENTS
 
 ROOT = Path(__file__).parent.parent
-PARTS: dict[str, Any] = {"nb": nb, "run": nb.JobHandle, "batch": nb.Batch, "testing": testing}
-PARTS["job"] = nb.Job
+PARTS: dict[str, Any] = {"nb": nb, "run": nb.JobHandle, "batch": nb.Batch, "testing": testing, "job": nb.Job}
 WORDS = {"nb.step": {*Options.__dataclass_fields__, "name", "description"}}
+
+
+def words(call: ast.Call) -> set[str]:
+    """The keywords that what a row calls takes."""
+    name = ast.unparse(call.func)
+    part, _, attribute = name.partition(".")
+    if name in WORDS or part not in PARTS:
+        return WORDS.get(name, set())
+    return set(inspect.signature(getattr(PARTS[part], attribute)).parameters)
 
 
 def rows(page: str) -> list[list[str]]:
@@ -40,8 +50,10 @@ def test_every_row_has_code_of_names_that_exist(row: list[str]) -> None:
     for node in ast.walk(code):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in PARTS:
             assert hasattr(PARTS[node.value.id], node.attr), ast.unparse(node)
-        if isinstance(node, ast.Call) and (known := WORDS.get(ast.unparse(node.func))):
-            assert {word.arg for word in node.keywords} <= known
+        if isinstance(node, ast.Call) and node.keywords and (known := words(node)):
+            assert {word.arg for word in node.keywords} <= known, ast.unparse(node)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "job.on":
+            assert ast.literal_eval(node.args[0]) in MOMENTS
 
 
 @pytest.mark.parametrize("row", ROWS)

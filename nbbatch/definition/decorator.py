@@ -154,7 +154,8 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any: 
         bisect: Split a failed page (a list or a frame) in two chunks of this step, and those that fail again, until the
             items that cannot be done stand alone; the page itself is SKIPPED.
         always: Do the step's COMPLETED chunks again, and all that comes of them, when ``retry()`` takes an ended instance
-            up again, as `JobHandle.rerun` would; for steps whose result goes stale.
+            up again, as `JobHandle.rerun` would; for steps whose result goes stale. What goes on after a pause or a crash,
+            and the retry of a group of failures, does not do them again.
 
     Raises:
         DefinitionError: The signature or an option cannot work; the text says what to write instead.

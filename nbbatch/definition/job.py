@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from nbbatch.codec import ParamsCodec
 from nbbatch.definition.chain import BaseStep, ClosedChain, End, Step, links_of
 from nbbatch.definition.links import Links
-from nbbatch.definition.listeners import Listeners, checked_moment
+from nbbatch.definition.listeners import Listeners, When, checked_listener, checked_moment
 from nbbatch.definition.options import checked_name, is_budget, read_options
 from nbbatch.definition.routing import Way, address, ways_of
 from nbbatch.errors import DefinitionError, ParameterError, StateError
@@ -111,8 +111,9 @@ class Job(Generic[P, R_co]):
                 steps before are done); without it, what can run still runs and the instance ends FAILED after that.
             on_complete: Called with the handle once COMPLETED is stored.
             on_error: Called with the handle once FAILED or CANCELLED is stored.
-            before_store: Called at each submit with the valid parameters and the user data, a dict that it may fill, before
-                the store is asked for anything. What it raises refuses the submit.
+            before_store: Called at each submit, also of a sub-job, with the valid parameters and the user data, a dict that
+                it may fill, before the store is asked for anything. What it raises refuses the submit. Where an instance
+                is found again, what it fills is dropped, unless ``submit(user_data=)`` was given too.
             start_limit: How often an instance may be started: once by its submit, then by each `retry` or `rerun` after
                 its end.
 
@@ -143,25 +144,30 @@ class Job(Generic[P, R_co]):
         self.report = last.output if last.kind is Kind.REDUCTION else None
         self.shape = json.dumps([_shape(node) for node in self.nodes], sort_keys=True)
 
-    def on(self, moment: str) -> Callable[[F], F]:
+    def on(self, moment: When) -> Callable[[F], F]:
         """Have a function be told of what happens to instances of this job: ``@job.on("after_attempt")``.
 
-        - ``instance_started``, ``instance_ended``: called with the handle, in a thread of this process, once it is stored;
-        - ``step_started``, ``step_ended``: with the handle and the step's name, likewise;
+        - ``instance_started``, ``instance_ended``: called with the handle, in a thread of this process, once the first claim
+          or an end is stored;
+        - ``step_started``, ``step_ended``: with the handle and the step's name, likewise, at the first claim of its chunks and
+          when it is wholly done, or the instance ended without;
         - ``before_attempt``: with `nb.context()`, where the step runs;
-        - ``after_attempt``: with `nb.context()` and what the step raised, or None.
+        - ``after_attempt``: with `nb.context()` and what the step raised (signals too), or None.
 
         Listeners of a start are called in the order they were given, those of an end the other way round. What they raise is
         logged and changes nothing. A function given again under its name takes the place of the earlier one, so that its
-        cell can be run again. Each moment is told once by a process; what a crash cuts off is not told. In worker
-        processes the listeners of attempts are copies: what they change stays there.
+        cell can be run again; lambdas of one place all have one name. An instance that is taken up again, after a restart or by
+        a retry, is told of its steps and its end anew; what a crash cuts off is not told. In worker processes the listeners
+        of attempts are copies: what they change stays there, and those that cannot be pickled are left out, with a word in
+        the log. Of a step that is a job no attempts are told: that job has listeners of its own; a replay or preview has none.
 
         Raises:
-            DefinitionError: There is no such moment.
+            DefinitionError: There is no such moment, or the function is async.
         """
         checked_moment(self.name, moment)
 
         def give(function: F) -> F:
+            checked_listener(self.name, function)
             self.listeners.add(moment, function)
             return function
 
@@ -172,7 +178,12 @@ class Job(Generic[P, R_co]):
 
         A decorator of a function that takes `nb.context()` and gives a context manager, or of a generator function with one
         ``yield``. It sees what the step raised, and can change neither that nor the outputs; what it raises itself is logged.
+        The first one given is the outermost; listeners of attempts are called outside of all.
+
+        Raises:
+            DefinitionError: The function is async.
         """
+        checked_listener(self.name, function)
         self.listeners.put_around(function)
         return function
 

@@ -6,11 +6,12 @@ import inspect
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from nbbatch.errors import DefinitionError
 
-MOMENTS = ("instance_started", "step_started", "before_attempt", "after_attempt", "step_ended", "instance_ended")
+When = Literal["instance_started", "step_started", "before_attempt", "after_attempt", "step_ended", "instance_ended"]
+MOMENTS: tuple[str, ...] = get_args(When)
 """In the order in which they come."""
 _REVERSED = {"after_attempt", "step_ended", "instance_ended"}
 
@@ -35,10 +36,19 @@ class Listeners:
         self._around: dict[str, Callable[[Any], Any]] = {}
         self.hooks: Hooks | None = None
         """What attempts of the job need; None if nothing, which then costs nothing."""
+        self._tells = False
 
     def __bool__(self) -> bool:
-        """Whether there is any for a moment other than a chunk's."""
-        return any(moment not in ("before_attempt", "after_attempt") for moment in self._told)
+        """Whether there is any for a moment other than an attempt's."""
+        return self._tells
+
+    def __copy__(self) -> Listeners:
+        """Others, with the same functions: what is added to one is not added to the other."""
+        made = Listeners()
+        made._told = {moment: dict(told) for moment, told in self._told.items()}
+        made._around = dict(self._around)
+        made._read()
+        return made
 
     def add(self, moment: str, function: Callable[..., Any]) -> None:
         """Have a function be told."""
@@ -59,6 +69,7 @@ class Listeners:
     def _read(self) -> None:
         found = Hooks(self.of("before_attempt"), tuple(self._around.values()), self.of("after_attempt"))
         self.hooks = found if found.before or found.around or found.after else None
+        self._tells = any(moment not in ("before_attempt", "after_attempt") for moment in self._told)
 
 
 def checked_moment(job: str, moment: str) -> str:
@@ -70,6 +81,12 @@ def checked_moment(job: str, moment: str) -> str:
     if moment not in MOMENTS:
         raise DefinitionError(f"job {job!r}: no moment {moment!r}; there are {', '.join(map(repr, MOMENTS))}")
     return moment
+
+
+def checked_listener(job: str, function: Callable[..., Any]) -> None:
+    """Raises DefinitionError where a function would be called and never run."""
+    if not callable(function) or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise DefinitionError(f"job {job!r}: {function!r} cannot listen; give a plain function, which is not async")
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbbatch.definition import Job
+from nbbatch.states import INSTANCE_ENDED
 from nbbatch.store import Store
 
 _GONE = "(SELECT chunk FROM superseded WHERE instance = $1)"
@@ -27,6 +28,22 @@ part AS (
 )
 SELECT step, sum(again)::BIGINT, sum(kept)::BIGINT, arg_min(code, rank) FROM part GROUP BY step ORDER BY step
 """  # noqa: S608 - a constant
+# The same where steps are always done again: what comes of their chunks is found through all descendants.
+_STANDING_ALWAYS = """
+WITH RECURSIVE family AS (
+    SELECT chunk AS id FROM event WHERE instance = $1 AND status = 6 AND step IN (SELECT unnest($2::INTEGER[]))
+    UNION
+    SELECT c.id FROM chunk c JOIN family f ON c.parent = f.id WHERE c.instance = $1
+),
+last AS (SELECT chunk, arg_max(status, id) AS status, arg_max(code, id) AS code FROM event
+    WHERE instance = $1 AND chunk NOT IN (SELECT chunk FROM superseded WHERE instance = $1) GROUP BY chunk)
+SELECT c.step, count(*) FILTER (l.status IN (7, 9) OR c.id IN (FROM family)) AS again,
+    count(*) FILTER (l.status IN (6, 8) AND c.id NOT IN (FROM family)) AS kept,
+    coalesce(mode(l.code) FILTER (l.status = 7), mode(l.code)) AS code
+FROM chunk c LEFT JOIN last l ON l.chunk = c.id
+WHERE c.instance = $1 AND c.id NOT IN (SELECT chunk FROM superseded WHERE instance = $1)
+GROUP BY c.step ORDER BY c.step
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +56,8 @@ class Line:
     after: str
     """Fingerprint of the code that will run."""
     retried: int
-    """Chunks that run again: failed and cancelled ones."""
+    """Chunks that run again: failed and cancelled ones, and of an ended instance those of steps with ``always=True`` and
+    all that came of them."""
     kept: int
     """Chunks that ended well and do not."""
 
@@ -68,7 +86,10 @@ class Plan:
 
 def plan(store: Store, instance: int, job: Job[Any, Any]) -> Plan:
     """What retrying an instance with a job's code would do."""
-    rows = {step: rest for step, *rest in store.fetch(_STANDING, instance)}
+    ended = store.instance(instance, store.cursor()).status in INSTANCE_ENDED
+    always = [node.index for node in job.nodes if ended and node.step.options.always]
+    found = store.fetch(_STANDING_ALWAYS, instance, always) if always else store.fetch(_STANDING, instance)
+    rows = {step: rest for step, *rest in found}
     lines: list[Line] = []
     for node in job.current():
         again, kept, code = rows.get(node.index, (0, 0, None))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from nbbatch.commands import attach, check_shape, check_starts, known, retry, revive, skip
-from nbbatch.definition import Job
+from nbbatch.commands import attach, check_shape, check_starts, known, retry, revive, skip, take_up
+from nbbatch.definition import Job, Kind
 from nbbatch.engine import Engine
 from nbbatch.errors import StateError
 from nbbatch.records import InstanceRow
@@ -60,12 +60,25 @@ def _supersede(engine: Engine, row: InstanceRow, job: Job[Any, Any], index: int,
     """Within the open transaction."""
     now, store = engine.clock.now(), engine.store
     reduction = job.nodes[-1].index if job.report is not None else -1
+    if row.retain != "all" and index > 0:  # the parameters are always kept
+        _check_kept(engine, row, job, index, chunks)
     store.run("supersede", row.id, chunks, reduction, now)
     if index != reduction:
         _close_gates(engine, row, job, index, now)
     store.run("copy_chunks", row.id, chunks, store.take_ids("chunk", len(chunks)), now)
     if reduction >= 0 and row.report is not None:
         store.set_report(row.id, b"")
+
+
+def _check_kept(engine: Engine, row: InstanceRow, job: Job[Any, Any], index: int, chunks: list[int]) -> None:
+    """Raises StateError where what would be done again has no input left, or its reduction would miss the rest."""
+    dropped = row.retain == "none" or (row.status is InstanceStatus.COMPLETED and job.report is not None)
+    needed = job.nodes[index].step.kind is not Kind.REDUCTION
+    if dropped or (needed and engine.store.rows("count_dropped", row.id, chunks) != [(0,)]):
+        raise StateError(
+            f"instance {row.id} was submitted with retain={row.retain!r}: data that step {job.nodes[index].step.name!r} "
+            "needs to be done again are gone; submit it anew"
+        )
 
 
 def retry_all(engine: Engine, instance: int, job: Job[Any, Any] | None) -> int:
@@ -97,4 +110,4 @@ def skip_all(engine: Engine, instance: int, job: Job[Any, Any] | None, chunks: l
     row = engine.store.instance(instance)
     failed = any(row[2] == 7 for row in engine.store.rows("last_events", instance))
     if row.status is InstanceStatus.FAILED and job is not None and not failed:
-        retry(engine, instance, job)
+        take_up(engine, row, job)  # it only goes on to its end: no start that `start_limit` counts

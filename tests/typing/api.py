@@ -112,3 +112,11 @@ assert_type(run.result(), Report)
 
 async def awaited() -> None:
     assert_type(await run, Report)
+
+
+@census.on("step_ended")
+def note(run: nb.JobHandle[Report], step: str) -> int:
+    return len(step)
+
+
+assert_type(note(run, "count"), int)
