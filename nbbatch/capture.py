@@ -30,6 +30,8 @@ class LogBuffer:
 
     said = False
     """Whether there is anything to keep; most attempts say nothing, and cost nothing here."""
+    aloud = False
+    """Whether what is said goes where it would go without a step: a debugger talks there."""
     _size = 0
 
     def ids(self) -> dict[str, Any]:
@@ -62,17 +64,23 @@ class _Proxy(TextIOBase):
 
     def write(self, text: str, /) -> int:
         log = buffer.get()
-        if log is None:
+        if log is None or log.aloud:
             return self._target.write(text)
         log.write(text)
         return len(text)
 
     def flush(self) -> None:
-        if buffer.get() is None and not self._target.closed:
+        log = buffer.get()
+        if (log is None or log.aloud) and not self._target.closed:
             self._target.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._target, name)
+
+
+def installed() -> bool:
+    """Whether the hooks are in place."""
+    return isinstance(sys.stdout, _Proxy)
 
 
 def install() -> None:
@@ -108,7 +116,7 @@ class _Factory:
         if log is None:
             return record
         record.__dict__.update(log.ids())
-        if not _printed_anyway(record):
+        if not log.aloud and not _printed_anyway(record):
             log.write(f"{record.levelname} {record.name}: {_message(record)}\n")
         return record
 

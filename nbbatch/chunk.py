@@ -130,6 +130,9 @@ class ChunkHandle:
         Raises:
             StateError: The job is not known and no step is given, or a secret is missing.
         """
+        return self._replay(step, params)
+
+    def _replay(self, step: BaseStep | None, params: Any, *, aloud: bool = False) -> replay.Replay:
         index, data, _ = self._store.fetch(views.CHUNK, self.run.id, self.id)[0]
         node = replay.node_of(step, index) if step else self._node()
         step = node.step
@@ -140,7 +143,7 @@ class ChunkHandle:
         inputs = self._store.stream("reduction_inputs", self.run.id) if step.kind == "reduction" else None
         attempt = self._row()["attempts"] + 1
         return replay.replay(
-            node, Item(self.id, attempt, data), self._params(step, index, params), stored, inputs, self.run.id
+            node, Item(self.id, attempt, data), self._params(step, index, params), stored, inputs, self.run.id, aloud=aloud
         )
 
     def _node(self) -> Node:
@@ -149,24 +152,30 @@ class ChunkHandle:
         return dataclasses.replace(node, code=node.step.fingerprint)
 
     def _params(self, step: BaseStep, index: int, given: Any) -> StoredParams:
-        live = self.run._access.engine().live.get(self.run.id)
-        stored = replay.params_of(step, index, self.run.row.params, live.params if live else None)
-        if given is None:
-            return stored
-        valid = stored.codec.validate(given)
-        return StoredParams(stored.codec, stored.codec.dump(valid), stored.codec.secrets(valid))
+        engine = self.run._engine()
+        live = engine.live.get(self.run.id)
+        secrets = engine.secrets.get(self.run.id, {})
+        stored = replay.params_of(step, index, self.run.row.params, live.params if live else None, secrets)
+        if given is not None:
+            valid = stored.codec.validate(given)
+            return StoredParams(stored.codec, stored.codec.dump(valid), stored.codec.secrets(valid))
+        if index == 0 or step.takes_params:
+            stored.load()  # secrets that are missing are no error of the step
+        return stored
 
     def debug(
         self, step: BaseStep | None = None, params: Any = None, *, post_mortem: Callable[[Any], None] | None = None
     ) -> replay.Replay:
-        """Replay it, and where it raises, open the debugger at that line; breakpoints in the step hold as well.
+        """Replay it, and where it raises, open the debugger at that line; ``breakpoint()`` in the step stops there too.
+
+        What the step prints is not kept in ``log`` but shown. In a notebook ``%debug`` goes back to the same line later.
 
         Args:
             step: As for `replay`.
             params: As for `replay`.
             post_mortem: Takes the traceback; default ``pdb.post_mortem``, say ``ipdb.post_mortem``.
         """
-        return replay.debug(self.replay(step, params), post_mortem)
+        return replay.debug(self._replay(step, params, aloud=True), post_mortem)
 
     def export(self, path: str | PathLike[str] = "bug.zip") -> Path:
         """Write what is needed to look into it elsewhere: input, parameters without secrets, code, versions, traceback, log.
@@ -194,14 +203,20 @@ class ChunkHandle:
 
     @property
     def _store(self) -> Store:
+        self.run._engine()
         return self.run._store
 
     def __repr__(self) -> str:
+        if not self.run._access.usable:
+            return f"<chunk {self.id} of {self.run._store.path}, which is closed>"
         row = self._row()
         error = f", {row['error_type']}: {row['error']}" if row["error"] else ""
-        return f"<chunk {self.id} of step {row['step']!r}: {row['status']}, {row['attempts']} attempts{error[:200]}>"
+        attempts = f"{row['attempts']} attempt{'' if row['attempts'] == 1 else 's'}"
+        return f"<chunk {self.id} of step {row['step']!r}: {row['status']}, {attempts}{error[:200]}>"
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> str | None:
+        if not self.run._access.usable:
+            return None
         from nbbatch import scenes
 
         return scenes.chunk_page(self._store, self.run.row, self._row(), self.traceback, self.log)

@@ -37,6 +37,7 @@ def submit(
     if row is None:
         live = _create(engine, job, params, identity, key, retain)
     elif row.status in INSTANCE_ENDED:
+        _keep_secrets(engine, row.id, params)
         return row.id, None
     else:
         live = attach(engine, job, row, params)
@@ -85,6 +86,7 @@ def _create(
         )
         for node in job.nodes
     ]  # fmt: skip
+    _keep_secrets(engine, row.id, params)
     chunk = engine.store.take_ids("chunk", 1) + 1
     engine.pending.instances[row.id] = (row, steps)
     engine.pending.chunks.append((chunk, row.id, 0, None, 0, row.created_us, None, None))
@@ -101,6 +103,7 @@ def attach(engine: Engine, job: Job[Any, Any], row: InstanceRow, params: StoredP
         ShapeError: The chain differs from the one the instance began with.
     """
     check_shape(job, row)
+    _keep_secrets(engine, row.id, params)
     live = engine.live.get(row.id)
     if live is not None:
         live.adopt(job, params)
@@ -112,8 +115,28 @@ def attach(engine: Engine, job: Job[Any, Any], row: InstanceRow, params: StoredP
     return live
 
 
+def _keep_secrets(engine: Engine, instance: int, params: StoredParams) -> None:
+    if params.secrets:
+        engine.secrets[instance] = params.secrets
+
+
+def bring_secrets(engine: Engine, instance: int, job: Job[Any, Any] | None, params: StoredParams) -> None:
+    """Take the secrets of an instance from parameters that are equal to its own in all else.
+
+    Raises:
+        StateError: They differ, or the instance's job is not known.
+    """
+    row = engine.store.instance(instance)
+    if params.data != row.params:
+        difference = known(job, row).params.difference(row.params, params.data)
+        raise StateError(f"instance {instance} has other parameters: {difference}. params= brings secrets, no new values")
+    _keep_secrets(engine, instance, params)
+
+
 def check_shape(job: Job[Any, Any], row: InstanceRow) -> None:
-    """Raises ShapeError where the job's chain is not the one an instance began with."""
+    """Raises StateError where the job is another one, ShapeError where its chain is not the one an instance began with."""
+    if row.job != job.name:
+        raise StateError(f"instance {row.id} is of job {row.job!r}, not of {job.name!r}")
     if row.shape != job.shape:
         raise ShapeError(
             f"instance {row.id} of job {row.job!r} version {row.version} began with another chain: "
@@ -132,7 +155,7 @@ def resume_job(engine: Engine, job: Job[Any, Any]) -> list[int]:
 
 def params_of(engine: Engine, job: Job[Any, Any], row: InstanceRow) -> StoredParams:
     live = engine.live.get(row.id)
-    return live.params if live else StoredParams(job.params, row.params)
+    return live.params if live else StoredParams(job.params, row.params, engine.secrets.get(row.id, {}))
 
 
 def revive(engine: Engine) -> None:
@@ -264,8 +287,9 @@ def _retry_ended(
 ) -> int:  # fmt: skip
     if row.retain == "none":
         raise StateError(f"instance {row.id} was submitted with retain='none': its inputs are gone; submit it anew")
+    check_shape(job, row)
     check_starts(engine, job, row.id)
-    params = StoredParams(job.params, row.params)
+    params = params_of(engine, job, row)
     engine.reopened += 1
     params.load()  # before anything changes: masked secrets have to be submitted again
     now = engine.clock.now()

@@ -116,6 +116,8 @@ class Engine:
         """What commands leave to be stored by the coming turn."""
         self.dormant = store.has_unfinished()
         """Whether the store may hold unfinished instances that are not live."""
+        self.secrets: dict[int, dict[str, str]] = {}
+        """Secret parameters that this process was given, by instance: a retry after its end needs them."""
         self.reopened = 0
         """How often an ended instance was taken up again: futures of ends from before are void."""
         self._answers: list[tuple[Future[Any], Any]] = []

@@ -220,13 +220,20 @@ async def run_task_async(task: Task) -> Results:
     return Results([], [], [], threading.current_thread().name, outcomes)
 
 
-def rehearse(task: Task) -> tuple[Outcome, BaseException | None]:
-    """Run a task's one item in this thread and keep what was raised, for a person to look into."""
+def rehearse(task: Task, *, aloud: bool = False) -> tuple[Outcome, BaseException | None]:
+    """Run a task's one item in this thread and keep what was raised, for a person to look into.
+
+    Args:
+        task: With one item.
+        aloud: What the step prints goes where it goes outside of steps, not into a log: so does a debugger's prompt.
+    """
     item = task.items[0]
-    ctx, emitted, started = Context(task, item), _Emitted(task, item), task.now()
+    ctx, emitted, started = _listened(task, item, aloud=aloud), _Emitted(task, item), task.now()
     token = capture.buffer.set(ctx)
     try:
         _execute(task, item, emitted)
+    except KeyboardInterrupt:  # the person who looks into it wants to stop
+        raise
     except BaseException as error:
         return _broken(ctx, started, "", error), error
     finally:
@@ -234,16 +241,25 @@ def rehearse(task: Task) -> tuple[Outcome, BaseException | None]:
     return _completed(ctx, started, task.now(), "", emitted.outputs, emitted.targets), None
 
 
-async def rehearse_async(task: Task) -> tuple[Outcome, BaseException | None]:
+async def rehearse_async(task: Task, *, aloud: bool = False) -> tuple[Outcome, BaseException | None]:
     """As `rehearse`, of an async step."""
     item = task.items[0]
-    ctx, emitted, started = Context(task, item), _Emitted(task, item), task.now()
+    ctx, emitted, started = _listened(task, item, aloud=aloud), _Emitted(task, item), task.now()
     capture.buffer.set(ctx)
     try:
         await _execute_async(task, item, emitted)
+    except KeyboardInterrupt:  # the person who looks into it wants to stop
+        raise
     except BaseException as error:
         return _broken(ctx, started, "", error), error
     return _completed(ctx, started, task.now(), "", emitted.outputs, emitted.targets), None
+
+
+def _listened(task: Task, item: Item, *, aloud: bool) -> Context:
+    capture.install()
+    ctx = Context(task, item)
+    ctx.aloud = aloud
+    return ctx
 
 
 # --- one attempt ---------------------------------------------------------------------------------

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from nbbatch.commands import check_shape
 from nbbatch.definition import Job
 from nbbatch.store import Store
 
 _STANDING = """
-WITH last AS (SELECT chunk, arg_max(status, id) AS status, arg_max(code, id) AS code FROM event
+WITH last AS (SELECT chunk, arg_max(status, id) AS status, arg_max(code, id) AS code,
+    $2 IS NULL OR chunk IN (SELECT unnest($2::BIGINT[])) AS chosen FROM event
     WHERE instance = $1 AND chunk NOT IN (SELECT chunk FROM superseded WHERE instance = $1) GROUP BY chunk)
-SELECT c.step, count(*) FILTER (l.status IN (7, 9)) AS again, count(*) FILTER (l.status IN (6, 8)) AS kept,
+SELECT c.step, count(*) FILTER (l.status IN (7, 9) AND l.chosen) AS again, count(*) FILTER (l.status IN (6, 8)) AS kept,
+    count(*) FILTER (l.status IN (7, 9) AND NOT l.chosen) AS left_out,
     coalesce(mode(l.code) FILTER (l.status = 7), mode(l.code)) AS code
 FROM chunk c LEFT JOIN last l ON l.chunk = c.id
 WHERE c.instance = $1 AND c.id NOT IN (SELECT chunk FROM superseded WHERE instance = $1)
@@ -32,11 +35,14 @@ class Line:
     """Chunks that run again: failed and cancelled ones."""
     kept: int
     """Chunks that ended well and do not."""
+    left: int = 0
+    """Failed chunks that were not chosen, and stay so."""
 
     def __str__(self) -> str:
         old, new = (self.before or "")[:4], self.after[:4]
         code = f"{old} → {new}" if old and old != new else f"{new}, unchanged" if old else new
-        return f"{self.step} {code}: {self.retried:,} to retry, {self.kept:,} kept"
+        rest = f", {self.left:,} left as they are" if self.left else ""
+        return f"{self.step} {code}: {self.retried:,} to retry, {self.kept:,} kept{rest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +62,17 @@ class Plan:
     __repr__ = __str__
 
 
-def plan(store: Store, instance: int, job: Job[Any, Any]) -> Plan:
-    """What retrying an instance with a job's code would do."""
-    rows = {step: rest for step, *rest in store.fetch(_STANDING, instance)}
+def plan(store: Store, instance: int, job: Job[Any, Any], chunks: list[int] | None = None) -> Plan:
+    """What retrying an instance, or some of its chunks, with a job's code would do.
+
+    Raises:
+        StateError: The job is another one than the instance's.
+        ShapeError: Its chain differs from the one the instance began with.
+    """
+    check_shape(job, store.instance(instance, store.cursor()))
+    rows = {step: rest for step, *rest in store.fetch(_STANDING, instance, chunks)}
     lines: list[Line] = []
     for node in job.current():
-        again, kept, code = rows.get(node.index, (0, 0, None))
-        lines.append(Line(node.step.name, code, node.code, again, kept))
+        again, kept, left, code = rows.get(node.index, (0, 0, 0, None))
+        lines.append(Line(node.step.name, code, node.code, again, kept, left))
     return Plan(tuple(lines))

@@ -6,9 +6,9 @@ import asyncio
 import contextvars
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -77,7 +77,7 @@ def node_of(step: BaseStep, index: int) -> Node:
 
 def replay(
     node: Node, item: Item, params: StoredParams, stored: list[bytes],
-    inputs: Callable[[], Iterator[bytes]] | None = None, instance: int = 0,
+    inputs: Callable[[], Iterator[bytes]] | None = None, instance: int = 0, *, aloud: bool = False,
 ) -> Replay:  # fmt: skip
     """Run a step on a stored input.
 
@@ -88,9 +88,10 @@ def replay(
         stored: The outputs it gave before.
         inputs: What a reduction reads.
         instance: Id of the instance, for ``nb.context()``.
+        aloud: Let it print where it is run; then there is no log.
     """
     step = node.step
-    outcome, error = run(Task(instance, node, params, [item], inputs=inputs))
+    outcome, error = run(Task(instance, node, params, [item], inputs=inputs), aloud=aloud)
     given = outcome.outputs
     decode = step.output.decode if step.output else None
     return Replay(
@@ -100,20 +101,22 @@ def replay(
     )  # fmt: skip
 
 
-def run(task: Task) -> tuple[Outcome, BaseException | None]:
+def run(task: Task, *, aloud: bool = False) -> tuple[Outcome, BaseException | None]:
     """Run a task's one chunk in this thread; of an async step on an event loop of its own, in a thread beside."""
     if not task.node.step.is_async:
-        return rehearse(task)
+        return rehearse(task, aloud=aloud)
     with ThreadPoolExecutor(1) as aside:  # a notebook's own thread has its event loop running already
-        return aside.submit(contextvars.copy_context().run, asyncio.run, rehearse_async(task)).result()
+        return aside.submit(contextvars.copy_context().run, asyncio.run, rehearse_async(task, aloud=aloud)).result()
 
 
-def params_of(step: BaseStep, index: int, data: bytes, live: StoredParams | None) -> StoredParams:
+def params_of(
+    step: BaseStep, index: int, data: bytes, live: StoredParams | None, secrets: Mapping[str, str] | None = None
+) -> StoredParams:
     """The instance's parameters: those in memory with their secrets, or those stored, for the step's own type."""
     if live is not None:
-        return replace(live, codec=live.codec)
+        return live
     annotation = step.input_type if index == 0 else step.params_type
-    return StoredParams(ParamsCodec(annotation if annotation is not None else Any), data)
+    return StoredParams(ParamsCodec(annotation if annotation is not None else Any), data, dict(secrets or {}))
 
 
 def debug(found: Replay, post_mortem: Callable[[Any], None] | None = None) -> Replay:
