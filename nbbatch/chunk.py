@@ -143,7 +143,13 @@ class ChunkHandle:
         inputs = self._store.stream("reduction_inputs", self.run.id) if step.kind == "reduction" else None
         attempt = self._row()["attempts"] + 1
         return replay.replay(
-            node, Item(self.id, attempt, data), self._params(step, index, params), stored, inputs, self.run.id, aloud=aloud
+            node,
+            Item(self.id, attempt, data),
+            self._params(step, index, params),
+            stored,
+            inputs,
+            self.run.id,
+            aloud=aloud,
         )
 
     def _node(self) -> Node:
@@ -214,9 +220,11 @@ class ChunkHandle:
         attempts = f"{row['attempts']} attempt{'' if row['attempts'] == 1 else 's'}"
         return f"<chunk {self.id} of step {row['step']!r}: {row['status']}, {attempts}{error[:200]}>"
 
-    def _repr_html_(self) -> str | None:
-        if not self.run._access.usable:
-            return None
+    def _repr_html_(self) -> str:
         from nbbatch import scenes
+        from nbbatch.pictures import static
+
+        if not self.run._access.usable:
+            return static.line(repr(self))
 
         return scenes.chunk_page(self._store, self.run.row, self._row(), self.traceback, self.log)

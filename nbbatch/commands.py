@@ -129,7 +129,9 @@ def bring_secrets(engine: Engine, instance: int, job: Job[Any, Any] | None, para
     row = engine.store.instance(instance)
     if params.data != row.params:
         difference = known(job, row).params.difference(row.params, params.data)
-        raise StateError(f"instance {instance} has other parameters: {difference}. params= brings secrets, no new values")
+        raise StateError(
+            f"instance {instance} has other parameters: {difference}. params= brings secrets, no new values"
+        )
     _keep_secrets(engine, instance, params)
 
 

@@ -247,9 +247,7 @@ class JobHandle(Frames, Generic[R_co]):
         self._engine()
         return plan.plan(self._store, self.id, job or self._job())
 
-    def retry(
-        self, job: Job[Any, Any] | None = None, *, params: Any = None, quiet: bool = False
-    ) -> JobHandle[R_co]:
+    def retry(self, job: Job[Any, Any] | None = None, *, params: Any = None, quiet: bool = False) -> JobHandle[R_co]:
         """Run failed chunks again (and cancelled ones), with a fresh budget; finished ones only of steps with ``always=True``.
 
         Prints what it does, as `plan` would say it before: ``count 3f2a → 9b1c: 247 to retry, 9,741 kept``.
@@ -266,9 +264,7 @@ class JobHandle(Frames, Generic[R_co]):
         """
         return self._retry(job, params, None, quiet)
 
-    def _retry(
-        self, job: Job[Any, Any] | None, params: Any, chunks: list[int] | None, quiet: bool
-    ) -> JobHandle[R_co]:
+    def _retry(self, job: Job[Any, Any] | None, params: Any, chunks: list[int] | None, quiet: bool) -> JobHandle[R_co]:
         from nbbatch.heal import plan, rerun
 
         engine, job = self._again(job, params)
@@ -498,7 +494,7 @@ class JobHandle(Frames, Generic[R_co]):
         show(self, self._store, self._engine(), self._page)
 
     def _page(self) -> dict[str, str]:
-        return {"text/html": self._repr_html_() or "", "text/plain": repr(self)}
+        return {"text/html": self._repr_html_(), "text/plain": repr(self)}
 
     def __repr__(self) -> str:
         if not self._access.usable:
@@ -522,9 +518,7 @@ class JobHandle(Frames, Generic[R_co]):
         counts = [(status.value, int(steps[status.name.lower()].sum())) for status in ChunkStatus]
         return [(status, count) for status, count in counts if count]
 
-    def _repr_html_(self) -> str | None:
-        if not self._access.usable:
-            return None
+    def _repr_html_(self) -> str:
         from nbbatch import scenes
         from nbbatch.pictures import static
 

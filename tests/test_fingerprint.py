@@ -102,6 +102,16 @@ def test_a_field_of_a_model_changes_the_fingerprint() -> None:
     assert fingerprint(cell.replace("size: int\n", "size: int = 3\n")) != fingerprint(cell)
 
 
+def test_what_a_model_asks_for_changes_the_fingerprint() -> None:
+    cell = (
+        "from pydantic import BaseModel, Field\nMOST = 3\nclass Row(BaseModel):\n    size: int = Field(le=MOST)\n"
+        "@nb.step\ndef price(row: Row) -> int:\n    return row.size\n"
+    )
+
+    assert fingerprint(cell) == fingerprint(cell)
+    assert fingerprint(cell.replace("MOST = 3", "MOST = 4")) != fingerprint(cell)
+
+
 def test_functions_that_call_each_other_have_a_fingerprint() -> None:
     cell = (
         "def a(v):\n    return b(v)\ndef b(v):\n    return a(v)\n@nb.step\ndef price(v: int) -> int:\n    return a(v)\n"

@@ -55,4 +55,6 @@ def chosen(store: Store, instance: int, index: int, where: pl.Expr | None) -> li
         missing = str(error).split(";")[0]
         raise NotFoundError(f"where= {missing} in the inputs; they have {', '.join(inputs.columns)}") from None
     except (pl.exceptions.PolarsError, TypeError) as error:
-        raise ValueError(f"where= takes a condition on the inputs, such as pl.col('size') > 3, not {where}: {error}") from None
+        raise ValueError(
+            f"where= takes a condition on the inputs, such as pl.col('size') > 3, not {where}: {error}"
+        ) from None
