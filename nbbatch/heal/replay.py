@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import importlib
 import sys
+from bdb import BdbQuit
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -126,7 +127,7 @@ def debug(found: Replay, post_mortem: Callable[[Any], None] | None = None) -> Re
         found: A replay; if it raised nothing, it is returned as it is.
         post_mortem: Takes a traceback; default: ``pdb.post_mortem``.
     """
-    if found.error is None:
+    if found.error is None or isinstance(found.error, BdbQuit):  # the latter: somebody has left a debugger just now
         return found
     frames = user_frames(found.error)
     sys.last_type, sys.last_value, sys.last_traceback = type(found.error), found.error, frames
