@@ -230,6 +230,15 @@ def _is_text(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
+def plain(data: bytes) -> Any:
+    """A stored value without its type: JSON values, or a frame.
+
+    >>> plain(b'{"a": [1]}')
+    {'a': [1]}
+    """
+    return decode_frame(data) if data.startswith(b"ARROW1") else json.loads(data)
+
+
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every leaf of nested dicts and sequences with its path, such as ``lines[2].price``."""
     if isinstance(tree, Mapping):

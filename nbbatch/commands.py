@@ -196,6 +196,11 @@ def resume(engine: Engine, instance: int, job: Job[Any, Any] | None) -> None:
 
 
 def known(job: Job[Any, Any] | None, row: InstanceRow) -> Job[Any, Any]:
+    if job is None and row.status in INSTANCE_ENDED:
+        raise StateError(
+            f"instance {row.id} ended {row.status}, and its job {row.job!r} version {row.version} is not known here: "
+            "give it, as in run.retry(job)"
+        )
     if job is None:
         raise StateError(
             f"instance {row.id} waits for its job {row.job!r} version {row.version}: define it in this notebook and "

@@ -215,6 +215,11 @@ USER_DATA = "SELECT data FROM user_data WHERE instance = $1 ORDER BY id DESC LIM
 
 CHUNK_INSTANCE = "SELECT instance FROM chunk WHERE id = try_cast($1 AS BIGINT)"
 
+IS_REDUCTION = """
+SELECT 1 FROM chunk c JOIN step s ON s.instance = c.instance AND s.step = c.step
+WHERE c.instance = $1 AND c.id = $2 AND s.kind = 'reduction'
+"""
+
 CHILDREN = f"""
 SELECT id FROM chunk WHERE instance = $1 AND parent = $2 AND seq IS NOT NULL
     AND ($2 IN {_GONE} OR id NOT IN {_GONE}) ORDER BY seq, id

@@ -167,6 +167,8 @@ def test_a_replay_gives_what_is_stored_and_stores_nothing(batch: nb.Batch) -> No
     replay = run.chunk(4).replay()
 
     assert (replay.outputs, replay.same, run.history().height) == ([4], True, before)
+    with pytest.raises(nb.DefinitionError, match="@nb.step"):
+        run.chunk(4).replay(abs)  # type: ignore[arg-type]
     assert run.chunk(4).replay(scaled(5).nodes[1].step).changes[0] == ("value", "4", "10")
 
 
@@ -225,6 +227,12 @@ from tests.test_heal import value
 
 with nb.open(sys.argv[1]) as batch:
     chunk = batch.instance(1).chunk(int(sys.argv[2]))
+    assert (chunk.input["number"], chunk.outputs, chunk.parent.input, chunk.parent.outputs[3]) == (3, [], 10, chunk.input)
+    for refused in (chunk.replay, chunk.debug, batch.instance(1).retry):
+        try:
+            refused()
+        except nb.StateError as error:
+            assert "not known here" in str(error)
     stopped = []
     replay = chunk.debug(value, post_mortem=lambda frames: stopped.append(frames))
     print(type(replay.error).__name__, replay.error, len(stopped))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from nbbatch.codec import plain
 from nbbatch.definition.chain import BaseStep
 from nbbatch.errors import StoreUnreadable
 from nbbatch.heal.replay import Replay, node_of, params_of, replay
@@ -217,15 +218,5 @@ def _loaded(path: str | PathLike[str], *parts: bytes) -> LoadedFailure:
         raise StoreUnreadable(f"{path} has format {version}; upgrade nbbatch to read it")
     known = About.model_validate(told, strict=True).model_dump()
     return LoadedFailure(
-        known, _value(data, known["media"]), json.loads(params), code, traceback, log, data, params.encode()
+        known, plain(data) if data else None, json.loads(params), code, traceback, log, data, params.encode()
     )
-
-
-def _value(data: bytes, media: str) -> Any:
-    if not data:
-        return None
-    if media == "arrow":
-        from nbbatch.codec import decode_frame
-
-        return decode_frame(data)
-    return json.loads(data)

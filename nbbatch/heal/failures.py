@@ -66,7 +66,7 @@ class FailureGroup:
         return self._actions.retry(job, params, self.ids, quiet)
 
     def skip(self, reason: str) -> None:
-        """Leave these chunks out for a reason; a FAILED instance with nothing else failed goes on to its end."""
+        """Leave these chunks out for a reason; a FAILED instance with nothing else failed goes on to its end, once its job is known."""
         self._actions.skip(self.ids, reason)
 
     def __len__(self) -> int:

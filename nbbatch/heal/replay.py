@@ -16,6 +16,7 @@ from typing import Any
 from nbbatch.codec import ParamsCodec
 from nbbatch.definition import Node
 from nbbatch.definition.chain import BaseStep
+from nbbatch.errors import DefinitionError
 from nbbatch.heal.compare import Change, listed
 from nbbatch.records import Item, Outcome
 from nbbatch.worker import StoredParams, Task, rehearse, rehearse_async, user_frames
@@ -73,6 +74,8 @@ class Replay:
 
 def node_of(step: BaseStep, index: int) -> Node:
     """A step that stands alone, at the place it has in the instance's chain."""
+    if not isinstance(step, BaseStep):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DefinitionError(f"replay() and debug() take a step, not {step!r}; put @nb.step above the function")
     return Node(index, step, (), (-1,), gated=False, weight=1.0, named=(), ways=(), code=step.fingerprint)
 
 
