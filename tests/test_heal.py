@@ -167,7 +167,7 @@ def test_a_replay_gives_what_is_stored_and_stores_nothing(batch: nb.Batch) -> No
     replay = run.chunk(4).replay()
 
     assert (replay.outputs, replay.same, run.history().height) == ([4], True, before)
-    with pytest.raises(nb.DefinitionError, match="@nb.step"):
+    with pytest.raises(nb.DefinitionError, match=r"@nb\.step"):
         run.chunk(4).replay(abs)  # type: ignore[arg-type]
     assert run.chunk(4).replay(scaled(5).nodes[1].step).changes[0] == ("value", "4", "10")
 
