@@ -12,11 +12,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from nbbatch.errors import StoreUnreadable
 
 MIGRATIONS: Mapping[int, str] = {}
 """From each older format, the statements that make the next one of it. Views and macros are made anew after the last."""
+
+_DROPS = """
+SELECT 'DROP VIEW "' || view_name || '"' FROM duckdb_views() WHERE NOT internal
+UNION ALL
+SELECT DISTINCT 'DROP MACRO ' || CASE function_type WHEN 'table_macro' THEN 'TABLE ' ELSE '' END || '"' || function_name || '"'
+FROM duckdb_functions() WHERE NOT internal
+"""
 
 
 def check(path: str, found: int, wanted: int) -> None:
@@ -72,7 +80,17 @@ def _is_same(path: Path, copy: Path) -> bool:
     return filecmp.cmp(path, copy, shallow=False)
 
 
-def run(execute: Callable[[str], object], found: int, wanted: int) -> None:
-    """Run the statements that lead from one format to another, within the open transaction."""
+def run(rows: Callable[[str], list[tuple[Any, ...]]], script: Callable[[str], None], found: int, wanted: int) -> None:
+    """Run the statements that lead from one format to another, within the open transaction; views and macros are gone then.
+
+    Args:
+        rows: Gives the rows of a query.
+        script: Runs statements.
+        found: The store's format.
+        wanted: The present one.
+    """
     for number in range(found, wanted):
-        execute(MIGRATIONS[number])
+        script(MIGRATIONS[number])
+    for (drop,) in rows(_DROPS):
+        script(drop)
+    script(f"UPDATE meta SET value = '{wanted}' WHERE name = 'format'")

@@ -131,20 +131,11 @@ class Store:
             copy = migrations.keep_copy(Path(self.path), found)
             self._con = _connect(self.path)
             self._con.begin()
-            migrations.run(self._script, found, FORMAT)
-            self._drop_views()
+            migrations.run(self._rows, self._script, found, FORMAT)
             self._script(_resource("views.sql"))
-            self._run("UPDATE meta SET value = $1 WHERE name = 'format'", str(FORMAT))
             self._con.commit()
             self._con.execute("CHECKPOINT").complete()
             log.info("%s was brought from store format %d to %d; %s is as it was", self.path, found, FORMAT, copy)
-
-    def _drop_views(self) -> None:
-        for (name,) in self._rows("SELECT view_name FROM duckdb_views() WHERE NOT internal"):
-            self._run(f'DROP VIEW "{name}"')
-        macros = self._rows("SELECT DISTINCT function_name, function_type FROM duckdb_functions() WHERE NOT internal")
-        for name, kind in macros:
-            self._run(f'DROP MACRO {"TABLE " if kind == "table_macro" else ""}"{name}"')
 
     def _script(self, text: str) -> None:
         for statement in self._con.extract_statements(text):
