@@ -93,4 +93,4 @@ def run(rows: Callable[[str], list[tuple[Any, ...]]], script: Callable[[str], No
         script(MIGRATIONS[number])
     for (drop,) in rows(_DROPS):
         script(drop)
-    script(f"UPDATE meta SET value = '{wanted}' WHERE name = 'format'")
+    script(f"UPDATE meta SET value = '{wanted}' WHERE name = 'format'")  # noqa: S608 - a number
