@@ -61,9 +61,11 @@ class _Decorator:
 
     def make(self, function: Callable[..., Any], depth: int) -> BaseStep:
         options = dict(self._options)
-        name = checked_name("step", options.pop("name", None) or getattr(function, "__name__", ""))
         if not callable(function):
-            raise DefinitionError(f"@nb.step decorates a function, not {function!r}")
+            raise DefinitionError(
+                f"@nb.step decorates a function, not {function!r}; options go by name: @nb.step(name=...)"
+            )
+        name = checked_name("step", options.pop("name", None) or getattr(function, "__name__", ""))
         signature = read_signature(function, name, caller_locals(depth))
         classes: dict[Kind, type[BaseStep]] = {Kind.NONE: End, Kind.REDUCTION: Reduction}
         read = read_options(name, options)

@@ -17,3 +17,4 @@ find >> last  # error
 sorting >> (count | nb.to(drop)) >> report  # error
 nb.to(report, "text")  # error
 find >> nb.choose(size, {"a": end})  # error
+nb.Job("typo", find >> count >> report, max_fail=1)  # error
