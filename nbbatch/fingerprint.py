@@ -12,18 +12,26 @@ import dis
 import hashlib
 import inspect
 import linecache
+import pickle
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
-from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from functools import lru_cache, partial
+from itertools import islice
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 _PLAIN = (int, float, complex, bool, str, bytes, type(None), range)
 MAX_VALUE_CHARS = 2_000
 """Values whose text is longer are shown as they were assigned."""
+MAX_HELD = 1_000
+"""Members of a list, dict or object that are looked into."""
+_TABLES = {"numpy", "pandas", "polars", "pyarrow"}
+"""Libraries whose values show only their first and last rows as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,31 +83,32 @@ def _reach(function: Any) -> list[Part]:
     """The function itself and everything it reaches, each once."""
     if not isinstance(function, FunctionType):
         return [Part(_own_name(function), _mark(function), "")]
-    found: dict[str, Part] = {}
-    seen: set[int] = set()
+    found: list[Part] = []
+    seen: dict[int, Any] = {}
     waiting: list[tuple[str, Any]] = [(function.__name__, function)]
     while waiting:
         name, value = waiting.pop()
-        value = unwrapped(value)
+        value = unwrapped(value, function)
         if id(value) in seen:
             continue
-        seen.add(id(value))
-        ours = is_ours(value, function)
-        found[name] = part_of(name, value, ours=ours)
-        if ours:
-            waiting.extend(names_of(value, function.__globals__))
-    return list(found.values())
+        seen[id(value)] = value
+        found.append(part_of(name, value, ours=is_ours(value, function)))
+        waiting.extend(names_of(value, function))
+    return found
 
 
 def is_ours(value: Any, function: FunctionType) -> bool:
     """Whether a value is a function or class of a function's own module or notebook."""
-    return isinstance(value, FunctionType | type) and value.__module__ == function.__module__
+    if isinstance(value, FunctionType):
+        return value.__globals__ is function.__globals__
+    return isinstance(value, type) and value.__module__ == function.__module__
 
 
-def unwrapped(value: Any) -> Any:
-    """The function of a step or of a well-behaved decorator."""
+def unwrapped(value: Any, function: FunctionType) -> Any:
+    """The function of a step, or of a well-behaved decorator that is not of the function's own module."""
     inner = getattr(value, "__wrapped__", None)
-    return inner if isinstance(inner, FunctionType) and not isinstance(value, type) else value
+    wraps = isinstance(inner, FunctionType) and not isinstance(value, type)
+    return inner if wraps and not is_ours(value, function) else value
 
 
 def part_of(name: str, value: Any, *, ours: bool) -> Part:
@@ -120,16 +129,48 @@ def part_of(name: str, value: Any, *, ours: bool) -> Part:
     return Part(name, mark, f"{name} = {mark}" if _is_plain(value) and len(mark) <= MAX_VALUE_CHARS else "")
 
 
-def names_of(value: Any, known: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What a function or class of ours refers to, by name; ``known`` are the names of its module."""
-    if isinstance(value, type):
-        yield from ((base.__name__, base) for base in value.__bases__ if base is not object)
-        tree = _parsed(_class_source(value))
-        yield from ((name, known[name]) for name in evaluated(tree) if name in known)
-        for method in _methods(value, tree):
-            yield from names_of(method, known)
-        yield from _hinted(vars(value).get("__annotations__", {}), known)
+def names_of(value: Any, function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """What a value refers to, by name: a function or class of ours by its text, others by what they hold."""
+    if not is_ours(value, function):
+        yield from _held(value, function)
+    elif isinstance(value, type):
+        yield from _names_of_class(value, function)
+    else:
+        yield from _names_of_function(value)
+
+
+def _held(value: Any, function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """Functions, classes and objects of ours in a value: what it does may change though its text does not."""
+    holder = f"in {type(value).__qualname__}"
+    held: Iterable[Any]
+    if isinstance(value, partial):
+        held = (value.func, *value.args, *value.keywords.values())
+    elif isinstance(value, MethodType):
+        held = (value.__func__, value.__self__)
+    elif isinstance(value, Mapping):
+        held = value.values()  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    elif isinstance(value, tuple | list | AbstractSet):
+        held = value  # pyright: ignore[reportUnknownVariableType]
+    elif is_ours(type(value), function):
+        held = [cast("Any", type(value)), *getattr(value, "__dict__", {}).values()]
+    else:
         return
+    for each in islice(cast("Iterable[Any]", held), MAX_HELD):
+        if not _is_plain(each) or is_ours(type(value), function):
+            yield each.__name__ if isinstance(each, FunctionType | type) else holder, each
+
+
+def _names_of_class(value: type, function: FunctionType) -> Iterator[tuple[str, Any]]:
+    known = function.__globals__
+    yield from ((base.__name__, base) for base in value.__bases__ if base is not object)
+    tree = _parsed(_class_source(value))
+    yield from ((name, known[name]) for name in evaluated(tree) if name in known)
+    for method in _methods(value, tree):
+        yield from _names_of_function(method)
+    yield from _hinted(vars(value).get("__annotations__", {}), known)
+
+
+def _names_of_function(value: FunctionType) -> Iterator[tuple[str, Any]]:
     names, free = _loaded(value.__code__)
     yield from ((name, value.__globals__[name]) for name in names if name in value.__globals__)
     cells = dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=False))
@@ -261,12 +302,23 @@ def _class_mark(value: type) -> str:
     return f"class {value.__qualname__} {fields} {methods} {constants}"
 
 
+_class_sources: WeakKeyDictionary[type, tuple[tuple[int, ...], str]] = WeakKeyDictionary()
+
+
 def _class_source(value: type) -> str:
-    """Its source: of a module by inspect, of a notebook from the newest cell that defines it."""
-    try:
-        return textwrap.dedent(inspect.getsource(value))
-    except (OSError, TypeError):
-        return _in_cells(value.__qualname__)
+    """Its source: of a module by inspect, of a notebook from the newest cell that defines it.
+
+    Read once, as it takes milliseconds and each submit asks; again once its members are others (``%autoreload``).
+    """
+    members = tuple(map(id, vars(value).values()))
+    known, source = _class_sources.get(value, ((), ""))
+    if known != members:
+        try:
+            source = textwrap.dedent(inspect.getsource(value))
+        except (OSError, TypeError):
+            source = _in_cells(value.__qualname__)
+        _class_sources[value] = members, source
+    return source
 
 
 def _in_cells(name: str) -> str:
@@ -283,6 +335,7 @@ def _in_cells(name: str) -> str:
     return ""
 
 
+@lru_cache(maxsize=1024)
 def _parsed(text: str) -> list[ast.stmt]:
     try:
         return ast.parse(text).body
@@ -310,6 +363,9 @@ def _mark(value: Any) -> str:
     if isinstance(value, FunctionType):
         return _function_mark(value)
     kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType]
+    if kind.__module__.partition(".")[0] in _TABLES:
+        with suppress(Exception):  # what cannot be pickled is told by its text
+            return f"<{kind.__qualname__} {hashlib.sha256(pickle.dumps(value)).hexdigest()[:12]}>"
     if kind.__repr__ is object.__repr__:
         return f"<{kind.__module__}.{kind.__qualname__}>"
     try:

@@ -12,6 +12,7 @@ import linecache
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from types import FunctionType
 from typing import Any
 
@@ -46,18 +47,21 @@ def _is_short(text: str) -> bool:
 def _texts(function: FunctionType) -> dict[str, str]:
     """By name, the text of the function and of all it reaches, at once or when its definition runs."""
     found: dict[str, str] = {}
-    known = function.__globals__
+    known, seen = function.__globals__, dict[int, Any]()
     waiting: list[tuple[str, Any]] = [(function.__name__, function)]
     while waiting:
         name, value = waiting.pop()
         if name in found:
             continue
-        value = unwrapped(value)
-        ours = is_ours(value, function)
-        found[name] = _text(name, value, function, ours=ours)
-        waiting.extend((each, known[each]) for each in evaluated(_parsed(found[name])) if each in known)
-        if ours:
-            waiting.extend(names_of(value, known))
+        value = unwrapped(value, function)
+        if not name.isidentifier():  # what a value holds
+            if id(value) in seen:
+                continue
+            seen[id(value)] = value
+        else:
+            found[name] = _text(name, value, function, ours=is_ours(value, function))
+            waiting.extend((each, known[each]) for each in evaluated(_parsed(found[name])) if each in known)
+        waiting.extend(names_of(value, function))
     return found
 
 
@@ -151,6 +155,7 @@ def _import(statement: ast.ImportFrom | ast.Import, name: str, function: Functio
     return ""
 
 
+@lru_cache(maxsize=256)
 def _parsed(text: str) -> list[ast.stmt]:
     try:
         return ast.parse(text).body
