@@ -141,7 +141,7 @@ def names_of(value: Any, function: FunctionType) -> Iterator[tuple[str, Any]]:
 
 def _held(value: Any, function: FunctionType) -> Iterator[tuple[str, Any]]:
     """Functions, classes and objects of ours in a value: what it does may change though its text does not."""
-    holder = f"in {type(value).__qualname__}"
+    holder, is_object = f"in {type(value).__qualname__}", is_ours(type(value), function)
     held: Iterable[Any]
     if isinstance(value, partial):
         held = (value.func, *value.args, *value.keywords.values())
@@ -151,12 +151,12 @@ def _held(value: Any, function: FunctionType) -> Iterator[tuple[str, Any]]:
         held = value.values()  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
     elif isinstance(value, tuple | list | AbstractSet):
         held = value  # pyright: ignore[reportUnknownVariableType]
-    elif is_ours(type(value), function):
+    elif is_object:
         held = [cast("Any", type(value)), *getattr(value, "__dict__", {}).values()]
     else:
         return
     for each in islice(cast("Iterable[Any]", held), MAX_HELD):
-        if not _is_plain(each) or is_ours(type(value), function):
+        if is_object or not _is_plain(each):
             yield each.__name__ if isinstance(each, FunctionType | type) else holder, each
 
 
