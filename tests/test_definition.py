@@ -415,3 +415,24 @@ def test_an_option_that_is_none_is_refused_with_the_one_that_may_be_meant(define
 def test_a_job_lists_its_steps() -> None:
     """D7"""
     assert [step.name for step in nb.Job("job", numbers >> double >> total).steps] == ["numbers", "double", "total"]
+
+
+def test_a_class_whose_cell_was_run_again_is_told_from_the_one_before() -> None:
+    """D2"""
+
+    def cell() -> tuple[Any, Any]:
+        class Row(BaseModel):
+            k: int
+
+        @nb.step
+        def find(n: int) -> Row:
+            return Row(k=n)
+
+        @nb.step
+        def keep(row: Row) -> None: ...
+
+        return find, keep
+
+    (find, _), (_, keep) = cell(), cell()
+    with pytest.raises(nb.DefinitionError, match="two classes named Row: run the cells of both steps again"):
+        find >> keep
