@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from io import TextIOBase
 from typing import Any, TextIO
@@ -22,6 +24,8 @@ from typing import Any, TextIO
 MAX_LOG_CHARS = 1_000_000
 """Characters kept of one attempt's log; what comes later is dropped and said so."""
 
+_holders: list[None] = []
+"""One for each who may run steps. No lock: hooks that go too early are back with the next micro-batch."""
 buffer: ContextVar[LogBuffer | None] = ContextVar("nbbatch_log", default=None)
 
 
@@ -78,11 +82,6 @@ class _Proxy(TextIOBase):
         return getattr(self._target, name)
 
 
-def installed() -> bool:
-    """Whether the hooks are in place."""
-    return isinstance(sys.stdout, _Proxy)
-
-
 def install() -> None:
     """Put the hooks in place where they are not; cheap to call before every micro-batch."""
     if not isinstance(sys.stdout, _Proxy) and sys.stdout is not None:
@@ -93,7 +92,29 @@ def install() -> None:
         logging.setLogRecordFactory(_Factory(logging.getLogRecordFactory()))
 
 
-def remove() -> None:
+def hold() -> None:
+    """Somebody may run steps from here on: a batch that is open, say."""
+    _holders.append(None)
+
+
+def let_go() -> None:
+    """Somebody who called `hold` runs none any more; with the last one the hooks go."""
+    _holders.pop()
+    if not _holders:
+        _remove()
+
+
+@contextmanager
+def held() -> Generator[None]:
+    """Run steps, and leave the streams as they were."""
+    hold()
+    try:
+        yield
+    finally:
+        let_go()
+
+
+def _remove() -> None:
     """Take the hooks away again where they are still on top."""
     if isinstance(sys.stdout, _Proxy):
         sys.stdout = sys.stdout._target  # pyright: ignore[reportPrivateUsage]

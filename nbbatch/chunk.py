@@ -197,7 +197,8 @@ class ChunkHandle:
     def export(self, path: str | PathLike[str] = "bug.zip") -> Path:
         """Write what is needed to look into it elsewhere: input, parameters without secrets, code, versions, traceback, log.
 
-        ``nb.load_failure(path)`` shows it. Returns the file's path; an existing file is replaced.
+        ``nb.load_failure(path)`` shows it. Returns the file's path; an existing file is replaced. Values that the step
+        reads from its module or notebook are part of its code, and go with it.
         """
         index, data, _ = self._store.fetch(views.CHUNK, self.run.id, self.id)[0]
         (media,) = self._store.fetch(

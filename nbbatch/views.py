@@ -208,7 +208,8 @@ SELECT c.step, c.data, c.parent FROM chunk c WHERE c.instance = $1 AND c.id = $2
 """
 
 ATTACHMENTS = """
-SELECT name, bytes, digest, make_timestamptz(created_us) AS created FROM attachment WHERE instance = $1 ORDER BY rowid
+SELECT name, bytes, digest, make_timestamptz(created_us) AS created FROM attachment
+WHERE instance = $1 AND ($2 IS NULL OR created_us <= $2) ORDER BY rowid
 """
 
 USER_DATA = "SELECT data FROM user_data WHERE instance = $1 ORDER BY id DESC LIMIT 1"

@@ -9,7 +9,6 @@ from html import escape
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
-from nbbatch import capture
 from nbbatch.definition import Job, Kind, Node
 from nbbatch.errors import NotFoundError, StateError
 from nbbatch.heal.replay import run
@@ -130,12 +129,7 @@ def preview(job: Job[Any, Any], params: Any, limit: int) -> Preview:
         raise StateError(f"preview() needs limit= of 1 or more, not {limit!r}")
     valid = job.check(params)
     stored = StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid))
-    working = capture.installed()
-    try:
-        return Preview(_steps(job, stored, limit))
-    finally:
-        if not working:  # no batch is open that would take the hooks away
-            capture.remove()
+    return Preview(_steps(job, stored, limit))
 
 
 def _steps(job: Job[Any, Any], stored: StoredParams, limit: int) -> list[PreviewedStep]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from nbbatch import capture
 from nbbatch.codec import ParamsCodec
 from nbbatch.definition import Node
 from nbbatch.definition.chain import BaseStep
@@ -107,6 +108,11 @@ def replay(
 
 def run(task: Task, *, aloud: bool = False) -> tuple[Outcome, BaseException | None]:
     """Run a task's one chunk in this thread; of an async step on an event loop of its own, in a thread beside."""
+    with capture.held():
+        return _run(task, aloud=aloud)
+
+
+def _run(task: Task, *, aloud: bool) -> tuple[Outcome, BaseException | None]:
     if not task.node.step.is_async:
         return rehearse(task, aloud=aloud)
     with ThreadPoolExecutor(1) as aside:  # a notebook's own thread has its event loop running already
