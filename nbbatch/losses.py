@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 
+from nbbatch.failing import clean
 from nbbatch.live import Again, LiveStep
 from nbbatch.marks import Marks
 from nbbatch.records import EventRow, Failure, Item, Outcome, Results
 from nbbatch.settle import Changes
 from nbbatch.states import ChunkStatus
-from nbbatch.worker import Task, clean
+from nbbatch.worker import Task
 
 VAIN = 100
 """Micro-batches lost in a row before any chunk of them had begun, from which on their chunks are charged: else workers

@@ -18,9 +18,10 @@ from nbbatch.codec import ParamsCodec
 from nbbatch.definition import Node
 from nbbatch.definition.chain import BaseStep
 from nbbatch.errors import DefinitionError
+from nbbatch.failing import user_frames
 from nbbatch.heal.compare import Change, listed
 from nbbatch.records import Item, Outcome
-from nbbatch.worker import StoredParams, Task, rehearse, rehearse_async, user_frames
+from nbbatch.worker import StoredParams, Task, rehearse, rehearse_async
 
 
 @dataclass(frozen=True, slots=True, eq=False)
