@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,8 @@ Cell = Callable[..., str]
 
 
 @pytest.fixture
-def cell(tmp_path: Path) -> Iterator[Cell]:
-    """Runs a cell in a kernel, types what it asks for, and gives all that it shows."""
+def kernel(tmp_path: Path) -> Iterator[Any]:
+    """A client of a kernel of its own."""
     manager = ThisPython()
     manager.start_kernel(
         cwd=str(tmp_path), env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
@@ -91,6 +92,14 @@ def cell(tmp_path: Path) -> Iterator[Cell]:
     client = manager.client()
     client.start_channels()
     client.wait_for_ready(30)
+    yield client
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+@pytest.fixture
+def cell(kernel: Any) -> Cell:
+    """Runs a cell, types what it asks for, and gives all that it shows."""
 
     def run(code: str, *typed: str) -> str:
         lines, shown = iter(typed), list[str]()
@@ -101,14 +110,12 @@ def cell(tmp_path: Path) -> Iterator[Cell]:
                 content.get("text") or content.get("data", {}).get("text/plain", "") or content.get("ename", "")
             )
 
-        client.execute_interactive(
-            code, timeout=30, output_hook=show, stdin_hook=lambda _: client.input(next(lines)), allow_stdin=True
+        kernel.execute_interactive(
+            code, timeout=30, output_hook=show, stdin_hook=lambda _: kernel.input(next(lines)), allow_stdin=True
         )
         return re.sub(r"\x1b\[[0-9;]*m", "", "".join(shown))
 
-    yield run
-    client.stop_channels()
-    manager.shutdown_kernel(now=True)
+    return run
 
 
 def test_a_kernel_debugs_a_chunk_and_goes_back_to_it(cell: Cell) -> None:
@@ -122,3 +129,35 @@ def test_a_kernel_debugs_a_chunk_and_goes_back_to_it(cell: Cell) -> None:
 
     assert cell("print(chunk.replay(later).error, repr(chunk.replay(later).log))") == "None 'later 0\\n'\n"
     assert cell("batch.close()") == ""
+
+
+def test_a_breakpoint_of_jupyterlab_stops_a_replay(kernel: Any, cell: Cell) -> None:
+    numbers = count(1)
+
+    def ask(command: str, **arguments: Any) -> Any:
+        asked = {"type": "request", "seq": next(numbers), "command": command, "arguments": arguments}
+        message = kernel.session.msg("debug_request", asked)
+        kernel.control_channel.send(message)
+        while (answer := kernel.control_channel.get_msg(timeout=30))["parent_header"]["msg_id"] != message["header"][
+            "msg_id"
+        ]:
+            pass
+        return answer["content"].get("body")
+
+    cell("import polars, nbbatch.heal.failures")  # before the debugger traces what is imported
+    ask("initialize", clientID="test", adapterID="", pathFormat="path", linesStartAt1=True, columnsStartAt1=True)
+    ask("attach")
+    path = ask("dumpCell", code=JOB)["sourcePath"]
+    cell(JOB)
+    line = JOB.split("1 / half", maxsplit=1)[0].count("\n") + 1
+    ask("setBreakpoints", source={"path": path}, breakpoints=[{"line": line}], sourceModified=False)
+    ask("configurationDone")
+    kernel.execute("chunk.replay()")
+    while (event := kernel.iopub_channel.get_msg(timeout=30)["content"]).get("event") != "stopped":
+        pass
+    thread = event["body"]["threadId"]
+    frame = ask("stackTrace", threadId=thread)["stackFrames"][0]
+    seen = ask("evaluate", expression="(n, half)", frameId=frame["id"])["result"]
+    ask("continue", threadId=thread)
+
+    assert (frame["name"], frame["line"], seen) == ("invert", line, "(0, 0.0)")
