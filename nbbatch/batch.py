@@ -46,7 +46,7 @@ RETAIN = ("all", "failed", "none")
 
 _open: dict[str, Batch] = {}
 _working: set[Batch] = set()
-"""Open batches; with the last one the hooks of `capture` go."""
+"""Open batches."""
 _opening = threading.RLock()
 
 
@@ -119,6 +119,7 @@ class Batch:
         self._access = Access(self._store, self._engine, self)
         self._engine.start()
         _working.add(self)
+        capture.hold()
         _close_at_exit()
 
     # --- jobs -------------------------------------------------------------------------------------
@@ -306,8 +307,7 @@ class Batch:
             if _open.get(self.path) is self:
                 del _open[self.path]
             _working.discard(self)
-            if not _working:
-                capture.remove()
+            capture.let_go()
 
     @property
     def usable(self) -> bool:

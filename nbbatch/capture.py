@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from io import TextIOBase
 from typing import Any, TextIO
@@ -22,6 +24,8 @@ from typing import Any, TextIO
 MAX_LOG_CHARS = 1_000_000
 """Characters kept of one attempt's log; what comes later is dropped and said so."""
 
+_holders: list[None] = []
+"""One for each who may run steps. No lock: hooks that go too early are back with the next micro-batch."""
 buffer: ContextVar[LogBuffer | None] = ContextVar("nbbatch_log", default=None)
 
 
@@ -30,6 +34,8 @@ class LogBuffer:
 
     said = False
     """Whether there is anything to keep; most attempts say nothing, and cost nothing here."""
+    aloud = False
+    """Whether what is said goes where it would go without a step: a debugger talks there."""
     _size = 0
 
     def ids(self) -> dict[str, Any]:
@@ -62,13 +68,14 @@ class _Proxy(TextIOBase):
 
     def write(self, text: str, /) -> int:
         log = buffer.get()
-        if log is None:
+        if log is None or log.aloud:
             return self._target.write(text)
         log.write(text)
         return len(text)
 
     def flush(self) -> None:
-        if buffer.get() is None and not self._target.closed:
+        log = buffer.get()
+        if (log is None or log.aloud) and not self._target.closed:
             self._target.flush()
 
     def __getattr__(self, name: str) -> Any:
@@ -85,7 +92,29 @@ def install() -> None:
         logging.setLogRecordFactory(_Factory(logging.getLogRecordFactory()))
 
 
-def remove() -> None:
+def hold() -> None:
+    """Somebody may run steps from here on: a batch that is open, say."""
+    _holders.append(None)
+
+
+def let_go() -> None:
+    """Somebody who called `hold` runs none any more; with the last one the hooks go."""
+    _holders.pop()
+    if not _holders:
+        _remove()
+
+
+@contextmanager
+def held() -> Generator[None]:
+    """Run steps, and leave the streams as they were."""
+    hold()
+    try:
+        yield
+    finally:
+        let_go()
+
+
+def _remove() -> None:
     """Take the hooks away again where they are still on top."""
     if isinstance(sys.stdout, _Proxy):
         sys.stdout = sys.stdout._target  # pyright: ignore[reportPrivateUsage]
@@ -108,7 +137,7 @@ class _Factory:
         if log is None:
             return record
         record.__dict__.update(log.ids())
-        if not _printed_anyway(record):
+        if not log.aloud and not _printed_anyway(record):
             log.write(f"{record.levelname} {record.name}: {_message(record)}\n")
         return record
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbbatch import views
+from nbbatch.codec import plain
 from nbbatch.definition import Node
 from nbbatch.definition.chain import BaseStep
+from nbbatch.errors import StateError
 from nbbatch.heal import export, replay
 from nbbatch.records import Item
 from nbbatch.store import SUBJOB_KEY, Store
@@ -56,22 +58,35 @@ class ChunkHandle:
 
     @property
     def input(self) -> Any:
-        """Its input, typed; of the first chunk: the parameters; of the reduction: all its inputs."""
+        """Its input, typed; of the first chunk: the parameters; of the reduction: all its inputs.
+
+        Where the job is not known in this process: as plain JSON values (a frame as polars.DataFrame).
+        """
+        ((index, data, _),) = self._store.fetch(views.CHUNK, self.run.id, self.id)
+        if self.run.job is None and (index == 0 or data is not None):
+            return plain(data or self.run.row.params)
         node = self.run._node(self.step)
-        if node.index == 0 or node.step.kind == "reduction":
+        if index == 0 or node.step.kind == "reduction":
             values = self.run.inputs(self.step)
-            return values[0] if node.index == 0 else values
-        ((_, data, _),) = self._store.fetch(views.CHUNK, self.run.id, self.id)
+            return values[0] if index == 0 else values
         return node.step.input.decode(data)
 
     @property
     def outputs(self) -> list[Any]:
-        """What it gave, typed, in its order."""
-        node = self.run._node(self.step)
-        if node.step.kind == "reduction":
-            return self.run.outputs(self.step)
+        """What it gave, typed (as `input`), in its order."""
+        stored = self._given()
+        if not stored:
+            return []
+        decode = plain if self.run.job is None else self.run._node(self.step).step.output.decode
+        return [decode(data) for data in stored]
+
+    def _given(self) -> list[bytes]:
+        """What it gave, as it is stored; of the reduction: the report."""
         rows = self._store.fetch(views.CHUNK_OUTPUTS, self.run.id, self.id)
-        return [node.step.output.decode(data) for (data,) in rows]
+        if not rows and self._store.fetch(views.IS_REDUCTION, self.run.id, self.id):
+            report = self.run.row.report
+            return [] if report is None else [report]
+        return [data for (data,) in rows]
 
     @property
     def parent(self) -> ChunkHandle | None:
@@ -130,48 +145,60 @@ class ChunkHandle:
         Raises:
             StateError: The job is not known and no step is given, or a secret is missing.
         """
+        return self._replay(step, params)
+
+    def _replay(self, step: BaseStep | None, params: Any, *, aloud: bool = False) -> replay.Replay:
         index, data, _ = self._store.fetch(views.CHUNK, self.run.id, self.id)[0]
         node = replay.node_of(step, index) if step else self._node()
         step = node.step
-        stored = [data for (data,) in self._store.fetch(views.CHUNK_OUTPUTS, self.run.id, self.id)]
-        row = self.run.row
-        if step.kind == "reduction":
-            stored = [] if row.report is None else [row.report]
+        stored = self._given()
         inputs = self._store.stream("reduction_inputs", self.run.id) if step.kind == "reduction" else None
-        attempt = self._row()["attempts"] + 1
-        return replay.replay(
-            node, Item(self.id, attempt, data), self._params(step, index, params), stored, inputs, self.run.id
-        )
+        item = Item(self.id, self._row()["attempts"] + 1, data)
+        given = self._params(step, index, params)
+        return replay.replay(node, item, given, stored, inputs, self.run.id, aloud=aloud)
 
     def _node(self) -> Node:
         """Its step as the run's job has it now."""
+        if self.run.job is None:
+            row = self.run.row
+            raise StateError(
+                f"job {row.job!r} version {row.version} is not known here: replay(step) and debug(step) run a step "
+                f"{self.step!r} that you bring; batch.instance({row.id}, job) gives chunks that know theirs"
+            )
         node: Node = self.run._node(self.step)
         return dataclasses.replace(node, code=node.step.fingerprint)
 
     def _params(self, step: BaseStep, index: int, given: Any) -> StoredParams:
-        live = self.run._access.engine().live.get(self.run.id)
-        stored = replay.params_of(step, index, self.run.row.params, live.params if live else None)
-        if given is None:
-            return stored
-        valid = stored.codec.validate(given)
-        return StoredParams(stored.codec, stored.codec.dump(valid), stored.codec.secrets(valid))
+        engine = self.run._engine()
+        live = engine.live.get(self.run.id)
+        secrets = engine.secrets.get(self.run.id, {})
+        stored = replay.params_of(step, index, self.run.row.params, live.params if live else None, secrets)
+        if given is not None:
+            valid = stored.codec.validate(given)
+            return StoredParams(stored.codec, stored.codec.dump(valid), stored.codec.secrets(valid))
+        if index == 0 or step.takes_params:
+            stored.load()  # secrets that are missing are no error of the step
+        return stored
 
     def debug(
         self, step: BaseStep | None = None, params: Any = None, *, post_mortem: Callable[[Any], None] | None = None
     ) -> replay.Replay:
-        """Replay it, and where it raises, open the debugger at that line; breakpoints in the step hold as well.
+        """Replay it, and where it raises, open the debugger at that line; ``breakpoint()`` in the step stops there too.
+
+        What the step prints is not kept in ``log`` but shown. In a notebook ``%debug`` goes back to the same line later.
 
         Args:
             step: As for `replay`.
             params: As for `replay`.
             post_mortem: Takes the traceback; default ``pdb.post_mortem``, say ``ipdb.post_mortem``.
         """
-        return replay.debug(self.replay(step, params), post_mortem)
+        return replay.debug(self._replay(step, params, aloud=True), post_mortem)
 
     def export(self, path: str | PathLike[str] = "bug.zip") -> Path:
         """Write what is needed to look into it elsewhere: input, parameters without secrets, code, versions, traceback, log.
 
-        ``nb.load_failure(path)`` shows it. Returns the file's path; an existing file is replaced.
+        ``nb.load_failure(path)`` shows it. Returns the file's path; an existing file is replaced. Values that the step
+        reads from its module or notebook are part of its code, and go with it.
         """
         index, data, _ = self._store.fetch(views.CHUNK, self.run.id, self.id)[0]
         (media,) = self._store.fetch(
@@ -194,19 +221,21 @@ class ChunkHandle:
 
     @property
     def _store(self) -> Store:
+        self.run._engine()
         return self.run._store
 
     def __repr__(self) -> str:
-        if not self.run.batch.usable:
+        if not self.run._access.usable:
             return f"<chunk {self.id} of {self.run!r}>"
         row = self._row()
         error = f", {row['error_type']}: {row['error']}" if row["error"] else ""
-        return f"<chunk {self.id} of step {row['step']!r}: {row['status']}, {row['attempts']} attempts{error[:200]}>"
+        attempts = f"{row['attempts']} attempt{'' if row['attempts'] == 1 else 's'}"
+        return f"<chunk {self.id} of step {row['step']!r}: {row['status']}, {attempts}{error[:200]}>"
 
     def _repr_html_(self) -> str:
         from nbbatch import scenes
         from nbbatch.pictures import static
 
-        if not self.run.batch.usable:
+        if not self.run._access.usable:
             return static.line(repr(self))
         return scenes.chunk_page(self._store, self.run.row, self._row(), self.traceback, self.log)

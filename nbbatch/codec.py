@@ -230,6 +230,15 @@ def _is_text(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
+def plain(data: bytes) -> Any:
+    """A stored value without its type: JSON values, or a frame.
+
+    >>> plain(b'{"a": [1]}')
+    {'a': [1]}
+    """
+    return decode_frame(data) if data.startswith(b"ARROW1") else json.loads(data)
+
+
 def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every leaf of nested dicts and sequences with its path, such as ``lines[2].price``."""
     if isinstance(tree, Mapping):
@@ -318,11 +327,11 @@ class ParamsCodec:
             StateError: They hold secrets that this process was not given.
         """
         if _MASK_BYTES not in data:
-            return self.masked(data)
+            return self._read(data)
         tree = json.loads(data)
         missing = {path for path, leaf in leaves(tree) if leaf == _MASK} - set(secrets)
         try:
-            params = self.masked(json.dumps(_unmask(tree, secrets)).encode())
+            params = self._read(json.dumps(_unmask(tree, secrets)).encode())
         except ValidationError:  # stars are not what the field's constraints ask for
             if missing:
                 raise _forgotten(min(missing)) from None
@@ -334,6 +343,14 @@ class ParamsCodec:
 
     def masked(self, data: bytes) -> Any:
         """The parameters from their stored form, secrets as stars: to look at."""
+        try:
+            return self._read(data)
+        except ValidationError:  # stars are not what the field's constraints ask for
+            if _MASK_BYTES not in data:
+                raise
+            return _unchecked(json.loads(data), self.type)
+
+    def _read(self, data: bytes) -> Any:
         return self._adapter.validate_json(data, by_alias=True, by_name=True)
 
     def difference(self, old: bytes, new: bytes) -> str:
@@ -356,10 +373,31 @@ def _unmask(tree: Any, secrets: Mapping[str, str], path: str = "") -> Any:
     return secrets.get(path, tree) if tree == _MASK else tree
 
 
+def _unchecked(tree: Any, annotation: Any) -> Any:
+    """A value whose secrets are stars, without the checks of fields that hold one; as stored, where its type is not clear."""
+    if tree == _MASK and _is_secret(annotation):
+        return SecretStr(_MASK)
+    if _MASK not in json.dumps(tree):
+        return adapter_of(annotation).validate_json(json.dumps(tree), by_alias=True, by_name=True)
+    kind = _matching(tree, annotation)
+    if isinstance(tree, list):
+        return [_unchecked(*each) for each in zip(tree, _item_types(kind, len(tree)), strict=True)]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if not isinstance(tree, dict):
+        return tree
+    hints, inner = _field_hints(kind), (get_args(kind) or (Any,))[-1]
+    values = {name: _unchecked(value, hints.get(name, inner)) for name, value in tree.items()}  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if not hints or _is_a(kind, Mapping):
+        return values  # pyright: ignore[reportUnknownVariableType]
+    made = kind.model_construct(**values) if issubclass(kind, BaseModel) else object.__new__(kind)
+    for name, value in values.items():  # pyright: ignore[reportUnknownVariableType]
+        object.__setattr__(made, name, value)  # pyright: ignore[reportUnknownArgumentType]
+    return made
+
+
 def _forgotten(path: str) -> StateError:
     return StateError(
-        f"parameter {path} is a secret, and secrets are never stored: "
-        "submit the job again with the same parameters to go on"
+        f"parameter {path} is a secret, and secrets are never stored: submit the job again with the same parameters; "
+        "of an instance that ended, run.retry(), run.rerun() and chunk.replay() take them as params="
     )
 
 

@@ -37,6 +37,7 @@ def submit(
     if row is None:
         live = _create(engine, job, params, identity, key, retain)
     elif row.status in INSTANCE_ENDED:
+        _keep_secrets(engine, row.id, params)
         return row.id, None
     else:
         live = attach(engine, job, row, params)
@@ -85,6 +86,7 @@ def _create(
         )
         for node in job.nodes
     ]  # fmt: skip
+    _keep_secrets(engine, row.id, params)
     chunk = engine.store.take_ids("chunk", 1) + 1
     engine.pending.instances[row.id] = (row, steps)
     engine.pending.chunks.append((chunk, row.id, 0, None, 0, row.created_us, None, None))
@@ -101,6 +103,7 @@ def attach(engine: Engine, job: Job[Any, Any], row: InstanceRow, params: StoredP
         ShapeError: The chain differs from the one the instance began with.
     """
     check_shape(job, row)
+    _keep_secrets(engine, row.id, params)
     live = engine.live.get(row.id)
     if live is not None:
         live.adopt(job, params)
@@ -112,8 +115,30 @@ def attach(engine: Engine, job: Job[Any, Any], row: InstanceRow, params: StoredP
     return live
 
 
+def _keep_secrets(engine: Engine, instance: int, params: StoredParams) -> None:
+    if params.secrets:
+        engine.secrets[instance] = params.secrets
+
+
+def bring_secrets(engine: Engine, instance: int, job: Job[Any, Any] | None, params: StoredParams) -> None:
+    """Take the secrets of an instance from parameters that are equal to its own in all else.
+
+    Raises:
+        StateError: They differ, or the instance's job is not known.
+    """
+    row = engine.store.instance(instance)
+    if params.data != row.params:
+        difference = known(job, row).params.difference(row.params, params.data)
+        raise StateError(
+            f"instance {instance} has other parameters: {difference}. params= brings secrets, no new values"
+        )
+    _keep_secrets(engine, instance, params)
+
+
 def check_shape(job: Job[Any, Any], row: InstanceRow) -> None:
-    """Raises ShapeError where the job's chain is not the one an instance began with."""
+    """Raises StateError where the job is another one, ShapeError where its chain is not the one an instance began with."""
+    if row.job != job.name:
+        raise StateError(f"instance {row.id} is of job {row.job!r}, not of {job.name!r}")
     if row.shape != job.shape:
         raise ShapeError(
             f"instance {row.id} of job {row.job!r} version {row.version} began with another chain: "
@@ -132,7 +157,7 @@ def resume_job(engine: Engine, job: Job[Any, Any]) -> list[int]:
 
 def params_of(engine: Engine, job: Job[Any, Any], row: InstanceRow) -> StoredParams:
     live = engine.live.get(row.id)
-    return live.params if live else StoredParams(job.params, row.params)
+    return live.params if live else StoredParams(job.params, row.params, engine.secrets.get(row.id, {}))
 
 
 def revive(engine: Engine) -> None:
@@ -171,6 +196,11 @@ def resume(engine: Engine, instance: int, job: Job[Any, Any] | None) -> None:
 
 
 def known(job: Job[Any, Any] | None, row: InstanceRow) -> Job[Any, Any]:
+    if job is None and row.status in INSTANCE_ENDED:
+        raise StateError(
+            f"instance {row.id} ended {row.status}, and its job {row.job!r} version {row.version} is not known here: "
+            "give it, as in run.retry(job)"
+        )
     if job is None:
         raise StateError(
             f"instance {row.id} waits for its job {row.job!r} version {row.version}: define it in this notebook and "
@@ -267,19 +297,29 @@ def take_up(
     """Have an ended instance go on; arguments and result as of `retry`."""
     if row.retain == "none":
         raise StateError(f"instance {row.id} was submitted with retain='none': its inputs are gone; submit it anew")
-    params = StoredParams(job.params, row.params)
+    check_shape(job, row)
+    params = params_of(engine, job, row)
     engine.reopened += 1
     params.load()  # before anything changes: masked secrets have to be submitted again
     now = engine.clock.now()
     with engine.store.transaction():
         if first is not None:
             first(row, job)
+        if row.report is not None:
+            _reduce_again(engine, row, job.nodes[-1].index, now)
         again = [r for r in engine.store.rows("last_events", row.id) if r[2] in (_FAILED.code, _CANCELLED.code)]
         events = engine.store.take_ids("event", len(again))
         engine.store.run("requeue_ended", row.id, events, now, _FAILED.code, _CANCELLED.code, chunks)
         engine.store.set_status(row.id, row.status, _I.IN_PROGRESS, now, text=None)
     attach(engine, job, engine.store.instance(row.id), params)
     return len(again)
+
+
+def _reduce_again(engine: Engine, row: InstanceRow, reduction: int, now: int) -> None:
+    """Within the open transaction: a report that was made without what is retried is made anew."""
+    engine.store.run("supersede", row.id, [], reduction, now)
+    engine.store.close_gate(row.id, reduction, now)
+    engine.store.set_report(row.id, b"")
 
 
 def _retry_failed(engine: Engine, live: LiveInstance, chunks: list[int] | None) -> int:

@@ -32,11 +32,11 @@ from nbbatch.cancellation import Cancellation
 from nbbatch.claims import Claims
 from nbbatch.definition import Kind, Node
 from nbbatch.errors import FailChunk, StoreClosed, StoreError
-from nbbatch.executors import EventLoop, shares_memory, threads, workers_of
+from nbbatch.executors import EventLoop, Replaceable, shares_memory, threads, workers_of
 from nbbatch.flights import Flight, Pace
 from nbbatch.lanes import Lane, SubjobLane
 from nbbatch.live import LiveInstance, LiveStep
-from nbbatch.losses import Losses, failed_future, lost, requeue, timed_out
+from nbbatch.losses import Losses, failed_future, lost, put_back, requeue, timed_out
 from nbbatch.marks import Marks
 from nbbatch.packing import pack, run_packed
 from nbbatch.progress import Decision, decide, done_steps
@@ -116,6 +116,8 @@ class Engine:
         """What commands leave to be stored by the coming turn."""
         self.dormant = store.has_unfinished()
         """Whether the store may hold unfinished instances that are not live."""
+        self.secrets: dict[int, dict[str, str]] = {}
+        """Secret parameters that this process was given, by instance: a retry after its end needs them."""
         self.reopened = 0
         """How often an ended instance was taken up again: futures of ends from before are void."""
         self._answers: list[tuple[Future[Any], Any]] = []
@@ -342,12 +344,15 @@ class Engine:
     def _lose(self, flight: Flight, changes: Changes) -> None:
         """A worker died: what it had not begun goes back to the queue, and the flight keeps the rest."""
         kept, unbegun = self._losses.split(flight.task)
+        if flight.is_sacrificed and kept:
+            put_back(flight.step, flight.task, kept, changes, self.store.take_ids("event", len(kept)), self.clock.now())
+            kept = []
         if unbegun:
             chunks = [item.chunk for item in flight.task.items]
             changes.writes.append(partial(self.store.drop_claim, flight.live.id, flight.claim, chunks))
             requeue(flight.step, unbegun)
-            flight.live.changed = True
-            flight.task = replace(flight.task, items=kept)
+        flight.live.changed = True
+        flight.task = replace(flight.task, items=kept)
 
     def _record(self, flight: Flight, results: Results, changes: Changes, now: int) -> None:
         live, failing = flight.live, flight.live.failing
@@ -365,11 +370,23 @@ class Engine:
             changes.writes.append(partial(self.store.keep_code, node.code, node.step.name, node.step.listing, now))
 
     def _expire(self, changes: Changes, now: int) -> None:
-        """Attempts whose time is over count as errors; their workers are free when they return."""
-        for flight in self._pace.expire(now):
+        """Attempts whose time is over count as errors; their workers are free when they return, or are killed."""
+        over = self._pace.expire(now)
+        for flight in over:
             if self.live.get(flight.live.id) is flight.live:
                 self._record(flight, timed_out(flight.task, now), changes, now)
-            changes.after.append(flight.call_off)
+        if over:
+            changes.after.append(partial(self._free_workers, over))
+
+    def _free_workers(self, over: list[Flight]) -> None:
+        """Once the errors are stored: end what took too long, where that is possible."""
+        for flight in over:
+            flight.call_off()
+        lane = self._main
+        if isinstance(lane.executor, Replaceable) and any(flight.lane is lane for flight in over):
+            for other in self.flights:
+                other.is_sacrificed |= other.lane is lane and other.future is not None
+            lane.executor.kill()
 
     def _drop(self, live: LiveInstance, items: list[Item], changes: Changes) -> None:
         """The result of an attempt whose instance was cancelled meanwhile."""
@@ -383,7 +400,8 @@ class Engine:
         if error is not None:
             return lost(flight.task, error, now)
         results: Results = flight.future.result()
-        late = flight.deadline_us is not None and results.latest_end_us() > flight.deadline_us
+        most = flight.step.node.step.options.timeout
+        late = most is not None and results.span_us() > most * 1e6
         return timed_out(flight.task, now) if late else results
 
     def _take_page(self, arrived: _Arrived, changes: Changes) -> None:

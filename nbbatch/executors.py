@@ -16,7 +16,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any
 
 ASYNC_IN_FLIGHT = 64
 """Chunks of async steps that run at once on the event loop; an arbitrary, generous number."""
@@ -43,7 +43,8 @@ def processes(workers: int | None = None) -> Executor:
     """A pool of worker processes, through loky, so that functions defined in notebook cells work.
 
     A worker that dies (a crash, out of memory) costs the chunks that its pool had begun an attempt each; the pool is
-    replaced and the run goes on. Reductions and async steps still run in this process. What a step holds in global variables is copied to the
+    replaced and the run goes on. So it is when a chunk takes longer than its step's ``timeout=``: all workers are killed,
+    and what the others ran is run again, with no error counted against it. Reductions and async steps still run in this process. What a step holds in global variables is copied to the
     workers once per version of its code.
 
     Args:
@@ -57,13 +58,13 @@ def processes(workers: int | None = None) -> Executor:
     except ImportError as error:
         raise ImportError("nb.processes() needs loky: pip install 'nbbatch[processes]'") from error
     count = workers or os.cpu_count() or 1
-    return _Replacing(lambda: cast("Executor", ProcessPoolExecutor(count)), count)
+    return Replaceable(lambda: ProcessPoolExecutor(count), count)
 
 
-class _Replacing(Executor):
-    """A pool that is replaced when one of its workers dies: what was in it is lost, what comes later runs."""
+class Replaceable(Executor):
+    """A pool that is replaced when one of its workers dies or has to: what was in it is lost, what comes later runs."""
 
-    def __init__(self, make: Callable[[], Executor], workers: int) -> None:
+    def __init__(self, make: Callable[[], Any], workers: int) -> None:
         self._make, self._max_workers = make, workers
         self._pool = make()
 
@@ -75,6 +76,14 @@ class _Replacing(Executor):
             self._pool.shutdown(wait=False)
             self._pool = self._make()
             return self._pool.submit(fn, *args, **kwargs)
+
+    def kill(self) -> None:
+        """Kill the workers; the futures of what they ran end with an error, and new workers take what is submitted now.
+
+        All of them: a worker that is killed alone may hold the lock of the queue that all read from.
+        """
+        old, self._pool = self._pool, self._make()
+        old.shutdown(wait=False, kill_workers=True)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - loky has no such option
         """Let the workers end."""

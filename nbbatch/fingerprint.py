@@ -12,18 +12,26 @@ import dis
 import hashlib
 import inspect
 import linecache
+import pickle
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
-from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from functools import lru_cache, partial
+from itertools import islice
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 _PLAIN = (int, float, complex, bool, str, bytes, type(None), range)
 MAX_VALUE_CHARS = 2_000
-"""Values whose text is longer are shown by a digest."""
+"""Values whose text is longer are shown as they were assigned."""
+MAX_HELD = 1_000
+"""Members of a list, dict or object that are looked into."""
+_TABLES = {"numpy", "pandas", "polars", "pyarrow"}
+"""Libraries whose values show only their first and last rows as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +55,6 @@ def fingerprint(function: Callable[..., Any], instead: str = "") -> str:
     """
     marks = [instead] if instead else sorted({f"{part.name}={part.mark}" for part in _reach(function)})
     return hashlib.sha256("\n".join(marks).encode("utf-8", "backslashreplace")).hexdigest()[:12]
-
-
-def listing(function: Callable[..., Any]) -> str:
-    """The source of a function after all that it reaches: imports, values, classes, functions; it can be run as it is."""
-    parts = {part.name: part.text for part in _reach(function) if part.text}
-    own = parts.pop(_own_name(function), "")
-    order = sorted(parts.values(), key=_rank)
-    return "\n\n".join([*_together(order), *([own] if own else [])])
-
-
-def _together(texts: list[str]) -> list[str]:
-    """One-line texts (imports, values) as one paragraph, longer ones each as its own."""
-    short = "\n".join(text for text in texts if "\n" not in text)
-    return [*([short] if short else []), *(text for text in texts if "\n" in text)]
-
-
-def _rank(text: str) -> int:
-    if text.startswith(("import ", "from ")):
-        return 0
-    return 2 if "\n" in text and re.search(r"^class ", text, re.MULTILINE) else 3 if "\n" in text else 1
 
 
 def source_of(function: Callable[..., Any]) -> str:
@@ -95,29 +83,36 @@ def _reach(function: Any) -> list[Part]:
     """The function itself and everything it reaches, each once."""
     if not isinstance(function, FunctionType):
         return [Part(_own_name(function), _mark(function), "")]
-    found: dict[str, Part] = {}
-    seen: set[int] = set()
+    found: list[Part] = []
+    seen: dict[int, Any] = {}
     waiting: list[tuple[str, Any]] = [(function.__name__, function)]
     while waiting:
         name, value = waiting.pop()
-        value = _unwrapped(value)
+        value = unwrapped(value, function)
         if id(value) in seen:
             continue
-        seen.add(id(value))
-        ours = isinstance(value, FunctionType | type) and value.__module__ == function.__module__
-        found[name] = _part(name, value, ours=ours)
-        if ours:
-            waiting.extend(_names(value))
-    return list(found.values())
+        seen[id(value)] = value
+        found.append(part_of(name, value, ours=is_ours(value, function)))
+        waiting.extend(names_of(value, function))
+    return found
 
 
-def _unwrapped(value: Any) -> Any:
-    """The function of a step or of a well-behaved decorator."""
+def is_ours(value: Any, function: FunctionType) -> bool:
+    """Whether a value is a function or class of a function's own module or notebook."""
+    if isinstance(value, FunctionType):
+        return value.__globals__ is function.__globals__
+    return isinstance(value, type) and value.__module__ == function.__module__
+
+
+def unwrapped(value: Any, function: FunctionType) -> Any:
+    """The function of a step, or of a well-behaved decorator that is not of the function's own module."""
     inner = getattr(value, "__wrapped__", None)
-    return inner if isinstance(inner, FunctionType) and not isinstance(value, type) else value
+    wraps = isinstance(inner, FunctionType) and not isinstance(value, type)
+    return inner if wraps and not is_ours(value, function) else value
 
 
-def _part(name: str, value: Any, *, ours: bool) -> Part:
+def part_of(name: str, value: Any, *, ours: bool) -> Part:
+    """What a name stands for: how it is marked, and its text."""
     if isinstance(value, ModuleType):
         alias = f" as {name}" if name != value.__name__ else ""
         return Part(name, f"module {value.__name__}", f"import {value.__name__}{alias}")
@@ -131,24 +126,72 @@ def _part(name: str, value: Any, *, ours: bool) -> Part:
         alias = f" as {name}" if name != value.__qualname__ else ""
         return Part(name, whole, f"from {value.__module__} import {value.__qualname__}{alias}" if simple else "")
     mark = _mark(value)
-    return Part(name, mark, f"{name} = {mark if len(mark) <= MAX_VALUE_CHARS else '...'}" if _is_plain(value) else "")
+    return Part(name, mark, f"{name} = {mark}" if _is_plain(value) and len(mark) <= MAX_VALUE_CHARS else "")
 
 
-def _names(value: Any) -> Iterator[tuple[str, Any]]:
-    """What a function or class of ours refers to, by name."""
-    if isinstance(value, type):
-        yield from ((base.__name__, base) for base in value.__bases__ if base is not object)
-        for member in vars(value).values():
-            plain = getattr(member, "__func__", member)
-            if isinstance(plain, FunctionType):
-                yield from _names(plain)
-        yield from _hinted(vars(value).get("__annotations__", {}), _globals_of(value))
+def names_of(value: Any, function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """What a value refers to, by name: a function or class of ours by its text, others by what they hold."""
+    if not is_ours(value, function):
+        yield from _held(value, function)
+    elif isinstance(value, type):
+        yield from _names_of_class(value, function)
+    else:
+        yield from _names_of_function(value)
+
+
+def _held(value: Any, function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """Functions, classes and objects of ours in a value: what it does may change though its text does not."""
+    holder, is_object = f"in {type(value).__qualname__}", is_ours(type(value), function)
+    held: Iterable[Any]
+    if isinstance(value, partial):
+        held = (value.func, *value.args, *value.keywords.values())
+    elif isinstance(value, MethodType):
+        held = (value.__func__, value.__self__)
+    elif isinstance(value, Mapping):
+        held = value.values()  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    elif isinstance(value, tuple | list | AbstractSet):
+        held = value  # pyright: ignore[reportUnknownVariableType]
+    elif is_object:
+        held = [cast("Any", type(value)), *getattr(value, "__dict__", {}).values()]
+    else:
         return
+    for each in islice(cast("Iterable[Any]", held), MAX_HELD):
+        if is_object or not _is_plain(each):
+            yield each.__name__ if isinstance(each, FunctionType | type) else holder, each
+
+
+def _names_of_class(value: type, function: FunctionType) -> Iterator[tuple[str, Any]]:
+    known = function.__globals__
+    yield from ((base.__name__, base) for base in value.__bases__ if base is not object)
+    tree = _parsed(_class_source(value))
+    yield from ((name, known[name]) for name in evaluated(tree) if name in known)
+    for method in _methods(value, tree):
+        yield from _names_of_function(method)
+    yield from _hinted(vars(value).get("__annotations__", {}), known)
+
+
+def _names_of_function(value: FunctionType) -> Iterator[tuple[str, Any]]:
     names, free = _loaded(value.__code__)
     yield from ((name, value.__globals__[name]) for name in names if name in value.__globals__)
     cells = dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=False))
     yield from ((name, cells[name].cell_contents) for name in free if name in cells and _filled(cells[name]))
     yield from _hinted(_annotations(value), value.__globals__)
+
+
+def _methods(value: type, tree: list[ast.stmt]) -> Iterator[FunctionType]:
+    """Functions of a class that its text has, not those that a decorator or metaclass made; without a text, all."""
+    written = {
+        each.name
+        for node in tree
+        for each in ast.walk(node)
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    for name, member in vars(value).items():
+        plain = getattr(member, "fget", None) or getattr(member, "__func__", member)
+        plain = getattr(plain, "wrapped", plain)  # what pydantic makes of a decorated method
+        plain = getattr(plain, "__func__", plain)
+        if isinstance(plain, FunctionType) and (not tree or name in written):
+            yield plain
 
 
 def _annotations(value: Any) -> dict[str, Any]:
@@ -158,10 +201,19 @@ def _annotations(value: Any) -> dict[str, Any]:
         return {}
 
 
-def _globals_of(value: type) -> Mapping[str, Any]:
-    import sys
+def evaluated(tree: Iterable[ast.AST]) -> Iterator[str]:
+    """Names that are looked up when definitions run, not when what they define is called.
 
-    return vars(sys.modules[value.__module__]) if value.__module__ in sys.modules else {}
+    >>> sorted(evaluated(ast.parse("def f(a: Hint = LIMIT): return body").body))
+    ['Hint', 'LIMIT']
+    """
+    for node in tree:
+        if isinstance(node, ast.Name):
+            yield node.id
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from evaluated([*node.decorator_list, node.args, *([node.returns] if node.returns else [])])
+        else:
+            yield from evaluated(ast.iter_child_nodes(node))
 
 
 def _hinted(annotations: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -250,12 +302,23 @@ def _class_mark(value: type) -> str:
     return f"class {value.__qualname__} {fields} {methods} {constants}"
 
 
+_class_sources: WeakKeyDictionary[type, tuple[tuple[int, ...], str]] = WeakKeyDictionary()
+
+
 def _class_source(value: type) -> str:
-    """Its source: of a module by inspect, of a notebook from the newest cell that defines it."""
-    try:
-        return textwrap.dedent(inspect.getsource(value))
-    except (OSError, TypeError):
-        return _in_cells(value.__qualname__)
+    """Its source: of a module by inspect, of a notebook from the newest cell that defines it.
+
+    Read once, as it takes milliseconds and each submit asks; again once its members are others (``%autoreload``).
+    """
+    members = tuple(map(id, vars(value).values()))
+    known, source = _class_sources.get(value, ((), ""))
+    if known != members:
+        try:
+            source = textwrap.dedent(inspect.getsource(value))
+        except (OSError, TypeError):
+            source = _in_cells(value.__qualname__)
+        _class_sources[value] = members, source
+    return source
 
 
 def _in_cells(name: str) -> str:
@@ -272,6 +335,7 @@ def _in_cells(name: str) -> str:
     return ""
 
 
+@lru_cache(maxsize=1024)
 def _parsed(text: str) -> list[ast.stmt]:
     try:
         return ast.parse(text).body
@@ -280,8 +344,8 @@ def _parsed(text: str) -> list[ast.stmt]:
 
 
 def _is_plain(value: Any) -> bool:
-    if isinstance(value, _PLAIN):
-        return True
+    if type(value) in _PLAIN:
+        return value == value  # noqa: PLR0124 - NaN has no literal
     if type(value) in (tuple, list, set, frozenset):
         return all(map(_is_plain, value))
     return type(value) is dict and all(_is_plain(key) and _is_plain(each) for key, each in value.items())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
@@ -299,6 +363,9 @@ def _mark(value: Any) -> str:
     if isinstance(value, FunctionType):
         return _function_mark(value)
     kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType]
+    if kind.__module__.partition(".")[0] in _TABLES:
+        with suppress(Exception):  # what cannot be pickled is told by its text
+            return f"<{kind.__qualname__} {hashlib.sha256(pickle.dumps(value)).hexdigest()[:12]}>"
     if kind.__repr__ is object.__repr__:
         return f"<{kind.__module__}.{kind.__qualname__}>"
     try:

@@ -30,13 +30,16 @@ class Flight:
     """How long it takes, by what came before."""
     future: Future[Any] | None = None
     """Gives `Results`."""
-    deadline_us: int | None = None
-    """When its time is over."""
+    is_sacrificed: bool = False
+    """Its worker was killed, because another one of its pool had to be."""
 
     def is_lost(self) -> bool:
         """Whether its worker died, or its pool broke."""
         future = self.future
-        return future is not None and not future.cancelled() and isinstance(future.exception(), BrokenExecutor)
+        if future is None or future.cancelled():
+            return False
+        error = future.exception()
+        return isinstance(error, BrokenExecutor) or (self.is_sacrificed and error is not None)
 
     def call_off(self) -> None:
         """Cancel it where that is possible: before it has begun, or on an event loop."""
@@ -91,8 +94,7 @@ class Pace:
         if options.rate is not None:
             self.limits.start(flight.name, len(flight.task.items), now)
         if options.timeout is not None:
-            flight.deadline_us = now + round(options.timeout * 1e6)
-            self._deadlines.add(flight.deadline_us, flight)
+            self._deadlines.add(now + round(options.timeout * 1e6), flight)
 
     def due(self) -> list[int]:
         """When a start is allowed again, and when the next attempt's time is over."""
@@ -100,12 +102,24 @@ class Pace:
 
     def expire(self, now: int) -> list[Flight]:
         """Take away the flights whose time is over, with word to those who run them."""
-        over = [flight for flight in self._deadlines.pop(now) if flight in self._flights]
+        due = [flight for flight in self._deadlines.pop(now) if flight in self._flights]
+        over = [flight for flight in due if not self._goes_on(flight, now)]
         for flight in over:
             self._flights.discard(flight)
             self._expired.add(flight)
             flight.task.cancellation.cancelled = True
         return over
+
+    def _goes_on(self, flight: Flight, now: int) -> bool:
+        """Whether a process has time left, as it had to be started first: its step's time is counted from its beginning."""
+        task, seconds = flight.task, flight.step.node.step.options.timeout
+        if not flight.lane.is_replaceable or task.marks is None or task.marks.path is None or not task.slots:
+            return False
+        assert seconds is not None
+        due = (task.marks.begun_us[task.slots[0]] or now) + round(seconds * 1e6)
+        if due > now:
+            self._deadlines.add(due, flight)
+        return due > now
 
     def land(self, flight: Flight) -> None:
         """Its worker is free again."""

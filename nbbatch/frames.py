@@ -140,10 +140,9 @@ class Frames:
     def _moment(self, as_of: Moment | None) -> int | None:
         return moment(as_of, self._engine().clock.now())
 
-    def attachments(self) -> pl.DataFrame:
+    def attachments(self, *, as_of: Moment | None = None) -> pl.DataFrame:
         """Files stored with the instance, in the order they were given. Columns: name, bytes, digest (SHA-256), created."""
-        self._engine()
-        return self._store.frame(views.ATTACHMENTS, self.id)
+        return self._store.frame(views.ATTACHMENTS, self.id, self._moment(as_of))
 
     def attachment(self, name: str) -> bytes:
         """The content of one of them.

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from nbbatch import commands, progress, views
 from nbbatch.chunk import ChunkHandle
 from nbbatch.definition import Job
+from nbbatch.engine import Engine
 from nbbatch.errors import JobCancelled, JobFailed, NotFoundError, StateError
 from nbbatch.frames import Access, Frames
 from nbbatch.records import Ended, InstanceRow
 from nbbatch.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.store import SUBJOB_KEY
+from nbbatch.worker import StoredParams
 
 if TYPE_CHECKING:
     import polars as pl
@@ -236,36 +238,59 @@ class JobHandle(Frames, Generic[R_co]):
         """What `retry` would do: per step the code before and now, chunks to retry, chunks kept.
 
         Raises:
-            StateError: Its job is not known in this process.
+            StateError: Its job is not known in this process, or ``job`` is another one.
+            ShapeError: The job's chain differs from the one it began with.
         """
         from nbbatch.heal import plan
 
         self._engine()
         return plan.plan(self._store, self.id, job or self._job())
 
-    def retry(self, job: Job[Any, Any] | None = None, *, quiet: bool = False) -> JobHandle[R_co]:
+    def retry(self, job: Job[Any, Any] | None = None, *, params: Any = None, quiet: bool = False) -> JobHandle[R_co]:
         """Run failed chunks again (and cancelled ones), with a fresh budget; finished ones only of steps with ``always=True``.
 
-        Prints what it will do: ``count 3f2a → 9b1c: 247 to retry, 9,741 kept``.
+        Prints what it does, as `plan` would say it before: ``count 3f2a → 9b1c: 247 to retry, 9,741 kept``.
 
         Args:
             job: The job with mended code; default: the one this handle knows.
+            params: The instance's parameters once more, where they hold secrets that this process was not given.
             quiet: Print nothing.
 
         Raises:
-            StateError: It COMPLETED with nothing failed, its job is not known, or its ``start_limit=`` is reached.
+            StateError: It COMPLETED with nothing failed, its job is not known or another one, a secret is missing, or its
+                ``start_limit=`` is reached.
             ShapeError: The job's chain differs from the one it began with.
         """
-        engine = self._engine()
-        self.job = job or self.job
-        if self.job is not None and not quiet:
-            print(self.plan())  # noqa: T201 - said in the cell that asks for it
-        from nbbatch.heal import rerun
+        return self._retry(job, params, None, quiet)
 
-        engine.call(rerun.retry_all, engine, self.id, self.job)
+    def _retry(self, job: Job[Any, Any] | None, params: Any, chunks: list[int] | None, quiet: bool) -> JobHandle[R_co]:
+        from nbbatch.heal import plan, rerun
+
+        engine, job = self._again(job, params)
+        said = plan.plan(self._store, self.id, job, chunks) if job and not quiet else None
+        if chunks is None:
+            engine.call(rerun.retry_all, engine, self.id, job)
+        else:
+            engine.call(commands.retry, engine, self.id, job, chunks)
+        self.job = job
+        if said is not None:
+            print(said)  # noqa: T201 - in the cell that asks for it
         return self
 
-    def rerun(self, job: Job[Any, Any] | None = None, *, step: str, where: pl.Expr | None = None) -> JobHandle[R_co]:
+    def _again(self, job: Job[Any, Any] | None, params: Any) -> tuple[Engine, Job[Any, Any] | None]:
+        """The engine and the job to go on with, once it has the secrets that were brought."""
+        engine = self._engine()
+        job = job or self.job
+        if params is not None:
+            codec = self._job(job).params
+            valid = codec.validate(params)
+            given = StoredParams(codec, codec.dump(valid), codec.secrets(valid))
+            engine.call(commands.bring_secrets, engine, self.id, job, given)
+        return engine, job
+
+    def rerun(
+        self, job: Job[Any, Any] | None = None, *, step: str, where: pl.Expr | None = None, params: Any = None
+    ) -> JobHandle[R_co]:
         """Do chunks of one step again, and all that came of them; the rest stays.
 
         The chosen chunks and their descendants are superseded: kept in ``history()`` and ``attempts()``, counted nowhere
@@ -277,19 +302,21 @@ class JobHandle(Frames, Generic[R_co]):
             step: Name of the step.
             where: Which of its chunks, by the fields of their inputs (a plain input is ``value``), ``chunk_id`` and
                 ``status``; default: all.
+            params: As for `retry`.
 
         Raises:
-            StateError: It runs (pause it first), its job is not known, or no chunk is chosen.
+            StateError: It runs (pause it first), its job is not known, no chunk is chosen, or a secret is missing.
             NotFoundError: There is no such step, or no such column.
+            ValueError: ``where`` is no condition, or does not fit the inputs.
             ShapeError: The job's chain differs from the one it began with.
         """
         from nbbatch.heal import inputs, rerun
 
-        engine = self._engine()
-        self.job = job or self.job
+        engine, job = self._again(job, params)
         index = views.require_step(self._store, self.id, step)
         chosen = inputs.chosen(self._store, self.id, index, where)
-        engine.call(rerun.rerun, engine, self.id, self.job, index, chosen)
+        engine.call(rerun.rerun, engine, self.id, job, index, chosen)
+        self.job = job
         return self
 
     def skip(self, chunk: int, reason: str) -> None:
@@ -315,7 +342,7 @@ class JobHandle(Frames, Generic[R_co]):
         from nbbatch.heal.failures import Actions, failures
 
         self._engine()
-        return failures(self._store, self.id, Actions(self._chunks_by_id, self._retry_some, self._skip_some), limit)
+        return failures(self._store, self.id, Actions(self._chunks_by_id, self._retry, self._skip_some), limit)
 
     def code(self, step: str | None = None) -> code.Versions:
         """The versions of a step's code that ran, oldest first, with what changed; default: of the last step.
@@ -350,12 +377,6 @@ class JobHandle(Frames, Generic[R_co]):
     def _chunks_by_id(self, chunks: list[int]) -> pl.DataFrame:
         frame = self.chunks(limit=2**62)
         return frame.filter(frame["id"].is_in(chunks))
-
-    def _retry_some(self, chunks: list[int], job: Job[Any, Any] | None) -> JobHandle[R_co]:
-        engine = self._engine()
-        self.job = job or self.job
-        engine.call(commands.retry, engine, self.id, self.job, chunks)
-        return self
 
     def _skip_some(self, chunks: list[int], reason: str) -> None:
         from nbbatch.heal import rerun
@@ -412,14 +433,15 @@ class JobHandle(Frames, Generic[R_co]):
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _job(self) -> Job[Any, R_co]:
-        if self.job is None:
+    def _job(self, job: Job[Any, Any] | None = None) -> Job[Any, R_co]:
+        job = job or self.job
+        if job is None:
             row = self.row
             raise StateError(
                 f"typed values of instance {self.id} need its job {row.job!r} version {row.version}: "
                 "batch.instance(id, job) gives a handle that knows it"
             )
-        return self.job
+        return job
 
     def _node(self, step: str | None) -> Any:
         nodes = self._job().nodes

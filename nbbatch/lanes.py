@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from nbbatch.executors import inline
+from nbbatch.executors import Replaceable, inline
 from nbbatch.live import LiveStep
 
 SLOW_US = 50_000
@@ -38,6 +38,11 @@ class Lane:
         work = step.mean_us * step.size
         ahead = min(AHEAD, int(AHEAD_US / work)) if work < SLOW_US else 0
         return self.tasks < (1 + ahead) * self.workers
+
+    @property
+    def is_replaceable(self) -> bool:
+        """Whether its workers can be killed, and others take their place."""
+        return isinstance(self.executor, Replaceable)
 
     def spare(self) -> float:
         """Seconds until a worker may want for work, less a margin."""

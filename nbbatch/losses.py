@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 
+from nbbatch.failing import clean
 from nbbatch.live import Again, LiveStep
 from nbbatch.marks import Marks
-from nbbatch.records import Failure, Item, Outcome, Results
+from nbbatch.records import EventRow, Failure, Item, Outcome, Results
+from nbbatch.settle import Changes
 from nbbatch.states import ChunkStatus
-from nbbatch.worker import Task, clean
+from nbbatch.worker import Task
 
 VAIN = 100
 """Micro-batches lost in a row before any chunk of them had begun, from which on their chunks are charged: else workers
@@ -31,6 +33,28 @@ class Losses:
         if not known or self._vain > VAIN:
             return task.items, []
         return charged, [item for item in task.items if item.chunk not in begun]
+
+
+def put_back(step: LiveStep, task: Task, items: list[Item], changes: Changes, event: int, now: int) -> None:
+    """Attempts that ended because their workers were killed for another one's sake: on record, with no error counted.
+
+    Args:
+        step: Theirs.
+        task: They were in.
+        items: That had begun.
+        changes: Take the rows.
+        event: The id before the first of theirs.
+        now: The present.
+    """
+    index, code = task.node.index, task.node.code
+    for place, item in enumerate(items, 1):
+        changes.events.append(
+            EventRow(
+                event + place, item.chunk, task.instance, index, item.attempt, ChunkStatus.QUEUED.code, item.errors,
+                item.polls, now, now, None, 0, code, None,
+            )
+        )  # fmt: skip
+    requeue(step, [item._replace(attempt=item.attempt + 1) for item in items])
 
 
 def requeue(step: LiveStep, items: list[Item]) -> None:

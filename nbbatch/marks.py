@@ -15,7 +15,7 @@ from pathlib import Path
 
 SLOTS = 4096
 """Chunks that can be marked at once; what runs beyond them is not charged when it is lost."""
-_SIZE = SLOTS * 8
+_SIZE = SLOTS * 16
 
 
 class Marks:
@@ -26,8 +26,11 @@ class Marks:
         self.path = path
         self._free = list(range(SLOTS - 1, -1, -1))
         self._map = _mapped(path) if path else mmap.mmap(-1, _SIZE)
-        self.cells = memoryview(self._map).cast("q")
+        self._view = memoryview(self._map).cast("q")
+        self.cells = self._view[:SLOTS]
         """What workers write: ``cells[slot] = chunk``; 0: none. Writing one is a single store of eight bytes."""
+        self.begun_us = self._view[SLOTS:]
+        """When a worker process began what a slot is for, where the step has a time limit; 0: not yet, or not asked for."""
 
     def take(self, count: int) -> list[int]:
         """Reserve up to ``count`` slots."""
@@ -36,7 +39,7 @@ class Marks:
     def give_back(self, slots: Iterable[int]) -> None:
         """Clear slots and have them handed out again."""
         for slot in slots:
-            self.cells[slot] = 0
+            self.cells[slot] = self.begun_us[slot] = 0
             self._free.append(slot)
 
     def read(self) -> set[int]:
@@ -49,7 +52,8 @@ class Marks:
 
     def close(self) -> None:
         """Let the mapping go, and the file with it: a store that was closed has nothing running."""
-        self.cells.release()
+        for view in (self.cells, self.begun_us, self._view):
+            view.release()
         self._map.close()
         if self.path:
             Path(self.path).unlink(missing_ok=True)

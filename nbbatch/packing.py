@@ -17,7 +17,7 @@ from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
 from nbbatch.marks import marks_of
 from nbbatch.records import Item, Results
-from nbbatch.worker import StoredParams, Task, run_task
+from nbbatch.worker import StoredParams, Task, run_task, wall_us
 
 log = logging.getLogger("nbbatch")
 
@@ -89,6 +89,8 @@ def run_packed(packed: PackedTask) -> Results:
     node, codec, hooks = _unpickled(packed.digest, packed.code)
     params = StoredParams(codec, packed.data, packed.secrets)
     marks = marks_of(packed.marks) if packed.marks else None
+    if marks and packed.slots and node.step.options.timeout is not None:
+        marks.begun_us[packed.slots[0]] = wall_us()
     results = run_task(
         Task(
             packed.instance, node, params, packed.items, marks=marks, slots=packed.slots,

@@ -22,5 +22,7 @@ def purge(engine: Engine, before_us: int, statuses: Collection[InstanceStatus], 
         engine.store.keep_counters()
         for table in engine.store.INSTANCE_TABLES:
             engine.store.remove(table, gone)
+    for instance in gone:
+        engine.secrets.pop(instance, None)
     engine.store.checkpoint()
     return len(gone)

@@ -107,6 +107,11 @@ class Results(NamedTuple):
         """When the last of the attempts ended."""
         return max(*self.ended_us[-1:], *(outcome.ended_us for outcome in self.odd.values()), 0, 0)
 
+    def span_us(self) -> int:
+        """From the start of the first of them to the end of the last."""
+        ended = self.latest_end_us()
+        return ended - min(*self.started_us[:1], *(outcome.started_us for outcome in self.odd.values()), ended)
+
 
 class Columns:
     """Rows on their way to a table, as one list per column: a micro-batch is added in a few operations, not one per row."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import re
 import threading
@@ -25,12 +26,15 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from nbbatch import migrations
 from nbbatch.errors import NotFoundError, QueryRefused, StateError, StoreError, StoreLocked, StoreUnreadable
 from nbbatch.records import ArrowStream, Columns, EventRow, InstanceRow
 from nbbatch.states import INSTANCE_BY_CODE, INSTANCE_ENDED, INSTANCE_TRANSITIONS, InstanceStatus
 
 if TYPE_CHECKING:
     import polars as pl
+
+log = logging.getLogger("nbbatch")
 
 FORMAT = 1
 """Version of the tables in schema.sql."""
@@ -110,16 +114,37 @@ class Store:
         self._cursors: list[duckdb.DuckDBPyConnection] = []
         self._importing: threading.Thread | None = None
         try:
+            self._migrate()
             self._prepare(now_us)
         except BaseException:
             self._con.close()
             raise
 
+    def _migrate(self) -> None:
+        """Bring a store of an older format to the present one."""
+        with _clear_errors(self.path):
+            found = self._format() if self._tables() else FORMAT
+            migrations.check(self.path, found, FORMAT)
+            if found == FORMAT:
+                return
+            self._con.close()
+            copy = migrations.keep_copy(Path(self.path), found)
+            self._con = _connect(self.path)
+            self._con.begin()
+            migrations.run(self._rows, self._script, found, FORMAT)
+            self._script(_resource("views.sql"))
+            self._con.commit()
+            self._con.execute("CHECKPOINT").complete()
+            log.info("%s was brought from store format %d to %d; %s is as it was", self.path, found, FORMAT, copy)
+
+    def _script(self, text: str) -> None:
+        for statement in self._con.extract_statements(text):
+            self._con.execute(statement).complete()
+
     def _prepare(self, now_us: int) -> None:
         with _clear_errors(self.path):
             if not self._tables():
                 self._create(now_us)
-            self._check_format()
             self.session = 0
             self._next = {
                 "instance": self._scalar("SELECT coalesce(max(id), 0) FROM submitted"),
@@ -154,24 +179,17 @@ class Store:
 
     def _create(self, now_us: int) -> None:
         self._con.begin()
-        for statement in self._con.extract_statements(_resource("schema.sql")):
-            self._con.execute(statement).complete()
-        for statement in self._con.extract_statements(_resource("views.sql")):
-            self._con.execute(statement).complete()
+        self._script(_resource("schema.sql"))
+        self._script(_resource("views.sql"))
         self._run("INSERT INTO meta VALUES ('format', $1), ('created_us', $2)", str(FORMAT), str(now_us))
         self._con.commit()
 
-    def _check_format(self) -> None:
+    def _format(self) -> int:
         if "meta" not in self._tables() or "submitted" not in self._tables():
             raise StoreUnreadable(
                 f"{self.path} is a DuckDB database, but not a store of nbbatch; it was left as it is. Open another path"
             )
-        found = int(self._scalar("SELECT value FROM meta WHERE name = 'format'"))
-        if found > FORMAT:
-            raise StoreUnreadable(
-                f"{self.path} has store format {found}; this nbbatch knows up to {FORMAT}. "
-                "Upgrade nbbatch (pip install -U nbbatch); the file was left as it is"
-            )
+        return int(self._scalar("SELECT value FROM meta WHERE name = 'format'"))
 
     # --- transactions -----------------------------------------------------------------------------
 

@@ -105,14 +105,15 @@ def run_step(step: Any, value: Any, params: Any = None, *, attempt: int = 1) -> 
     node = Node(1, step, (0,), (2,), False, 1.0, (), ())
     item = Item(1, attempt, None)
     context = Context(Task(1, node, cast("Any", None), [item]), item)
-    capture.install()
-    token = capture.buffer.set(context)
-    try:
-        first = iter(value) if step.kind is Kind.REDUCTION else value
-        result = step.function(first, params) if step.takes_params else step.function(first)
-        outputs = [_stored(step, each) for each in _given(step, result)]
-    finally:
-        capture.buffer.reset(token)
+    with capture.held():
+        capture.install()
+        token = capture.buffer.set(context)
+        try:
+            first = iter(value) if step.kind is Kind.REDUCTION else value
+            result = step.function(first, params) if step.takes_params else step.function(first)
+            outputs = [_stored(step, each) for each in _given(step, result)]
+        finally:
+            capture.buffer.reset(token)
     return StepRun(outputs, *said(context))
 
 

@@ -208,12 +208,18 @@ SELECT c.step, c.data, c.parent FROM chunk c WHERE c.instance = $1 AND c.id = $2
 """
 
 ATTACHMENTS = """
-SELECT name, bytes, digest, make_timestamptz(created_us) AS created FROM attachment WHERE instance = $1 ORDER BY rowid
+SELECT name, bytes, digest, make_timestamptz(created_us) AS created FROM attachment
+WHERE instance = $1 AND ($2 IS NULL OR created_us <= $2) ORDER BY rowid
 """
 
 USER_DATA = "SELECT data FROM user_data WHERE instance = $1 ORDER BY id DESC LIMIT 1"
 
 CHUNK_INSTANCE = "SELECT instance FROM chunk WHERE id = try_cast($1 AS BIGINT)"
+
+IS_REDUCTION = """
+SELECT 1 FROM chunk c JOIN step s ON s.instance = c.instance AND s.step = c.step
+WHERE c.instance = $1 AND c.id = $2 AND s.kind = 'reduction'
+"""
 
 CHILDREN = f"""
 SELECT id FROM chunk WHERE instance = $1 AND parent = $2 AND seq IS NOT NULL

@@ -13,11 +13,9 @@ import asyncio
 import logging
 import threading
 import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from nbbatch import capture, hooks
@@ -26,9 +24,10 @@ from nbbatch.cancellation import Cancellation
 from nbbatch.codec import ParamsCodec
 from nbbatch.definition import Kind, Node, To, retryable, skippable
 from nbbatch.definition.listeners import Hooks
-from nbbatch.errors import FailChunk, FailJob, NoContextError, RetryLater, Signal, SkipChunk, ValueNotStorable
+from nbbatch.errors import FailChunk, FailJob, NoContextError, RetryLater, SkipChunk, ValueNotStorable
+from nbbatch.failing import clean, failure, text_of
 from nbbatch.marks import Marks
-from nbbatch.records import Failure, Item, Outcome, Results
+from nbbatch.records import Item, Outcome, Results
 from nbbatch.states import ChunkStatus
 
 PAGE_OUTPUTS = 5_000
@@ -36,8 +35,6 @@ PAGE_OUTPUTS = 5_000
 PAGE_BYTES = 4_000_000
 """… or about this many bytes, so that a step may yield millions."""
 _COMPLETED = ChunkStatus.COMPLETED
-MAX_TEXT_CHARS = 200_000
-"""Error messages and tracebacks longer than this lose their middle."""
 
 
 class Context(capture.LogBuffer):
@@ -113,7 +110,7 @@ class Context(capture.LogBuffer):
 
     def recovered(self, error: BaseException | str) -> None:
         """Count an error that the step survived: it is stored with the attempt and fails nothing."""
-        text = error if isinstance(error, str) else f"{type(error).__name__}: {_text_of(error)}"
+        text = error if isinstance(error, str) else f"{type(error).__name__}: {text_of(error)}"
         self.said = True
         self._recovered += (clean(text),)
 
@@ -220,13 +217,20 @@ async def run_task_async(task: Task) -> Results:
     return Results([], [], [], threading.current_thread().name, outcomes)
 
 
-def rehearse(task: Task) -> tuple[Outcome, BaseException | None]:
-    """Run a task's one item in this thread and keep what was raised, for a person to look into."""
+def rehearse(task: Task, *, aloud: bool = False) -> tuple[Outcome, BaseException | None]:
+    """Run a task's one item in this thread and keep what was raised, for a person to look into.
+
+    Args:
+        task: With one item.
+        aloud: What the step prints goes where it goes outside of steps, not into a log: so does a debugger's prompt.
+    """
     item = task.items[0]
-    ctx, emitted, started = Context(task, item), _Emitted(task, item), task.now()
+    ctx, emitted, started = _listened(task, item, aloud=aloud), _Emitted(task, item), task.now()
     token = capture.buffer.set(ctx)
     try:
         _execute(task, item, emitted)
+    except KeyboardInterrupt:  # the person who looks into it wants to stop
+        raise
     except BaseException as error:
         return _broken(ctx, started, "", error), error
     finally:
@@ -234,16 +238,25 @@ def rehearse(task: Task) -> tuple[Outcome, BaseException | None]:
     return _completed(ctx, started, task.now(), "", emitted.outputs, emitted.targets), None
 
 
-async def rehearse_async(task: Task) -> tuple[Outcome, BaseException | None]:
+async def rehearse_async(task: Task, *, aloud: bool = False) -> tuple[Outcome, BaseException | None]:
     """As `rehearse`, of an async step."""
     item = task.items[0]
-    ctx, emitted, started = Context(task, item), _Emitted(task, item), task.now()
+    ctx, emitted, started = _listened(task, item, aloud=aloud), _Emitted(task, item), task.now()
     capture.buffer.set(ctx)
     try:
         await _execute_async(task, item, emitted)
+    except KeyboardInterrupt:  # the person who looks into it wants to stop
+        raise
     except BaseException as error:
         return _broken(ctx, started, "", error), error
     return _completed(ctx, started, task.now(), "", emitted.outputs, emitted.targets), None
+
+
+def _listened(task: Task, item: Item, *, aloud: bool) -> Context:
+    capture.install()
+    ctx = Context(task, item)
+    ctx.aloud = aloud
+    return ctx
 
 
 # --- one attempt ---------------------------------------------------------------------------------
@@ -531,7 +544,7 @@ def _broken(ctx: Context, started: int, worker: str, error: BaseException) -> Ou
         status = ChunkStatus.ERRORED
     log, warnings, recovered = said(ctx)
     return Outcome(
-        status, started, task.now(), [], [], 0, _failure(error), delay, fails_job, log, warnings, recovered, 0, worker
+        status, started, task.now(), [], [], 0, failure(error), delay, fails_job, log, warnings, recovered, 0, worker
     )
 
 
@@ -539,62 +552,3 @@ def said(ctx: Context) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """The log, the warnings and the errors survived of an attempt."""
     log = ctx.text()
     return clean(log) if log else log, ctx._warnings, ctx._recovered  # pyright: ignore[reportPrivateUsage]
-
-
-def _failure(error: BaseException) -> Failure | None:
-    if isinstance(error, Signal):
-        reason = str(getattr(error, "reason", ""))
-        return (
-            None if isinstance(error, RetryLater) and not reason else Failure(type(error).__name__, clean(reason), "")
-        )
-    kind = type(error)
-    name = (
-        kind.__qualname__ if kind.__module__ in {"builtins", "__main__"} else f"{kind.__module__}.{kind.__qualname__}"
-    )
-    return Failure(name, shorten(clean(_text_of(error))), shorten(clean(_traceback(error))))
-
-
-def user_frames(error: BaseException) -> TracebackType | None:
-    """The traceback from the user's own frame on."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
-        frames = frames.tb_next
-    return frames or error.__traceback__
-
-
-def _traceback(error: BaseException) -> str:
-    try:
-        lines = traceback.format_exception(type(error), error, user_frames(error))
-    except Exception as other:  # an exception whose attributes raise must not hide the failure
-        return f"{type(error).__name__} (its traceback could not be formatted: {type(other).__name__})"
-    return "".join(lines)
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as other:  # a __str__ that raises is the step's; the failure still has to be told
-        return f"<{type(error).__name__} whose text could not be made: {type(other).__name__}>"
-
-
-def clean(text: str) -> str:
-    r"""Text that can be stored and shown: NUL and lone surrogates written as escapes.
-
-    >>> clean("a" + chr(0) + "b" + chr(0xD800))
-    'a\\x00b\\ud800'
-    """
-    if text.isascii() and "\0" not in text:
-        return text
-    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
-
-
-def shorten(text: str, limit: int = MAX_TEXT_CHARS) -> str:
-    r"""Text without its middle where it is longer than ``limit`` characters.
-
-    >>> shorten("abcdefghij", 4)
-    'ab\n… 6 characters left out …\nij'
-    """
-    if len(text) <= limit:
-        return text
-    half = limit // 2
-    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"

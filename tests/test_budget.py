@@ -163,3 +163,21 @@ def test_the_options_of_a_step_are_those_it_was_given() -> None:
     assert nb.step(skip_on=OSError, max_skipped=3)(numbers.function).options == Options(
         skip_on=(OSError,), max_skipped=3
     )
+
+
+def test_a_retry_of_what_was_within_the_budget_makes_the_report_anew(batch: nb.Batch) -> None:
+    """L8, G6"""
+    broken = [True]
+
+    @nb.step(max_attempts=1, max_failed=2)
+    def fetch(number: int) -> int:
+        if number > 2 and broken:
+            raise OSError(number)
+        return number
+
+    run = batch.submit(nb.Job("within", numbers >> fetch >> total), 5)
+    assert run.result(10) == 3
+    broken.clear()
+
+    assert run.retry(quiet=True).result(10) == 10
+    assert run.steps()["completed"].to_list() == [1, 5, 1]

@@ -493,3 +493,44 @@ def test_a_codec_survives_a_pickle(make: Callable[[Any], Any]) -> None:
 
 def test_stored_json_is_utf8_by_field_name() -> None:
     assert json.loads(codec_for(Part).encode(Part(name="ü")).decode()) == {"name": "ü", "size": 1}
+
+
+class Token(BaseModel):
+    model_config = ConfigDict(frozen=True)
+    value: SecretStr = Field(min_length=20, alias="token")
+    day: dt.date
+
+
+class Vault(BaseModel):
+    tokens: list[Token]
+    keys: dict[str, Annotated[SecretStr, Field(max_length=4)]] = {}
+    size: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Safe:
+    key: Annotated[SecretStr, Field(max_length=5)]
+    day: dt.date
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        (Vault, {"tokens": [{"token": "x" * 22, "day": "2024-02-29"}], "keys": {"a": "sk-1"}}),
+        (Safe, {"key": "12345", "day": "2024-02-29"}),
+    ],
+)
+def test_masked_parameters_can_be_looked_at_whatever_their_secrets_have_to_meet(kind: Any, given: Any) -> None:
+    """S4"""
+    codec = ParamsCodec(kind)
+    params = codec.validate(given)
+    masked = codec.masked(codec.dump(params))
+
+    assert isinstance(masked, kind)
+    assert codec.load(codec.dump(params), codec.secrets(params)) == params
+    if isinstance(masked, Vault):
+        assert masked.tokens[0].day == dt.date(2024, 2, 29)
+        assert {each.get_secret_value() for each in (masked.tokens[0].value, masked.keys["a"])} == {"**********"}
+        assert masked.size == 3
+    else:
+        assert (masked.key.get_secret_value(), masked.day) == ("**********", dt.date(2024, 2, 29))

@@ -389,3 +389,50 @@ def test_a_reduction_gives_one_report() -> None:
         @nb.step
         def spread(values: Iterable[int]) -> Iterator[int]:
             yield from values
+
+
+@pytest.mark.parametrize(
+    ("define", "text"),
+    [
+        (
+            lambda: nb.step(max_attempt=3)(double.function),
+            r"step 'double' has no option max_attempt=; max_attempts= may be meant",
+        ),
+        (lambda: nb.step(colour="red")(double.function), r"step 'double' has no option colour=. There are .*weight"),
+        (
+            lambda: nb.Job("job", numbers >> double >> total, gate=True),
+            r"job 'job' has no option gate=; gated= may be meant",
+        ),
+        (lambda: nb.step("count"), r"nb\.step decorates a function, not 'count'; options go by name"),
+    ],
+)
+def test_an_option_that_is_none_is_refused_with_the_one_that_may_be_meant(define: Any, text: str) -> None:
+    """D1"""
+    with pytest.raises(nb.DefinitionError, match=text):
+        define()
+
+
+def test_a_job_lists_its_steps() -> None:
+    """D7"""
+    assert [step.name for step in nb.Job("job", numbers >> double >> total).steps] == ["numbers", "double", "total"]
+
+
+def test_a_class_whose_cell_was_run_again_is_told_from_the_one_before() -> None:
+    """D2"""
+
+    def cell() -> tuple[Any, Any]:
+        class Row(BaseModel):
+            k: int
+
+        @nb.step
+        def find(n: int) -> Row:
+            return Row(k=n)
+
+        @nb.step
+        def keep(row: Row) -> None: ...
+
+        return find, keep
+
+    (find, _), (_, keep) = cell(), cell()
+    with pytest.raises(nb.DefinitionError, match="two classes named Row: run the cells of both steps again"):
+        find >> keep

@@ -34,6 +34,7 @@ def test_steps_open_what_was_attached_wherever_they_run(store: Path, tmp_path: P
 
         assert run.result(20) == 60
         assert run.attachments().select("name", "bytes").rows() == [("table", 8), ("other", 1)]
+        assert run.attachments(as_of="1 h ago").is_empty()
         assert run.attachment("table") == b"10 20 30"
     executor.shutdown()
 

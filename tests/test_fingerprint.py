@@ -102,6 +102,16 @@ def test_a_field_of_a_model_changes_the_fingerprint() -> None:
     assert fingerprint(cell.replace("size: int\n", "size: int = 3\n")) != fingerprint(cell)
 
 
+def test_what_a_model_asks_for_changes_the_fingerprint() -> None:
+    cell = (
+        "from pydantic import BaseModel, Field\nMOST = 3\nclass Row(BaseModel):\n    size: int = Field(le=MOST)\n"
+        "@nb.step\ndef price(row: Row) -> int:\n    return row.size\n"
+    )
+
+    assert fingerprint(cell) == fingerprint(cell)
+    assert fingerprint(cell.replace("MOST = 3", "MOST = 4")) != fingerprint(cell)
+
+
 def test_functions_that_call_each_other_have_a_fingerprint() -> None:
     cell = (
         "def a(v):\n    return b(v)\ndef b(v):\n    return a(v)\n@nb.step\ndef price(v: int) -> int:\n    return a(v)\n"
@@ -125,3 +135,66 @@ def test_each_attempt_carries_the_fingerprint_of_the_code_it_ran(batch: nb.Batch
 
     codes = run.attempts("scale")["code"].unique().to_list()
     assert codes == [scaled(2).nodes[1].step.fingerprint]
+
+
+HOLDERS = """
+import functools
+def deep(v):
+    return v + 1
+def near(v, more=0):
+    return deep(v) + more
+class Scale:
+    def __init__(self, by):
+        self.by = by
+        self.me = self
+    def up(self, v):
+        return v * self.by
+def wrapping(function):
+    @functools.wraps(function)
+    def call(v):
+        return function(v) + 5
+    return call
+@wrapping
+def wrapped(v):
+    return v
+held = {holder}
+@nb.step
+def price(v: int) -> int:
+    return held(v)
+"""
+
+
+@pytest.mark.parametrize(
+    ("holder", "old", "new"),
+    [
+        ("functools.partial(near, more=1)", "v + 1", "v + 2"),
+        ("functools.partial(near, more=1)", "more=1", "more=2"),
+        ("{'near': [near]}['near'][0]", "v + 1", "v + 2"),
+        ("Scale(2).up", "Scale(2)", "Scale(3)"),
+        ("Scale(2)", "v * self.by", "v + self.by"),
+        ("functools.cache(near)", "v + 1", "v + 2"),
+        ("wrapped", "+ 5", "+ 6"),
+        ("wrapped", "    return v\n", "    return -v\n"),
+    ],
+)
+def test_what_a_value_holds_changes_the_fingerprint(holder: str, old: str, new: str) -> None:
+    cell = HOLDERS.replace("{holder}", holder)
+    assert old in cell
+
+    assert fingerprint(cell) == fingerprint(cell)
+    assert fingerprint(cell.replace(old, new)) != fingerprint(cell)
+
+
+def test_a_row_in_the_middle_of_a_table_changes_the_fingerprint() -> None:
+    cell = "import polars as pl\nTABLE = pl.DataFrame({'a': [1] * 50 + [2] + [1] * 50})\n@nb.step\ndef price(v: int) -> int:\n    return len(TABLE)\n"
+
+    assert fingerprint(cell) == fingerprint(cell)
+    assert fingerprint(cell.replace("[2]", "[3]")) != fingerprint(cell)
+
+
+def test_the_listing_of_a_step_that_uses_what_a_value_holds_can_be_run() -> None:
+    listing = run_cells(HOLDERS.replace("{holder}", "functools.partial(near, more=1)"))["price"].listing
+    space: dict[str, Any] = {"nb": nb}
+    exec(listing, space)
+
+    assert space["price"](4) == 6

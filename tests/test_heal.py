@@ -11,10 +11,10 @@ from typing import Any
 
 import polars as pl
 import pytest
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel
 
 import nbbatch as nb
-from tests.jobs import numbers, summing, total
+from tests.jobs import double, numbers, summing, total
 from tests.kit import HandClock, count, settle
 
 
@@ -108,11 +108,13 @@ def test_the_versions_of_a_step_are_listed_with_their_difference(batch: nb.Batch
     assert "+factor = 3" in versions.diff()
 
 
-def test_a_group_can_be_retried_or_skipped_on_its_own(batch: nb.Batch) -> None:
+def test_a_group_can_be_retried_or_skipped_on_its_own(batch: nb.Batch, capsys: pytest.CaptureFixture[str]) -> None:
     """L10"""
     run = batch.submit(BROKEN, 1_000)
     run.wait(10)
     commas, nothing = run.failures()
+    commas.retry().wait(10)
+    assert f"{len(commas)} to retry, 974 kept, {len(nothing)} left as they are" in capsys.readouterr().out
     nothing.skip("test data")
     assert run.chunks(status="SKIPPED")["id"].to_list() == nothing.ids
     assert run.status == "FAILED"
@@ -134,6 +136,30 @@ def test_skipping_the_last_failed_chunks_lets_the_run_end(batch: nb.Batch) -> No
     assert repr(run.failures()) == "nothing failed"
 
 
+@pytest.mark.parametrize(
+    ("job", "error"),
+    [
+        (nb.Job("scaled", numbers >> double >> total), nb.ShapeError),
+        (summing("another"), nb.StateError),
+    ],
+    ids=["another chain", "another job"],
+)
+def test_a_retry_with_a_job_that_cannot_heal_changes_and_promises_nothing(
+    batch: nb.Batch, job: nb.Job[int, int], error: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """S9"""
+    run = batch.submit(scaled(2, fail=1), 3)
+    run.wait(10)
+    before = run.history().rows()
+
+    for refused in (lambda: run.plan(job), lambda: run.retry(job), lambda: run.rerun(job, step="scale")):
+        with pytest.raises(error):
+            refused()
+    assert run.history().rows() == before
+    assert capsys.readouterr().out == ""
+    assert run.retry(scaled(2)).result(10) == 6
+
+
 def test_a_replay_gives_what_is_stored_and_stores_nothing(batch: nb.Batch) -> None:
     run = batch.submit(scaled(2), 3)
     run.wait(10)
@@ -141,6 +167,8 @@ def test_a_replay_gives_what_is_stored_and_stores_nothing(batch: nb.Batch) -> No
     replay = run.chunk(4).replay()
 
     assert (replay.outputs, replay.same, run.history().height) == ([4], True, before)
+    with pytest.raises(nb.DefinitionError, match=r"@nb\.step"):
+        run.chunk(4).replay(abs)  # type: ignore[arg-type]
     assert run.chunk(4).replay(scaled(5).nodes[1].step).changes[0] == ("value", "4", "10")
 
 
@@ -199,6 +227,12 @@ from tests.test_heal import value
 
 with nb.open(sys.argv[1]) as batch:
     chunk = batch.instance(1).chunk(int(sys.argv[2]))
+    assert (chunk.input["number"], chunk.outputs, chunk.parent.input, chunk.parent.outputs[3]) == (3, [], 10, chunk.input)
+    for refused in (chunk.replay, chunk.debug, batch.instance(1).retry):
+        try:
+            refused()
+        except nb.StateError as error:
+            assert "not known here" in str(error)
     stopped = []
     replay = chunk.debug(value, post_mortem=lambda frames: stopped.append(frames))
     print(type(replay.error).__name__, replay.error, len(stopped))
@@ -314,8 +348,17 @@ def test_a_rerun_of_an_unknown_column_lists_those_there_are(batch: nb.Batch) -> 
     run = batch.submit(scaled(2), 2)
     run.wait(10)
 
-    with pytest.raises(nb.NotFoundError, match="value"):
+    with pytest.raises(nb.NotFoundError, match="they have chunk_id, status, value"):
         run.rerun(step="scale", where=pl.col("path") == "x")
+
+
+@pytest.mark.parametrize("where", [pl.col("value"), pl.col("value").str.ends_with("x"), "value > 3"])
+def test_a_rerun_says_what_where_takes(batch: nb.Batch, where: Any) -> None:
+    run = batch.submit(scaled(2), 2)
+    run.wait(10)
+
+    with pytest.raises(ValueError, match=r"such as pl\.col\('size'\) > 3"):
+        run.rerun(step="scale", where=where)
 
 
 def snapshot(run: nb.JobHandle[Any], **at: Any) -> list[Any]:
@@ -366,8 +409,9 @@ def test_as_of_every_second_is_what_was_seen_then(batch: nb.Batch, clock: HandCl
 def test_as_of_says_what_it_takes(batch: nb.Batch) -> None:
     run = batch.submit(summing(), 1)
 
-    with pytest.raises(ValueError, match="10 min ago"):
-        run.chunks(as_of="yesterday-ish")
+    for said in ("yesterday-ish", 5):
+        with pytest.raises(ValueError, match="10 min ago"):
+            run.chunks(as_of=said)  # type: ignore[arg-type]
 
 
 def test_a_diff_tells_per_item_what_changed(batch: nb.Batch) -> None:
@@ -384,55 +428,6 @@ def test_a_diff_tells_per_item_what_changed(batch: nb.Batch) -> None:
         ("changed", "3", "value", "6", None),
         ("added", "4", "status", None, "COMPLETED"),
     ]
-
-
-class Secretive(BaseModel):
-    n: int
-    token: SecretStr
-
-
-@nb.step
-def guarded(params: Secretive) -> Iterator[int]:
-    yield from range(params.n)
-
-
-@nb.step(max_attempts=1)
-def invert(n: int, params: Secretive) -> None:
-    print("inverting", n, params.token)
-    1 / n
-
-
-def test_an_exported_failure_shows_all_but_secrets_and_replays_only_when_asked(batch: nb.Batch, tmp_path: Path) -> None:
-    """S4"""
-    run = batch.submit(nb.Job("guarded", guarded >> invert), Secretive(n=2, token=SecretStr("hush-hush")))
-    run.wait(10)
-    path = run.chunk(2).export(tmp_path / "bug.zip")
-    bug = nb.load_failure(path)
-
-    assert (bug.input, bug.params["n"], bug.about["error_type"]) == (0, 2, "ZeroDivisionError")
-    assert "hush-hush" not in repr(bug) + bug._repr_html_() + bug.code + bug.traceback
-    assert b"hush-hush" not in path.read_bytes()
-    assert "runs the code inside" in repr(bug)
-    with pytest.raises(PermissionError, match="runs the code inside"):
-        bug.replay()
-    again = bug.replay(invert, params={"n": 2, "token": "other"})
-    assert isinstance(again.error, ZeroDivisionError)
-
-
-def test_an_exported_failure_replays_from_its_own_code(batch: nb.Batch, tmp_path: Path) -> None:
-    run = batch.submit(BROKEN, 10)
-    run.wait(10)
-    bug = nb.load_failure(run.chunk(run.failures()[0].example).export(tmp_path / "bug.zip"))
-
-    assert isinstance(bug.replay(run_code=True).error, LookupError)
-
-
-def test_what_is_no_exported_failure_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "other.zip"
-    path.write_text("no zip")
-
-    with pytest.raises(nb.StoreUnreadable, match=r"chunk\.export"):
-        nb.load_failure(path)
 
 
 def test_markup_in_what_heals_shows_as_text(batch: nb.Batch) -> None:
@@ -469,6 +464,22 @@ def test_a_preview_runs_a_few_items_of_each_step_and_guesses_the_rest() -> None:
     assert preview["revenue"].tried[0].outputs == [1.5]
     assert preview.chunks == 1_002
     assert "about 1,002 chunks" in repr(preview)
+
+
+def test_a_preview_keeps_what_steps_print_and_leaves_the_streams_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """C15"""
+
+    @nb.step
+    def say(n: int) -> None:
+        print("item", n)
+
+    before = sys.stdout
+    preview = nb.Job("preview", numbers >> say).preview(2)
+
+    assert [each.log for each in preview["say"].tried] == ["item 0\n", "item 1\n"]
+    assert (sys.stdout, capsys.readouterr().out) == (before, "")
+    with pytest.raises(nb.NotFoundError, match="'numbers', 'say'"):
+        preview["sing"]
 
 
 def test_a_preview_refuses_wrong_parameters() -> None:
@@ -524,3 +535,17 @@ def test_bisect_needs_a_page() -> None:
 
         @nb.step(bisect=True)
         def one(value: int) -> None: ...
+
+
+def test_what_was_looked_into_says_that_its_batch_is_closed(store: Path) -> None:
+    with nb.open(store, executor=nb.inline()) as batch:
+        run = batch.submit(scaled(2, fail=1), 2)
+        run.wait(10)
+        chunk = run.chunk(2)
+
+    assert "closed" in repr(run)
+    assert "closed" in repr(chunk)
+    assert "closed" in run._repr_html_()
+    assert "closed" in chunk._repr_html_()
+    with pytest.raises(nb.StoreClosed):
+        chunk.attempts  # noqa: B018 - reading it is the test

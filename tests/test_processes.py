@@ -97,3 +97,47 @@ def test_a_chunk_that_kills_its_worker_every_time_fails_alone(processed: nb.Batc
     assert run.wait(120) == "FAILED"
     assert count(run) == {"COMPLETED": 30, "FAILED": 1}
     assert run.chunks("visit", status="FAILED")["seq"].to_list() == [5]
+
+
+def test_a_process_past_its_time_is_killed_and_only_that_chunk_is_charged(processed: nb.Batch, tmp_path: Path) -> None:
+    """C20"""
+    hung, begun, again = tmp_path / "hung", tmp_path / "begun", tmp_path / "again"
+    os.mkfifo(begun)
+
+    @nb.step(timeout=1, backoff=0)
+    def hang_once(value: int) -> None:
+        if value == 3 and not hung.exists():
+            hung.write_text(str(os.getpid()))
+            signal.pause()
+
+    @nb.step(max_attempts=1)
+    def beside(value: int) -> None:
+        if not again.exists():
+            again.touch()
+            begun.write_text("x")
+            signal.pause()  # until its worker is killed for the other one's sake
+
+    slow = processed.submit(nb.Job("beside", beside), 0)
+    assert begun.read_text() == "x"  # waits for it
+    run = processed.submit(nb.Job("hang", numbers >> hang_once), 5)
+
+    assert (run.wait(50), slow.wait(50)) == ("COMPLETED", "COMPLETED")
+    assert run.errors()["error_type"].to_list() == ["TimeoutError"]
+    assert run.attempts("hang_once").filter(attempt=2)["chunk"].to_list() == run.errors()["chunk"].to_list()
+    assert slow.attempts().select("attempt", "status").rows() == [(1, "QUEUED"), (2, "COMPLETED")]
+    assert slow.errors().is_empty()
+    assert slow.chunks()["errors"].to_list() == [0]
+    assert slow.history(chunk=1)["status"].to_list() == ["QUEUED", "IN_PROGRESS", "QUEUED", "IN_PROGRESS", "COMPLETED"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(hung.read_text()), 0)
+
+
+def test_starting_a_process_does_not_count_as_time_of_an_attempt(store: Path) -> None:
+    """C20"""
+    executor = nb.processes(2)
+    with nb.open(store, executor=executor) as batch:
+        run = batch.submit(each(lambda value: None, timeout=0.05), 6)
+
+        assert run.wait(50) == "COMPLETED"
+        assert run.errors().is_empty()
+    executor.shutdown(wait=True)

@@ -30,6 +30,7 @@ def abandon(batch: nb.Batch) -> None:
     batch._store.close()
     nb.batch._open.pop(batch.path, None)
     nb.batch._working.discard(batch)
+    nb.batch.capture.let_go()
 
 
 def lose(store: Path, clock: HandClock, job: nb.Job[int, object], started: threading.Event) -> None:

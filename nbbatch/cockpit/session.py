@@ -206,7 +206,7 @@ class Session:
 
     def _retry_group(self, message: Mapping[str, Any]) -> None:
         group = self._group(message)
-        group.retry()
+        group.retry(quiet=True)
         self.note = f"{len(group):,} failed with {clip(group.cause.type, 60)}: queued again."
         self._groups_of = None
 

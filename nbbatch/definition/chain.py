@@ -11,7 +11,8 @@ from nbbatch.definition.links import Head, Links, Pass, Tail, beside, then
 from nbbatch.definition.options import Options
 from nbbatch.definition.routing import Choice, Condition, To
 from nbbatch.errors import DefinitionError
-from nbbatch.fingerprint import fingerprint, listing, source_of
+from nbbatch.fingerprint import fingerprint, source_of
+from nbbatch.listing import listing
 from nbbatch.signature import Kind, Signature, members, type_name
 
 I_contra = TypeVar("I_contra", contravariant=True)

@@ -61,9 +61,11 @@ class _Decorator:
 
     def make(self, function: Callable[..., Any], depth: int) -> BaseStep:
         options = dict(self._options)
-        name = checked_name("step", options.pop("name", None) or getattr(function, "__name__", ""))
         if not callable(function):
-            raise DefinitionError(f"@nb.step decorates a function, not {function!r}")
+            raise DefinitionError(
+                f"@nb.step decorates a function, not {function!r}; options go by name: @nb.step(name=...)"
+            )
+        name = checked_name("step", options.pop("name", None) or getattr(function, "__name__", ""))
         signature = read_signature(function, name, caller_locals(depth))
         classes: dict[Kind, type[BaseStep]] = {Kind.NONE: End, Kind.REDUCTION: Reduction}
         read = read_options(name, options)
@@ -144,8 +146,9 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any: 
         rate: Starts at most in any one second, in one batch; a fraction above 1 counts as the whole number below it,
             0.5 is one start in two seconds.
         timeout: Seconds (or a timedelta) an attempt may take; longer ones count as an error (TimeoutError), and what
-            they give later is dropped. An async step is cancelled. A thread or a worker process cannot be stopped: it
-            stays taken until the step returns, for which a thread can look at ``nb.context().cancelled``.
+            they give later is dropped. An async step is cancelled. The workers of ``nb.processes()`` are killed and
+            replaced; what the others ran is run again, without an error. A thread, or another library's worker, cannot
+            be stopped: it stays taken until the step returns, for which a thread can look at ``nb.context().cancelled``.
         weight: Share of the instance's progress, between 0 and 1; steps without one share the rest.
         max_failed: Failed chunks that do not fail the instance: a number, or (as a float) a share; default: the job's.
         skip_on: Exception classes (and subclasses, also as causes) that leave the chunk out at once, as SKIPPED, without

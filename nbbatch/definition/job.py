@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, cast, overload
 
 from pydantic import ValidationError
 
@@ -14,7 +15,7 @@ from nbbatch.codec import ParamsCodec
 from nbbatch.definition.chain import BaseStep, ClosedChain, End, Step, links_of
 from nbbatch.definition.links import Links
 from nbbatch.definition.listeners import Listeners, When, checked_listener, checked_moment
-from nbbatch.definition.options import checked_name, is_budget, read_options
+from nbbatch.definition.options import check_known, checked_name, is_budget, read_options
 from nbbatch.definition.routing import Way, address, ways_of
 from nbbatch.errors import DefinitionError, ParameterError, StateError
 from nbbatch.signature import Kind, Signature, accepts, type_name
@@ -81,7 +82,7 @@ class Job(Generic[P, R_co]):
         shape: JSON of step names, order, types and gates: what an instance must find again to go on.
     """
 
-    def __init__(
+    def __init__(  # noqa: D417 - whatever is in `unknown` is refused
         self,
         name: str,
         chain: ClosedChain[P, R_co] | End[P, Any],
@@ -95,6 +96,7 @@ class Job(Generic[P, R_co]):
         on_error: Callable[[Any], Any] | None = None,
         before_store: Callable[[P, dict[str, Any]], Any] | None = None,
         start_limit: int | None = None,
+        **unknown: Never,
     ) -> None:
         """Define a job; nothing is registered or stored.
 
@@ -120,6 +122,7 @@ class Job(Generic[P, R_co]):
         Raises:
             DefinitionError: Any of it cannot work.
         """
+        check_known(f"job {name!r}", unknown, list(inspect.signature(Job).parameters)[:-1])
         links = links_of(chain)
         self.name = checked_name("job", name)
         if not isinstance(version, int) or version < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -143,6 +146,11 @@ class Job(Generic[P, R_co]):
         self.params = _params(first)
         self.report = last.output if last.kind is Kind.REDUCTION else None
         self.shape = json.dumps([_shape(node) for node in self.nodes], sort_keys=True)
+
+    @property
+    def steps(self) -> tuple[BaseStep, ...]:
+        """Its steps, in the order of ``nodes``: ``[step.name for step in job.steps]`` are their names."""
+        return tuple(node.step for node in self.nodes)
 
     def on(self, moment: When) -> Callable[[F], F]:
         """Have a function be told of what happens to instances of this job: ``@job.on("after_attempt")``.

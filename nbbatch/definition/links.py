@@ -203,7 +203,9 @@ def _check_given(before: Links, after: Links) -> None:
         for given in before.given(tail):
             if not _taken(given, after):
                 giver, taken = before.steps[tail.step], ", ".join(_takers(after))
-                raise DefinitionError(f"step {giver.name!r} gives {type_name(given)}, but {taken}")
+                raise DefinitionError(
+                    f"step {giver.name!r} gives {type_name(given)}, but {taken}{_older(given, after)}"
+                )
 
 
 def _taken(given: Any, after: Links) -> bool:
@@ -217,9 +219,19 @@ def _taken(given: Any, after: Links) -> bool:
     return bool(chosen) and all(accepts(each.input_type, given) for each in chosen)
 
 
+def _followers(after: Links) -> list[BaseStep]:
+    return [after.steps[head.step] for head in after.heads] + [each.to for each in after.passes]
+
+
 def _takers(after: Links) -> list[str]:
-    steps = [after.steps[head.step] for head in after.heads] + [each.to for each in after.passes]
-    return [f"step {each.name!r} takes {type_name(each.input_type)}" for each in steps]
+    return [f"step {each.name!r} takes {type_name(each.input_type)}" for each in _followers(after)]
+
+
+def _older(given: Any, after: Links) -> str:
+    """What to do where types differ that have one name: a cell that defines a class was run again."""
+    name = type_name(given)
+    same = any(name == type_name(each.input_type) for each in _followers(after))
+    return f". They are two classes named {name}: run the cells of both steps again" if same else ""
 
 
 def _check_taken(before: Links, after: Links) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
@@ -126,7 +127,23 @@ def checked_name(what: str, name: Any) -> str:
     return name
 
 
+def check_known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raises DefinitionError for the first option that is none, with the one that may be meant.
+
+    >>> check_known("step 'count'", ["max_attempt"], ["gate", "max_attempts"])
+    Traceback (most recent call last):
+    nbbatch.errors.DefinitionError: step 'count' has no option max_attempt=; max_attempts= may be meant. There are gate, max_attempts
+    """
+    options = sorted(known)
+    for name in given:
+        if name not in options:
+            near = get_close_matches(name, options, 1)
+            meant = f"; {near[0]}= may be meant" if near else ""
+            raise DefinitionError(f"{what} has no option {name}={meant}. There are {', '.join(options)}")
+
+
 def read_options(name: str, given: dict[str, Any]) -> Options:
+    check_known(f"step {name!r}", given, (*Options.__slots__, "name"))
     for key in ("retry_on", "fail_on", "skip_on"):
         classes: Any = given.get(key, ())
         given[key] = tuple(classes) if isinstance(classes, Iterable) else (classes,)  # pyright: ignore[reportUnknownArgumentType]
@@ -140,12 +157,7 @@ def read_options(name: str, given: dict[str, Any]) -> Options:
     )
     if isinstance(given.get("timeout"), timedelta):
         given["timeout"] = given["timeout"].total_seconds()
-    try:
-        options = Options(**given)
-    except TypeError as error:
-        raise DefinitionError(
-            f"step {name!r}: {error}; the options are {', '.join(Options.__slots__)} and name"
-        ) from None
+    options = Options(**given)
     _check_options(name, options)
     return options
 

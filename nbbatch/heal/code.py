@@ -78,6 +78,8 @@ class Versions(Sequence[Version]):
         return "\n".join(lines)
 
     def __repr__(self) -> str:
+        if not self:
+            return f"step {self.step} has not run yet"
         lines = [f"step {self.step}, {len(self)} version{'' if len(self) == 1 else 's'} of its code"]
         lines += [f"  {version}" for version in self]
         return "\n".join([*lines, *([self.diff()] if len(self) > 1 else [])])

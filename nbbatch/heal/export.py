@@ -1,25 +1,36 @@
 """A failed chunk as a file that can be sent: all that is needed to see and to replay it, and no secrets."""
 
 from __future__ import annotations
+import __future__
 
 import importlib
 import json
 import linecache
 import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
+from nbbatch.codec import plain
 from nbbatch.definition.chain import BaseStep
 from nbbatch.errors import StoreUnreadable
 from nbbatch.heal.replay import Replay, node_of, params_of, replay
 from nbbatch.records import InstanceRow, Item
 from nbbatch.store import Store
 
+if TYPE_CHECKING:
+    from zipfile import ZipFile
+
 FORMAT = 1
+MAX_PART_BYTES = 512_000_000
+"""More than any part takes that was exported: a small zip can claim to hold terabytes."""
 _PACKAGES = ("nbbatch", "duckdb", "polars", "pydantic")
 _PARTS = ("failure.json", "params.json", "code.py", "traceback.txt", "log.txt")
 
@@ -75,6 +86,26 @@ def versions() -> dict[str, str]:
     return found
 
 
+class About(BaseModel):
+    """What a file says of the failure in it."""
+
+    format: int
+    job: str
+    version: int
+    instance: int
+    chunk: int
+    step: str
+    index: int
+    status: str
+    attempts: int
+    media: str
+    error_type: str | None
+    error: str | None
+    python: str
+    platform: str
+    packages: dict[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedFailure:
     """A failure that somebody sent; made by `load_failure`. Looking at it runs nothing.
@@ -127,9 +158,13 @@ class LoadedFailure:
         """The step that the file's code defines."""
         name = f"<code of chunk {self.about['chunk']}>"
         linecache.cache[name] = (len(self.code), None, self.code.splitlines(keepends=True), name)
-        space: dict[str, Any] = {"__name__": "failure", "nb": importlib.import_module("nbbatch")}
-        exec(compile(self.code, name, "exec"), space)  # noqa: S102 - asked for by run_code=True
-        steps = [each for each in space.values() if isinstance(each, BaseStep) and each.name == self.about["step"]]
+        module = sys.modules["failure"] = ModuleType("failure")  # dataclasses look their module up there
+        vars(module)["nb"] = importlib.import_module("nbbatch")
+        code = compile(self.code, name, "exec", __future__.annotations.compiler_flag, dont_inherit=True)
+        exec(code, vars(module))  # noqa: S102 - asked for by run_code=True
+        steps = [
+            each for each in vars(module).values() if isinstance(each, BaseStep) and each.name == self.about["step"]
+        ]
         if not steps:
             raise StoreUnreadable(
                 f"the code inside does not define step {self.about['step']!r} with @nb.step; give one: replay(step)"
@@ -154,29 +189,34 @@ def load_failure(path: str | PathLike[str]) -> LoadedFailure:
     """Open a file of ``chunk.export()``; nothing of it runs.
 
     Raises:
-        StoreUnreadable: It is no such file, or of a newer format.
+        StoreUnreadable: It is no such file, damaged, or of a newer format.
+        FileNotFoundError: There is none.
     """
     import zipfile
 
-    try:
-        with zipfile.ZipFile(path) as file:
-            about, params, code, traceback, log = (file.read(name).decode() for name in _PARTS)
-            data = file.read("input")
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise StoreUnreadable(f"{path} is not a file of chunk.export(): {error}") from error
-    told = json.loads(about)
-    if told["format"] > FORMAT:
-        raise StoreUnreadable(f"{path} has format {told['format']}; upgrade nbbatch to read it")
+    with Path(path).open("rb") as opened:
+        try:
+            with zipfile.ZipFile(opened) as file:
+                return _loaded(path, *(_part(file, name) for name in (*_PARTS, "input")))
+        except (StoreUnreadable, OSError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # whatever a zip, JSON or Arrow reader says of a broken or hostile file
+            raise StoreUnreadable(f"{path} is not a whole file of chunk.export(): {error!r:.300}") from error
+
+
+def _part(file: ZipFile, name: str) -> bytes:
+    """One of the file's parts in memory; nothing is ever unpacked to disk."""
+    if file.getinfo(name).file_size > MAX_PART_BYTES:
+        raise ValueError(f"{name} takes more than {MAX_PART_BYTES:,} bytes")
+    return file.read(name)
+
+
+def _loaded(path: str | PathLike[str], *parts: bytes) -> LoadedFailure:
+    about, params, code, traceback, log = (part.decode() for part in parts[:-1])
+    data, told = parts[-1], json.loads(about)
+    if isinstance(told, dict) and isinstance(version := told.get("format"), int) and version > FORMAT:  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        raise StoreUnreadable(f"{path} has format {version}; upgrade nbbatch to read it")
+    known = About.model_validate(told, strict=True).model_dump()
     return LoadedFailure(
-        told, _value(data, told["media"]), json.loads(params), code, traceback, log, data, params.encode()
+        known, plain(data) if data else None, json.loads(params), code, traceback, log, data, params.encode()
     )
-
-
-def _value(data: bytes, media: str) -> Any:
-    if not data:
-        return None
-    if media == "arrow":
-        from nbbatch.codec import decode_frame
-
-        return decode_frame(data)
-    return json.loads(data)

@@ -71,12 +71,12 @@ class FailureGroup:
         """Its chunks; columns as in `JobHandle.chunks`."""
         return self._actions.chunks(self.ids)
 
-    def retry(self, job: Any = None) -> Any:
+    def retry(self, job: Any = None, *, params: Any = None, quiet: bool = False) -> Any:
         """Run these chunks again, no others; arguments, result and errors as `JobHandle.retry`."""
-        return self._actions.retry(self.ids, job)
+        return self._actions.retry(job, params, self.ids, quiet)
 
     def skip(self, reason: str) -> None:
-        """Leave these chunks out for a reason; a FAILED instance with nothing else failed goes on to its end."""
+        """Leave these chunks out for a reason; a FAILED instance with nothing else failed goes on to its end, once its job is known."""
         self._actions.skip(self.ids, reason)
 
     def __len__(self) -> int:
@@ -100,7 +100,7 @@ class Actions:
     """What a group can ask of its run."""
 
     chunks: Callable[[list[int]], Any]
-    retry: Callable[[list[int], Any], Any]
+    retry: Callable[[Any, Any, list[int] | None, bool], Any]
     skip: Callable[[list[int], str], None]
 
 

@@ -38,6 +38,7 @@ def chosen(store: Store, instance: int, index: int, where: pl.Expr | None) -> li
 
     Raises:
         NotFoundError: The condition names a column that the inputs have not.
+        ValueError: It is no condition, or does not fit the columns.
     """
     import polars as pl
 
@@ -51,6 +52,9 @@ def chosen(store: Store, instance: int, index: int, where: pl.Expr | None) -> li
     try:
         return inputs.filter(where)["chunk_id"].to_list()
     except pl.exceptions.ColumnNotFoundError as error:
-        raise NotFoundError(
-            f"where= names a column that the inputs have not ({error}); they have {', '.join(inputs.columns)}"
+        missing = str(error).split(";")[0]
+        raise NotFoundError(f"where= {missing} in the inputs; they have {', '.join(inputs.columns)}") from None
+    except (pl.exceptions.PolarsError, TypeError) as error:
+        raise ValueError(
+            f"where= takes a condition on the inputs, such as pl.col('size') > 3, not {where}: {error}"
         ) from None

@@ -19,7 +19,7 @@ def moment(said: Moment | None, now_us: int) -> int | None:
         now_us: The present.
 
     Raises:
-        ValueError: The text is neither.
+        ValueError: It is none of these.
 
     >>> moment("10 min ago", 700_000_000), moment("1970-01-01T00:00:01+00:00", 0)
     (100000000, 1000000)
@@ -31,6 +31,8 @@ def moment(said: Moment | None, now_us: int) -> int | None:
         if ago and ago[2].lower() in _UNITS:
             return now_us - round(float(ago[1]) * _UNITS[ago[2].lower()] * 1e6)
         said = _parsed(said)
+    if not isinstance(said, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise _refused(said)
     return (said.astimezone(UTC) - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
 
 
@@ -47,6 +49,10 @@ def _parsed(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(
-            f"as_of= takes a datetime, its ISO text or how long ago, such as '10 min ago', '2 hours ago'; not {text!r}"
-        ) from None
+        raise _refused(text) from None
+
+
+def _refused(said: object) -> ValueError:
+    return ValueError(
+        f"as_of= takes a datetime, its ISO text or how long ago, such as '10 min ago', '2 hours ago'; not {said!r}"
+    )

@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
 from nbbatch.definition import Job, Kind, Node
-from nbbatch.errors import StateError
+from nbbatch.errors import NotFoundError, StateError
 from nbbatch.heal.replay import run
 from nbbatch.pictures.look import duration
 from nbbatch.records import Item, Outcome
@@ -85,7 +85,10 @@ class Preview(Sequence[PreviewedStep]):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, str):
-            return next(step for step in self.steps if step.name == index)
+            names = [step.name for step in self.steps]
+            if index not in names:
+                raise NotFoundError(f"no step {index!r} was previewed; there are {', '.join(map(repr, names))}")
+            return self.steps[names.index(index)]
         return cast("Any", self.steps[index])
 
     def __len__(self) -> int:
@@ -126,6 +129,10 @@ def preview(job: Job[Any, Any], params: Any, limit: int) -> Preview:
         raise StateError(f"preview() needs limit= of 1 or more, not {limit!r}")
     valid = job.check(params)
     stored = StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid))
+    return Preview(_steps(job, stored, limit))
+
+
+def _steps(job: Job[Any, Any], stored: StoredParams, limit: int) -> list[PreviewedStep]:
     offered: list[list[bytes]] = [[] for _ in job.nodes]
     guesses = [1.0] + [0.0] * (len(job.nodes) - 1)
     ids = count(1)
@@ -147,7 +154,7 @@ def preview(job: Job[Any, Any], params: Any, limit: int) -> Preview:
         for target, total in given.items():
             guesses[target] += guess * total / max(1, len(tried))
         steps.append(PreviewedStep(node.step.name, tried, len(offered[node.index]) if node.index else 1, guess))
-    return Preview(steps)
+    return steps
 
 
 def _alone(node: Node) -> bool:

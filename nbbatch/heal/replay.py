@@ -6,18 +6,22 @@ import asyncio
 import contextvars
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from bdb import BdbQuit
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from nbbatch import capture
 from nbbatch.codec import ParamsCodec
 from nbbatch.definition import Node
 from nbbatch.definition.chain import BaseStep
+from nbbatch.errors import DefinitionError
+from nbbatch.failing import user_frames
 from nbbatch.heal.compare import Change, listed
 from nbbatch.records import Item, Outcome
-from nbbatch.worker import StoredParams, Task, rehearse, rehearse_async, user_frames
+from nbbatch.worker import StoredParams, Task, rehearse, rehearse_async
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,12 +76,14 @@ class Replay:
 
 def node_of(step: BaseStep, index: int) -> Node:
     """A step that stands alone, at the place it has in the instance's chain."""
+    if not isinstance(step, BaseStep):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DefinitionError(f"replay() and debug() take a step, not {step!r}; put @nb.step above the function")
     return Node(index, step, (), (-1,), gated=False, weight=1.0, named=(), ways=(), code=step.fingerprint)
 
 
 def replay(
     node: Node, item: Item, params: StoredParams, stored: list[bytes],
-    inputs: Callable[[], Iterator[bytes]] | None = None, instance: int = 0,
+    inputs: Callable[[], Iterator[bytes]] | None = None, instance: int = 0, *, aloud: bool = False,
 ) -> Replay:  # fmt: skip
     """Run a step on a stored input.
 
@@ -88,9 +94,10 @@ def replay(
         stored: The outputs it gave before.
         inputs: What a reduction reads.
         instance: Id of the instance, for ``nb.context()``.
+        aloud: Let it print where it is run; then there is no log.
     """
     step = node.step
-    outcome, error = run(Task(instance, node, params, [item], inputs=inputs))
+    outcome, error = run(Task(instance, node, params, [item], inputs=inputs), aloud=aloud)
     given = outcome.outputs
     decode = step.output.decode if step.output else None
     return Replay(
@@ -100,20 +107,27 @@ def replay(
     )  # fmt: skip
 
 
-def run(task: Task) -> tuple[Outcome, BaseException | None]:
+def run(task: Task, *, aloud: bool = False) -> tuple[Outcome, BaseException | None]:
     """Run a task's one chunk in this thread; of an async step on an event loop of its own, in a thread beside."""
+    with capture.held():
+        return _run(task, aloud=aloud)
+
+
+def _run(task: Task, *, aloud: bool) -> tuple[Outcome, BaseException | None]:
     if not task.node.step.is_async:
-        return rehearse(task)
+        return rehearse(task, aloud=aloud)
     with ThreadPoolExecutor(1) as aside:  # a notebook's own thread has its event loop running already
-        return aside.submit(contextvars.copy_context().run, asyncio.run, rehearse_async(task)).result()
+        return aside.submit(contextvars.copy_context().run, asyncio.run, rehearse_async(task, aloud=aloud)).result()
 
 
-def params_of(step: BaseStep, index: int, data: bytes, live: StoredParams | None) -> StoredParams:
+def params_of(
+    step: BaseStep, index: int, data: bytes, live: StoredParams | None, secrets: Mapping[str, str] | None = None
+) -> StoredParams:
     """The instance's parameters: those in memory with their secrets, or those stored, for the step's own type."""
     if live is not None:
-        return replace(live, codec=live.codec)
+        return live
     annotation = step.input_type if index == 0 else step.params_type
-    return StoredParams(ParamsCodec(annotation if annotation is not None else Any), data)
+    return StoredParams(ParamsCodec(annotation if annotation is not None else Any), data, dict(secrets or {}))
 
 
 def debug(found: Replay, post_mortem: Callable[[Any], None] | None = None) -> Replay:
@@ -123,7 +137,7 @@ def debug(found: Replay, post_mortem: Callable[[Any], None] | None = None) -> Re
         found: A replay; if it raised nothing, it is returned as it is.
         post_mortem: Takes a traceback; default: ``pdb.post_mortem``.
     """
-    if found.error is None:
+    if found.error is None or isinstance(found.error, BdbQuit):  # the latter: somebody has left a debugger just now
         return found
     frames = user_frames(found.error)
     sys.last_type, sys.last_value, sys.last_traceback = type(found.error), found.error, frames

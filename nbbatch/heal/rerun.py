@@ -5,13 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from nbbatch.commands import attach, check_shape, check_starts, known, retry, revive, skip, take_up
+from nbbatch.commands import attach, check_shape, check_starts, known, params_of, retry, revive, skip, take_up
 from nbbatch.definition import Job, Kind
 from nbbatch.engine import Engine
 from nbbatch.errors import StateError
 from nbbatch.records import InstanceRow
 from nbbatch.states import INSTANCE_ENDED, InstanceStatus
-from nbbatch.worker import StoredParams
 
 
 def rerun(engine: Engine, instance: int, job: Job[Any, Any] | None, index: int, chunks: list[int]) -> int:
@@ -32,8 +31,7 @@ def rerun(engine: Engine, instance: int, job: Job[Any, Any] | None, index: int, 
         raise StateError(
             f"instance {instance}: no chunk of step {job.nodes[index].step.name!r} is chosen; nothing was changed"
         )
-    live = engine.live.get(instance)
-    params = live.params if live else StoredParams(job.params, row.params)
+    params = params_of(engine, job, row)
     params.load()  # before anything changes: masked secrets have to be submitted again
     _replace(engine, row, job, index, chunks)
     engine.live.pop(instance, None)

@@ -18,3 +18,4 @@ sorting >> (count | nb.to(drop)) >> report  # error
 nb.to(report, "text")  # error
 find >> nb.choose(size, {"a": end})  # error
 nb.Job("misspelt", find >> count >> report).on("after_job")  # error
+nb.Job("typo", find >> count >> report, max_fail=1)  # error

@@ -1,0 +1,83 @@
+"""What it takes to look at a run of many chunks: pages of it, sums over it, never the whole of it at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import nbbatch as nb
+from nbbatch import views
+from nbbatch.cockpit import ledger
+from nbbatch.cockpit.session import Session
+from tests.jobs import each
+
+MANY = 100_000
+HELD_ROWS = 500
+"""What a query may hold at once, in whatever place of the run it looks."""
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[nb.JobHandle[Any]]:
+    """Many chunks, of which every thousandth failed."""
+
+    def fail(n: int) -> None:
+        if n % 1_000 == 7:
+            raise ValueError(f"row {n}")
+
+    with nb.open(":memory:", executor=nb.inline()) as batch:
+        handle = batch.submit(each(fail, max_attempts=1), MANY)
+        handle.wait(50)
+        yield handle
+
+
+def held(run: nb.JobHandle[Any], query: str, *values: Any) -> int:
+    """The most rows that one operator of a query keeps: what is built for a join, grouped, or ordered; scans pass by."""
+    ((_, plan),) = run._store.fetch(f"EXPLAIN (ANALYZE, FORMAT json) {query}", *values)
+    found = [0]
+
+    def visit(node: dict[str, Any]) -> None:
+        below = node.get("children", [])
+        if "JOIN" in node["type"]:
+            found.append(below[1]["intermediate_rows"])
+        if "GROUP_BY" in node["type"] or node["type"] in ("TOP_N", "ORDER_BY", "WINDOW"):
+            found.append(node["intermediate_rows"])
+        for child in below:
+            visit(child)
+
+    visit(json.loads(plan)["operator"][0])
+    return max(found)
+
+
+@pytest.mark.parametrize("first", [1, MANY // 2, MANY - 20])
+def test_a_page_of_chunks_holds_little_more_than_its_rows(run: nb.JobHandle[Any], first: int) -> None:
+    """V4"""
+    assert held(run, views.CHUNKS, run.id, None, None, 20, 0, first, first + 19) <= HELD_ROWS
+    assert held(run, views.CHUNKS, run.id, None, None, 20, 0, 0, 2**62) > MANY  # what it would be without ids
+    assert run.chunks(limit=20, offset=first - 1)["id"].to_list() == list(range(first, first + 20))
+
+
+def test_sums_over_all_chunks_hold_little_more_than_what_is_odd(run: nb.JobHandle[Any]) -> None:
+    """V4"""
+    assert held(run, views.STEPS, run.id) <= HELD_ROWS
+    assert held(run, views.LIVE_STEPS, run.id) <= HELD_ROWS
+    assert run.steps().select("chunks", "completed", "failed").rows() == [(1, 1, 0), (MANY, MANY - 100, 100)]
+
+
+def test_the_panel_catches_up_a_page_at_a_time_and_sends_little(run: nb.JobHandle[Any]) -> None:
+    """V4"""
+    panel = Session(run, run._store, run._engine())
+    panel.step(0.0)
+    before, reads = panel.ledger.seen, 1
+    while not panel.snapshot.whole:
+        panel.step(0.0)
+        assert panel.ledger.seen - before <= ledger.PAGE
+        before, reads = panel.ledger.seen, reads + 1
+
+    assert reads == -(-panel.ledger.seen // ledger.PAGE)
+    for tab in ("timeline", "failures", "chunks", "log", "history"):
+        panel.ask({"do": "tab", "tab": tab})
+        assert len(json.dumps(panel.step(0.0))) < 60_000
+    assert panel.snapshot.chunks == MANY + 1

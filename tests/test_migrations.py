@@ -1,0 +1,158 @@
+"""Stores of an older format: synthetic ones, as this is the first."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import duckdb
+import pytest
+
+import nbbatch as nb
+from nbbatch import migrations
+from nbbatch import store as stores
+from tests.jobs import summing
+from tests.kit import count, settle
+
+NEXT = {
+    1: "CREATE TABLE label (instance BIGINT, text VARCHAR); INSERT INTO label SELECT id, job FROM submitted",
+    2: "ALTER TABLE label ADD COLUMN size INTEGER; UPDATE label SET size = length(text); DROP VIEW instances",
+}
+
+
+@pytest.fixture
+def old(store: Path) -> Path:
+    """A store of format 1 with a run that ended and one that is paused."""
+    with nb.open(store, executor=nb.inline()) as batch:
+        batch.submit(summing(), 50).wait(10)
+        batch.submit(summing("paused"), 5).pause()
+        settle(batch)
+    return store
+
+
+@pytest.fixture
+def newer(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """This nbbatch knows format 3."""
+    monkeypatch.setattr(stores, "FORMAT", 3)
+    monkeypatch.setattr(migrations, "MIGRATIONS", NEXT)
+    return monkeypatch
+
+
+def rows(path: Path, query: str) -> list[tuple[object, ...]]:
+    with duckdb.connect(str(path)) as con:
+        return con.execute(query).fetchall()
+
+
+def test_an_older_store_opens_as_the_present_one_with_a_copy_beside_it(old: Path, newer: pytest.MonkeyPatch) -> None:
+    """R9"""
+    before = old.read_bytes()
+    with nb.open(old, executor=nb.inline()) as batch:
+        (paused,) = batch.resume(summing("paused"))
+        assert (batch.instance(1, summing()).result(), count(batch.instance(1))) == (2450, {"COMPLETED": 52})
+        assert paused.resume().result(10) == 20
+
+    assert rows(old, "SELECT text, size FROM label ORDER BY instance") == [("summing", 7), ("paused", 6)]
+    assert rows(old, "SELECT value FROM meta WHERE name = 'format'") == [("3",)]
+    assert rows(old, "SELECT status FROM instances ORDER BY id") == [("COMPLETED",), ("COMPLETED",)]
+    copy = old.with_name("store.format1.duckdb")
+    assert copy.read_bytes() == before
+    newer.undo()
+    with nb.open(copy, executor=nb.inline()) as batch:
+        assert batch.instances()["status"].to_list() == ["PAUSED", "COMPLETED"]
+    with pytest.raises(nb.StoreUnreadable, match="has store format 3; this nbbatch knows up to 1"):
+        nb.open(old)
+
+
+def test_what_a_log_holds_is_in_the_copy_too(old: Path, newer: pytest.MonkeyPatch) -> None:
+    """R9"""
+    newer.undo()
+    code = (
+        "import os, signal, sys, nbbatch as nb\nfrom tests.jobs import summing\n"
+        "nb.open(sys.argv[1]).submit(summing('last'), 3).wait(10)\nos.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(old)], cwd=Path(__file__).parent.parent)
+    assert done.returncode == -signal.SIGKILL
+    assert Path(f"{old}.wal").exists()
+    newer.setattr(stores, "FORMAT", 3)
+    newer.setattr(migrations, "MIGRATIONS", NEXT)
+    nb.open(old).close()
+
+    for each in (old, old.with_name("store.format1.duckdb")):
+        assert rows(each, "SELECT job FROM submitted ORDER BY id") == [("summing",), ("paused",), ("last",)]
+
+
+def test_a_second_copy_does_not_take_the_place_of_another_one(old: Path, newer: pytest.MonkeyPatch) -> None:
+    """R9"""
+    copy = old.with_name("store.format1.duckdb")
+    copy.write_text("somebody's")
+    nb.open(old).close()
+
+    assert copy.read_text() == "somebody's"
+    assert rows(old.with_name("store.format1.2.duckdb"), "SELECT count(*) FROM submitted") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("known", "text"),
+    [
+        ({**NEXT, 2: "CREATE TABLE extra (id INTEGER); SELECT nothing FROM nowhere"}, "nowhere"),
+        ({2: NEXT[2]}, "can no longer migrate"),
+    ],
+    ids=["a statement that fails", "too old"],
+)
+def test_what_cannot_be_migrated_is_left_as_it_is(
+    old: Path, newer: pytest.MonkeyPatch, known: Mapping[int, str], text: str
+) -> None:
+    """R9 R5"""
+    newer.setattr(migrations, "MIGRATIONS", known)
+    with pytest.raises(nb.StoreUnreadable, match=text):
+        nb.open(old)
+
+    newer.undo()
+    assert rows(old, "SELECT count(*) FROM duckdb_tables() WHERE table_name IN ('label', 'extra')") == [(0,)]
+    with nb.open(old) as batch:
+        assert batch.instances().height == 2
+
+
+def test_without_room_for_a_copy_nothing_is_changed(old: Path, newer: pytest.MonkeyPatch) -> None:
+    """R9 R5"""
+    before = old.read_bytes()
+    old.with_name("store.format1.duckdb.part").mkdir()
+    with pytest.raises(nb.StoreUnreadable, match="could not be made"):
+        nb.open(old)
+
+    assert old.read_bytes() == before
+
+
+CHILD = """
+import os, signal, sys
+import nbbatch as nb
+from nbbatch import migrations, store
+from tests.test_migrations import NEXT
+
+class Deadly(dict):
+    def __getitem__(self, number):
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(number)
+
+store.FORMAT, migrations.MIGRATIONS = 3, Deadly(NEXT)
+nb.open(sys.argv[1])
+"""
+
+
+def test_a_kill_in_the_middle_leaves_the_old_store(old: Path) -> None:
+    """R9"""
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", CHILD, str(old)], cwd=Path(__file__).parent.parent)
+        assert done.returncode == -signal.SIGKILL
+
+    assert not old.with_name("store.format1.2.duckdb").exists()
+    for each in (old, old.with_name("store.format1.duckdb")):
+        with nb.open(each, executor=nb.inline()) as batch:
+            assert batch.instance(1, summing()).result() == 2450
+            assert {name for (name,) in batch._store.fetch("SELECT table_name FROM duckdb_tables()")}.isdisjoint(
+                {"label"}
+            )
