@@ -164,6 +164,7 @@ class Store:
             self.durable_chunk = self._next["chunk"]
             """Chunks up to this id are committed."""
             self._appenders = {table: self._con.appender(table) for table in _TABLES}
+            self._begin, self._commit = self._con.extract_statements("BEGIN TRANSACTION; COMMIT")
             self._inserts: dict[tuple[str, int], duckdb.Statement] = {}
             self._dirty: set[str] = set()
             self._chains: dict[str, int] | None = dict(self.rows("chains"))
@@ -200,11 +201,11 @@ class Store:
         Raises:
             StoreError: The store could not be written (a full disk, say); nothing of the block is stored.
         """
-        self._con.begin()
+        self._con.execute(self._begin).complete()
         try:
             yield
             self._flush()
-            self._con.commit()
+            self._con.execute(self._commit).complete()
             self.durable_chunk = self._next["chunk"]
         except BaseException as error:
             self._abandon()
