@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from nbbatch import capture, commands, extras, maintenance, purge, subjobs, views
+from nbbatch.connection import MEMORY
 from nbbatch.definition import Job
 from nbbatch.engine import Clock, Engine
 from nbbatch.executors import threads
@@ -28,7 +29,7 @@ from nbbatch.heal.moment import Moment, moment
 from nbbatch.live import LiveInstance
 from nbbatch.marks import Marks
 from nbbatch.states import INSTANCE_ENDED, InstanceStatus
-from nbbatch.store import MEMORY, Store
+from nbbatch.store import Store
 from nbbatch.worker import StoredParams
 
 if TYPE_CHECKING:

@@ -25,6 +25,9 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
+READS = 20
+"""Attempts at reading a source that may fail by chance."""
+
 _PLAIN = (int, float, complex, bool, str, bytes, type(None), range)
 MAX_VALUE_CHARS = 2_000
 """Values whose text is longer are shown as they were assigned."""
@@ -67,7 +70,7 @@ def source_of(function: Callable[..., Any]) -> str:
 def _text_of(code: CodeType, file: str) -> str:  # noqa: ARG001 - equal code of two cells may differ in its comments
     """Read once: finding where a function ends takes 0.1 ms, and each submit asks."""
     try:
-        return textwrap.dedent(inspect.getsource(code))
+        return textwrap.dedent(steadily(inspect.getsource, code))
     except (OSError, TypeError):
         return ""
 
@@ -259,7 +262,7 @@ def _function_mark(function: FunctionType) -> str:
 def _meaning(code: CodeType) -> str:
     """Digest of a function's own text, or of its bytecode where there is no text (or a lambda's line is not its own)."""
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(code))).body[0]
+        tree = steadily(ast.parse, textwrap.dedent(steadily(inspect.getsource, code))).body[0]
     except (OSError, TypeError, SyntaxError, IndexError):
         tree = None
     ours = isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef) and tree.name == code.co_name
@@ -285,10 +288,20 @@ def _bare(tree: ast.stmt) -> ast.stmt:
     return tree
 
 
+def steadily(read: Callable[..., Any], *args: Any) -> Any:
+    """Read source; again where Python 3.11's parser raises SystemError, as it may while another thread parses too."""
+    for _ in range(READS):
+        try:
+            return read(*args)
+        except SystemError:
+            continue
+    return read(*args)
+
+
 def _class_mark(value: type) -> str:
     """A class by its members, since a notebook's classes have no source that Python finds."""
     if source := _class_source(value):
-        return hashlib.sha256(ast.dump(_bare(ast.parse(source).body[0])).encode()).hexdigest()
+        return hashlib.sha256(ast.dump(_bare(steadily(ast.parse, source).body[0])).encode()).hexdigest()
     hints = vars(value).get("__annotations__", {})
     fields = sorted(f"{name}:{hint if isinstance(hint, str) else repr(hint)}" for name, hint in hints.items())
     methods = sorted(
@@ -314,7 +327,7 @@ def _class_source(value: type) -> str:
     known, source = _class_sources.get(value, ((), ""))
     if known != members:
         try:
-            source = textwrap.dedent(inspect.getsource(value))
+            source = textwrap.dedent(steadily(inspect.getsource, value))
         except (OSError, TypeError):
             source = _in_cells(value.__qualname__)
         _class_sources[value] = members, source
@@ -338,7 +351,7 @@ def _in_cells(name: str) -> str:
 @lru_cache(maxsize=1024)
 def _parsed(text: str) -> list[ast.stmt]:
     try:
-        return ast.parse(text).body
+        return steadily(ast.parse, text).body
     except SyntaxError:  # a cell with magics
         return []
 

@@ -16,7 +16,7 @@ from functools import lru_cache
 from types import FunctionType
 from typing import Any
 
-from nbbatch.fingerprint import evaluated, is_ours, names_of, part_of, unwrapped
+from nbbatch.fingerprint import evaluated, is_ours, names_of, part_of, steadily, unwrapped
 
 
 def listing(function: Callable[..., Any]) -> str:
@@ -158,6 +158,6 @@ def _import(statement: ast.ImportFrom | ast.Import, name: str, function: Functio
 @lru_cache(maxsize=256)
 def _parsed(text: str) -> list[ast.stmt]:
     try:
-        return ast.parse(text).body
+        return steadily(ast.parse, text).body
     except SyntaxError:  # a cell with magics, or the part of a statement that is a lambda's line
         return []

@@ -1,4 +1,4 @@
-"""The durable side: one DuckDB file, and the only importer of duckdb.
+"""The durable side: one DuckDB file; with `connection`, the only importer of duckdb.
 
 Guarantees. Every public write happens inside `Store.transaction`, which is committed (fsync) before anything is
 acknowledged, or rolled back whole. Chunks, events and outputs are inserted, never updated (see schema.sql).
@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from nbbatch import migrations
-from nbbatch.errors import NotFoundError, QueryRefused, StateError, StoreError, StoreLocked, StoreUnreadable
+from nbbatch.connection import clear_errors, close, connect
+from nbbatch.errors import NotFoundError, QueryRefused, StateError, StoreError, StoreUnreadable
 from nbbatch.records import ArrowStream, Columns, EventRow, InstanceRow
 from nbbatch.states import INSTANCE_BY_CODE, INSTANCE_ENDED, INSTANCE_TRANSITIONS, InstanceStatus
 
@@ -38,21 +39,11 @@ log = logging.getLogger("nbbatch")
 
 FORMAT = 1
 """Version of the tables in schema.sql."""
-MEMORY = ":memory:"
 SUBJOB_KEY = "sub-job of chunk "
 """The key of an instance that a chunk submitted: this and the chunk's id."""
 READ_ROWS = 2_000
 """Rows fetched at a time while a reduction reads its inputs."""
 
-_SETTINGS: dict[str, Any] = {
-    "threads": 1,  # one core for the writer; the other ones are for the steps
-    "checkpoint_threshold": "64MB",
-    "auto_checkpoint_skip_wal_threshold": 1 << 40,  # else a big commit checkpoints synchronously
-    "max_vacuum_tasks": 0,
-    "enable_external_access": "false",  # sql() and a store somebody sent must not reach other files
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-}
 _TABLES = (
     "submitted", "chain", "chain_step", "chunk", "event", "claim", "detail", "output", "staged", "instance_event", "gate",
     "superseded", "attachment", "user_data",
@@ -109,7 +100,7 @@ class Store:
             StoreUnreadable: It is damaged, foreign, newer, or cannot be written; nothing was changed.
         """
         self.path = path
-        self._con = _connect(path)
+        self._con = connect(path)
         self._local = threading.local()
         self._cursors: list[duckdb.DuckDBPyConnection] = []
         self._importing: threading.Thread | None = None
@@ -122,14 +113,14 @@ class Store:
 
     def _migrate(self) -> None:
         """Bring a store of an older format to the present one."""
-        with _clear_errors(self.path):
+        with clear_errors(self.path):
             found = self._format() if self._tables() else FORMAT
             migrations.check(self.path, found, FORMAT)
             if found == FORMAT:
                 return
             self._con.close()
             copy = migrations.keep_copy(Path(self.path), found)
-            self._con = _connect(self.path)
+            self._con = connect(self.path)
             self._con.begin()
             migrations.run(self._rows, self._script, found, FORMAT)
             self._script(_resource("views.sql"))
@@ -142,7 +133,7 @@ class Store:
             self._con.execute(statement).complete()
 
     def _prepare(self, now_us: int) -> None:
-        with _clear_errors(self.path):
+        with clear_errors(self.path):
             if not self._tables():
                 self._create(now_us)
             self.session = 0
@@ -514,7 +505,7 @@ class Store:
             appender.clear()
         self._appenders.clear()
         for cursor in self._cursors:
-            cursor.close()
+            close(cursor)
         self._con.close()
 
 
@@ -534,57 +525,3 @@ def _instance(row: tuple[Any, ...]) -> InstanceRow:
     fields = dict(zip(_FIELDS, row, strict=True))
     fields["status"] = INSTANCE_BY_CODE[fields["status"]]
     return InstanceRow(**fields)
-
-
-def _connect(path: str) -> duckdb.DuckDBPyConnection:
-    if path != MEMORY:
-        _check_place(Path(path))
-    with _clear_errors(path):
-        con = duckdb.connect(path, config=dict(_SETTINGS))
-        con.execute("SET GLOBAL TimeZone = 'UTC'").complete()
-        con.execute("SET GLOBAL lock_configuration = true").complete()
-        return con
-
-
-def _check_place(path: Path) -> None:
-    """What DuckDB would report less clearly, or not at all."""
-    if not path.parent.is_dir():
-        raise StoreUnreadable(f"the folder {path.parent} does not exist; create it, or open another path")
-    if path.is_dir():
-        raise StoreUnreadable(f"{path} is a folder; give the path of a file in it, such as {path / 'nbbatch.duckdb'}")
-    if not path.exists() and Path(f"{path}.wal").exists():
-        raise StoreUnreadable(
-            f"{path}.wal is there but {path} is not: opening it would lose what the log holds. "
-            "Bring the database file back beside it, or move the log away"
-        )
-    target = path if path.exists() else path.parent
-    if not os.access(target, os.W_OK):
-        raise StoreUnreadable(f"{target} cannot be written by this user; change its permissions or open a copy")
-
-
-@contextmanager
-def _clear_errors(path: str) -> Generator[None]:
-    """DuckDB's errors on opening, told as what to do next."""
-    try:
-        yield
-    except duckdb.Error as error:
-        text = str(error)
-        if "lock" in text.lower() and "conflicting" in text.lower():
-            holder = re.search(r"PID (\d+)", text)
-            raise StoreLocked(path, int(holder[1]) if holder else None) from error
-        raise StoreUnreadable(
-            f"{path} cannot be opened as a store; it was left as it is. {_advice(text)} DuckDB says: {text}"
-        ) from error
-
-
-def _advice(text: str) -> str:
-    if "not a valid DuckDB database file" in text:
-        return "It is another kind of file, empty or cut off: restore it from a copy, or open another path."
-    if "WAL" in text:
-        return (
-            "Its write-ahead log (.wal) is damaged. Keep a copy of both files; moving the log away opens the store "
-            "as of its last checkpoint, without the newest changes."
-        )
-    if "version" in text.lower():
-        return "It was written by another version of DuckDB: upgrade duckdb, or open it with the version that wrote it."
-    return "Restore it from a copy, free disk space, or open another path."

@@ -23,11 +23,11 @@ from typing import Any, Literal, TypeVar, cast
 from nbbatch import capture
 from nbbatch.batch import Batch
 from nbbatch.batch import open as open_store
+from nbbatch.connection import MEMORY
 from nbbatch.definition import Job, Kind, Node, To
 from nbbatch.executors import inline
 from nbbatch.handle import JobHandle
 from nbbatch.records import Item, Results
-from nbbatch.store import MEMORY
 from nbbatch.worker import Context, Task, said
 
 P = TypeVar("P")

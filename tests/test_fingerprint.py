@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import linecache
 from itertools import count
 from typing import Any
@@ -198,3 +199,20 @@ def test_the_listing_of_a_step_that_uses_what_a_value_holds_can_be_run() -> None
     exec(listing, space)
 
     assert space["price"](4) == 6
+
+
+def test_a_parser_that_stumbles_over_another_thread_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = HOLDERS.replace("{holder}", "Scale(2)")
+    undisturbed = fingerprint(cell)
+    read, stumbles = inspect.getsource, [True, True]
+
+    def getsource(what: Any) -> str:
+        if stumbles:
+            stumbles.pop()
+            raise SystemError("AST constructor recursion depth mismatch")
+        return read(what)
+
+    monkeypatch.setattr(inspect, "getsource", getsource)
+
+    assert fingerprint(cell) == undisturbed
+    assert not stumbles

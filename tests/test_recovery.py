@@ -344,3 +344,34 @@ def test_the_last_batch_that_closes_gives_stdout_and_logging_back(store: Path) -
         assert sys.stdout is not before[0]
 
     assert (sys.stdout, logging.getLogRecordFactory()) == before
+
+
+def test_closing_interrupts_what_another_thread_reads(store: Path) -> None:
+    """R7"""
+    batch = nb.open(store)
+    refused: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            batch.sql("SELECT count(*) FROM range(100_000_000_000) a, range(100) b")
+        except nb.QueryRefused as error:
+            refused.append(error)
+
+    reader = threading.Thread(target=read)
+    before = len(batch._store._cursors)
+    reader.start()
+    while len(batch._store._cursors) == before or not is_busy(batch._store._cursors[-1]):
+        pass
+    batch.close()
+    reader.join(10)
+
+    assert len(refused) == 1
+
+
+def is_busy(cursor: duckdb.DuckDBPyConnection) -> bool:
+    try:
+        cursor.extract_statements("SELECT 1")
+        cursor.execute("SELECT 1").fetchall()
+    except duckdb.ResourceInUseException:
+        return True
+    return False
