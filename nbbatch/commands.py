@@ -369,7 +369,7 @@ def _chunk_state(engine: Engine, row: InstanceRow, chunk: int) -> tuple[int, int
     if not found:
         raise NotFoundError(f"instance {row.id} has no chunk {chunk}; run.chunks() lists those there are")
     step, code, attempt, errors, polls = found[0]
-    if any(flight.live.id == row.id and _holds(flight.task.items, chunk) for flight in engine.flights):
+    if any(flight.live.id == row.id and _holds(flight.micro.items, chunk) for flight in engine.flights):
         code = ChunkStatus.IN_PROGRESS.code
     return step, code or _QUEUED.code, attempt, errors or 0, polls or 0
 

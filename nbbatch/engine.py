@@ -3,7 +3,7 @@
     notebook threads ──call()──▶ ┌────────┐   Changes    ┌───────┐
     pool threads ──Finished────▶ │ inbox  │──▶ turn() ──▶ │ Store │  one transaction per turn
     fan-outs ──────Page────────▶ └────────┘      │        └───────┘
-                                                 └──after the commit──▶ executor.submit(run_task, Task)
+                                                 └──after the commit──▶ executor.submit(run_chunks, MicroBatch)
 
 The inbox is the notification channel: a hint that wakes the thread; the truth is in the store. A turn takes all
 that has arrived, settles it, decides (gates, reduction, ends), claims what workers have room for, writes all of it
@@ -16,7 +16,6 @@ Only the dispatcher writes and only it touches `LiveInstance`; other threads go 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import queue
 import threading
@@ -32,19 +31,20 @@ from nbbatch.cancellation import Cancellation
 from nbbatch.claims import Claims
 from nbbatch.definition import Kind, Node
 from nbbatch.errors import FailChunk, StoreClosed, StoreError
-from nbbatch.executors import EventLoop, Replaceable, shares_memory, threads, workers_of
+from nbbatch.executors import Replaceable, shares_memory
 from nbbatch.flights import Flight, Pace
-from nbbatch.lanes import Lane, SubjobLane
+from nbbatch.lanes import Lane, Lanes
 from nbbatch.live import LiveInstance, LiveStep
 from nbbatch.losses import Losses, failed_future, lost, put_back, requeue, timed_out
 from nbbatch.marks import Marks
+from nbbatch.moments import Moments, Tell
 from nbbatch.packing import pack, run_packed
-from nbbatch.progress import Decision, decide, done_steps
+from nbbatch.progress import Decision, decide
 from nbbatch.records import Ended, Item, Results
 from nbbatch.settle import Changes, Clerk, stage
 from nbbatch.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.store import Store
-from nbbatch.worker import Page, Task, run_task, run_task_async
+from nbbatch.worker import MicroBatch, Page, run_chunks, run_chunks_async
 
 T = TypeVar("T")
 log = logging.getLogger("nbbatch")
@@ -90,7 +90,7 @@ class Engine:
 
     def __init__(
         self, store: Store, marks: Marks, clock: Clock, executor: Executor, workers: int, random: Callable[[], float],
-        tell: Callable[[LiveInstance, str, str], None],
+        tell: Tell,
     ) -> None:  # fmt: skip
         """Take over a store; nothing runs before `start`.
 
@@ -101,8 +101,8 @@ class Engine:
             executor: Where steps run.
             workers: How many run at once there; 0: ask the executor.
             random: For the jitter of retries; 0 ≤ value < 1.
-            tell: Called, in order and in a thread of the instance's own, with what has happened to it (see `Job.on`) and the
-                step's name, once it is stored; only for jobs with listeners. Never raises.
+            tell: Called, in order and in a thread of the instance's own, with what has happened to it (see `Job.on`), once
+                it is stored.
         """
         self.store = store
         self.marks = marks
@@ -124,20 +124,14 @@ class Engine:
         """To be given once the turn is stored."""
         self.turns = 0
         """Turns made so far; an idle engine makes none."""
-        self._main = Lane(executor, workers or workers_of(executor))
-        self._event_loop = EventLoop()
-        self._async = Lane(self._event_loop, workers_of(self._event_loop))
-        self._turnstiles: dict[tuple[str, str, int], asyncio.Semaphore] = {}
-        self._local = self._main if shares_memory(executor) else Lane(threads(2), 2)
-        self._lanes = (self._main, self._async, self._local)
-        self._subjobs = SubjobLane(self._local.executor, 1)
+        self._lanes = Lanes(executor, workers)
         self.observe: Callable[[LiveInstance, LiveStep, list[Item], Results], None] | None = None
         """Told of each micro-batch once it is stored; see `otel`."""
-        self.launch_subjob: Callable[[Engine, Task], Future[Any]] = no_subjobs
+        self.launch_subjob: Callable[[Engine, MicroBatch], Future[Any]] = no_subjobs
         """How a chunk of a step that is a job is run; set before `start`."""
         self._clerk = Clerk(store.take_ids, store.run, store.set_report, random)
-        self._tell = tell
         self.announcer = Announcer()
+        self._moments = Moments(self.announcer, tell)
         self._inbox: queue.SimpleQueue[Flight | _Arrived | _Call | None] = queue.SimpleQueue()
         self.flights: set[Flight] = set()
         self._pace = Pace(self.flights)
@@ -178,7 +172,7 @@ class Engine:
 
     def aside(self, run: Callable[..., Any], *args: Any) -> None:
         """Run a function for a moment on a thread of this process that may run user code."""
-        self._local.executor.submit(run, *args)
+        self._lanes.local.executor.submit(run, *args)
 
     def stop(self, timeout: float) -> None:
         """Claim nothing more, wait for running attempts, store what they gave, end the thread.
@@ -195,9 +189,7 @@ class Engine:
         for live in self.live.values():
             live.cancellation.cancelled = True
             live.done.cancel()
-        self._async.executor.shutdown(wait=True)
-        if self._local is not self._main:
-            self._local.executor.shutdown(wait=False)
+        self._lanes.close()
 
     # --- the loop ---------------------------------------------------------------------------------
 
@@ -233,10 +225,9 @@ class Engine:
 
         A commit costs the same for one attempt as for a hundred, and takes the processor from those who work.
         """
-        busy = [lane for lane in self._lanes if lane.tasks]
-        if not arrived or not busy or self._answers or self._stopping or not isinstance(arrived[-1], Flight):
+        if not arrived or self._answers or self._stopping or not isinstance(arrived[-1], Flight):
             return 0
-        return max(0.0, min(lane.spare() for lane in busy))
+        return self._lanes.spare()
 
     def _sleep(self) -> float | None:
         if self.error or self._stopping:
@@ -288,7 +279,7 @@ class Engine:
     def _call_off(self) -> None:
         """Take back from the pool what no worker has begun."""
         for flight in list(self.flights):
-            if flight.lane is not self._async and flight.future is not None:
+            if flight.lane is not self._lanes.events and flight.future is not None:
                 flight.future.cancel()
 
     def write(self, changes: Changes) -> None:
@@ -313,8 +304,7 @@ class Engine:
             flight.live.cancellation.cancelled = True
         self.flights.clear()
         self._pace.forget()
-        for lane in self._lanes:
-            lane.tasks, lane.work_us = 0, 0.0
+        self._lanes.forget()
         for live in self.live.values():
             live.done.set_exception(self.error)
         self.live.clear()
@@ -324,13 +314,13 @@ class Engine:
     def _settle(self, flight: Flight, changes: Changes, now: int) -> None:
         if flight.is_lost() and flight in self.flights and self.live.get(flight.live.id) is flight.live:
             self._lose(flight, changes)
-        self.marks.give_back(flight.task.slots)
+        self.marks.give_back(flight.micro.slots)
         self._pace.land(flight)
         if flight not in self.flights:
             return
         self.flights.discard(flight)
-        flight.lane.tasks -= 1
-        live, items = flight.live, flight.task.items
+        flight.lane.taken -= 1
+        live, items = flight.live, flight.micro.items
         assert flight.future is not None
         if flight.future.cancelled():
             changes.writes.append(partial(self.store.drop_claim, live.id, flight.claim, [item.chunk for item in items]))
@@ -343,23 +333,25 @@ class Engine:
 
     def _lose(self, flight: Flight, changes: Changes) -> None:
         """A worker died: what it had not begun goes back to the queue, and the flight keeps the rest."""
-        kept, unbegun = self._losses.split(flight.task)
+        kept, unbegun = self._losses.split(flight.micro)
         if flight.is_sacrificed and kept:
-            put_back(flight.step, flight.task, kept, changes, self.store.take_ids("event", len(kept)), self.clock.now())
+            put_back(
+                flight.step, flight.micro, kept, changes, self.store.take_ids("event", len(kept)), self.clock.now()
+            )
             kept = []
         if unbegun:
-            chunks = [item.chunk for item in flight.task.items]
+            chunks = [item.chunk for item in flight.micro.items]
             changes.writes.append(partial(self.store.drop_claim, flight.live.id, flight.claim, chunks))
             requeue(flight.step, unbegun)
         flight.live.changed = True
-        flight.task = replace(flight.task, items=kept)
+        flight.micro = replace(flight.micro, items=kept)
 
     def _record(self, flight: Flight, results: Results, changes: Changes, now: int) -> None:
         live, failing = flight.live, flight.live.failing
-        self._keep_code(flight.task.node, changes, now)
-        self._clerk.settle(live, flight.step, flight.task.items, results, changes, now, flight.task.node.code)
+        self._keep_code(flight.micro.node, changes, now)
+        self._clerk.settle(live, flight.step, flight.micro.items, results, changes, now, flight.micro.node.code)
         if self.observe is not None:
-            changes.after.append(partial(self.observe, live, flight.step, flight.task.items, results))
+            changes.after.append(partial(self.observe, live, flight.step, flight.micro.items, results))
         if live.failing != failing:
             changes.writes.append(partial(self.store.set_failing, live.id, live.failing or ""))
 
@@ -374,7 +366,7 @@ class Engine:
         over = self._pace.expire(now)
         for flight in over:
             if self.live.get(flight.live.id) is flight.live:
-                self._record(flight, timed_out(flight.task, now), changes, now)
+                self._record(flight, timed_out(flight.micro, now), changes, now)
         if over:
             changes.after.append(partial(self._free_workers, over))
 
@@ -382,7 +374,7 @@ class Engine:
         """Once the errors are stored: end what took too long, where that is possible."""
         for flight in over:
             flight.call_off()
-        lane = self._main
+        lane = self._lanes.main
         if isinstance(lane.executor, Replaceable) and any(flight.lane is lane for flight in over):
             for other in self.flights:
                 other.is_sacrificed |= other.lane is lane and other.future is not None
@@ -398,11 +390,11 @@ class Engine:
         assert flight.future is not None
         error = flight.future.exception()
         if error is not None:
-            return lost(flight.task, error, now)
+            return lost(flight.micro, error, now)
         results: Results = flight.future.result()
         most = flight.step.node.step.options.timeout
         late = most is not None and results.span_us() > most * 1e6
-        return timed_out(flight.task, now) if late else results
+        return timed_out(flight.micro, now) if late else results
 
     def _take_page(self, arrived: _Arrived, changes: Changes) -> None:
         if self.live.get(arrived.live.id) is arrived.live and not arrived.stop.cancelled:
@@ -410,7 +402,7 @@ class Engine:
         changes.after.append(arrived.taken)
 
     def _sink(self, live: LiveInstance, stop: Cancellation) -> Callable[[Page], None]:
-        """Where one task's fan-outs put their pages; it blocks while the store is behind."""
+        """Where one micro-batch's fan-outs put their pages; it blocks while the store is behind."""
         room = threading.Semaphore(PAGES_AHEAD)
 
         def sink(page: Page) -> None:
@@ -439,8 +431,7 @@ class Engine:
     def _advance(self, live: LiveInstance, changes: Changes, now: int) -> None:
         if live.status is InstanceStatus.QUEUED and live.started_us is None:
             return
-        if live.job.listeners:
-            self._tell_ended_steps(live, changes)
+        self._moments.advanced(live, changes)
         opened = [step.opened for step in live.steps]
         decision = decide(live.job.nodes, live.counts, opened, failing=live.failing is not None, paused=live.paused)
         for index in decision.opens:
@@ -479,25 +470,8 @@ class Engine:
 
     def end(self, live: LiveInstance, status: InstanceStatus) -> None:
         """Tell who waits that an instance's end is stored."""
-        job = live.job
-        for step in live.steps if job.listeners else ():
-            if ("step_started", step.node.index) in live.told and ("step_ended", step.node.index) not in live.told:
-                self.announcer.add(live.id, partial(self._tell, live, "step_ended", step.node.step.name))
-        if job.listeners or job.on_complete or job.on_error:
-            self.announcer.add(live.id, partial(self._tell, live, "instance_ended", status.value))
+        self._moments.ended(live, status)
         live.done.set_result(Ended(status, live.report))
-
-    def _announce(self, live: LiveInstance, moment: str, changes: Changes, step: LiveStep | None = None) -> None:
-        """Have listeners be told of something once it is stored, once."""
-        name, index = (step.node.step.name, step.node.index) if step else ("", -1)
-        if (moment, index) not in live.told:
-            live.told.add((moment, index))
-            changes.after.append(partial(self.announcer.add, live.id, partial(self._tell, live, moment, name)))
-
-    def _tell_ended_steps(self, live: LiveInstance, changes: Changes) -> None:
-        for step, ended in zip(live.steps, done_steps(live.job.nodes, live.counts), strict=True):
-            if ended and ("step_started", step.node.index) in live.told:
-                self._announce(live, "step_ended", changes, step)
 
     # --- claim ------------------------------------------------------------------------------------
 
@@ -511,17 +485,10 @@ class Engine:
                 if live.paused or live.failing is not None:
                     continue
                 for step in reversed(live.steps):
-                    lane = self._lane(step.node)
+                    lane = self._lanes.of(step.node)
                     if step.claimable() and self._pace.has_room(live, step, lane, now):
                         claimed = self._claim_from(live, step, lane, changes, now) or claimed
                         break
-
-    def _lane(self, node: Node) -> Lane:
-        if node.step.is_async:
-            return self._async
-        if node.step.job is not None:
-            return self._subjobs
-        return self._local if node.step.kind is Kind.REDUCTION else self._main
 
     def _claim_from(self, live: LiveInstance, step: LiveStep, lane: Lane, changes: Changes, now: int) -> bool:
         items = self._claims.take(live, step, lane, now)
@@ -533,34 +500,24 @@ class Engine:
         inputs = self.store.stream("reduction_inputs", live.id) if kind is Kind.REDUCTION else None
         stop = live.cancellation if step.node.step.options.timeout is None else Cancellation(live.cancellation)
         sink = self._sink(live, stop) if kind is Kind.MANY else None
-        slots = self.marks.take(len(items) if lane is self._async else 1)
-        task = Task(
+        slots = self.marks.take(len(items) if lane is self._lanes.events else 1)
+        micro = MicroBatch(
             live.id, step.node, live.params, items, self.clock.now, stop, sink, inputs, self.marks, slots,
-            self._turnstiles_of(live, step) if lane is self._async else (), live.attachments, live.job.listeners.hooks,
+            self._lanes.turnstiles(live, step) if lane is self._lanes.events else (), live.attachments, live.job.listeners.hooks,
         )  # fmt: skip
-        flight = Flight(live, step, lane, task, claim, step.mean_us * len(items))
-        lane.tasks += 1
+        flight = Flight(live, step, lane, micro, claim, step.mean_us * len(items))
+        lane.taken += 1
         lane.work_us += flight.work_us
         self.flights.add(flight)
         self._pace.promise(flight)
         changes.after.append(partial(self._launch, flight))
         return True
 
-    def _turnstiles_of(self, live: LiveInstance, step: LiveStep) -> tuple[asyncio.Semaphore, ...]:
-        limit = step.node.step.options.concurrency
-        if limit is None:
-            return (self._event_loop.turnstile,)
-        own = self._turnstiles.setdefault((live.job.name, step.node.step.name, limit), asyncio.Semaphore(limit))
-        return own, self._event_loop.turnstile
-
     def _first_claim(self, live: LiveInstance, step: LiveStep, changes: Changes, now: int) -> None:
         """Record what changes with a claim: the start, the instance's state."""
         if live.started_us is None:
             live.started_us = now
-        if live.job.listeners:
-            if live.status is InstanceStatus.QUEUED:
-                self._announce(live, "instance_started", changes)
-            self._announce(live, "step_started", changes, step)
+        self._moments.began(live, step, changes)
         reduces = step.node.step.kind is Kind.REDUCTION
         if live.status is InstanceStatus.QUEUED or (reduces and live.status is not InstanceStatus.FINALIZE):
             self._advance(live, changes, now)
@@ -569,26 +526,26 @@ class Engine:
 
     def _launch(self, flight: Flight) -> None:
         """Hand a durable claim to its executor."""
-        lane, task = flight.lane, flight.task
+        lane, micro = flight.lane, flight.micro
         self._pace.start(flight, self.clock.now)
         try:
-            if lane is self._async:
-                future = lane.executor.submit(run_task_async, task)
-            elif lane is self._subjobs:
-                future = self.launch_subjob(self, task)
+            if lane is self._lanes.events:
+                future = lane.executor.submit(run_chunks_async, micro)
+            elif lane is self._lanes.subjobs:
+                future = self.launch_subjob(self, micro)
             elif shares_memory(lane.executor):
-                future = lane.executor.submit(run_task, task)
+                future = lane.executor.submit(run_chunks, micro)
             else:
-                future = lane.executor.submit(run_packed, pack(task))
+                future = lane.executor.submit(run_packed, pack(micro))
         except Exception as error:  # a closed or broken pool, or code that cannot be pickled
-            future = failed_future(task, error, self.clock.now())
+            future = failed_future(micro, error, self.clock.now())
         flight.future = future
         future.add_done_callback(lambda _: self._inbox.put(flight))
 
 
-def no_subjobs(engine: Engine, task: Task) -> Future[Any]:
+def no_subjobs(engine: Engine, micro: MicroBatch) -> Future[Any]:
     """An engine by itself knows no commands, so it can submit nothing."""
-    raise NotImplementedError(f"{engine} cannot run {task.node.step}")
+    raise NotImplementedError(f"{engine} cannot run {micro.node.step}")
 
 
 def _why_failed(live: LiveInstance) -> str:

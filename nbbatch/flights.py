@@ -13,7 +13,7 @@ from typing import Any
 from nbbatch.lanes import Lane
 from nbbatch.limits import Deadlines, Limits
 from nbbatch.live import LiveInstance, LiveStep
-from nbbatch.worker import Task
+from nbbatch.worker import MicroBatch
 
 
 @dataclass(slots=True, eq=False)
@@ -23,7 +23,7 @@ class Flight:
     live: LiveInstance
     step: LiveStep
     lane: Lane
-    task: Task
+    micro: MicroBatch
     claim: int | None
     """Its id; None: stored with the chunks themselves."""
     work_us: float
@@ -67,7 +67,7 @@ class Pace:
         options = step.node.step.options
         if not options.limited:
             return lane.has_room(step)
-        has_worker = lane.tasks < lane.workers if options.paced else lane.has_room(step)
+        has_worker = lane.taken < lane.workers if options.paced else lane.has_room(step)
         return has_worker and self.room(live, step, now) > 0
 
     def room(self, live: LiveInstance, step: LiveStep, now: int) -> int:
@@ -77,13 +77,13 @@ class Pace:
             return step.free()
         name, taken = (live.job.name, code.name), 0
         if code.options.concurrency is not None:
-            taken = sum(len(f.task.items) for f in self._flights | self._expired if f.name == name)
+            taken = sum(len(f.micro.items) for f in self._flights | self._expired if f.name == name)
         return self.limits.room(name, code.options, taken, now)
 
     def promise(self, flight: Flight) -> None:
         """A micro-batch is claimed and will start once that is stored."""
         if flight.step.node.step.options.rate is not None:
-            self.limits.promise(flight.name, len(flight.task.items))
+            self.limits.promise(flight.name, len(flight.micro.items))
 
     def start(self, flight: Flight, clock: Callable[[], int]) -> None:
         """It starts now."""
@@ -92,7 +92,7 @@ class Pace:
             return
         now = clock()
         if options.rate is not None:
-            self.limits.start(flight.name, len(flight.task.items), now)
+            self.limits.start(flight.name, len(flight.micro.items), now)
         if options.timeout is not None:
             self._deadlines.add(now + round(options.timeout * 1e6), flight)
 
@@ -107,16 +107,16 @@ class Pace:
         for flight in over:
             self._flights.discard(flight)
             self._expired.add(flight)
-            flight.task.cancellation.cancelled = True
+            flight.micro.cancellation.cancelled = True
         return over
 
     def _goes_on(self, flight: Flight, now: int) -> bool:
         """Whether a process has time left, as it had to be started first: its step's time is counted from its beginning."""
-        task, seconds = flight.task, flight.step.node.step.options.timeout
-        if not flight.lane.is_replaceable or task.marks is None or task.marks.path is None or not task.slots:
+        micro, seconds = flight.micro, flight.step.node.step.options.timeout
+        if not flight.lane.is_replaceable or micro.marks is None or micro.marks.path is None or not micro.slots:
             return False
         assert seconds is not None
-        due = (task.marks.begun_us[task.slots[0]] or now) + round(seconds * 1e6)
+        due = (micro.marks.begun_us[micro.slots[0]] or now) + round(seconds * 1e6)
         if due > now:
             self._deadlines.add(due, flight)
         return due > now
@@ -125,7 +125,7 @@ class Pace:
         """Its worker is free again."""
         if flight in self._expired:
             self._expired.discard(flight)
-            flight.lane.tasks -= 1
+            flight.lane.taken -= 1
 
     def forget(self) -> None:
         """The engine stopped: nothing that was under way counts."""

@@ -10,7 +10,7 @@ from nbbatch.marks import Marks
 from nbbatch.records import EventRow, Failure, Item, Outcome, Results
 from nbbatch.settle import Changes
 from nbbatch.states import ChunkStatus
-from nbbatch.worker import Task
+from nbbatch.worker import MicroBatch
 
 VAIN = 100
 """Micro-batches lost in a row before any chunk of them had begun, from which on their chunks are charged: else workers
@@ -24,33 +24,33 @@ class Losses:
         self._marks = marks
         self._vain = 0
 
-    def split(self, task: Task) -> tuple[list[Item], list[Item]]:
+    def split(self, micro: MicroBatch) -> tuple[list[Item], list[Item]]:
         """The chunks of a lost micro-batch that are charged, and those that are queued as if never claimed."""
-        known = self._marks.path is not None and len(task.slots) > 0
-        begun = {self._marks.cells[slot] for slot in task.slots}
-        charged = [item for item in task.items if item.chunk in begun]
+        known = self._marks.path is not None and len(micro.slots) > 0
+        begun = {self._marks.cells[slot] for slot in micro.slots}
+        charged = [item for item in micro.items if item.chunk in begun]
         self._vain = 0 if charged else self._vain + 1
         if not known or self._vain > VAIN:
-            return task.items, []
-        return charged, [item for item in task.items if item.chunk not in begun]
+            return micro.items, []
+        return charged, [item for item in micro.items if item.chunk not in begun]
 
 
-def put_back(step: LiveStep, task: Task, items: list[Item], changes: Changes, event: int, now: int) -> None:
+def put_back(step: LiveStep, micro: MicroBatch, items: list[Item], changes: Changes, event: int, now: int) -> None:
     """Attempts that ended because their workers were killed for another one's sake: on record, with no error counted.
 
     Args:
         step: Theirs.
-        task: They were in.
+        micro: They were in.
         items: That had begun.
         changes: Take the rows.
         event: The id before the first of theirs.
         now: The present.
     """
-    index, code = task.node.index, task.node.code
+    index, code = micro.node.index, micro.node.code
     for place, item in enumerate(items, 1):
         changes.events.append(
             EventRow(
-                event + place, item.chunk, task.instance, index, item.attempt, ChunkStatus.QUEUED.code, item.errors,
+                event + place, item.chunk, micro.instance, index, item.attempt, ChunkStatus.QUEUED.code, item.errors,
                 item.polls, now, now, None, 0, code, None,
             )
         )  # fmt: skip
@@ -71,28 +71,28 @@ def requeue(step: LiveStep, items: list[Item]) -> None:
             step.again.append(Again(item, queued))
 
 
-def lost(task: Task, error: BaseException, now: int) -> Results:
+def lost(micro: MicroBatch, error: BaseException, now: int) -> Results:
     """The worker died, or its pool broke, while it had the chunks."""
     text = f"the worker was lost while it ran this: {error}"
-    return _all(task, ChunkStatus.ERRORED, Failure(type(error).__name__, clean(text), ""), now)
+    return _all(micro, ChunkStatus.ERRORED, Failure(type(error).__name__, clean(text), ""), now)
 
 
-def timed_out(task: Task, now: int) -> Results:
+def timed_out(micro: MicroBatch, now: int) -> Results:
     """The attempt took longer than ``timeout=`` allows."""
-    step = task.node.step
+    step = micro.node.step
     text = f"step {step.name!r} took longer than its timeout of {step.options.timeout:g} s"
-    return _all(task, ChunkStatus.ERRORED, Failure("TimeoutError", text, ""), now)
+    return _all(micro, ChunkStatus.ERRORED, Failure("TimeoutError", text, ""), now)
 
 
-def failed_future(task: Task, error: Exception, now: int) -> Future[Results]:
-    """A task that could not be handed over fails its chunks, with the reason."""
-    text = f"step {task.node.step.name!r} could not be handed to the executor: {error}"
+def failed_future(micro: MicroBatch, error: Exception, now: int) -> Future[Results]:
+    """A micro-batch that could not be handed over fails its chunks, with the reason."""
+    text = f"step {micro.node.step.name!r} could not be handed to the executor: {error}"
     future: Future[Results] = Future()
-    future.set_result(_all(task, ChunkStatus.FAILED, Failure(type(error).__name__, clean(text), ""), now))
+    future.set_result(_all(micro, ChunkStatus.FAILED, Failure(type(error).__name__, clean(text), ""), now))
     return future
 
 
-def _all(task: Task, status: ChunkStatus, failure: Failure, now: int) -> Results:
+def _all(micro: MicroBatch, status: ChunkStatus, failure: Failure, now: int) -> Results:
     """One outcome for every chunk of a micro-batch."""
     outcome = Outcome(status, now, now, [], [], failure=failure)
-    return Results([], [], [], "", dict.fromkeys(range(len(task.items)), outcome))
+    return Results([], [], [], "", dict.fromkeys(range(len(micro.items)), outcome))

@@ -17,14 +17,14 @@ from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
 from nbbatch.marks import marks_of
 from nbbatch.records import Item, Results
-from nbbatch.worker import StoredParams, Task, run_task, wall_us
+from nbbatch.worker import MicroBatch, StoredParams, run_chunks, wall_us
 
 log = logging.getLogger("nbbatch")
 
 
 @dataclass(frozen=True, slots=True)
-class PackedTask:
-    """A task for a worker process: the code travels once per future as bytes and is loaded once per process."""
+class Packed:
+    """A micro-batch for a worker process: the code travels once per future as bytes and is loaded once per process."""
 
     instance: int
     digest: str
@@ -65,17 +65,17 @@ def _travels(listener: Callable[..., Any]) -> bool:
     return True
 
 
-def pack(task: Task) -> PackedTask:
-    """The task as it travels to another process.
+def pack(micro: MicroBatch) -> Packed:
+    """The micro-batch as it travels to another process.
 
     Raises:
         pickle.PicklingError, TypeError: The step's function refers to something that cannot travel.
     """
-    digest, code = _pickled(task.node, task.params.codec, task.hooks)
-    marks = task.marks.path if task.marks else None
-    attached = task.attachments.files() if isinstance(task.attachments, Attachments) else None
-    return PackedTask(
-        task.instance, digest, code, task.params.data, attached, task.params.secrets, task.items, marks, task.slots
+    digest, code = _pickled(micro.node, micro.params.codec, micro.hooks)
+    marks = micro.marks.path if micro.marks else None
+    attached = micro.attachments.files() if isinstance(micro.attachments, Attachments) else None
+    return Packed(
+        micro.instance, digest, code, micro.params.data, attached, micro.params.secrets, micro.items, marks, micro.slots
     )
 
 
@@ -84,15 +84,15 @@ def _unpickled(digest: str, code: bytes) -> tuple[Node, ParamsCodec, Hooks | Non
     return pickle.loads(code)  # noqa: S301 - made by pack() in the process that owns this pool
 
 
-def run_packed(packed: PackedTask) -> Results:
-    """Run a packed task in a worker process."""
+def run_packed(packed: Packed) -> Results:
+    """Run a packed micro-batch in a worker process."""
     node, codec, hooks = _unpickled(packed.digest, packed.code)
     params = StoredParams(codec, packed.data, packed.secrets)
     marks = marks_of(packed.marks) if packed.marks else None
     if marks and packed.slots and node.step.options.timeout is not None:
         marks.begun_us[packed.slots[0]] = wall_us()
-    results = run_task(
-        Task(
+    results = run_chunks(
+        MicroBatch(
             packed.instance, node, params, packed.items, marks=marks, slots=packed.slots,
             attachments=packed.attachments, hooks=hooks,
         )

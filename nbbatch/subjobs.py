@@ -24,38 +24,38 @@ from nbbatch.heal.rerun import retry_all
 from nbbatch.records import Ended, Results
 from nbbatch.states import InstanceStatus
 from nbbatch.store import SUBJOB_KEY
-from nbbatch.worker import StoredParams, Task, run_task
+from nbbatch.worker import MicroBatch, StoredParams, run_chunks
 
 Answer = Future[Results]
 
 
-def launch(engine: Engine, task: Task) -> Answer:
+def launch(engine: Engine, micro: MicroBatch) -> Answer:
     """Have a chunk's sub-instance run; the future is set when that has ended. On the dispatcher thread."""
     answer: Answer = Future()
-    engine.aside(_begin, engine, task, answer)
+    engine.aside(_begin, engine, micro, answer)
     return answer
 
 
-def _begin(engine: Engine, task: Task, answer: Answer) -> None:
+def _begin(engine: Engine, micro: MicroBatch, answer: Answer) -> None:
     """On a worker, for a moment: user code may check the parameters."""
-    started = task.now()
+    started = micro.now()
     try:
-        child, end = engine.call(_start, engine, task, *_checked(task))
+        child, end = engine.call(_start, engine, micro, *_checked(micro))
     except BaseException as error:
-        _settle(task, answer, started, partial(_fail, error))
+        _settle(micro, answer, started, partial(_fail, error))
         return
-    wake = partial(_on_end, engine, task, answer, started, child)
+    wake = partial(_on_end, engine, micro, answer, started, child)
     if end is None:
         wake(None)
     else:
         end.add_done_callback(wake)
 
 
-def _checked(task: Task) -> tuple[Extras | None, Job[Any, Any], StoredParams, str]:
-    step, (item,) = task.node.step, task.items
+def _checked(micro: MicroBatch) -> tuple[Extras | None, Job[Any, Any], StoredParams, str]:
+    step, (item,) = micro.node.step, micro.items
     job: Any = step.job
-    assert item.data is not None or task.node.index == 0
-    valid = job.check(step.input.decode(item.data) if item.data is not None else task.params.load())
+    assert item.data is not None or micro.node.index == 0
+    valid = job.check(step.input.decode(item.data) if item.data is not None else micro.params.load())
     brought = read_extras(job, valid)
     return (
         brought,
@@ -66,13 +66,13 @@ def _checked(task: Task) -> tuple[Extras | None, Job[Any, Any], StoredParams, st
 
 
 def _start(
-    engine: Engine, task: Task, brought: Extras | None, job: Job[Any, Any], params: StoredParams, identity: str
+    engine: Engine, micro: MicroBatch, brought: Extras | None, job: Job[Any, Any], params: StoredParams, identity: str
 ) -> tuple[int, Future[Ended] | None]:
     """The chunk's sub-instance, made, found or taken up again, and its end if it has not come. On the dispatcher thread."""
-    chunk = task.items[0].chunk
-    if task.cancellation.cancelled:
-        raise JobCancelled(task.instance, f"instance {task.instance} was cancelled")
-    retain = engine.store.instance(task.instance).retain
+    chunk = micro.items[0].chunk
+    if micro.cancellation.cancelled:
+        raise JobCancelled(micro.instance, f"instance {micro.instance} was cancelled")
+    retain = engine.store.instance(micro.instance).retain
     child, end = submit(engine, brought, job, params, identity, f"{SUBJOB_KEY}{chunk}", False, retain)
     if end is None and _is_to_retry(engine, child, chunk):
         retry_all(engine, child, job)
@@ -88,11 +88,13 @@ def _is_to_retry(engine: Engine, child: int, chunk: int) -> bool:
     return queued is not None and ended < queued
 
 
-def _on_end(engine: Engine, task: Task, answer: Answer, started: int, child: int, end: Future[Any] | None) -> None:
+def _on_end(
+    engine: Engine, micro: MicroBatch, answer: Answer, started: int, child: int, end: Future[Any] | None
+) -> None:
     if end is not None and (end.cancelled() or end.exception() is not None):
         answer.cancel()  # the batch is closing, or has stopped: the chunk is claimed again later
         return
-    engine.aside(_settle, task, answer, started, partial(_report, engine, task.node.step.job, child))
+    engine.aside(_settle, micro, answer, started, partial(_report, engine, micro.node.step.job, child))
 
 
 def _report(engine: Engine, job: Any, child: int) -> Any:
@@ -113,7 +115,7 @@ def _fail(error: BaseException) -> NoReturn:
     raise error
 
 
-def _settle(task: Task, answer: Answer, started: int, result: Any) -> None:
+def _settle(micro: MicroBatch, answer: Answer, started: int, result: Any) -> None:
     """Give on what the sub-instance gave as if the step had returned it. On a worker: routing may be user code."""
     if not answer.set_running_or_notify_cancel():
         return
@@ -121,8 +123,10 @@ def _settle(task: Task, answer: Answer, started: int, result: Any) -> None:
     def give(*_: object) -> Any:
         return result()
 
-    step = copy(task.node.step)
+    step = copy(micro.node.step)
     step.function = give
-    results = run_task(replace(task, node=replace(task.node, step=step), hooks=None))  # it has waited outside of them
+    results = run_chunks(
+        replace(micro, node=replace(micro.node, step=step), hooks=None)
+    )  # it has waited outside of them
     odd = {place: outcome._replace(started_us=started) for place, outcome in results.odd.items()}
     answer.set_result(results._replace(started_us=[started] * len(results.started_us), odd=odd))

@@ -28,7 +28,7 @@ from nbbatch.definition import Job, Kind, Node, To
 from nbbatch.executors import inline
 from nbbatch.handle import JobHandle
 from nbbatch.records import Item, Results
-from nbbatch.worker import Context, Task, said
+from nbbatch.worker import Context, MicroBatch, said
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -104,7 +104,7 @@ def run_step(step: Any, value: Any, params: Any = None, *, attempt: int = 1) -> 
     """
     node = Node(1, step, (0,), (2,), False, 1.0, (), ())
     item = Item(1, attempt, None)
-    context = Context(Task(1, node, cast("Any", None), [item]), item)
+    context = Context(MicroBatch(1, node, cast("Any", None), [item]), item)
     with capture.held():
         capture.install()
         token = capture.buffer.set(context)
@@ -176,20 +176,20 @@ class _Mortal(inline):
         if self.died.is_set():
             return _never()
         future = super().submit(fn, *args, **kwargs)
-        task = args[0] if args and isinstance(args[0], Task) else None
-        chunk = _dead_chunk(task, future.result()) if task else None
-        if task is None or chunk is None:
+        micro = args[0] if args and isinstance(args[0], MicroBatch) else None
+        chunk = _dead_chunk(micro, future.result()) if micro else None
+        if micro is None or chunk is None:
             return future
-        cells, slot = task.cell(0)
+        cells, slot = micro.cell(0)
         cells[slot] = chunk  # it had begun, which a killed worker could not have taken back
         self.died.set()
         return _never()
 
 
-def _dead_chunk(task: Task, results: Results) -> int | None:
+def _dead_chunk(micro: MicroBatch, results: Results) -> int | None:
     kind = f"{Died.__module__}.{Died.__qualname__}"
     dead = [place for place, outcome in results.odd.items() if outcome.failure and outcome.failure.type == kind]
-    return task.items[dead[0]].chunk if dead else None
+    return micro.items[dead[0]].chunk if dead else None
 
 
 def _never() -> Future[Any]:

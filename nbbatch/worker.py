@@ -1,8 +1,8 @@
 """One step on one chunk → `Outcome`. The only place where user code runs.
 
-    Task (a micro-batch) ──run_task──▶ for each Item: decode → call → encode → Outcome
+    MicroBatch ──run_chunks──▶ for each Item: decode → call → encode → Outcome
 
-Nothing here knows the store, and time is a callable in the task. Whatever a step raises becomes an Outcome of
+Nothing here knows the store, and time is a callable in the micro-batch. Whatever a step raises becomes an Outcome of
 plain text, so nothing that user code does can break the path back. Each attempt gets a freshly decoded input and
 parameters, so what an earlier attempt changed in place is never seen.
 """
@@ -51,13 +51,13 @@ class Context(capture.LogBuffer):
     _recovered: tuple[str, ...] = ()
     _records: int | None = None
 
-    def __init__(self, task: Task, item: Item) -> None:
-        self._task = task
+    def __init__(self, micro: MicroBatch, item: Item) -> None:
+        self._micro = micro
         self._item = item
 
     @property
     def instance(self) -> int:
-        return self._task.instance
+        return self._micro.instance
 
     @property
     def chunk(self) -> int:
@@ -69,7 +69,7 @@ class Context(capture.LogBuffer):
 
     @property
     def step(self) -> str:
-        return self._task.node.step.name
+        return self._micro.node.step.name
 
     def ids(self) -> dict[str, Any]:
         """What each log record made here carries: which attempt it belongs to."""
@@ -83,7 +83,7 @@ class Context(capture.LogBuffer):
 
         So it is when the instance was cancelled, or the attempt's ``timeout=`` is over. Always False in worker processes, which share no memory with the engine.
         """
-        return self._task.cancellation.cancelled
+        return self._micro.cancellation.cancelled
 
     @property
     def log(self) -> logging.Logger:
@@ -101,7 +101,7 @@ class Context(capture.LogBuffer):
         Raises:
             NotFoundError: There is none of this name.
         """
-        return (self._task.attachments or Files("", ())).open(name)
+        return (self._micro.attachments or Files("", ())).open(name)
 
     def warn(self, text: str) -> None:
         """Keep a warning with this attempt; the newest distinct ones show on the instance."""
@@ -163,7 +163,7 @@ class Page(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Task:
+class MicroBatch:
     """A micro-batch: chunks of one step of one instance that one worker runs in order."""
 
     instance: int
@@ -178,7 +178,7 @@ class Task:
     """Stored inputs of a reduction, read as they are consumed."""
     marks: Marks | None = None
     slots: Sequence[int] = ()
-    """Where to say what runs: one slot for a task that runs its items in order, one per item for an async one."""
+    """Where to say what runs: one slot for a micro-batch that runs its items in order, one per item for an async one."""
     turnstiles: Sequence[asyncio.Semaphore] = ()
     """What an item of an async step waits for before it begins: its step's limit, and the event loop's."""
     attachments: Attachments | Files | None = None
@@ -192,69 +192,69 @@ class Task:
         return self.marks.cells, self.slots[place]
 
 
-def run_task(task: Task) -> Results:
-    """Run every item of a task in this thread; never raises what user code raised."""
+def run_chunks(micro: MicroBatch) -> Results:
+    """Run every item of a micro-batch in this thread; never raises what user code raised."""
     capture.install()
     worker = threading.current_thread().name
-    cells, slot = task.cell(0)
+    cells, slot = micro.cell(0)
     try:
-        if task.node.plain and task.hooks is None:
-            return _run_plain(task, worker, cells, slot)
+        if micro.node.plain and micro.hooks is None:
+            return _run_plain(micro, worker, cells, slot)
         outcomes: dict[int, Outcome] = {}
-        for place, item in enumerate(task.items):
+        for place, item in enumerate(micro.items):
             cells[slot] = item.chunk
-            outcomes[place] = _run_item(task, item, worker)
+            outcomes[place] = _run_item(micro, item, worker)
         return Results([], [], [], worker, outcomes)
     finally:
         cells[slot] = 0
 
 
-async def run_task_async(task: Task) -> Results:
-    """Run every item of an async step's task at once on this event loop."""
+async def run_chunks_async(micro: MicroBatch) -> Results:
+    """Run every item of an async step's micro-batch at once on this event loop."""
     capture.install()
-    runs = [asyncio.create_task(_run_item_async(task, item, place)) for place, item in enumerate(task.items)]
+    runs = [asyncio.create_task(_run_item_async(micro, item, place)) for place, item in enumerate(micro.items)]
     outcomes = {place: await run for place, run in enumerate(runs)}
     return Results([], [], [], threading.current_thread().name, outcomes)
 
 
-def rehearse(task: Task, *, aloud: bool = False) -> tuple[Outcome, BaseException | None]:
-    """Run a task's one item in this thread and keep what was raised, for a person to look into.
+def rehearse(micro: MicroBatch, *, aloud: bool = False) -> tuple[Outcome, BaseException | None]:
+    """Run a micro-batch's one item in this thread and keep what was raised, for a person to look into.
 
     Args:
-        task: With one item.
+        micro: With one item.
         aloud: What the step prints goes where it goes outside of steps, not into a log: so does a debugger's prompt.
     """
-    item = task.items[0]
-    ctx, emitted, started = _listened(task, item, aloud=aloud), _Emitted(task, item), task.now()
+    item = micro.items[0]
+    ctx, emitted, started = _listened(micro, item, aloud=aloud), _Emitted(micro, item), micro.now()
     token = capture.buffer.set(ctx)
     try:
-        _execute(task, item, emitted)
+        _execute(micro, item, emitted)
     except KeyboardInterrupt:  # the person who looks into it wants to stop
         raise
     except BaseException as error:
         return _broken(ctx, started, "", error), error
     finally:
         capture.buffer.reset(token)
-    return _completed(ctx, started, task.now(), "", emitted.outputs, emitted.targets), None
+    return _completed(ctx, started, micro.now(), "", emitted.outputs, emitted.targets), None
 
 
-async def rehearse_async(task: Task, *, aloud: bool = False) -> tuple[Outcome, BaseException | None]:
+async def rehearse_async(micro: MicroBatch, *, aloud: bool = False) -> tuple[Outcome, BaseException | None]:
     """As `rehearse`, of an async step."""
-    item = task.items[0]
-    ctx, emitted, started = _listened(task, item, aloud=aloud), _Emitted(task, item), task.now()
+    item = micro.items[0]
+    ctx, emitted, started = _listened(micro, item, aloud=aloud), _Emitted(micro, item), micro.now()
     capture.buffer.set(ctx)
     try:
-        await _execute_async(task, item, emitted)
+        await _execute_async(micro, item, emitted)
     except KeyboardInterrupt:  # the person who looks into it wants to stop
         raise
     except BaseException as error:
         return _broken(ctx, started, "", error), error
-    return _completed(ctx, started, task.now(), "", emitted.outputs, emitted.targets), None
+    return _completed(ctx, started, micro.now(), "", emitted.outputs, emitted.targets), None
 
 
-def _listened(task: Task, item: Item, *, aloud: bool) -> Context:
+def _listened(micro: MicroBatch, item: Item, *, aloud: bool) -> Context:
     capture.install()
-    ctx = Context(task, item)
+    ctx = Context(micro, item)
     ctx.aloud = aloud
     return ctx
 
@@ -262,20 +262,20 @@ def _listened(task: Task, item: Item, *, aloud: bool) -> Context:
 # --- one attempt ---------------------------------------------------------------------------------
 
 
-def _run_plain(task: Task, worker: str, cells: Any, slot: int) -> Results:
+def _run_plain(micro: MicroBatch, worker: str, cells: Any, slot: int) -> Results:
     """The quick way through a micro-batch of a step that gives at most one output, to one step.
 
     The same attempts as by `_run_item`, with everything that is equal for all of them done once: here a microsecond a
     chunk is a tenth of what it costs in all. An attempt begins when the one before it has ended.
     """
-    run, now, enter = _plain_call(task), task.now, capture.buffer.set
+    run, now, enter = _plain_call(micro), micro.now, capture.buffer.set
     started, ended, outputs, odd = list[int](), list[int](), list[bytes](), dict[int, Outcome]()
-    gives = task.node.step.output is not None
+    gives = micro.node.step.output is not None
     before = enter(None)
     begun = now()
-    for place, item in enumerate(task.items):
+    for place, item in enumerate(micro.items):
         cells[slot] = item.chunk
-        ctx = Context(task, item)
+        ctx = Context(micro, item)
         enter(ctx)
         try:
             data = run(item.data)
@@ -285,7 +285,7 @@ def _run_plain(task: Task, worker: str, cells: Any, slot: int) -> Results:
             continue
         end = now()
         if ctx.said:
-            odd[place] = _completed(ctx, begun, end, worker, [data] if gives else [], list(task.node.targets))
+            odd[place] = _completed(ctx, begun, end, worker, [data] if gives else [], list(micro.node.targets))
         else:
             started.append(begun)
             ended.append(end)
@@ -296,10 +296,10 @@ def _run_plain(task: Task, worker: str, cells: Any, slot: int) -> Results:
     return Results(started, ended, outputs, worker, odd)
 
 
-def _plain_call(task: Task) -> Callable[[Any], Any]:
+def _plain_call(micro: MicroBatch) -> Callable[[Any], Any]:
     """Decode, call and encode as one function: stored input → stored output."""
-    step = task.node.step
-    function, decode, load = step.function, step.input.decode, task.params.load
+    step = micro.node.step
+    function, decode, load = step.function, step.input.decode, micro.params.load
     if step.output is None:
         name = step.name
         if step.takes_params:
@@ -312,7 +312,7 @@ def _plain_call(task: Task) -> Callable[[Any], Any]:
         if type(value) is not To:
             raise  # noqa: PLE0704 - what the caller caught
         name, value = value.read()
-        task.node.address(name, value)
+        micro.node.address(name, value)
         return encode(value)
 
     def run(data: Any) -> bytes:
@@ -325,41 +325,41 @@ def _plain_call(task: Task) -> Callable[[Any], Any]:
     return run
 
 
-def _run_item(task: Task, item: Item, worker: str) -> Outcome:
-    ctx = Context(task, item)
+def _run_item(micro: MicroBatch, item: Item, worker: str) -> Outcome:
+    ctx = Context(micro, item)
     token = capture.buffer.set(ctx)
-    started = task.now()
-    emitted, raised = _Emitted(task, item), None
-    end = hooks.begin(task.hooks, ctx)
+    started = micro.now()
+    emitted, raised = _Emitted(micro, item), None
+    end = hooks.begin(micro.hooks, ctx)
     try:
-        _execute(task, item, emitted)
+        _execute(micro, item, emitted)
     except BaseException as error:
         raised = error
     try:
-        return _result(ctx, started, task.now(), worker, emitted, raised, end)
+        return _result(ctx, started, micro.now(), worker, emitted, raised, end)
     finally:
         raised = None  # else its traceback and this frame would keep each other
         capture.buffer.reset(token)
 
 
-async def _run_item_async(task: Task, item: Item, place: int) -> Outcome:
+async def _run_item_async(micro: MicroBatch, item: Item, place: int) -> Outcome:
     worker = threading.current_thread().name
-    cells, slot = task.cell(place)
-    ctx = Context(task, item)
+    cells, slot = micro.cell(place)
+    ctx = Context(micro, item)
     capture.buffer.set(ctx)  # an asyncio task has its own copy of the context: nothing to reset
     async with AsyncExitStack() as passed:
-        for turnstile in task.turnstiles:
+        for turnstile in micro.turnstiles:
             await passed.enter_async_context(turnstile)
         cells[slot] = item.chunk
-        started = task.now()
-        emitted, raised = _Emitted(task, item), None
-        end = hooks.begin(task.hooks, ctx)
+        started = micro.now()
+        emitted, raised = _Emitted(micro, item), None
+        end = hooks.begin(micro.hooks, ctx)
         try:
-            await _execute_async(task, item, emitted)
+            await _execute_async(micro, item, emitted)
         except BaseException as error:
             raised = error
         try:
-            return _result(ctx, started, task.now(), worker, emitted, raised, end)
+            return _result(ctx, started, micro.now(), worker, emitted, raised, end)
         finally:
             raised = None
             cells[slot] = 0
@@ -370,14 +370,14 @@ class _Emitted:
 
     __slots__ = ("_bytes", "_encode", "_item", "_node", "_only", "_route", "_sink", "_targets", "outputs", "staged")
 
-    def __init__(self, task: Task, item: Item) -> None:
-        step = task.node.step
+    def __init__(self, micro: MicroBatch, item: Item) -> None:
+        step = micro.node.step
         self._encode = step.output.encode if step.output is not None else None
-        self._only = task.node.targets[0] if len(task.node.targets) == 1 and not task.node.ways else None
-        self._route = task.node.route
-        self._node = task.node
+        self._only = micro.node.targets[0] if len(micro.node.targets) == 1 and not micro.node.ways else None
+        self._route = micro.node.route
+        self._node = micro.node
         self._item = item
-        self._sink = task.sink
+        self._sink = micro.sink
         self._bytes = 0
         self._targets: list[int] = []
         self.outputs: list[bytes] = []
@@ -436,9 +436,9 @@ class _Emitted:
         self.outputs.append(self._encode(value))
 
 
-def _execute(task: Task, item: Item, emitted: _Emitted) -> None:
-    step = task.node.step
-    result = step.function(*_arguments(task, item))
+def _execute(micro: MicroBatch, item: Item, emitted: _Emitted) -> None:
+    step = micro.node.step
+    result = step.function(*_arguments(micro, item))
     match step.kind:
         case Kind.ONE:
             emitted.add(result)
@@ -451,9 +451,9 @@ def _execute(task: Task, item: Item, emitted: _Emitted) -> None:
             emitted.report(result)
 
 
-async def _execute_async(task: Task, item: Item, emitted: _Emitted) -> None:
-    step = task.node.step
-    result = step.function(*_arguments(task, item))
+async def _execute_async(micro: MicroBatch, item: Item, emitted: _Emitted) -> None:
+    step = micro.node.step
+    result = step.function(*_arguments(micro, item))
     if step.kind is Kind.MANY and hasattr(result, "__aiter__"):
         async for value in cast("AsyncIterator[Any]", result):
             emitted.add(value)
@@ -471,17 +471,17 @@ async def _execute_async(task: Task, item: Item, emitted: _Emitted) -> None:
             emitted.report(value)
 
 
-def _arguments(task: Task, item: Item) -> tuple[Any, ...]:
-    step = task.node.step
+def _arguments(micro: MicroBatch, item: Item) -> tuple[Any, ...]:
+    step = micro.node.step
     if step.kind is Kind.REDUCTION:
-        assert task.inputs is not None
-        first: Any = map(step.input.decode, task.inputs())
-    elif task.node.index == 0:
-        first = task.params.load()
+        assert micro.inputs is not None
+        first: Any = map(step.input.decode, micro.inputs())
+    elif micro.node.index == 0:
+        first = micro.params.load()
     else:
         assert item.data is not None
         first = step.input.decode(item.data)
-    return (first, task.params.load()) if step.takes_params else (first,)
+    return (first, micro.params.load()) if step.takes_params else (first,)
 
 
 def _expect_nothing(name: str, value: object) -> None:
@@ -532,19 +532,19 @@ def _completed(
 
 def _broken(ctx: Context, started: int, worker: str, error: BaseException) -> Outcome:
     """The outcome of an attempt that raised: a signal, an error that a retry may mend, or one that it cannot."""
-    task = ctx._task  # pyright: ignore[reportPrivateUsage]
+    micro = ctx._micro  # pyright: ignore[reportPrivateUsage]
     delay, fails_job, status = 0.0, False, ChunkStatus.FAILED
     if isinstance(error, RetryLater):
         status, delay = ChunkStatus.POLL_WAITING, error.seconds
     elif isinstance(error, FailJob):
         fails_job = True
-    elif isinstance(error, SkipChunk) or skippable(task.node.step.options, error):
+    elif isinstance(error, SkipChunk) or skippable(micro.node.step.options, error):
         status = ChunkStatus.SKIPPED
-    elif not isinstance(error, FailChunk) and retryable(task.node.step.options, error):
+    elif not isinstance(error, FailChunk) and retryable(micro.node.step.options, error):
         status = ChunkStatus.ERRORED
     log, warnings, recovered = said(ctx)
     return Outcome(
-        status, started, task.now(), [], [], 0, failure(error), delay, fails_job, log, warnings, recovered, 0, worker
+        status, started, micro.now(), [], [], 0, failure(error), delay, fails_job, log, warnings, recovered, 0, worker
     )
 
 

@@ -27,7 +27,7 @@ def settle(batch: nb.Batch) -> None:
     quiet, inner = 0, engine(batch)
     while quiet < 2:
         busy = inner.call(
-            lambda: any(each.lane is not inner._subjobs for each in inner.flights) or not inner._inbox.empty()
+            lambda: any(each.lane is not inner._lanes.subjobs for each in inner.flights) or not inner._inbox.empty()
         )
         quiet = 0 if busy else quiet + 1
 

@@ -82,7 +82,7 @@ def running(engine: Engine, instance: int) -> list[int]:
     """Chunks of an instance that are claimed now, in order of id."""
 
     def look() -> list[int]:
-        return [item.chunk for flight in engine.flights if flight.live.id == instance for item in flight.task.items]
+        return [item.chunk for flight in engine.flights if flight.live.id == instance for item in flight.micro.items]
 
     return sorted(engine.call(look))
 

@@ -14,7 +14,7 @@ from nbbatch.errors import NotFoundError, StateError
 from nbbatch.heal.replay import run
 from nbbatch.pictures.look import duration
 from nbbatch.records import Item, Outcome
-from nbbatch.worker import StoredParams, Task
+from nbbatch.worker import MicroBatch, StoredParams
 
 if TYPE_CHECKING:
     import polars as pl
@@ -143,7 +143,7 @@ def _steps(job: Job[Any, Any], stored: StoredParams, limit: int) -> list[Preview
         given: dict[int, int] = dict.fromkeys(node.targets, 0)
         for data in inputs:
             outcome, error = run(
-                Task(0, node, stored, [Item(next(ids), 1, data)], inputs=partial(iter, offered[node.index]))
+                MicroBatch(0, node, stored, [Item(next(ids), 1, data)], inputs=partial(iter, offered[node.index]))
             )
             tried.append(_tried(node, data, stored, outcome, error, offered))
             for target, value in zip(outcome.targets, outcome.outputs, strict=True):

@@ -21,7 +21,7 @@ from nbbatch.errors import DefinitionError
 from nbbatch.failing import user_frames
 from nbbatch.heal.compare import Change, listed
 from nbbatch.records import Item, Outcome
-from nbbatch.worker import StoredParams, Task, rehearse, rehearse_async
+from nbbatch.worker import MicroBatch, StoredParams, rehearse, rehearse_async
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +97,7 @@ def replay(
         aloud: Let it print where it is run; then there is no log.
     """
     step = node.step
-    outcome, error = run(Task(instance, node, params, [item], inputs=inputs), aloud=aloud)
+    outcome, error = run(MicroBatch(instance, node, params, [item], inputs=inputs), aloud=aloud)
     given = outcome.outputs
     decode = step.output.decode if step.output else None
     return Replay(
@@ -107,17 +107,17 @@ def replay(
     )  # fmt: skip
 
 
-def run(task: Task, *, aloud: bool = False) -> tuple[Outcome, BaseException | None]:
-    """Run a task's one chunk in this thread; of an async step on an event loop of its own, in a thread beside."""
+def run(micro: MicroBatch, *, aloud: bool = False) -> tuple[Outcome, BaseException | None]:
+    """Run a micro-batch's one chunk in this thread; of an async step on an event loop of its own, in a thread beside."""
     with capture.held():
-        return _run(task, aloud=aloud)
+        return _run(micro, aloud=aloud)
 
 
-def _run(task: Task, *, aloud: bool) -> tuple[Outcome, BaseException | None]:
-    if not task.node.step.is_async:
-        return rehearse(task, aloud=aloud)
+def _run(micro: MicroBatch, *, aloud: bool) -> tuple[Outcome, BaseException | None]:
+    if not micro.node.step.is_async:
+        return rehearse(micro, aloud=aloud)
     with ThreadPoolExecutor(1) as aside:  # a notebook's own thread has its event loop running already
-        return aside.submit(contextvars.copy_context().run, asyncio.run, rehearse_async(task, aloud=aloud)).result()
+        return aside.submit(contextvars.copy_context().run, asyncio.run, rehearse_async(micro, aloud=aloud)).result()
 
 
 def params_of(
