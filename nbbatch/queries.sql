@@ -103,7 +103,7 @@ below AS (SELECT id FROM child WHERE parent = $1 UNION ALL SELECT c.id FROM chil
 SELECT id FROM below;
 
 -- subjob_order: The event in which an instance last changed its state, and a chunk's last event.
-SELECT (SELECT max(id) FROM instance_event WHERE instance = $1), (SELECT max(id) FROM event WHERE chunk = $2);
+SELECT (SELECT max(id) FROM life WHERE instance = $1), (SELECT max(id) FROM event WHERE chunk = $2);
 
 -- requeue_ended: Queue chunks of an instance again whose last state is $4 or $5, with a fresh budget; $6: which ones, NULL: all.
 INSERT INTO event

@@ -18,10 +18,11 @@ CREATE TABLE submitted (
     params BLOB,             -- JSON, secrets masked
     chain BIGINT,
     retain VARCHAR,          -- all | failed | none
-    created_us BIGINT
+    created_us BIGINT,       -- when it was QUEUED
+    started_us BIGINT        -- when it was IN_PROGRESS, if that was within the same transaction
 );
 
--- What happens to an instance. Its state, progress, error, failing and report are the last there are.
+-- What happens to an instance afterwards; views.sql has `life`, which adds its birth.
 CREATE TABLE instance_event (
     id BIGINT,               -- order of all events in the store
     instance BIGINT,

@@ -287,18 +287,12 @@ class Store:
     # --- instances --------------------------------------------------------------------------------
 
     def create_instance(self, row: InstanceRow, steps: Sequence[tuple[Any, ...]]) -> None:
-        """Store an instance, its chain and the states it has been in within the open transaction."""
+        """Store an instance and its chain within the open transaction: it is QUEUED, or IN_PROGRESS where it has started."""
         chain = self._chain(row.shape, steps)
         self.append("submitted", [(
             row.id, row.job, row.version, row.key, row.identity, row.params, chain, row.retain, row.created_us,
+            row.started_us,
         )])  # fmt: skip
-        states = [(row.created_us, InstanceStatus.QUEUED)]
-        if row.started_us is not None:
-            states.append((row.started_us, row.status))
-        first = self.take_ids("event", len(states)) + 1
-        self.append("instance_event", [
-            (event, row.id, at_us, status.code, None, None, None, None) for event, (at_us, status) in enumerate(states, first)
-        ])  # fmt: skip
 
     def _chain(self, shape: str, steps: Sequence[tuple[Any, ...]]) -> int:
         """The id of a chain of steps, stored once."""

@@ -6,12 +6,18 @@ CREATE MACRO chunk_status(code) AS
 CREATE MACRO instance_status(code) AS
     (['QUEUED', 'IN_PROGRESS', 'ERRORED', 'PAUSED', 'FINALIZE', 'COMPLETED', 'FAILED', 'CANCELLED'])[code];
 
+-- All that happened to an instance. Its state, progress, error, failing and report are the last there are.
+CREATE VIEW life AS
+SELECT id, instance, ended_us, status, text, progress, failing, report FROM instance_event
+UNION ALL SELECT 0, id, created_us, 1, NULL, NULL, NULL, NULL FROM submitted
+UNION ALL SELECT 1, id, started_us, 2, NULL, NULL, NULL, NULL FROM submitted WHERE started_us IS NOT NULL;
+
 CREATE VIEW instance AS
 WITH last AS (
     SELECT instance, arg_max(status, id) AS status, arg_max(failing, id) AS failing, nullif(arg_max(report, id), ''::BLOB) AS report,
         arg_max_null(text, id) FILTER (ended_us IS NOT NULL) AS error, arg_max(progress, id) AS progress,
         arg_max(ended_us, id) AS ended_us, min(ended_us) FILTER (status = 2) AS started_us
-    FROM instance_event GROUP BY instance
+    FROM life GROUP BY instance
 )
 SELECT s.id, s.job, s.version, s.key, s.identity, s.params, c.shape, s.retain, l.status, l.status = 4 AS paused,
     nullif(l.failing, '') AS failing, s.created_us, l.started_us, CASE WHEN l.status >= 6 THEN l.ended_us END AS ended_us,
@@ -35,7 +41,7 @@ CREATE MACRO instances_at(t) AS TABLE
 WITH last AS (
     SELECT instance, arg_max(status, id) AS status, arg_max_null(text, id) AS error, coalesce(arg_max(progress, id), 0) AS progress,
         arg_max(ended_us, id) AS ended_us, min(ended_us) FILTER (status = 2) AS started_us
-    FROM instance_event WHERE ended_us <= t GROUP BY instance
+    FROM life WHERE ended_us <= t GROUP BY instance
 )
 SELECT s.id, s.job, s.version, s.key, instance_status(l.status) AS status, l.progress, decode(s.params) AS params,
     make_timestamptz(s.created_us) AS created, make_timestamptz(l.started_us) AS started,
@@ -136,7 +142,7 @@ ASOF LEFT JOIN gates g ON g.instance = c.instance AND g.step = c.step AND c.crea
 CREATE VIEW history AS
 SELECT instance, NULL::BIGINT AS chunk, NULL::VARCHAR AS step, NULL::INTEGER AS attempt, instance_status(status) AS status,
     make_timestamptz(ended_us) AS happened, text, id AS event, 9 AS rank
-FROM instance_event WHERE ended_us IS NOT NULL
+FROM life WHERE ended_us IS NOT NULL
 UNION ALL
 SELECT b.instance, b.chunk, s.name, NULL, CASE WHEN b.waits THEN 'GATE_WAITING' ELSE 'QUEUED' END,
     make_timestamptz(b.created_us), NULL, 0, 0
