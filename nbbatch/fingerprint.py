@@ -25,6 +25,8 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
+from nbbatch.hints import written
+
 READS = 20
 """Attempts at reading a source that may fail by chance."""
 
@@ -170,7 +172,7 @@ def _names_of_class(value: type, function: FunctionType) -> Iterator[tuple[str, 
     yield from ((name, known[name]) for name in evaluated(tree) if name in known)
     for method in _methods(value, tree):
         yield from _names_of_function(method)
-    yield from _hinted(vars(value).get("__annotations__", {}), known)
+    yield from _hinted(written(value), known)
 
 
 def _names_of_function(value: FunctionType) -> Iterator[tuple[str, Any]]:
@@ -178,12 +180,12 @@ def _names_of_function(value: FunctionType) -> Iterator[tuple[str, Any]]:
     yield from ((name, value.__globals__[name]) for name in names if name in value.__globals__)
     cells = dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=False))
     yield from ((name, cells[name].cell_contents) for name in free if name in cells and _filled(cells[name]))
-    yield from _hinted(_annotations(value), value.__globals__)
+    yield from _hinted(written(value), value.__globals__)
 
 
 def _methods(value: type, tree: list[ast.stmt]) -> Iterator[FunctionType]:
     """Functions of a class that its text has, not those that a decorator or metaclass made; without a text, all."""
-    written = {
+    named = {
         each.name
         for node in tree
         for each in ast.walk(node)
@@ -193,15 +195,8 @@ def _methods(value: type, tree: list[ast.stmt]) -> Iterator[FunctionType]:
         plain = getattr(member, "fget", None) or getattr(member, "__func__", member)
         plain = getattr(plain, "wrapped", plain)  # what pydantic makes of a decorated method
         plain = getattr(plain, "__func__", plain)
-        if isinstance(plain, FunctionType) and (not tree or name in written):
+        if isinstance(plain, FunctionType) and (not tree or name in named):
             yield plain
-
-
-def _annotations(value: Any) -> dict[str, Any]:
-    try:
-        return dict(value.__annotations__)
-    except NameError:
-        return {}
 
 
 def evaluated(tree: Iterable[ast.AST]) -> Iterator[str]:
@@ -302,7 +297,7 @@ def _class_mark(value: type) -> str:
     """A class by its members, since a notebook's classes have no source that Python finds."""
     if source := _class_source(value):
         return hashlib.sha256(ast.dump(_bare(steadily(ast.parse, source).body[0])).encode()).hexdigest()
-    hints = vars(value).get("__annotations__", {})
+    hints = written(value)
     fields = sorted(f"{name}:{hint if isinstance(hint, str) else repr(hint)}" for name, hint in hints.items())
     methods = sorted(
         f"{name}={_function_mark(plain)}"
@@ -326,12 +321,22 @@ def _class_source(value: type) -> str:
     members = tuple(map(id, vars(value).values()))
     known, source = _class_sources.get(value, ((), ""))
     if known != members:
-        try:
-            source = textwrap.dedent(steadily(inspect.getsource, value))
-        except (OSError, TypeError):
-            source = _in_cells(value.__qualname__)
+        source = _in_module(value) or _in_cells(value.__qualname__)
         _class_sources[value] = members, source
     return source
+
+
+def _in_module(value: type) -> str:
+    """What inspect finds, if that is the class: from Python 3.13 on it goes by the line, in whatever file its module has."""
+    try:
+        source = textwrap.dedent(steadily(inspect.getsource, value))
+    except (OSError, TypeError):
+        return ""
+    match _parsed(source):
+        case [ast.ClassDef(name=value.__name__)]:
+            return source
+        case _:
+            return ""
 
 
 def _in_cells(name: str) -> str:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from nbbatch.errors import DefinitionError
+from nbbatch.hints import signature, written
 
 
 class Kind(StrEnum):
@@ -72,7 +73,7 @@ def read_signature(function: Callable[..., Any], name: str, local: dict[str, Any
 
 def _parameters(function: Callable[..., Any], name: str) -> list[str]:
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = signature(function).parameters.values()
     except (TypeError, ValueError) as error:
         raise DefinitionError(f"step {name!r}: {function!r} has no readable signature; {_HOW}") from error
     plain = [
@@ -96,10 +97,8 @@ def _hints(function: Callable[..., Any], name: str, local: dict[str, Any]) -> di
     try:
         return get_type_hints(function, localns=known, include_extras=True)
     except Exception as error:
-        written = {
-            key: value for key, value in getattr(function, "__annotations__", {}).items() if isinstance(value, str)
-        }
-        guilty = next((key for key, value in written.items() if str(getattr(error, "name", "")) in value), "a hint")
+        texts = {key: value for key, value in written(function).items() if isinstance(value, str)}
+        guilty = next((key for key, value in texts.items() if str(getattr(error, "name", "")) in value), "a hint")
         raise DefinitionError(
             f"step {name!r}: the type of {guilty!r} cannot be resolved ({error}); define or import it before the step"
         ) from error

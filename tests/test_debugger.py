@@ -55,7 +55,7 @@ batch.close()
 def test_a_script_stops_at_the_raising_line_and_at_breakpoints(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(JOB + SCRIPT)
-    typed = ["p half", "q", "p n + 40", "c", "q"]
+    typed = ["p half", "q", "p n + 40", "c", "q", "y"]  # from Python 3.14 on, to quit at a breakpoint is to leave
     done = subprocess.run(
         [sys.executable, str(script)], input="\n".join(typed) + "\n", capture_output=True, text=True, cwd=ROOT,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, timeout=50,
@@ -64,10 +64,10 @@ def test_a_script_stops_at_the_raising_line_and_at_breakpoints(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     said = done.stdout.replace("(Pdb) ", "")
     assert said.startswith("inverting 0\n> "), said
-    for part in ("invert()\n-> 1 / half\n0.0\n", "raised ZeroDivisionError\n", '-> print("mended", n)\n40\nmended 0\n'):
+    for part in ("invert()\n-> 1 / half\n0.0\n", "raised ZeroDivisionError\n", "\n40\nmended 0\n"):
         assert part in said
     assert "gave None\n" in said
-    assert said.endswith("left BdbQuit\n")
+    assert said.endswith(("left BdbQuit\n", "left SystemExit\n"))
 
 
 class ThisPython(KernelManager):

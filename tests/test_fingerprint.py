@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import linecache
+import sys
+import types
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,6 +114,25 @@ def test_what_a_model_asks_for_changes_the_fingerprint() -> None:
 
     assert fingerprint(cell) == fingerprint(cell)
     assert fingerprint(cell.replace("MOST = 3", "MOST = 4")) != fingerprint(cell)
+
+
+def test_text_at_a_class_s_line_in_another_file_is_not_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = types.ModuleType("script_that_runs_cells")
+    script.__file__ = str(tmp_path / "script.py")
+    (tmp_path / "script.py").write_text("import sys\nif sys.argv:\n    pass\n")
+    monkeypatch.setitem(sys.modules, script.__name__, script)
+    cell = "import nbbatch as nb\nclass Parcel:\n    size: int\n@nb.step\ndef price(value: int) -> int:\n    return Parcel and value\n"
+
+    def price(cell: str) -> nb.Step[int, int]:
+        names = {"__name__": script.__name__}
+        exec(compile(cell, "a cell", "exec"), names)
+        return names["price"]  # pyright: ignore[reportReturnType]
+
+    assert (
+        price(cell).fingerprint == price(cell).fingerprint != price(cell.replace("size: int", "size: str")).fingerprint
+    )
 
 
 def test_functions_that_call_each_other_have_a_fingerprint() -> None:
