@@ -244,7 +244,7 @@ def _store_cancelled(engine: Engine, row: InstanceRow) -> None:
     share = engine.live[row.id].progress() if row.id in engine.live else row.progress
     engine.store.set_status(row.id, row.status, _I.CANCELLED, now, progress=share)
     if row.retain != "all":
-        engine.store.drop_data(row.id, row.retain, completed=False)
+        engine.store.drop_data(row.id, row.retain, finished=False)
 
 
 def retry(

@@ -399,16 +399,16 @@ class Store:
         """Forget the claims of earlier sessions, once their orphans are on record."""
         self._run("DELETE FROM claim WHERE session < $1", before_session)
 
-    def drop_data(self, instance: int, retain: str, *, completed: bool) -> None:
+    def drop_data(self, instance: int, retain: str, *, finished: bool) -> None:
         """Forget what an ended instance need not keep; its report stays.
 
         Args:
             instance: Its id.
             retain: "failed": what a retry may want is kept; "none": nothing is.
-            completed: Whether it ended COMPLETED, so that no retry will come.
+            finished: Whether it ended COMPLETED without failed chunks, so that no retry will come.
         """
         self.run("drop_inputs", instance, retain == "failed")
-        if completed or retain == "none":
+        if finished or retain == "none":
             self.run("drop_outputs", instance)
 
     def remove(self, table: str, instances: list[int]) -> None:
