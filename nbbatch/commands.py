@@ -295,8 +295,7 @@ def take_up(
     first: Callable[[InstanceRow, Job[Any, Any]], object] | None = None,
 ) -> int:  # fmt: skip
     """Have an ended instance go on; arguments and result as of `retry`."""
-    if row.retain == "none":
-        raise StateError(f"instance {row.id} was submitted with retain='none': its inputs are gone; submit it anew")
+    check_retained(row)
     check_shape(job, row)
     params = params_of(engine, job, row)
     engine.reopened += 1
@@ -313,6 +312,12 @@ def take_up(
         engine.store.set_status(row.id, row.status, _I.IN_PROGRESS, now, text=None)
     attach(engine, job, engine.store.instance(row.id), params)
     return len(again)
+
+
+def check_retained(row: InstanceRow) -> None:
+    """Raises StateError where an ended instance has nothing left to go on with."""
+    if row.retain == "none":
+        raise StateError(f"instance {row.id} was submitted with retain='none': its inputs are gone; submit it anew")
 
 
 def _reduce_again(engine: Engine, row: InstanceRow, reduction: int, now: int) -> None:

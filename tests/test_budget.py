@@ -128,6 +128,38 @@ def test_what_is_skipped_beyond_the_limit_fails(batch: nb.Batch) -> None:
     assert run.errors()["error"].to_list()[-1] == "empty (not skipped: max_skipped=2 is reached)"
 
 
+def test_a_failed_run_goes_on_once_skips_leave_no_more_failures_than_its_budget(batch: nb.Batch) -> None:
+    """L10"""
+
+    @nb.step(max_failed=1)
+    def odd(value: int) -> int:
+        if value % 2 == 0:
+            raise nb.FailChunk("even")
+        return value
+
+    run = batch.submit(nb.Job("left", numbers >> odd >> total), 5)
+    assert run.wait(10) == "FAILED"
+    first, second, _ = run.errors()["chunk"].sort().to_list()
+
+    run.skip(first, "known to be bad")
+    assert run.status == "FAILED"
+    run.skip(second, "known to be bad")
+
+    assert run.result(10) == 1 + 3
+    assert run.steps()["failed"].to_list() == [0, 1, 0]
+
+
+def test_a_failed_run_without_data_refuses_skips_and_stays_as_it_is(batch: nb.Batch) -> None:
+    """L11"""
+    run = batch.submit(each(failing(1)), 2, retain="none")
+    run.wait(10)
+    chunk = run.errors()["chunk"].item()
+
+    with pytest.raises(nb.StateError, match="retain='none'"):
+        run.skip(chunk, "known to be bad")
+    assert statuses(run, "visit") == ["COMPLETED", "FAILED"]
+
+
 def test_the_skip_log_tells_what_was_left_out_by_hand(batch: nb.Batch) -> None:
     """L10"""
     run = batch.submit(each(failing(1)), 2)
