@@ -49,7 +49,7 @@ def _existing(
 ) -> InstanceRow | None:
     if key is None:
         return _unfinished(engine, job, identity)
-    row = engine.store.by_key(job.name, key)
+    row = engine.store.by_key(job.name, job.version, key)
     if row is not None and row.identity != identity:
         difference = job.params.difference(row.params, params.data)
         raise StateError(

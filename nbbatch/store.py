@@ -340,9 +340,9 @@ class Store:
         ended = ", ".join(str(status.code) for status in sorted(INSTANCE_ENDED))
         return bool(self._rows(f"SELECT 1 FROM instance WHERE status NOT IN ({ended}) LIMIT 1"))  # noqa: S608 - constants
 
-    def by_key(self, job: str, key: str) -> InstanceRow | None:
-        """The instance of a job that was given this key, whatever its state."""
-        found = _instances(self._con, "job = $1 AND key = $2", job, key)
+    def by_key(self, job: str, version: int, key: str) -> InstanceRow | None:
+        """The instance of a job's version that was given this key, whatever its state."""
+        found = _instances(self._con, "job = $1 AND version = $2 AND key = $3", job, version, key)
         return found[0] if found else None
 
     def unfinished_of(self, job: str, version: int) -> list[InstanceRow]:
