@@ -482,6 +482,18 @@ def test_a_preview_keeps_what_steps_print_and_leaves_the_streams_alone(capsys: p
         preview["sing"]
 
 
+def test_a_preview_goes_into_steps_that_are_jobs() -> None:
+    @nb.step
+    def invert(n: int) -> float:
+        return 1 / n
+
+    inner = nb.Job("inner", numbers >> invert >> revenue)
+    preview = nb.Job("outer", numbers >> summing("sums").as_step() >> inner.as_step() >> revenue).preview(4)
+
+    assert [[each for tried in step.tried for each in tried.outputs] for step in preview][1] == [0, 0, 2, 6]
+    assert preview["inner"].frame()["error"].to_list() == [None, None, *["ZeroDivisionError: division by zero"] * 2]
+
+
 def test_a_preview_refuses_wrong_parameters() -> None:
     """S1"""
     with pytest.raises(nb.ParameterError):

@@ -218,7 +218,8 @@ class Job(Generic[P, R_co]):
     def preview(self, params: P | dict[str, Any], limit: int = 5) -> Any:
         """Run the chain on the first few items of each step, in this thread, without a store; nothing is kept.
 
-        The first step runs whole, as only it knows how much there is; a reduction runs on what the preview gave it.
+        The first step runs whole, as only it knows how much there is; a reduction runs on what the preview gave it; a
+        step that is a job previews that job in turn.
 
         Args:
             params: As for ``batch.submit``.

@@ -6,7 +6,16 @@ from functools import partial
 from typing import Any
 
 from nbbatch.commands import (
-    attach, check_retained, check_shape, check_starts, known, params_of, retry, revive, skip, take_up,
+    attach,
+    check_retained,
+    check_shape,
+    check_starts,
+    known,
+    params_of,
+    retry,
+    revive,
+    skip,
+    take_up,
 )  # fmt: skip
 from nbbatch.definition import Job, Kind
 from nbbatch.engine import Engine
