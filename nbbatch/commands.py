@@ -350,6 +350,8 @@ def skip(engine: Engine, instance: int, chunks: list[int], reason: str) -> None:
     for chunk, (_, code, *_) in zip(chunks, found, strict=True):
         if ChunkStatus.SKIPPED not in CHUNK_TRANSITIONS[CHUNK_BY_CODE[code]]:
             raise StateError(f"chunk {chunk} is {CHUNK_BY_CODE[code]} and cannot be skipped")
+    if engine.store.rows("count_reductions", instance, chunks) != [(0,)]:
+        raise StateError(f"a reduction of instance {instance} cannot be skipped: it gives the report; retry() it")
     event, now = engine.store.take_ids("event", len(chunks)) + 1, engine.clock.now()
     rows = [
         EventRow(

@@ -250,7 +250,9 @@ def _detail(
     if failure and status is ChunkStatus.FAILED and outcome.status is ChunkStatus.ERRORED and most > 1:
         message = f"{message} (error {errors} of at most {most})"
     elif failure and status is ChunkStatus.FAILED and outcome.status is ChunkStatus.SKIPPED:
-        message = f"{message} (not skipped: max_skipped={step.node.step.options.max_skipped} is reached)"
+        limit = f"max_skipped={step.node.step.options.max_skipped} is reached"
+        why = "a reduction gives the report" if step.node.step.kind is Kind.REDUCTION else limit
+        message = f"{message} (not skipped: {why})"
     elif failure and status is ChunkStatus.SKIPPED and outcome.status is not ChunkStatus.SKIPPED:
         message = f"split in two, as it failed: {message}"
     return (

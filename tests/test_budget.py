@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -48,6 +48,50 @@ def test_failures_within_the_budget_do_not_fail_the_instance(
 
     assert run.wait(10) == end
     assert count(run) == {"COMPLETED": 9, "FAILED": 2}
+
+
+@nb.step(max_attempts=1)
+def broken_list(n: int) -> Iterator[int]:
+    yield 1
+    raise OSError("no such folder")
+
+
+@nb.step(max_attempts=1)
+def broken_sum(values: Iterable[int]) -> int:
+    raise OSError("no room")
+
+
+@nb.step
+def skipped_sum(values: Iterable[int]) -> int:
+    raise nb.SkipChunk("no use")
+
+
+@pytest.mark.parametrize(
+    "chain", [broken_list >> total, numbers >> broken_sum, numbers >> skipped_sum], ids=["first", "last", "skipped"]
+)
+def test_no_budget_of_a_job_covers_its_first_step_or_its_report(batch: nb.Batch, chain: Any) -> None:
+    """L2"""
+    run = batch.submit(nb.Job("once", chain, max_failed=5), 3)
+
+    assert run.wait(10) == "FAILED"
+
+
+def test_a_reduction_cannot_be_skipped_by_hand(batch: nb.Batch) -> None:
+    """L2"""
+    run = batch.submit(nb.Job("once", numbers >> broken_sum), 3)
+    run.wait(10)
+
+    with pytest.raises(nb.StateError, match="it gives the report"):
+        run.skip(run.errors()["chunk"].item(), "not needed")
+
+
+@pytest.mark.parametrize("options", [{"max_failed": 1}, {"skip_on": OSError}, {"max_skipped": 2}])
+def test_options_that_would_leave_a_reduction_out_are_refused(options: dict[str, Any]) -> None:
+    """D4"""
+    with pytest.raises(nb.DefinitionError, match="'reduce' is a reduction, which gives the report"):
+
+        @nb.step(**options)
+        def reduce(values: Iterable[int]) -> int: ...
 
 
 @pytest.mark.parametrize("budget", [-1, "2", True])
