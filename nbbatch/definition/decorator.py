@@ -168,7 +168,8 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any: 
             a retry; wins over ``retry_on`` and ``fail_on``.
         max_skipped: Skipped chunks of an instance at most; what would be skipped beyond them is FAILED.
         bisect: Split a failed page (a list or a frame) in two chunks of this step, and those that fail again, until the
-            items that cannot be done stand alone; the page itself is SKIPPED.
+            items that cannot be done stand alone; the page itself is SKIPPED, which ``max_skipped`` does not count. Errors
+            of ``skip_on`` split too, so that they leave out items and not pages.
         always: Do the step's COMPLETED chunks again, and all that comes of them, when ``retry()`` takes an ended instance
             up again, as `JobHandle.rerun` would; for steps whose result goes stale. What goes on after a pause or a crash,
             and the retry of a group of failures, does not do them again.
