@@ -258,7 +258,8 @@ class Job(Generic[P, R_co]):
 
         Each chunk submits an instance and waits for its end without holding a worker, up to 64 at once (``concurrency=``
         says otherwise). The instance is found again after a crash, is cancelled with the instance that waits for it, and
-        fails the chunk when it fails; ``run.retry()`` there takes it up again. Pausing one does not pause the other.
+        fails the chunk when it fails; ``run.retry()`` there takes it up again, unless it kept no data (``retain="none"``,
+        which it has from the instance that waits). Pausing one does not pause the other.
 
         Args:
             name: Of the step; default: the job's name.
