@@ -144,7 +144,7 @@ class Batch:
         Args:
             job: What to do.
             params: Its parameters, or a dict of them; validated first.
-            key: Names the instance: the one of this key is returned, whatever its state.
+            key: Names the instance: of this job and version, the one of this key is returned, whatever its state.
             new: Make another instance even if an unfinished one has equal parameters.
             retain: Inputs and outputs kept once the instance has ended: "all", "failed" (those of COMPLETED chunks are
                 dropped), "none" (all are dropped, so that it cannot be retried). Reports are always kept.

@@ -109,7 +109,7 @@ class ChunkHandle:
     @property
     def subjob(self) -> Any:
         """The `JobHandle` of the instance it submitted, of a step that is a job; None before that, and of other steps."""
-        rows = self._store.fetch("SELECT id FROM instance WHERE key = $1", f"{SUBJOB_KEY}{self.id}")
+        rows = self._store.fetch("SELECT id FROM submitted WHERE key = $1 ORDER BY id DESC", f"{SUBJOB_KEY}{self.id}")
         return self.run.batch.instance(rows[0][0], self._subjob_definition()) if rows else None
 
     def _subjob_definition(self) -> Any:

@@ -49,7 +49,7 @@ def _existing(
 ) -> InstanceRow | None:
     if key is None:
         return _unfinished(engine, job, identity)
-    row = engine.store.by_key(job.name, key)
+    row = engine.store.by_key(job.name, job.version, key)
     if row is not None and row.identity != identity:
         difference = job.params.difference(row.params, params.data)
         raise StateError(
@@ -244,7 +244,7 @@ def _store_cancelled(engine: Engine, row: InstanceRow) -> None:
     share = engine.live[row.id].progress() if row.id in engine.live else row.progress
     engine.store.set_status(row.id, row.status, _I.CANCELLED, now, progress=share)
     if row.retain != "all":
-        engine.store.drop_data(row.id, row.retain, completed=False)
+        engine.store.drop_data(row.id, row.retain, finished=False)
 
 
 def retry(
@@ -295,8 +295,7 @@ def take_up(
     first: Callable[[InstanceRow, Job[Any, Any]], object] | None = None,
 ) -> int:  # fmt: skip
     """Have an ended instance go on; arguments and result as of `retry`."""
-    if row.retain == "none":
-        raise StateError(f"instance {row.id} was submitted with retain='none': its inputs are gone; submit it anew")
+    check_retained(row)
     check_shape(job, row)
     params = params_of(engine, job, row)
     engine.reopened += 1
@@ -313,6 +312,12 @@ def take_up(
         engine.store.set_status(row.id, row.status, _I.IN_PROGRESS, now, text=None)
     attach(engine, job, engine.store.instance(row.id), params)
     return len(again)
+
+
+def check_retained(row: InstanceRow) -> None:
+    """Raises StateError where an ended instance has nothing left to go on with."""
+    if row.retain == "none":
+        raise StateError(f"instance {row.id} was submitted with retain='none': its inputs are gone; submit it anew")
 
 
 def _reduce_again(engine: Engine, row: InstanceRow, reduction: int, now: int) -> None:
@@ -345,6 +350,8 @@ def skip(engine: Engine, instance: int, chunks: list[int], reason: str) -> None:
     for chunk, (_, code, *_) in zip(chunks, found, strict=True):
         if ChunkStatus.SKIPPED not in CHUNK_TRANSITIONS[CHUNK_BY_CODE[code]]:
             raise StateError(f"chunk {chunk} is {CHUNK_BY_CODE[code]} and cannot be skipped")
+    if engine.store.rows("count_reductions", instance, chunks) != [(0,)]:
+        raise StateError(f"a reduction of instance {instance} cannot be skipped: it gives the report; retry() it")
     event, now = engine.store.take_ids("event", len(chunks)) + 1, engine.clock.now()
     rows = [
         EventRow(

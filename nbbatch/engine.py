@@ -463,8 +463,8 @@ class Engine:
         live.status = new
         if new in INSTANCE_ENDED:
             if live.retain != "all":
-                completed = new is InstanceStatus.COMPLETED
-                changes.writes.append(partial(self.store.drop_data, live.id, live.retain, completed=completed))
+                finished = new is InstanceStatus.COMPLETED and not _failed(live)
+                changes.writes.append(partial(self.store.drop_data, live.id, live.retain, finished=finished))
             del self.live[live.id]
             changes.after.append(partial(self.end, live, new))
 
@@ -551,5 +551,10 @@ def no_subjobs(engine: Engine, micro: MicroBatch) -> Future[Any]:
 def _why_failed(live: LiveInstance) -> str:
     if live.failing is not None:
         return live.failing
+    return "; ".join(f"{count} failed in step {name!r}" for name, count in _failed(live).items())
+
+
+def _failed(live: LiveInstance) -> dict[str, int]:
+    """How many chunks FAILED, of the steps that have any."""
     failed = {step.node.step.name: step.counts[ChunkStatus.FAILED.code] for step in live.steps}
-    return "; ".join(f"{count} failed in step {name!r}" for name, count in failed.items() if count)
+    return {name: count for name, count in failed.items() if count}

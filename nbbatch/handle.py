@@ -322,12 +322,13 @@ class JobHandle(Frames, Generic[R_co]):
     def skip(self, chunk: int, reason: str) -> None:
         """Leave a chunk out for a reason; gates count it as done.
 
+        A FAILED instance goes on to its end once no more has failed than its budget allows.
+
         Raises:
-            StateError: The chunk runs or has ended well.
+            StateError: The chunk runs or has ended well, or the instance failed and kept no data to go on with.
             NotFoundError: There is no such chunk.
         """
-        engine = self._engine()
-        engine.call(commands.skip, engine, self.id, [chunk], reason)
+        self._skip_some([chunk], reason)
 
     # --- looking into it ---------------------------------------------------------------------------
 

@@ -82,6 +82,7 @@ class LiveStep:
         "ready_bytes",
         "size",
         "skipped",
+        "split",
         "suspect_in_flight",
         "suspects",
     )  # fmt: skip
@@ -102,6 +103,8 @@ class LiveStep:
         self.suspects: deque[Again] = deque()
         self.suspect_in_flight: int | None = None
         self.skipped: set[int] = set()
+        self.split = 0
+        """Pages that are SKIPPED as their halves took their place: no ``max_skipped=`` counts them."""
         self.in_flight = 0
         self.size = 1
         self.mean_us = 0.0

@@ -95,6 +95,8 @@ def load(store: Store, job: Job[Any, Any], row: InstanceRow, params: StoredParam
     live.attachments = attachments(store, row.id, names) if names else None
     for index, first in store.rows("first_unclaimed", row.id):
         live.steps[index].cursor = first - 1
+    for step in (step for step in live.steps if step.node.step.options.bisect):
+        ((step.split,),) = store.rows("count_split", row.id, step.node.index)
     return live
 
 

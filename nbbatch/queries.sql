@@ -128,6 +128,14 @@ SELECT c.step, arg_max(e.status, e.id), coalesce(max(e.attempt), 0), arg_max(e.e
 FROM chunk c LEFT JOIN event e ON e.chunk = c.id WHERE c.id = $1 AND c.instance = $2
     AND c.id NOT IN (SELECT chunk FROM superseded WHERE instance = $2) GROUP BY c.step;
 
+-- count_reductions: How many of some chunks are of a reduction.
+SELECT count(*) FROM chunk c JOIN step s ON s.instance = c.instance AND s.step = c.step
+WHERE c.instance = $1 AND s.instance = $1 AND c.id IN (SELECT unnest($2::BIGINT[])) AND s.kind = 'reduction';
+
+-- count_split: How many pages of a step were split in two.
+SELECT count(*) FROM chunk c JOIN chunk p ON p.id = c.parent AND p.instance = c.instance AND p.step = c.step
+WHERE c.instance = $1 AND c.step = $2 AND c.seq = 0 AND c.id NOT IN (SELECT chunk FROM superseded WHERE instance = $1);
+
 -- unclaim: Forget the claims stored together with some chunks, which no worker has begun.
 UPDATE chunk SET session = NULL WHERE id >= $2 AND id <= $3 AND instance = $1 AND id IN (SELECT unnest($4::BIGINT[]));
 

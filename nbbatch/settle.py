@@ -105,11 +105,12 @@ class Clerk:
     ) -> None:
         node, counts = step.node, step.counts
         event = self.take_ids("event", 1) + 1
-        skipped = counts[ChunkStatus.SKIPPED.code]
+        skipped = counts[ChunkStatus.SKIPPED.code] - step.split
         status, errors, polls, due = verdict(node.step.options, item, outcome, now, self.random, skipped)
-        split = halves(item.data) if status is ChunkStatus.FAILED and _splits(node.step.options, outcome) else []
+        split = halves(item.data) if _splits(node.step.options, outcome, status) else []
         if split:
             status = ChunkStatus.SKIPPED
+            step.split += 1
         counts[_IN_PROGRESS] -= 1
         counts[status.code] += 1
         changes.events.append(
@@ -126,7 +127,7 @@ class Clerk:
         if split:
             self._emit(live, node.index, [item.chunk] * 2, [0, 1], split, changes, now)
         if outcome.failure or outcome.log or outcome.warnings or outcome.recovered:
-            changes.details.append(_detail(live, step, item, outcome, event, status, errors))
+            changes.details.append(_detail(live, step, item, outcome, event, status, errors, bool(split)))
 
     def _close(self, live: LiveInstance, step: LiveStep, items: list[Item], results: Results) -> None:
         step.in_flight -= len(items)
@@ -237,21 +238,28 @@ def verdict(
     return ChunkStatus.FAILED, errors, item.polls, None
 
 
-def _splits(options: Options, outcome: Outcome) -> bool:
-    return options.bisect and not outcome.fails_job
+def _splits(options: Options, outcome: Outcome, status: ChunkStatus) -> bool:
+    """Whether a page is split: it failed, or an error that is skipped lies in one of its items."""
+    if not options.bisect or outcome.fails_job or outcome.failure is None:
+        return False
+    by_class = status is ChunkStatus.SKIPPED and outcome.failure.traceback != ""  # signals have none
+    return by_class or status is ChunkStatus.FAILED
 
 
 def _detail(
-    live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, event: int, status: ChunkStatus, errors: int
-) -> tuple[Any, ...]:
+    live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, event: int, status: ChunkStatus, errors: int,
+    is_split: bool,
+) -> tuple[Any, ...]:  # fmt: skip
     failure = outcome.failure
     message = failure.message if failure else None
     most = step.node.step.options.max_attempts
     if failure and status is ChunkStatus.FAILED and outcome.status is ChunkStatus.ERRORED and most > 1:
         message = f"{message} (error {errors} of at most {most})"
     elif failure and status is ChunkStatus.FAILED and outcome.status is ChunkStatus.SKIPPED:
-        message = f"{message} (not skipped: max_skipped={step.node.step.options.max_skipped} is reached)"
-    elif failure and status is ChunkStatus.SKIPPED and outcome.status is not ChunkStatus.SKIPPED:
+        limit = f"max_skipped={step.node.step.options.max_skipped} is reached"
+        why = "a reduction gives the report" if step.node.step.kind is Kind.REDUCTION else limit
+        message = f"{message} (not skipped: {why})"
+    elif failure and is_split:
         message = f"split in two, as it failed: {message}"
     return (
         item.chunk, live.id, item.attempt, event,

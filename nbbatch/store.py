@@ -340,9 +340,9 @@ class Store:
         ended = ", ".join(str(status.code) for status in sorted(INSTANCE_ENDED))
         return bool(self._rows(f"SELECT 1 FROM instance WHERE status NOT IN ({ended}) LIMIT 1"))  # noqa: S608 - constants
 
-    def by_key(self, job: str, key: str) -> InstanceRow | None:
-        """The instance of a job that was given this key, whatever its state."""
-        found = _instances(self._con, "job = $1 AND key = $2", job, key)
+    def by_key(self, job: str, version: int, key: str) -> InstanceRow | None:
+        """The instance of a job's version that was given this key, whatever its state."""
+        found = _instances(self._con, "job = $1 AND version = $2 AND key = $3", job, version, key)
         return found[0] if found else None
 
     def unfinished_of(self, job: str, version: int) -> list[InstanceRow]:
@@ -399,16 +399,16 @@ class Store:
         """Forget the claims of earlier sessions, once their orphans are on record."""
         self._run("DELETE FROM claim WHERE session < $1", before_session)
 
-    def drop_data(self, instance: int, retain: str, *, completed: bool) -> None:
+    def drop_data(self, instance: int, retain: str, *, finished: bool) -> None:
         """Forget what an ended instance need not keep; its report stays.
 
         Args:
             instance: Its id.
             retain: "failed": what a retry may want is kept; "none": nothing is.
-            completed: Whether it ended COMPLETED, so that no retry will come.
+            finished: Whether it ended COMPLETED without failed chunks, so that no retry will come.
         """
         self.run("drop_inputs", instance, retain == "failed")
-        if completed or retain == "none":
+        if finished or retain == "none":
             self.run("drop_outputs", instance)
 
     def remove(self, table: str, instances: list[int]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from copy import copy
@@ -28,7 +28,7 @@ from nbbatch.definition import Job, Kind, Node, To
 from nbbatch.executors import inline
 from nbbatch.handle import JobHandle
 from nbbatch.records import Item, Results
-from nbbatch.worker import Context, MicroBatch, said
+from nbbatch.worker import Context, MicroBatch, run_chunks, said
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -176,9 +176,11 @@ class _Mortal(inline):
         if self.died.is_set():
             return _never()
         future = super().submit(fn, *args, **kwargs)
-        micro = args[0] if args and isinstance(args[0], MicroBatch) else None
-        chunk = _dead_chunk(micro, future.result()) if micro else None
-        if micro is None or chunk is None:
+        if fn is not run_chunks:
+            return future
+        micro: MicroBatch = args[0]
+        chunk = _dead_chunk(micro, future.result())
+        if chunk is None:
             return future
         cells, slot = micro.cell(0)
         cells[slot] = chunk  # it had begun, which a killed worker could not have taken back
@@ -240,12 +242,9 @@ def inject(job: Job[P, R], *faults: Fault) -> Job[P, R]:
     """A copy of a job whose steps raise what you want; the job itself is not touched.
 
     Raises:
-        ValueError: A fault names a step that the job does not have.
+        ValueError: A fault names a step that the job does not have, or one that is a job itself.
     """
-    names = [node.step.name for node in job.nodes]
-    unknown = [fault.step for fault in faults if fault.step not in names]
-    if unknown:
-        raise ValueError(f"job {job.name!r} has no step {unknown[0]!r}; its steps are {', '.join(names)}")
+    _check_faults(job, faults)
     faulty = copy(job)
     faulty.listeners = copy(job.listeners)
     faulty.nodes = tuple(
@@ -253,6 +252,18 @@ def inject(job: Job[P, R], *faults: Fault) -> Job[P, R]:
         for node in job.nodes
     )
     return faulty
+
+
+def _check_faults(job: Job[Any, Any], faults: Sequence[Fault]) -> None:
+    steps = {node.step.name: node.step for node in job.nodes}
+    for fault in faults:
+        if fault.step not in steps:
+            raise ValueError(f"job {job.name!r} has no step {fault.step!r}; its steps are {', '.join(steps)}")
+        if steps[fault.step].job is not None:
+            raise ValueError(
+                f"step {fault.step!r} of job {job.name!r} is a job: inject errors into its own steps, as in "
+                "inject(inner, Fault(...)).as_step()"
+            )
 
 
 def _faulty(step: Any, faults: list[Fault]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -48,6 +48,50 @@ def test_failures_within_the_budget_do_not_fail_the_instance(
 
     assert run.wait(10) == end
     assert count(run) == {"COMPLETED": 9, "FAILED": 2}
+
+
+@nb.step(max_attempts=1)
+def broken_list(n: int) -> Iterator[int]:
+    yield 1
+    raise OSError("no such folder")
+
+
+@nb.step(max_attempts=1)
+def broken_sum(values: Iterable[int]) -> int:
+    raise OSError("no room")
+
+
+@nb.step
+def skipped_sum(values: Iterable[int]) -> int:
+    raise nb.SkipChunk("no use")
+
+
+@pytest.mark.parametrize(
+    "chain", [broken_list >> total, numbers >> broken_sum, numbers >> skipped_sum], ids=["first", "last", "skipped"]
+)
+def test_no_budget_of_a_job_covers_its_first_step_or_its_report(batch: nb.Batch, chain: Any) -> None:
+    """L2"""
+    run = batch.submit(nb.Job("once", chain, max_failed=5), 3)
+
+    assert run.wait(10) == "FAILED"
+
+
+def test_a_reduction_cannot_be_skipped_by_hand(batch: nb.Batch) -> None:
+    """L2"""
+    run = batch.submit(nb.Job("once", numbers >> broken_sum), 3)
+    run.wait(10)
+
+    with pytest.raises(nb.StateError, match="it gives the report"):
+        run.skip(run.errors()["chunk"].item(), "not needed")
+
+
+@pytest.mark.parametrize("options", [{"max_failed": 1}, {"skip_on": OSError}, {"max_skipped": 2}])
+def test_options_that_would_leave_a_reduction_out_are_refused(options: dict[str, Any]) -> None:
+    """D4"""
+    with pytest.raises(nb.DefinitionError, match="'reduce' is a reduction, which gives the report"):
+
+        @nb.step(**options)
+        def reduce(values: Iterable[int]) -> int: ...
 
 
 @pytest.mark.parametrize("budget", [-1, "2", True])
@@ -126,6 +170,38 @@ def test_what_is_skipped_beyond_the_limit_fails(batch: nb.Batch) -> None:
     assert run.wait(10) == "FAILED"
     assert statuses(run, "visit") == ["SKIPPED", "SKIPPED", "FAILED"]
     assert run.errors()["error"].to_list()[-1] == "empty (not skipped: max_skipped=2 is reached)"
+
+
+def test_a_failed_run_goes_on_once_skips_leave_no_more_failures_than_its_budget(batch: nb.Batch) -> None:
+    """L10"""
+
+    @nb.step(max_failed=1)
+    def odd(value: int) -> int:
+        if value % 2 == 0:
+            raise nb.FailChunk("even")
+        return value
+
+    run = batch.submit(nb.Job("left", numbers >> odd >> total), 5)
+    assert run.wait(10) == "FAILED"
+    first, second, _ = run.errors()["chunk"].sort().to_list()
+
+    run.skip(first, "known to be bad")
+    assert run.status == "FAILED"
+    run.skip(second, "known to be bad")
+
+    assert run.result(10) == 1 + 3
+    assert run.steps()["failed"].to_list() == [0, 1, 0]
+
+
+def test_a_failed_run_without_data_refuses_skips_and_stays_as_it_is(batch: nb.Batch) -> None:
+    """L11"""
+    run = batch.submit(each(failing(1)), 2, retain="none")
+    run.wait(10)
+    chunk = run.errors()["chunk"].item()
+
+    with pytest.raises(nb.StateError, match="retain='none'"):
+        run.skip(chunk, "known to be bad")
+    assert statuses(run, "visit") == ["COMPLETED", "FAILED"]
 
 
 def test_the_skip_log_tells_what_was_left_out_by_hand(batch: nb.Batch) -> None:

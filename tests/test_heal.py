@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 import nbbatch as nb
+from nbbatch import testing
 from tests.jobs import double, numbers, summing, total
 from tests.kit import HandClock, count, settle
 
@@ -223,6 +224,7 @@ def test_a_chunk_knows_its_lineage(batch: nb.Batch) -> None:
 CHILD = """
 import sys
 import nbbatch as nb
+from nbbatch import testing
 from tests.test_heal import value
 
 with nb.open(sys.argv[1]) as batch:
@@ -482,6 +484,18 @@ def test_a_preview_keeps_what_steps_print_and_leaves_the_streams_alone(capsys: p
         preview["sing"]
 
 
+def test_a_preview_goes_into_steps_that_are_jobs() -> None:
+    @nb.step
+    def invert(n: int) -> float:
+        return 1 / n
+
+    inner = nb.Job("inner", numbers >> invert >> revenue)
+    preview = nb.Job("outer", numbers >> summing("sums").as_step() >> inner.as_step() >> revenue).preview(4)
+
+    assert [[each for tried in step.tried for each in tried.outputs] for step in preview][1] == [0, 0, 2, 6]
+    assert preview["inner"].frame()["error"].to_list() == [None, None, *["ZeroDivisionError: division by zero"] * 2]
+
+
 def test_a_preview_refuses_wrong_parameters() -> None:
     """S1"""
     with pytest.raises(nb.ParameterError):
@@ -527,6 +541,38 @@ def test_two_poison_items_are_both_found(batch: nb.Batch) -> None:
 
     assert run.result(10) == sum(range(8)) - 7
     assert [run.chunk(each).input for each in run.chunks("invert", status="FAILED")["id"]] == [[1], [6]]
+
+
+def test_a_skipped_class_of_errors_leaves_out_items_of_a_page_that_is_split(store: Path) -> None:
+    """L10"""
+    job = inverse({1, 6}, skip_on=ValueError, max_skipped=2)
+    with nb.open(store, executor=nb.inline()) as batch:
+        run = batch.submit(job, 8)
+
+        assert run.result(10) == sum(range(8)) - 7
+        alone = [chunk for chunk in run.chunks("invert", status="SKIPPED")["id"] if not run.chunk(chunk).children]
+        assert [run.chunk(each).input for each in alone] == [[1], [6]]
+
+
+def test_split_pages_count_for_no_limit_of_skips_after_a_restart_either(store: Path, clock: HandClock) -> None:
+    """L10"""
+
+    @nb.step(bisect=True, skip_on=ValueError, max_skipped=1, backoff=60)
+    def invert(page: list[int]) -> float:
+        if len(page) == 1 and clock.now() < testing.START_US + 60_000_000:
+            raise OSError("not yet")
+        if 1 in page:
+            raise ValueError("poison")
+        return float(sum(page))
+
+    job = nb.Job("later", pages >> invert >> revenue)
+    for seconds in (0, 100):
+        clock.advance(seconds)
+        with nb.open(store, executor=nb.inline(), clock=clock) as batch:
+            run = batch.submit(job, 8)
+            settle(batch)
+            assert run.chunks("invert", status="FAILED").height == 0
+            assert (run.status == "COMPLETED") == (seconds > 0)
 
 
 def test_bisect_needs_a_page() -> None:

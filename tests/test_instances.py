@@ -137,6 +137,16 @@ def test_a_key_names_one_instance_whatever_its_state(batch: nb.Batch) -> None:
     assert batch.submit(summing(), 3, new=True).id != first.id
 
 
+def test_a_key_of_a_raised_version_names_an_instance_of_its_own(batch: nb.Batch) -> None:
+    """S10"""
+    first = batch.submit(summing(), 3, key="march")
+    changed = nb.Job("summing", numbers >> total, version=2)
+
+    assert first.result(10) == 6
+    assert batch.submit(changed, 3, key="march").result(10) == 3
+    assert batch.submit(summing(), 3, key="march").id == first.id
+
+
 def test_the_same_key_with_other_parameters_is_refused_with_the_difference(batch: nb.Batch) -> None:
     """S6"""
     batch.submit(job(), Params(size=3), key="march")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import nbbatch as nb
-from tests.jobs import double, each, numbers, one_step, summing
+from tests.jobs import double, each, numbers, one_step, summing, total
 from tests.kit import HandClock, settle
 
 HOUR = timedelta(hours=1)
@@ -156,6 +156,24 @@ def test_a_failed_reduction_finds_its_inputs_again_though_completed_ones_are_dro
 
     assert run.wait(10) == "FAILED"
     assert run.retry().result(10) == 12
+
+
+def test_a_retry_within_the_failure_budget_reduces_again_with_all_that_completed(batch: nb.Batch) -> None:
+    """L11"""
+    broken = {2}
+
+    @nb.step(max_failed=1)
+    def check(value: int) -> int:
+        if value in broken:
+            raise nb.FailChunk
+        return value
+
+    run = batch.submit(nb.Job("budget", numbers >> check >> total), 4, retain="failed")
+    assert run.result(10) == 0 + 1 + 3
+    broken.clear()
+
+    assert run.retry().result(10) == 0 + 1 + 2 + 3
+    assert batch.sql("SELECT count(*) FROM output").item() == 0
 
 
 def test_an_instance_without_data_cannot_be_retried(batch: nb.Batch) -> None:

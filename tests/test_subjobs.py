@@ -151,6 +151,27 @@ def test_after_a_restart_the_same_sub_instance_is_waited_for(store: Path, clock:
         assert run.attempts("low")["attempt"].to_list() == [1, 1, 1]
 
 
+def test_after_a_restart_a_sub_job_of_a_raised_version_begins_anew(store: Path, clock: HandClock) -> None:
+    """S10"""
+
+    def later(value: int) -> None:
+        raise nb.RetryLater(60)
+
+    before = nb.Job("top", numbers >> one_step(later, name="low").as_step())
+    with nb.open(store, executor=nb.inline(), clock=clock) as batch:
+        batch.submit(before, 2)
+        settle(batch)
+    after = nb.Job("top", numbers >> nb.Job("low", numbers >> drop, version=2).as_step("low"))
+    with nb.open(store, executor=nb.inline(), clock=clock) as batch:
+        run = batch.submit(after, 2)
+
+        assert run.wait(10) == "COMPLETED"
+        assert batch.instances(job="low").select("version", "status").sort("version").rows() == [
+            (1, "IN_PROGRESS"), (1, "IN_PROGRESS"), (2, "COMPLETED"), (2, "COMPLETED"),
+        ]  # fmt: skip
+        assert {run.chunk(chunk).subjob.status for chunk in run.chunks("low")["id"]} == {"COMPLETED"}
+
+
 def test_parameters_that_the_sub_job_refuses_fail_the_chunk(batch: nb.Batch) -> None:
     @nb.step
     def take(n: int) -> None: ...

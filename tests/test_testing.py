@@ -100,6 +100,18 @@ def test_an_error_injected_anywhere_changes_no_result(step: str, when: str) -> N
         assert run.errors()["error"].to_list() == ["injected"]
 
 
+def test_errors_are_injected_into_the_steps_of_a_sub_job_and_not_into_the_job() -> None:
+    fault = testing.Fault("double", OSError("busy"), times=3)
+    inner = testing.inject(summing("inner"), fault)
+    outer = nb.Job("outer", numbers >> inner.as_step() >> total)
+
+    with testing.batch() as batch:
+        assert batch.submit(outer, 4).result(10) == sum(2 * sum(range(n)) for n in range(4))
+    assert fault.raised == 3
+    with pytest.raises(ValueError, match=r"inject\(inner, Fault\(...\)\).as_step\(\)"):
+        testing.inject(outer, testing.Fault("inner", OSError("busy")))
+
+
 def test_a_fault_in_a_step_that_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="no step 'numbres'; its steps are numbers, double, total"):
         testing.inject(summing(), testing.Fault("numbres", OSError()))
@@ -116,3 +128,12 @@ def test_a_death_anywhere_costs_an_attempt_and_changes_no_result(
         assert run.result() == 12
         assert run.errors().select("step", "error_type").rows() == [(step, "ProcessDied")] * 2
         assert run.steps()["completed"].to_list() == [1, 4, 1]
+
+
+def test_a_run_outlives_deaths_in_its_sub_jobs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """R1"""
+    inner = testing.inject(summing("inner"), testing.Fault("double", testing.Died(), times=2))
+    with testing.survive(tmp_path / "store.duckdb", nb.Job("outer", numbers >> inner.as_step() >> total), 4) as run:
+        assert run.result() == sum(2 * sum(range(n)) for n in range(4))
+        assert run.attempts("inner").height == 3 + 1
+    assert [record.name for record in caplog.records if record.name == "concurrent.futures"] == []

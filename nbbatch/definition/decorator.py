@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
 from nbbatch.definition.chain import BaseStep, End, Reduction, Step
-from nbbatch.definition.options import Backoff, checked_name, read_options
+from nbbatch.definition.options import Backoff, Options, checked_name, read_options
 from nbbatch.errors import DefinitionError
 from nbbatch.halves import is_page
 from nbbatch.signature import Kind, caller_locals, read_signature
@@ -71,7 +72,18 @@ class _Decorator:
         read = read_options(name, options)
         if read.bisect and not is_page(signature.input_type):
             raise DefinitionError(f"step {name!r}: bisect=True needs an input that is a list or a frame, to split it")
+        if signature.kind is Kind.REDUCTION:
+            read = _never_left_out(name, read)
         return classes.get(signature.kind, Step)(function, name, read, signature)
+
+
+def _never_left_out(name: str, options: Options) -> Options:
+    """Options of a reduction: without it there is no report."""
+    if options.max_failed or options.skip_on or options.max_skipped is not None:
+        raise DefinitionError(
+            f"step {name!r} is a reduction, which gives the report: it takes no max_failed=, skip_on= or max_skipped="
+        )
+    return replace(options, max_skipped=0)
 
 
 @overload
@@ -150,12 +162,14 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any: 
             replaced; what the others ran is run again, without an error. A thread, or another library's worker, cannot
             be stopped: it stays taken until the step returns, for which a thread can look at ``nb.context().cancelled``.
         weight: Share of the instance's progress, between 0 and 1; steps without one share the rest.
-        max_failed: Failed chunks that do not fail the instance: a number, or (as a float) a share; default: the job's.
+        max_failed: Failed chunks that do not fail the instance: a number, or (as a float) a share; default: the job's,
+            but for the first step 0. A reduction takes none, and is never skipped: it gives the report.
         skip_on: Exception classes (and subclasses, also as causes) that leave the chunk out at once, as SKIPPED, without
             a retry; wins over ``retry_on`` and ``fail_on``.
         max_skipped: Skipped chunks of an instance at most; what would be skipped beyond them is FAILED.
         bisect: Split a failed page (a list or a frame) in two chunks of this step, and those that fail again, until the
-            items that cannot be done stand alone; the page itself is SKIPPED.
+            items that cannot be done stand alone; the page itself is SKIPPED, which ``max_skipped`` does not count. Errors
+            of ``skip_on`` split too, so that they leave out items and not pages.
         always: Do the step's COMPLETED chunks again, and all that comes of them, when ``retry()`` takes an ended instance
             up again, as `JobHandle.rerun` would; for steps whose result goes stale. What goes on after a pause or a crash,
             and the retry of a group of failures, does not do them again.

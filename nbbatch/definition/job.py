@@ -108,7 +108,7 @@ class Job(Generic[P, R_co]):
             description: For people.
             validate: Takes valid parameters and returns what else is wrong with them, as texts ``"field: why"``.
             max_failed: Failed chunks of a step that do not fail the instance, for steps that do not say it themselves: a
-                number, or (as a float) a share of the step's chunks.
+                number, or (as a float) a share of the step's chunks. Not for the first step, nor a reduction.
             fail_fast: Start nothing new once more have failed than ``max_failed`` allows (a share is judged once the
                 steps before are done); without it, what can run still runs and the instance ends FAILED after that.
             on_complete: Called with the handle once COMPLETED is stored.
@@ -218,7 +218,8 @@ class Job(Generic[P, R_co]):
     def preview(self, params: P | dict[str, Any], limit: int = 5) -> Any:
         """Run the chain on the first few items of each step, in this thread, without a store; nothing is kept.
 
-        The first step runs whole, as only it knows how much there is; a reduction runs on what the preview gave it.
+        The first step runs whole, as only it knows how much there is; a reduction runs on what the preview gave it; a
+        step that is a job previews that job in turn.
 
         Args:
             params: As for ``batch.submit``.
@@ -257,7 +258,8 @@ class Job(Generic[P, R_co]):
 
         Each chunk submits an instance and waits for its end without holding a worker, up to 64 at once (``concurrency=``
         says otherwise). The instance is found again after a crash, is cancelled with the instance that waits for it, and
-        fails the chunk when it fails; ``run.retry()`` there takes it up again. Pausing one does not pause the other.
+        fails the chunk when it fails; ``run.retry()`` there takes it up again, unless it kept no data (``retain="none"``,
+        which it has from the instance that waits). Pausing one does not pause the other.
 
         Args:
             name: Of the step; default: the job's name.
@@ -365,8 +367,8 @@ def _nodes(name: str, links: Links, gated: bool, max_failed: float) -> tuple[Nod
         named = tuple(links.way(edge) for edge in edges)
         targets = tuple(dict.fromkeys(way.target for way in named))
         ways = named if len(named) > 1 or any(way.conditions for way in named) else ()
-        budget = each.options.max_failed
-        budget = max_failed if budget is None else budget
+        runs_once = index == 0 or each.kind is Kind.REDUCTION
+        budget = (0 if runs_once else max_failed) if each.options.max_failed is None else each.options.max_failed
         nodes.append(Node(index, each, tuple(sorted(sources)), targets, waits, weights[index], named, ways, budget))
     return tuple(nodes)
 

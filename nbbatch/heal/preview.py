@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
 from itertools import count
@@ -127,9 +128,12 @@ def preview(job: Job[Any, Any], params: Any, limit: int) -> Preview:
     """Run a job's steps on at most ``limit`` items each; see `Job.preview`."""
     if limit < 1:
         raise StateError(f"preview() needs limit= of 1 or more, not {limit!r}")
+    return Preview(_steps(job, _stored(job, params), limit))
+
+
+def _stored(job: Job[Any, Any], params: Any) -> StoredParams:
     valid = job.check(params)
-    stored = StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid))
-    return Preview(_steps(job, stored, limit))
+    return StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid))
 
 
 def _steps(job: Job[Any, Any], stored: StoredParams, limit: int) -> list[PreviewedStep]:
@@ -137,7 +141,7 @@ def _steps(job: Job[Any, Any], stored: StoredParams, limit: int) -> list[Preview
     guesses = [1.0] + [0.0] * (len(job.nodes) - 1)
     ids = count(1)
     steps: list[PreviewedStep] = []
-    for node in job.nodes:
+    for node in (_tryable(node, limit) for node in job.nodes):
         inputs: list[bytes | None] = [None] if _alone(node) else list(offered[node.index][:limit])
         tried: list[Tried] = []
         given: dict[int, int] = dict.fromkeys(node.targets, 0)
@@ -155,6 +159,23 @@ def _steps(job: Job[Any, Any], stored: StoredParams, limit: int) -> list[Preview
             guesses[target] += guess * total / max(1, len(tried))
         steps.append(PreviewedStep(node.step.name, tried, len(offered[node.index]) if node.index else 1, guess))
     return steps
+
+
+def _tryable(node: Node, limit: int) -> Node:
+    """The node; of a step that is a job, one that previews that job in turn and gives its report."""
+    job = node.step.job
+    if job is None:
+        return node
+
+    def tried(params: Any) -> Any:
+        steps = _steps(job, _stored(job, params), limit)
+        for error in (each.error for step in steps for each in step.tried if each.error is not None):
+            raise error
+        return steps[-1].tried[0].outputs[0] if job.report is not None else None
+
+    step = copy(node.step)
+    step.function = tried
+    return replace(node, step=step)
 
 
 def _alone(node: Node) -> bool:

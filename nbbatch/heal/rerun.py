@@ -5,10 +5,23 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from nbbatch.commands import attach, check_shape, check_starts, known, params_of, retry, revive, skip, take_up
+from nbbatch.commands import (
+    attach,
+    check_retained,
+    check_shape,
+    check_starts,
+    known,
+    params_of,
+    retry,
+    revive,
+    skip,
+    take_up,
+)  # fmt: skip
 from nbbatch.definition import Job, Kind
 from nbbatch.engine import Engine
 from nbbatch.errors import StateError
+from nbbatch.maintenance import load
+from nbbatch.progress import within_budget
 from nbbatch.records import InstanceRow
 from nbbatch.states import INSTANCE_ENDED, InstanceStatus
 
@@ -103,9 +116,14 @@ def _close_gates(engine: Engine, row: InstanceRow, job: Job[Any, Any], index: in
 
 
 def skip_all(engine: Engine, instance: int, job: Job[Any, Any] | None, chunks: list[int], reason: str) -> None:
-    """Skip failed chunks; if an ended instance has no failed one left, it goes on to its end."""
-    skip(engine, instance, chunks, reason)
+    """Skip chunks; if an ended instance has no more failed ones left than it may, it goes on to its end."""
     row = engine.store.instance(instance)
-    failed = any(row[2] == 7 for row in engine.store.rows("last_events", instance))
-    if row.status is InstanceStatus.FAILED and job is not None and not failed:
-        take_up(engine, row, job)  # it only goes on to its end: no start that `start_limit` counts
+    if row.status is not InstanceStatus.FAILED or job is None:
+        skip(engine, instance, chunks, reason)
+        return
+    check_retained(row)
+    check_shape(job, row)
+    skip(engine, instance, chunks, reason)
+    steps = load(engine.store, job, row, params_of(engine, job, row)).steps
+    if all(within_budget(step.counts, step.node.max_failed) for step in steps):
+        take_up(engine, row, job, [])  # it only goes on to its end: no start that `start_limit` counts
