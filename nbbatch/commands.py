@@ -339,12 +339,11 @@ def _retry_failed(engine: Engine, live: LiveInstance, chunks: list[int] | None) 
 
 
 def skip(engine: Engine, instance: int, chunks: list[int], reason: str) -> None:
-    """Leave chunks out, with a reason."""
+    """Leave chunks out that do not run, with a reason."""
     row = engine.store.instance(instance)
     found = [_chunk_state(engine, row, chunk) for chunk in chunks]
     for chunk, (_, code, *_) in zip(chunks, found, strict=True):
-        if ChunkStatus.SKIPPED not in CHUNK_TRANSITIONS[CHUNK_BY_CODE[code]]:
-            raise StateError(f"chunk {chunk} is {CHUNK_BY_CODE[code]} and cannot be skipped")
+        _check_skippable(chunk, CHUNK_BY_CODE[code])
     event, now = engine.store.take_ids("event", len(chunks)) + 1, engine.clock.now()
     rows = [
         EventRow(
@@ -362,6 +361,13 @@ def skip(engine: Engine, instance: int, chunks: list[int], reason: str) -> None:
         if live is not None:
             _forget(live, step, chunk, code)
     engine.wake()
+
+
+def _check_skippable(chunk: int, status: ChunkStatus) -> None:
+    if status is ChunkStatus.IN_PROGRESS:  # that table has it for steps that skip themselves
+        raise StateError(f"chunk {chunk} is IN_PROGRESS and cannot be skipped; wait for its end, or cancel() the run")
+    if ChunkStatus.SKIPPED not in CHUNK_TRANSITIONS[status]:
+        raise StateError(f"chunk {chunk} is {status} and cannot be skipped: it has ended")
 
 
 def _chunk_state(engine: Engine, row: InstanceRow, chunk: int) -> tuple[int, int, int, int, int]:
