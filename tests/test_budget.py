@@ -151,7 +151,9 @@ def test_a_chunk_that_runs_is_not_skipped(threaded: nb.Batch) -> None:
 
     run = threaded.submit(nb.Job("held", held >> total), 4)
     begun.wait(10)
-    with pytest.raises(nb.StateError, match="chunk 1 is IN_PROGRESS and cannot be skipped; wait for its end, or cancel"):
+    with pytest.raises(
+        nb.StateError, match="chunk 1 is IN_PROGRESS and cannot be skipped; wait for its end, or cancel"
+    ):
         run.skip(1, "no patience")
     go_on.set()
 
