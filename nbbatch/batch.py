@@ -11,6 +11,7 @@ import os
 import random
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
@@ -22,7 +23,7 @@ from nbbatch import capture, commands, extras, maintenance, purge, subjobs, view
 from nbbatch.connection import MEMORY
 from nbbatch.definition import Job
 from nbbatch.engine import Clock, Engine
-from nbbatch.executors import checked_executor, checked_workers, threads
+from nbbatch.executors import checked_executor, checked_workers, threads, workers_of
 from nbbatch.frames import Access
 from nbbatch.handle import JobHandle
 from nbbatch.heal.moment import Moment, moment
@@ -76,7 +77,8 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
     """Open a store, or create it, and start its engine.
 
     Chunks that were in progress when an earlier process died are put back; no user code runs until a job is
-    submitted or resumed. Opening the same file again in one process returns the batch already open.
+    submitted or resumed. Opening the same file again in one process returns the batch already open, with the executor
+    it has; a warning says so where another one is asked for.
 
     Args:
         path: The DuckDB file, or ``":memory:"`` for a store that ends with the process.
@@ -97,6 +99,7 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
     with _opening:
         found = _open.get(where)
         if found is not None and where != MEMORY and found.usable:
+            found._expect(executor, workers)  # pyright: ignore[reportPrivateUsage]
             return found
         batch = Batch(where, executor, workers, clock or SystemClock())
         if where != MEMORY:
@@ -115,7 +118,7 @@ class Batch:
         self.recovered = maintenance.recover(self._store, self._marks.read(), clock.now())
         """What opening found of a process that died: chunks queued again, lost attempts, chunks lost too often."""
         self._marks.clear()
-        self._owned = executor is None
+        self._owned, self._workers = executor is None, workers
         self._executor = executor or threads(workers)
         self._engine = Engine(self._store, self._marks, clock, self._executor, workers or 0, random.random, self._tell)
         self._engine.launch_subjob = subjobs.launch
@@ -125,6 +128,18 @@ class Batch:
         _working.add(self)
         capture.hold()
         _close_at_exit()
+
+    def _expect(self, executor: Executor | None, workers: int | None) -> None:
+        """Warn where it was opened otherwise than it is asked for now."""
+        mine = self._executor
+        # by kind and size: a cell that makes its executor anew asks for the same
+        like = executor is None or (type(executor), workers_of(executor)) == (type(mine), workers_of(mine))
+        if not like or workers not in (None, self._workers or workers_of(mine)):
+            warnings.warn(
+                f"{self.path} is open already, and keeps the executor and workers it was opened with; "
+                "close() it first to open it with others",
+                stacklevel=3,
+            )
 
     # --- jobs -------------------------------------------------------------------------------------
 
