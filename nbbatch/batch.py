@@ -90,7 +90,7 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
     Raises:
         StoreLocked: Another process holds the file; the error tells which.
         StoreUnreadable: The file is damaged, foreign or newer, or its folder is missing or cannot be written.
-        TypeError: ``executor`` is none.
+        TypeError: ``executor`` is no executor.
         ValueError: ``workers`` is no whole number from 1.
     """
     executor, workers = checked_executor(executor), checked_workers(workers)
@@ -176,7 +176,7 @@ class Batch:
             ShapeError: The unfinished instance began with another chain under the same version.
             StateError: The key names an instance with other parameters, or the instance has other attachments.
             ValueError: ``key`` and ``new`` together, a blank key, or an unknown ``retain``.
-            TypeError: ``job`` is none.
+            TypeError: ``job`` is no job.
         """
         engine = self._access.engine()
         _check_job("submit", job)
@@ -317,7 +317,7 @@ class Batch:
 
         Args:
             timeout: Seconds to wait for running attempts; those that take longer count as lost at the next opening. As long
-                again, before and after, for listeners and handlers that are being told; they can still read the store.
+                again, before and after, for listeners that are being told; they can still read the store.
         """
         with _opening:
             if not self.usable:

@@ -434,6 +434,7 @@ ASKED_WRONGLY: list[tuple[str, Callable[[Any], object]]] = [
     (r"executor= takes an executor.* not 4; a number is workers=", lambda batch: nb.open(batch.path, executor=4)),
     (r"workers= must be a whole number, 1 or more, not 0", lambda batch: nb.open(batch.path, workers=0)),
     (r"1 or more, not 0", lambda _: nb.threads(0)),
+    (r"diff.. compares with another run, not 5", lambda batch: batch.submit(summing(), 3).diff(5, step="each")),
 ]
 
 
