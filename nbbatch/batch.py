@@ -179,7 +179,7 @@ class Batch:
             TypeError: ``job`` is no job.
         """
         engine = self._access.engine()
-        _check_job("submit", job)
+        commands.check_job(job)
         _check_submit(key, new, retain)
         valid = job.check(params)
         brought = extras.read_extras(job, valid, attach, user_data)
@@ -191,7 +191,7 @@ class Batch:
     def resume(self, job: Job[Any, R]) -> list[JobHandle[R]]:
         """Go on with every unfinished instance of a job and version; paused ones stay paused. Oldest first."""
         engine = self._access.engine()
-        _check_job("resume", job)
+        commands.check_job(job)
         return [JobHandle(self._access, instance, job) for instance in engine.call(commands.resume_job, engine, job)]
 
     def instance(self, instance: int, job: Job[Any, R] | None = None) -> JobHandle[R]:
@@ -199,9 +199,12 @@ class Batch:
 
         Raises:
             NotFoundError: There is no such instance.
+            StateError: It is of another job.
         """
         engine = self._access.engine()
-        self._store.instance(instance, self._store.cursor())
+        row = self._store.instance(instance, self._store.cursor())
+        if job is not None:
+            commands.check_name(job, row)
         live = engine.live.get(instance)
         return JobHandle(self._access, instance, job or (live.job if live else None))
 
@@ -406,11 +409,6 @@ class Batch:
         from nbbatch.cockpit.listing import show
 
         show(self._listing(self._moves), lambda: {"text/html": self._repr_html_(), "text/plain": repr(self)})
-
-
-def _check_job(verb: str, job: Any) -> None:
-    if not isinstance(job, Job):
-        raise TypeError(f"{verb}() takes a job first, not {job!r}; nb.Job(name, chain) makes one")
 
 
 def _job_name(job: str | None) -> str | None:

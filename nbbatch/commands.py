@@ -135,10 +135,22 @@ def bring_secrets(engine: Engine, instance: int, job: Job[Any, Any] | None, para
     _keep_secrets(engine, instance, params)
 
 
-def check_shape(job: Job[Any, Any], row: InstanceRow) -> None:
-    """Raises StateError where the job is another one, ShapeError where its chain is not the one an instance began with."""
+def check_job(job: Any) -> None:
+    """Raises TypeError where it is none: a chain, a step or a name, say."""
+    if not isinstance(job, Job):
+        raise TypeError(f"a job is needed here, not {job!r}; nb.Job(name, chain) makes one")
+
+
+def check_name(job: Any, row: InstanceRow) -> None:
+    """Raises StateError where an instance is of another job."""
+    check_job(job)
     if row.job != job.name:
         raise StateError(f"instance {row.id} is of job {row.job!r}, not of {job.name!r}")
+
+
+def check_shape(job: Job[Any, Any], row: InstanceRow) -> None:
+    """Raises as `check_name`, and ShapeError where the job's chain is not the one an instance began with."""
+    check_name(job, row)
     if row.shape != job.shape:
         raise ShapeError(
             f"instance {row.id} of job {row.job!r} version {row.version} began with another chain: "
@@ -179,14 +191,14 @@ def pause(engine: Engine, instance: int) -> None:
     _set_status(engine, row, _I.PAUSED)
 
 
-def resume(engine: Engine, instance: int, job: Job[Any, Any] | None) -> None:
-    """Let a paused instance, or one whose job was unknown in this process, go on."""
+def resume(engine: Engine, instance: int, job: Job[Any, Any] | None, mended: bool) -> None:
+    """Let a paused instance, or one whose job was unknown in this process, go on; with a job's code where it is mended."""
     revive(engine)
     row = engine.store.instance(instance)
     if row.status in INSTANCE_ENDED:
         raise StateError(f"instance {instance} ended {row.status}; retry() takes a FAILED or CANCELLED one up again")
     live = engine.live.get(instance)
-    if live is None:
+    if live is None or mended:
         job = known(job, row)
         live = attach(engine, job, row, params_of(engine, job, row))
     if row.status is _I.PAUSED:

@@ -223,15 +223,16 @@ class JobHandle(Frames, Generic[R_co]):
         engine.call(commands.pause, engine, self.id)
 
     def resume(self, job: Job[Any, Any] | None = None) -> JobHandle[R_co]:
-        """Go on after `pause`, or after a restart once the job is known.
+        """Go on after `pause`, or after a restart once the job is known; with this job's code where one is given.
 
         Raises:
-            StateError: It has ended, or its job is not known.
+            StateError: It has ended, its job is not known, or ``job`` is another one.
             ShapeError: The job's chain differs from the one it began with.
         """
         engine = self._engine()
-        self.job = job or self.job
-        engine.call(commands.resume, engine, self.id, self.job)
+        mended, job = job is not None, job or self.job
+        engine.call(commands.resume, engine, self.id, job, mended)
+        self.job = job
         return self
 
     def plan(self, job: Job[Any, Any] | None = None) -> plan.Plan:

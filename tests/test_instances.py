@@ -222,6 +222,34 @@ def test_edited_bodies_of_the_same_shape_go_on_with_the_new_code(batch: nb.Batch
     assert run.attempts()["code"].to_list() == [first.nodes[0].step.fingerprint, second.nodes[0].step.fingerprint]
 
 
+def test_a_paused_instance_is_resumed_with_mended_code(batch: nb.Batch, clock: HandClock) -> None:
+    """S9 L7"""
+
+    def old(n: int) -> None:
+        raise nb.RetryLater(10)
+
+    run = batch.submit(one_step(old), 1)
+    settle(batch)
+    run.pause()
+    run.resume(one_step(lambda n: None))
+    clock.advance(10)
+
+    assert run.wait(10) == "COMPLETED"
+
+
+def test_a_job_that_is_refused_leaves_the_handle_as_it_was(batch: nb.Batch) -> None:
+    """S9"""
+    run = batch.submit(summing(), 3)
+    run.wait(10)
+
+    with pytest.raises(nb.StateError):
+        run.resume(summing("other"))
+    with pytest.raises(nb.StateError, match=r"of job 'summing', not of 'other'"):
+        batch.instance(run.id, summing("other"))
+    assert run.job is not None
+    assert run.job.name == "summing"
+
+
 def test_two_versions_run_side_by_side(batch: nb.Batch) -> None:
     """S10"""
     one = batch.submit(nb.Job("v", numbers >> total, version=1), 3)
@@ -422,8 +450,8 @@ def test_lists_are_ordered_limited_and_filtered(batch: nb.Batch) -> None:
 
 
 ASKED_WRONGLY: list[tuple[str, Callable[[Any], object]]] = [
-    (r"submit\(\) takes a job first, not <chain ", lambda batch: batch.submit(numbers >> total, 3)),
-    (r"resume\(\) takes a job first, not 'summing'", lambda batch: batch.resume("summing")),
+    (r"a job is needed here, not <chain ", lambda batch: batch.submit(numbers >> total, 3)),
+    (r"a job is needed here, not 'summing'", lambda batch: batch.resume("summing")),
     (r"job= takes a name here, such as 'summing'", lambda batch: batch.instances(job=summing())),
     (r"job= takes a name", lambda batch: batch.cancel(summing())),
     (r"job= takes a name", lambda batch: batch.purge(older_than=timedelta(0), job=summing())),
@@ -434,6 +462,8 @@ ASKED_WRONGLY: list[tuple[str, Callable[[Any], object]]] = [
     (r"executor= takes an executor.* not 4; a number is workers=", lambda batch: nb.open(batch.path, executor=4)),
     (r"workers= must be a whole number, 1 or more, not 0", lambda batch: nb.open(batch.path, workers=0)),
     (r"1 or more, not 0", lambda _: nb.threads(0)),
+    (r"a job is needed here, not 'summing'", lambda batch: batch.submit(summing(), 3).plan("summing")),
+    (r"@nb.step decorates a function, not <step double", lambda _: nb.step(double)),
     (r"diff.. compares with another run, not 5", lambda batch: batch.submit(summing(), 3).diff(5, step="each")),
 ]
 
