@@ -11,6 +11,7 @@ import os
 import random
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
@@ -22,7 +23,7 @@ from nbbatch import capture, commands, extras, maintenance, purge, subjobs, view
 from nbbatch.connection import MEMORY
 from nbbatch.definition import Job
 from nbbatch.engine import Clock, Engine
-from nbbatch.executors import threads
+from nbbatch.executors import checked_executor, checked_workers, threads, workers_of
 from nbbatch.frames import Access
 from nbbatch.handle import JobHandle
 from nbbatch.heal.moment import Moment, moment
@@ -76,24 +77,29 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
     """Open a store, or create it, and start its engine.
 
     Chunks that were in progress when an earlier process died are put back; no user code runs until a job is
-    submitted or resumed. Opening the same file again in one process returns the batch already open.
+    submitted or resumed. Opening the same file again in one process returns the batch already open, with the executor
+    it has; a warning says so where another one is asked for.
 
     Args:
         path: The DuckDB file, or ``":memory:"`` for a store that ends with the process.
         executor: Where steps run: ``nb.threads(n)`` (default), ``nb.processes(n)``, ``nb.inline()``, or any
             ``concurrent.futures.Executor``. One that is passed in is not shut down by ``close()``.
-        workers: How many chunks run at once; default: what the executor has, for threads cores + 4.
+        workers: How many chunks run at once, 1 or more; default: what the executor has, for threads cores + 4.
         clock: For tests.
 
     Raises:
         StoreLocked: Another process holds the file; the error tells which.
         StoreUnreadable: The file is damaged, foreign or newer, or its folder is missing or cannot be written.
+        TypeError: ``executor`` is no executor.
+        ValueError: ``workers`` is no whole number from 1.
     """
+    executor, workers = checked_executor(executor), checked_workers(workers)
     name = os.fspath(path)
     where = MEMORY if name == MEMORY else str(Path(name).expanduser().resolve())
     with _opening:
         found = _open.get(where)
         if found is not None and where != MEMORY and found.usable:
+            found._expect(executor, workers)  # pyright: ignore[reportPrivateUsage]
             return found
         batch = Batch(where, executor, workers, clock or SystemClock())
         if where != MEMORY:
@@ -112,7 +118,7 @@ class Batch:
         self.recovered = maintenance.recover(self._store, self._marks.read(), clock.now())
         """What opening found of a process that died: chunks queued again, lost attempts, chunks lost too often."""
         self._marks.clear()
-        self._owned = executor is None
+        self._owned, self._workers = executor is None, workers
         self._executor = executor or threads(workers)
         self._engine = Engine(self._store, self._marks, clock, self._executor, workers or 0, random.random, self._tell)
         self._engine.launch_subjob = subjobs.launch
@@ -122,6 +128,18 @@ class Batch:
         _working.add(self)
         capture.hold()
         _close_at_exit()
+
+    def _expect(self, executor: Executor | None, workers: int | None) -> None:
+        """Warn where it was opened otherwise than it is asked for now."""
+        mine = self._executor
+        # by kind and size: a cell that makes its executor anew asks for the same
+        like = executor is None or (type(executor), workers_of(executor)) == (type(mine), workers_of(mine))
+        if not like or workers not in (None, self._workers or workers_of(mine)):
+            warnings.warn(
+                f"{self.path} is open already, and keeps the executor and workers it was opened with; "
+                "close() it first to open it with others",
+                stacklevel=3,
+            )
 
     # --- jobs -------------------------------------------------------------------------------------
 
@@ -158,8 +176,10 @@ class Batch:
             ShapeError: The unfinished instance began with another chain under the same version.
             StateError: The key names an instance with other parameters, or the instance has other attachments.
             ValueError: ``key`` and ``new`` together, a blank key, or an unknown ``retain``.
+            TypeError: ``job`` is no job.
         """
         engine = self._access.engine()
+        commands.check_job(job)
         _check_submit(key, new, retain)
         valid = job.check(params)
         brought = extras.read_extras(job, valid, attach, user_data)
@@ -171,6 +191,7 @@ class Batch:
     def resume(self, job: Job[Any, R]) -> list[JobHandle[R]]:
         """Go on with every unfinished instance of a job and version; paused ones stay paused. Oldest first."""
         engine = self._access.engine()
+        commands.check_job(job)
         return [JobHandle(self._access, instance, job) for instance in engine.call(commands.resume_job, engine, job)]
 
     def instance(self, instance: int, job: Job[Any, R] | None = None) -> JobHandle[R]:
@@ -178,9 +199,12 @@ class Batch:
 
         Raises:
             NotFoundError: There is no such instance.
+            StateError: It is of another job.
         """
         engine = self._access.engine()
-        self._store.instance(instance, self._store.cursor())
+        row = self._store.instance(instance, self._store.cursor())
+        if job is not None:
+            commands.check_name(job, row)
         live = engine.live.get(instance)
         return JobHandle(self._access, instance, job or (live.job if live else None))
 
@@ -191,11 +215,16 @@ class Batch:
             job: Only this job's name.
             status: Only this state.
             older_than: Only those submitted longer ago.
+
+        Raises:
+            ValueError: There is no such state.
+            TypeError: ``older_than`` is no timedelta, or ``job`` no name.
         """
         engine = self._access.engine()
         wanted = [each.value for each in InstanceStatus if each not in INSTANCE_ENDED]
         wanted = wanted if status is None else [str(InstanceStatus(status))]
-        before = self._clock.now() - (0 if older_than is None else older_than // timedelta(microseconds=1))
+        job = _job_name(job)
+        before = self._clock.now() - (0 if older_than is None else _micros(older_than))
         rows = self._store.fetch(
             "SELECT id FROM instances WHERE status IN (SELECT unnest($1::VARCHAR[])) AND ($2 IS NULL OR job = $2) "
             "AND created <= make_timestamptz($3) ORDER BY id", wanted, job, before,
@@ -214,14 +243,15 @@ class Batch:
 
         Raises:
             ValueError: A state that no ended instance has, or a negative ``older_than``.
+            TypeError: ``older_than`` is no timedelta, or ``job`` no name.
         """
         engine = self._access.engine()
         chosen = [status] if isinstance(status, str) else INSTANCE_ENDED if status is None else status
-        statuses = {InstanceStatus(each) for each in chosen}
-        if not statuses <= INSTANCE_ENDED or older_than < timedelta(0):
+        statuses, age = {InstanceStatus(each) for each in chosen}, _micros(older_than)
+        if not statuses <= INSTANCE_ENDED or age < 0:
             raise ValueError(f"purge() removes instances that ended some time ago, not {status!r}, {older_than!r}")
-        before = self._clock.now() - older_than // timedelta(microseconds=1)
-        return engine.call(purge.purge, engine, before + 1, statuses, job)
+        before = self._clock.now() - age
+        return engine.call(purge.purge, engine, before + 1, statuses, _job_name(job))
 
     def maintenance(self) -> dict[str, int]:
         """Look at everything once more, as the safety net: due waits, gates, ends. Returns counts of live chunks.
@@ -265,7 +295,7 @@ class Batch:
         self._access.engine()
         text = None if status is None else str(InstanceStatus(status))
         query = views.as_of(views.INSTANCES, moment(as_of, self._clock.now()))
-        return self._store.frame(query, job, text, since, limit, offset)
+        return self._store.frame(query, _job_name(job), text, since, limit, offset)
 
     def jobs(self, *, as_of: Moment | None = None) -> pl.DataFrame:
         """One row per job and version: job, version, instances, completed, failed, cancelled, unfinished, latest."""
@@ -290,7 +320,7 @@ class Batch:
 
         Args:
             timeout: Seconds to wait for running attempts; those that take longer count as lost at the next opening. As long
-                again, before and after, for listeners and handlers that are being told; they can still read the store.
+                again, before and after, for listeners that are being told; they can still read the store.
         """
         with _opening:
             if not self.usable:
@@ -381,6 +411,12 @@ class Batch:
         show(self._listing(self._moves), lambda: {"text/html": self._repr_html_(), "text/plain": repr(self)})
 
 
+def _job_name(job: str | None) -> str | None:
+    if isinstance(job, Job):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"job= takes a name here, such as {job.name!r}: it is for all versions of a job")
+    return job
+
+
 def _check_submit(key: str | None, new: bool, retain: str) -> None:
     if key is not None and new:
         raise ValueError("key= and new= exclude each other: a key names one instance, new= makes another one")
@@ -388,6 +424,12 @@ def _check_submit(key: str | None, new: bool, retain: str) -> None:
         raise ValueError("key= needs a name that is not blank")
     if retain not in RETAIN:
         raise ValueError(f"retain= takes one of {', '.join(map(repr, RETAIN))}, not {retain!r}")
+
+
+def _micros(older_than: timedelta) -> int:
+    if not isinstance(older_than, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"older_than= takes a timedelta, such as timedelta(days=30), not {older_than!r}")
+    return older_than // timedelta(microseconds=1)
 
 
 @cache

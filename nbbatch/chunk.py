@@ -225,8 +225,8 @@ class ChunkHandle:
         return self.run._store
 
     def __repr__(self) -> str:
-        if not self.run._access.usable:
-            return f"<chunk {self.id} of {self.run!r}>"
+        if gone := self.run._gone():
+            return f"<chunk {self.id} of {gone}>"
         row = self._row()
         error = f", {row['error_type']}: {row['error']}" if row["error"] else ""
         attempts = f"{row['attempts']} attempt{'' if row['attempts'] == 1 else 's'}"
@@ -236,6 +236,6 @@ class ChunkHandle:
         from nbbatch import scenes
         from nbbatch.pictures import static
 
-        if not self.run._access.usable:
+        if self.run._gone():
             return static.line(repr(self))
         return scenes.chunk_page(self._store, self.run.row, self._row(), self.traceback, self.log)

@@ -135,10 +135,22 @@ def bring_secrets(engine: Engine, instance: int, job: Job[Any, Any] | None, para
     _keep_secrets(engine, instance, params)
 
 
-def check_shape(job: Job[Any, Any], row: InstanceRow) -> None:
-    """Raises StateError where the job is another one, ShapeError where its chain is not the one an instance began with."""
+def check_job(job: Any) -> None:
+    """Raises TypeError where it is none: a chain, a step or a name, say."""
+    if not isinstance(job, Job):
+        raise TypeError(f"a job is needed here, not {job!r}; nb.Job(name, chain) makes one")
+
+
+def check_name(job: Any, row: InstanceRow) -> None:
+    """Raises StateError where an instance is of another job."""
+    check_job(job)
     if row.job != job.name:
         raise StateError(f"instance {row.id} is of job {row.job!r}, not of {job.name!r}")
+
+
+def check_shape(job: Job[Any, Any], row: InstanceRow) -> None:
+    """Raises as `check_name`, and ShapeError where the job's chain is not the one an instance began with."""
+    check_name(job, row)
     if row.shape != job.shape:
         raise ShapeError(
             f"instance {row.id} of job {row.job!r} version {row.version} began with another chain: "
@@ -179,14 +191,14 @@ def pause(engine: Engine, instance: int) -> None:
     _set_status(engine, row, _I.PAUSED)
 
 
-def resume(engine: Engine, instance: int, job: Job[Any, Any] | None) -> None:
-    """Let a paused instance, or one whose job was unknown in this process, go on."""
+def resume(engine: Engine, instance: int, job: Job[Any, Any] | None, mended: bool) -> None:
+    """Let a paused instance, or one whose job was unknown in this process, go on; with a job's code where it is mended."""
     revive(engine)
     row = engine.store.instance(instance)
     if row.status in INSTANCE_ENDED:
         raise StateError(f"instance {instance} ended {row.status}; retry() takes a FAILED or CANCELLED one up again")
     live = engine.live.get(instance)
-    if live is None:
+    if live is None or mended:
         job = known(job, row)
         live = attach(engine, job, row, params_of(engine, job, row))
     if row.status is _I.PAUSED:
@@ -344,12 +356,11 @@ def _retry_failed(engine: Engine, live: LiveInstance, chunks: list[int] | None) 
 
 
 def skip(engine: Engine, instance: int, chunks: list[int], reason: str) -> None:
-    """Leave chunks out, with a reason."""
+    """Leave chunks out that do not run, with a reason."""
     row = engine.store.instance(instance)
     found = [_chunk_state(engine, row, chunk) for chunk in chunks]
     for chunk, (_, code, *_) in zip(chunks, found, strict=True):
-        if ChunkStatus.SKIPPED not in CHUNK_TRANSITIONS[CHUNK_BY_CODE[code]]:
-            raise StateError(f"chunk {chunk} is {CHUNK_BY_CODE[code]} and cannot be skipped")
+        _check_skippable(chunk, CHUNK_BY_CODE[code])
     if engine.store.rows("count_reductions", instance, chunks) != [(0,)]:
         raise StateError(f"a reduction of instance {instance} cannot be skipped: it gives the report; retry() it")
     event, now = engine.store.take_ids("event", len(chunks)) + 1, engine.clock.now()
@@ -369,6 +380,13 @@ def skip(engine: Engine, instance: int, chunks: list[int], reason: str) -> None:
         if live is not None:
             _forget(live, step, chunk, code)
     engine.wake()
+
+
+def _check_skippable(chunk: int, status: ChunkStatus) -> None:
+    if status is ChunkStatus.IN_PROGRESS:  # that table has it for steps that skip themselves
+        raise StateError(f"chunk {chunk} is IN_PROGRESS and cannot be skipped; wait for its end, or cancel() the run")
+    if ChunkStatus.SKIPPED not in CHUNK_TRANSITIONS[status]:
+        raise StateError(f"chunk {chunk} is {status} and cannot be skipped: it has ended")
 
 
 def _chunk_state(engine: Engine, row: InstanceRow, chunk: int) -> tuple[int, int, int, int, int]:

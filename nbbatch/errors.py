@@ -50,7 +50,7 @@ class ParameterError(NbbatchError, ValueError):
 
 
 class NotFoundError(NbbatchError, LookupError):
-    """Returned ids and names are looked up in the store; this one is not there."""
+    """There is no such id or name in the store; the text says what there is."""
 
 
 class StateError(NbbatchError):

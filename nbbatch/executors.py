@@ -34,9 +34,9 @@ def threads(workers: int | None = None) -> ThreadPoolExecutor:
     """A pool of threads in this process.
 
     Args:
-        workers: Number of threads; default: cores + 4, at most 32.
+        workers: Number of threads, 1 or more; default: cores + 4, at most 32.
     """
-    return ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="nbbatch")
+    return ThreadPoolExecutor(checked_workers(workers) or default_workers(), thread_name_prefix="nbbatch")
 
 
 def processes(workers: int | None = None) -> Executor:
@@ -44,11 +44,11 @@ def processes(workers: int | None = None) -> Executor:
 
     A worker that dies (a crash, out of memory) costs the chunks that its pool had begun an attempt each; the pool is
     replaced and the run goes on. So it is when a chunk takes longer than its step's ``timeout=``: all workers are killed,
-    and what the others ran is run again, with no error counted against it. Reductions and async steps still run in this process. What a step holds in global variables is copied to the
-    workers once per version of its code.
+    and what the others ran is run again, with no error counted against it. Reductions and async steps still run in this
+    process. What a step holds in global variables is copied to the workers once per version of its code.
 
     Args:
-        workers: Number of processes; default: the number of cores.
+        workers: Number of processes, 1 or more; default: the number of cores.
 
     Raises:
         ImportError: loky is not installed; ``pip install 'nbbatch[processes]'``.
@@ -57,7 +57,7 @@ def processes(workers: int | None = None) -> Executor:
         from loky.process_executor import ProcessPoolExecutor
     except ImportError as error:
         raise ImportError("nb.processes() needs loky: pip install 'nbbatch[processes]'") from error
-    count = workers or os.cpu_count() or 1
+    count = checked_workers(workers) or os.cpu_count() or 1
     return Replaceable(lambda: ProcessPoolExecutor(count), count)
 
 
@@ -143,6 +143,28 @@ async def _cancel_all() -> None:
     for task in pending:
         task.cancel()
     await asyncio.gather(*pending, return_exceptions=True)
+
+
+def checked_workers(workers: int | None) -> int | None:
+    """The number of workers, or None for the default.
+
+    Raises:
+        ValueError: It is no number of workers.
+    """
+    if workers is not None and (type(workers) is not int or workers < 1):
+        raise ValueError(f"workers= must be a whole number, 1 or more, not {workers!r}")
+    return workers
+
+
+def checked_executor(executor: Executor | None) -> Executor | None:
+    """The executor, or None for the default.
+
+    Raises:
+        TypeError: It is none; a number of workers or a function that makes one, say.
+    """
+    if executor is not None and not isinstance(executor, Executor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"executor= takes an executor, such as nb.processes(4), not {executor!r}; a number is workers=")
+    return executor
 
 
 def workers_of(executor: Executor) -> int:

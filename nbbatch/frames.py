@@ -9,6 +9,7 @@ from nbbatch import views
 from nbbatch.engine import Engine
 from nbbatch.errors import NotFoundError, StoreClosed
 from nbbatch.heal.moment import Moment, moment
+from nbbatch.states import ChunkStatus
 from nbbatch.store import Store
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Frames:
         attempt), due (next attempt), records, error_type, error (last attempt).
         """
         at_us = self._moment(as_of)
-        state = None if status is None else str(status)
+        state = None if status is None else str(ChunkStatus(status))
         return views.chunks(self._store, self.id, step, state, limit, offset, at_us)
 
     def attempts(

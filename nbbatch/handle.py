@@ -223,15 +223,16 @@ class JobHandle(Frames, Generic[R_co]):
         engine.call(commands.pause, engine, self.id)
 
     def resume(self, job: Job[Any, Any] | None = None) -> JobHandle[R_co]:
-        """Go on after `pause`, or after a restart once the job is known.
+        """Go on after `pause`, or after a restart once the job is known; with this job's code where one is given.
 
         Raises:
-            StateError: It has ended, or its job is not known.
+            StateError: It has ended, its job is not known, or ``job`` is another one.
             ShapeError: The job's chain differs from the one it began with.
         """
         engine = self._engine()
-        self.job = job or self.job
-        engine.call(commands.resume, engine, self.id, self.job)
+        mended, job = job is not None, job or self.job
+        engine.call(commands.resume, engine, self.id, job, mended)
+        self.job = job
         return self
 
     def plan(self, job: Job[Any, Any] | None = None) -> plan.Plan:
@@ -305,7 +306,8 @@ class JobHandle(Frames, Generic[R_co]):
             params: As for `retry`.
 
         Raises:
-            StateError: It runs (pause it first), its job is not known, no chunk is chosen, or a secret is missing.
+            StateError: It runs (pause it first), its job is not known, no chunk is chosen, a secret is missing, or its
+                ``start_limit=`` is reached.
             NotFoundError: There is no such step, or no such column.
             ValueError: ``where`` is no condition, or does not fit the inputs.
             ShapeError: The job's chain differs from the one it began with.
@@ -367,8 +369,12 @@ class JobHandle(Frames, Generic[R_co]):
 
         Raises:
             NotFoundError: One of them has no such step.
+            TypeError: ``other`` is no handle.
         """
         from nbbatch.heal.compare_runs import compare
+
+        if not isinstance(other, JobHandle):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"diff() compares with another run, not {other!r}; batch.instance(id) gives one")
 
         self._engine()
         index = views.require_step(self._store, self.id, step)
@@ -491,9 +497,17 @@ class JobHandle(Frames, Generic[R_co]):
         return {"text/html": self._repr_html_(), "text/plain": repr(self)}
 
     def __repr__(self) -> str:
+        return self._gone() or self._line(self._counts())
+
+    def _gone(self) -> str | None:
+        """What is said of an instance that cannot be read."""
         if not self._access.usable:
             return f"<instance {self.id} of a closed batch: nb.open({self._store.path!r}) opens it again>"
-        return self._line(self._counts())
+        try:
+            _ = self.row
+        except NotFoundError:
+            return f"<instance {self.id}, which was purged from {self._store.path}>"
+        return None
 
     def _line(self, counts: list[tuple[str, int]]) -> str:
         from nbbatch.pictures import static
@@ -516,6 +530,6 @@ class JobHandle(Frames, Generic[R_co]):
         from nbbatch import scenes
         from nbbatch.pictures import static
 
-        if not self._access.usable:
-            return static.line(repr(self))
+        if gone := self._gone():
+            return static.line(gone)
         return scenes.run_page(self._store, self._engine(), self.row, self._line)

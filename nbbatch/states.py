@@ -7,7 +7,7 @@ integer the store keeps (DuckDB's enums cannot grow); a code is never given to a
 from __future__ import annotations
 
 from enum import Enum
-from typing import Self
+from typing import Never, Self
 
 
 class _Status(str, Enum):
@@ -23,6 +23,10 @@ class _Status(str, Enum):
 
     def __str__(self) -> str:
         return self.value
+
+    @classmethod
+    def _missing_(cls, value: object) -> Never:
+        raise ValueError(f"there is no state {value!r}; there are {', '.join(cls)}")
 
 
 class ChunkStatus(_Status):

@@ -92,3 +92,15 @@ def test_no_file_names_a_local_path_or_a_download_host() -> None:
 
     assert files or not os.environ.get("CI")
     assert not guilty
+
+
+def test_the_design_has_a_line_for_every_module() -> None:
+    text = (ROOT / "DESIGN.md").read_text(encoding="utf-8")
+    lines = [
+        line.split("|")[1] for line in text.split("## Layers")[1].split("## ")[0].splitlines() if line.startswith("| `")
+    ]
+    modules = {
+        path.stem for path in (ROOT / "nbbatch").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+
+    assert sorted({name for line in lines for name in re.findall("`(.+?)`", line)}) == sorted(modules - {"__init__"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -212,6 +213,27 @@ def test_the_skip_log_tells_what_was_left_out_by_hand(batch: nb.Batch) -> None:
     run.skip(chunk, "known to be bad")
 
     assert run.skips().select("chunk", "by_hand", "reason").rows() == [(chunk, True, "known to be bad")]
+
+
+def test_a_chunk_that_runs_is_not_skipped(threaded: nb.Batch) -> None:
+    """L10"""
+    begun, go_on = threading.Event(), threading.Event()
+
+    @nb.step
+    def held(count: int) -> Iterator[int]:
+        begun.set()
+        go_on.wait(10)
+        yield from range(count)
+
+    run = threaded.submit(nb.Job("held", held >> total), 4)
+    begun.wait(10)
+    with pytest.raises(
+        nb.StateError, match="chunk 1 is IN_PROGRESS and cannot be skipped; wait for its end, or cancel"
+    ):
+        run.skip(1, "no patience")
+    go_on.set()
+
+    assert run.result(10) == 0 + 1 + 2 + 3
 
 
 def test_a_step_that_yields_nothing_has_filtered_and_neither_skipped_nor_failed(batch: nb.Batch) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel, Field, SecretStr
@@ -45,7 +45,7 @@ def start(params: Params) -> Iterator[int]:
 
 
 def job(**options: object) -> nb.Job[Params, int]:
-    return nb.Job("params", start >> double >> total, **options)  # type: ignore[arg-type]
+    return nb.Job("params", start >> double >> total, **options)
 
 
 def hold(batch: nb.Batch, value: int = 1) -> nb.JobHandle[None]:
@@ -230,6 +230,34 @@ def test_edited_bodies_of_the_same_shape_go_on_with_the_new_code(batch: nb.Batch
     run.wait(10)
 
     assert run.attempts()["code"].to_list() == [first.nodes[0].step.fingerprint, second.nodes[0].step.fingerprint]
+
+
+def test_a_paused_instance_is_resumed_with_mended_code(batch: nb.Batch, clock: HandClock) -> None:
+    """S9 L7"""
+
+    def old(n: int) -> None:
+        raise nb.RetryLater(10)
+
+    run = batch.submit(one_step(old), 1)
+    settle(batch)
+    run.pause()
+    run.resume(one_step(lambda n: None))
+    clock.advance(10)
+
+    assert run.wait(10) == "COMPLETED"
+
+
+def test_a_job_that_is_refused_leaves_the_handle_as_it_was(batch: nb.Batch) -> None:
+    """S9"""
+    run = batch.submit(summing(), 3)
+    run.wait(10)
+
+    with pytest.raises(nb.StateError):
+        run.resume(summing("other"))
+    with pytest.raises(nb.StateError, match=r"of job 'summing', not of 'other'"):
+        batch.instance(run.id, summing("other"))
+    assert run.job is not None
+    assert run.job.name == "summing"
 
 
 def test_two_versions_run_side_by_side(batch: nb.Batch) -> None:
@@ -429,6 +457,34 @@ def test_lists_are_ordered_limited_and_filtered(batch: nb.Batch) -> None:
     assert batch.instances(job="a")["id"].to_list() == [4, 2]
     assert batch.instances(status="FAILED").is_empty()
     assert batch.instances().equals(batch.instances())
+
+
+ASKED_WRONGLY: list[tuple[str, Callable[[Any], object]]] = [
+    (r"a job is needed here, not <chain ", lambda batch: batch.submit(numbers >> total, 3)),
+    (r"a job is needed here, not 'summing'", lambda batch: batch.resume("summing")),
+    (r"job= takes a name here, such as 'summing'", lambda batch: batch.instances(job=summing())),
+    (r"job= takes a name", lambda batch: batch.cancel(summing())),
+    (r"job= takes a name", lambda batch: batch.purge(older_than=timedelta(0), job=summing())),
+    (r"older_than= takes a timedelta.* not 30", lambda batch: batch.purge(older_than=30)),
+    (r"older_than= takes a timedelta.* not '1 day'", lambda batch: batch.cancel(older_than="1 day")),
+    (r"no state 'DONE'; there are QUEUED, .* CANCELLED", lambda batch: batch.instances(status="DONE")),
+    (r"no state 'failed'; there", lambda batch: batch.submit(summing(), 3).chunks(status="failed")),
+    (r"executor= takes an executor.* not 4; a number is workers=", lambda batch: nb.open(batch.path, executor=4)),
+    (r"workers= must be a whole number, 1 or more, not 0", lambda batch: nb.open(batch.path, workers=0)),
+    (r"1 or more, not 0", lambda _: nb.threads(0)),
+    (r"a job is needed here, not 'summing'", lambda batch: batch.submit(summing(), 3).plan("summing")),
+    (r"@nb.step decorates a function, not <step double", lambda _: nb.step(double)),
+    (r"diff.. compares with another run, not 5", lambda batch: batch.submit(summing(), 3).diff(5, step="each")),
+]
+
+
+@pytest.mark.parametrize(("told", "ask"), ASKED_WRONGLY)
+def test_what_is_asked_for_wrongly_is_told_with_what_to_ask_for(
+    batch: nb.Batch, told: str, ask: Callable[[Any], object]
+) -> None:
+    """L13"""
+    with pytest.raises((TypeError, ValueError), match=told):
+        ask(batch)
 
 
 def test_a_run_can_be_awaited(threaded: nb.Batch) -> None:

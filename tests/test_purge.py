@@ -43,6 +43,18 @@ def test_purge_removes_what_ended_long_ago_with_all_its_rows(batch: nb.Batch, cl
         batch.instance(old.id)
 
 
+def test_what_was_purged_shows_itself_as_such(batch: nb.Batch) -> None:
+    """L12"""
+    run = batch.submit(summing(), 5)
+    run.wait(10)
+    chunk = run.chunk(1)
+    batch.purge(older_than=timedelta(0))
+
+    for shown in (run, chunk):
+        assert f"instance {run.id}, which was purged from {batch.path}" in repr(shown)
+        assert "purged" in shown._repr_html_()
+
+
 def test_purge_never_touches_an_unfinished_instance(batch: nb.Batch, clock: HandClock) -> None:
     """L12"""
 

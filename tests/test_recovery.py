@@ -7,7 +7,10 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -17,6 +20,10 @@ from nbbatch.store import Store
 from nbbatch.testing import START_US
 from tests.jobs import double, each, numbers, one_step, summing, total
 from tests.kit import HandClock, count, settle, statuses
+
+
+class Foreign(Executor):
+    """One of another library, which does not tell how many workers it has."""
 
 
 def abandon(batch: nb.Batch) -> None:
@@ -87,6 +94,27 @@ def test_reopening_in_one_process_returns_the_same_batch(store: Path) -> None:
         assert nb.open(store) is batch
         assert nb.open(os.path.relpath(store)) is batch
     assert "closed" in repr(batch)
+
+
+@pytest.mark.parametrize("make", [lambda: nb.threads(3), nb.inline, Foreign])
+def test_a_cell_that_makes_its_executor_may_run_twice(make: Callable[[], Executor], store: Path) -> None:
+    """R3"""
+    with nb.open(store, make()) as batch:
+        assert nb.open(store, make()) is batch
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"executor": nb.inline()}, {"executor": nb.threads(2)}, {"workers": 2}, {"executor": nb.threads(3), "workers": 2}],
+)
+def test_who_asks_for_other_workers_than_a_store_has_is_warned(other: dict[str, Any], store: Path) -> None:
+    """R3"""
+    with nb.open(store, workers=3) as batch:
+        with pytest.warns(UserWarning, match=r"store.duckdb is open already.*close\(\) it first") as told:
+            assert nb.open(store, **other) is batch
+
+        assert told[0].filename == __file__
+        assert nb.open(store, nb.threads(3), workers=3) is batch
 
 
 def test_a_second_process_is_told_who_holds_the_store(store: Path) -> None:

@@ -62,7 +62,7 @@ class _Decorator:
 
     def make(self, function: Callable[..., Any], depth: int) -> BaseStep:
         options = dict(self._options)
-        if not callable(function):
+        if not callable(function) or isinstance(function, BaseStep):
             raise DefinitionError(
                 f"@nb.step decorates a function, not {function!r}; options go by name: @nb.step(name=...)"
             )

@@ -148,9 +148,8 @@ class Failures(Sequence[FailureGroup]):
         total = sum(map(len, self))
         if not total:
             return "nothing failed"
-        return "\n".join(
-            [f"{total:,} failed chunks, {len(self)} cause{'' if len(self) == 1 else 's'}", *map(str, self)]
-        )
+        chunks, causes = ("" if n == 1 else "s" for n in (total, len(self)))
+        return "\n".join([f"{total:,} failed chunk{chunks}, {len(self)} cause{causes}", *map(str, self)])
 
     def _repr_html_(self) -> str:
         return f'<pre style="white-space:pre-wrap">{escape(repr(self))}</pre>'

@@ -303,11 +303,11 @@ def counted_attempts(row: dict[str, Any]) -> str:
     """How often a chunk was tried, in words.
 
     >>> counted_attempts({"attempts": 1, "errors": 0, "polls": 0}), counted_attempts({"attempts": 3, "errors": 2, "polls": 1})
-    ('1 attempt', '3 attempts, 2 errors, polled 1 times')
+    ('1 attempt', '3 attempts, 2 errors, polled 1 time')
     """
     said = [f"{row['attempts']} attempt{'' if row['attempts'] == 1 else 's'}"]
     said += [f"{row['errors']} error{'' if row['errors'] == 1 else 's'}"] if row["errors"] else []
-    said += [f"polled {row['polls']} times"] if row["polls"] else []
+    said += [f"polled {row['polls']} time{'' if row['polls'] == 1 else 's'}"] if row["polls"] else []
     return ", ".join(said)
 
 
