@@ -82,7 +82,8 @@ def running(engine: Engine, instance: int) -> list[int]:
     """Chunks of an instance that are claimed now, in order of id."""
 
     def look() -> list[int]:
-        return [item.chunk for flight in engine.flights if flight.live.id == instance for item in flight.micro.items]
+        live = engine.live.get(instance)  # what still runs of a cancelled one is dropped when it ends
+        return [item.chunk for flight in engine.flights if flight.live is live for item in flight.micro.items]
 
     return sorted(engine.call(look))
 
