@@ -61,6 +61,11 @@ class Filter:
     after: int = 0
     """Id of the chunk before the first."""
 
+    @property
+    def told(self) -> list[Any]:
+        """Step, state and place as the page has them."""
+        return ["" if self.step is None else self.step, self.status.value if self.status else "", self.after]
+
 
 @dataclass(frozen=True, slots=True)
 class Page:

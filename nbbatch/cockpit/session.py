@@ -95,7 +95,7 @@ class Session:
         self._body = ""
         self._stale = True
         self._inspector = ""
-        self._last: dict[str, Any] = {"head": self._head(), "names": [], "tab": self.tab}
+        self._last: dict[str, Any] = {"head": self._head(), "names": [], "tab": self.tab, "filter": self.filter.told}
 
     def _take(self) -> Snapshot:
         return take(self._store, self._engine, self.ledger, self.run.row, self._engine.clock.now())
@@ -243,9 +243,10 @@ class Session:
             "errors": now.errors,
             "tab": self.tab,
             "body": self._tab_body(),
+            "filter": self.filter.told, "share": self.share,
             "moment": self._moment_words() if self.tab == "history" else "",
             "inspector": self._inspector,
-        }
+        }  # fmt: skip
 
     def _tab_body(self) -> str:
         """The markup of the open tab; what is asked for by a click is not read again by the clock."""
