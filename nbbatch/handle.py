@@ -74,10 +74,11 @@ class JobHandle(Frames, Generic[R_co]):
 
     @property
     def eta(self) -> float | None:
-        """Seconds left if work goes on as it went; None while unknown, 0 when ended."""
-        live = self._engine().live.get(self.id)
+        """Seconds left if work goes on as it went; None while unknown or proved too short, 0 when ended."""
+        engine = self._engine()
+        live = engine.live.get(self.id)
         if live:
-            return progress.eta(live.progress(), live.started_us, live.latest_end_us)
+            return progress.eta(live.progress(), live.started_us, live.latest_end_us, engine.clock.now())
         return 0.0 if self.row.status in INSTANCE_ENDED else None
 
     @property

@@ -156,8 +156,10 @@ def rate(records: int, started_us: int | None, latest_end_us: int | None) -> flo
     return records / ((latest_end_us - started_us) / 1e6)
 
 
-def eta(share: float, started_us: int | None, latest_end_us: int | None) -> float | None:
+def eta(share: float, started_us: int | None, latest_end_us: int | None, now_us: int | None = None) -> float | None:
     """Seconds left if work goes on as it went: elapsed · (1 − progress) / progress; None while unknown, 0 at the end.
+
+    Given the present, it is unknown too once that time has passed since the latest end: slower work has begun.
 
     >>> eta(0.5, 0, 600_000_000)
     600.0
@@ -166,4 +168,5 @@ def eta(share: float, started_us: int | None, latest_end_us: int | None) -> floa
         return 0.0
     if share <= 0.0 or started_us is None or latest_end_us is None or latest_end_us <= started_us:
         return None
-    return (latest_end_us - started_us) / 1e6 * (1.0 - share) / share
+    left = (latest_end_us - started_us) / 1e6 * (1.0 - share) / share
+    return None if now_us is not None and now_us - latest_end_us > left * 1e6 else left

@@ -77,6 +77,11 @@ def test_progress_rate_and_time_left_of_six_chunks_half_done() -> None:
     assert eta(share, start, latest_end) == 600.0
 
 
+def test_time_left_is_unknown_once_it_has_passed_without_an_end() -> None:
+    assert eta(0.5, 0, 600_000_000, 1_200_000_000) == 600.0
+    assert eta(0.5, 0, 600_000_000, 1_200_000_001) is None
+
+
 def test_a_chunk_queued_again_behind_an_open_gate_runs(batch: nb.Batch, clock: HandClock) -> None:
     """G5"""
     sick = True

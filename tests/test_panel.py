@@ -13,7 +13,7 @@ import pytest
 import nbbatch as nb
 from nbbatch.cockpit import chunks, ledger
 from nbbatch.cockpit.ledger import Ledger
-from nbbatch.cockpit.session import Poller, Session
+from nbbatch.cockpit.session import Poller, Session, facts_line
 from nbbatch.options import options
 from tests.kit import engine
 
@@ -198,6 +198,38 @@ def test_a_closed_batch_is_told_not_raised(ended: nb.JobHandle[int]) -> None:
     ended.batch.close()
 
     assert "closed" in panel.step()["head"]["note"]
+
+
+def test_nothing_can_be_pressed_in_the_panel_of_a_closed_batch_and_its_thread_rests(threaded: nb.Batch) -> None:
+    hold.clear()
+    sent: list[dict[str, Any]] = []
+    poller = Poller(session(threaded.submit(slow, 50)), sent.append, lambda _: None)
+    poller.start()
+    hold.set()
+    threaded.close()
+    for message in ({"do": "pause"}, {"do": "tab", "tab": "chunks"}):
+        poller.ask(message)
+        poller.wait(5)
+
+    assert poller._thread is None
+    assert set(sent[-1]["head"]["cannot"].values()) == {"the batch is closed"}
+    assert (sent[-1]["tab"], "closed" in sent[-1]["body"]) == ("chunks", True)
+
+
+def test_what_still_runs_of_a_cancelled_run_is_cancelled_in_every_figure(going: nb.JobHandle[int]) -> None:
+    panel = session(going)
+    panel.ask({"do": "chunks", "status": "IN_PROGRESS"})
+    panel.step()
+    while not panel._chunks().rows:
+        panel.step()
+    going.cancel()
+    panel.step()
+    panel.filter = chunks.Filter(step=1)
+
+    assert chunks.running(panel._engine, going.id) == []
+    assert {row[3] for row in panel._chunks().rows} == {nb.ChunkStatus.CANCELLED}
+    assert facts_line(panel.snapshot).startswith("1 of 51 chunks · ")
+    assert "■ 50 cancelled" in facts_line(panel.snapshot)
 
 
 def test_options_choose_how_a_run_is_displayed(ended: nb.JobHandle[int], capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,11 @@ class Filter:
     after: int = 0
     """Id of the chunk before the first."""
 
+    @property
+    def told(self) -> list[Any]:
+        """Step, state and place as the page has them."""
+        return ["" if self.step is None else self.step, self.status.value if self.status else "", self.after]
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -82,7 +87,8 @@ def running(engine: Engine, instance: int) -> list[int]:
     """Chunks of an instance that are claimed now, in order of id."""
 
     def look() -> list[int]:
-        return [item.chunk for flight in engine.flights if flight.live.id == instance for item in flight.micro.items]
+        live = engine.live.get(instance)  # what still runs of a cancelled one is dropped when it ends
+        return [item.chunk for flight in engine.flights if flight.live is live for item in flight.micro.items]
 
     return sorted(engine.call(look))
 

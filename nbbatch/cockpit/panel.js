@@ -2,6 +2,7 @@
 const TABS = [["timeline", "Timeline"], ["failures", "Failures"], ["chunks", "Chunks"], ["log", "Log"], ["history", "History"]];
 const STATES = ["", "QUEUED", "IN_PROGRESS", "ERRORED", "POLL_WAITING", "COMPLETED", "FAILED", "SKIPPED", "CANCELLED"];
 const HELD = "A cell keeps the kernel busy: the button is heard when that cell is over. Interrupting the cell ends its waiting, not the run.";
+const SMALLEST = 0.75; // of a picture's own size: below, its words are too small to read, and it is scrolled
 let panels = 0;
 
 function make(name, attributes = {}, ...children) {
@@ -18,15 +19,34 @@ function put(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-// Markup is put in only where it changed; what was opened stays open, what had the focus keeps it.
+// What finds a button or a summary again in markup that was put in anew.
+function trace(node) {
+  const { chunk, group, instance, do: does } = node.dataset;
+  const key = node.closest("details[data-key]")?.dataset.key;
+  if (group) return `[data-group="${CSS.escape(group)}"][data-do="${CSS.escape(does)}"]`;
+  if (chunk) return `[data-chunk="${CSS.escape(chunk)}"]`;
+  if (instance) return `[data-instance="${CSS.escape(instance)}"]`;
+  return key ? `details[data-key="${CSS.escape(key)}"] > summary` : null;
+}
+
+// A second press is asked for before what cannot be taken back; a double click is no answer.
+function ask(button) {
+  button.dataset.asked = "yes";
+  put(button, `${button.textContent} for good?`);
+}
+
+// Markup is put in only where it changed; what was opened stays open, what had the focus or was asked keeps it.
 function fill(node, markup) {
   if (node.nbcMarkup === markup || markup === undefined) return;
   const opened = new Set([...node.querySelectorAll("details[open][data-key]")].map((each) => each.dataset.key));
-  const focus = node.contains(document.activeElement) ? document.activeElement.dataset.chunk : null;
+  const focus = node.contains(document.activeElement) ? trace(document.activeElement) : null;
+  const asked = [...node.querySelectorAll("[data-asked]")].map(trace);
   node.nbcMarkup = markup;
   node.innerHTML = markup;
   for (const each of node.querySelectorAll("details[data-key]")) if (opened.has(each.dataset.key)) each.open = true;
-  if (focus) node.querySelector(`[data-chunk="${CSS.escape(focus)}"]`)?.focus();
+  for (const each of asked) node.querySelectorAll(each).forEach(ask);
+  for (const each of node.querySelectorAll("svg.nbp")) each.style.minWidth = `${SMALLEST * each.viewBox.baseVal.width}px`;
+  if (focus) node.querySelector(focus)?.focus({ preventScroll: true });
 }
 
 function head(send, id) {
@@ -36,7 +56,7 @@ function head(send, id) {
   const bar = make("div", { class: "nbc-fill" });
   const progress = make("div", { class: "nbc-bar", role: "progressbar", "aria-label": "Chunks done", "aria-valuemin": 0, "aria-valuemax": 100 }, bar);
   const note = make("div", { class: "nbc-note", "aria-live": "polite", id: `${id}-note` });
-  const button = (does, label) => make("button", { type: "button", "data-do": does, onclick: () => press(does) }, label);
+  const button = (does, label) => make("button", { type: "button", "data-do": does, onclick: (event) => press(does, event.detail > 1) }, label);
   const buttons = { pause: button("pause", "Pause"), cancel: button("cancel", "Cancel"), retry: button("retry", "Retry failed") };
   let asked = false;
   let answered = 0;
@@ -46,9 +66,9 @@ function head(send, id) {
     const before = answered;
     setTimeout(() => { if (answered === before) put(note, held = HELD); }, 1500);
   }
-  function press(does) {
+  function press(does, twice) {
     const node = buttons[does];
-    if (node.getAttribute("aria-disabled") === "true") return;
+    if (node.getAttribute("aria-disabled") === "true" || (twice && does === "cancel")) return;
     if (does === "cancel" && !asked) {
       asked = true;
       put(node, "Cancel for good?");
@@ -83,7 +103,7 @@ function head(send, id) {
 }
 
 function tabs(send, id) {
-  const chosen = { name: "timeline" };
+  const chosen = { name: "timeline", told: null };
   const panes = {};
   const buttons = {};
   const list = make("div", { role: "tablist", class: "nbc-tabs", "aria-label": "Views of the run" });
@@ -108,6 +128,12 @@ function tabs(send, id) {
     show();
     send({ do: "tab", tab: name });
   }
+  // Views of one panel show one tab: the kernel has one.
+  function follow(name) {
+    if (name === chosen.told || !(name in panes)) return;
+    chosen.told = chosen.name = name;
+    show();
+  }
   function show() {
     for (const [name] of TABS) {
       buttons[name].setAttribute("aria-selected", String(name === chosen.name));
@@ -116,7 +142,7 @@ function tabs(send, id) {
     }
   }
   show();
-  return { list, panes, buttons, chosen, choose };
+  return { list, panes, buttons, chosen, follow };
 }
 
 function chunkTools(send, pane) {
@@ -126,23 +152,30 @@ function chunkTools(send, pane) {
   const body = make("div", { class: "nbc-body" });
   const before = [];
   let after = 0;
-  const ask = (from) => { after = from; send({ do: "chunks", step: step.value, status: state.value, after: from }); };
-  const first = make("button", { type: "button", onclick: () => ask(before.length ? before.pop() : 0) }, "‹ Previous");
-  const next = make("button", { type: "button", onclick: () => { const to = body.querySelector("[data-next]"); if (to) { before.push(after); ask(Number(to.dataset.next)); } } }, "Next ›");
-  const anew = () => { before.length = 0; ask(0); };
+  const look = (from) => { after = from; send({ do: "chunks", step: step.value, status: state.value, after: from }); };
+  const first = make("button", { type: "button", onclick: () => look(before.length ? before.pop() : 0) }, "‹ Previous");
+  const next = make("button", { type: "button", onclick: () => { const to = body.querySelector("[data-next]"); if (to && Number(to.dataset.next) !== after) { before.push(after); look(Number(to.dataset.next)); } } }, "Next ›");
+  const anew = () => { before.length = 0; look(0); };
   step.addEventListener("change", anew);
   state.addEventListener("change", anew);
-  pane.append(make("div", { class: "nbc-tools" }, step, state, first, next, make("button", { type: "button", onclick: () => ask(after) }, "Refresh")), body);
+  pane.append(make("div", { class: "nbc-tools" }, step, state, first, next, make("button", { type: "button", onclick: () => look(after) }, "Refresh")), body);
   function names(steps) {
     if (step.dataset.names === steps.join("\n")) return;
     step.dataset.names = steps.join("\n");
     step.replaceChildren(make("option", { value: "" }, "all steps"), ...steps.map((name, place) => make("option", { value: place }, name)));
   }
-  return { body, names };
+  // The filter is the kernel's: a view that comes later, or after a reload, says what its rows are.
+  let told = "";
+  function follow(filter) {
+    if (told === JSON.stringify(filter)) return;
+    told = JSON.stringify(filter);
+    [step.value, state.value, after] = filter;
+  }
+  return { body, names, follow };
 }
 
-function historyTools(send, pane) {
-  const range = make("input", { type: "range", min: 0, max: 1000, value: 1000, "aria-label": "Moment of the run" });
+function historyTools(send, pane, share) {
+  const range = make("input", { type: "range", min: 0, max: 1000, value: Math.round(1000 * share), "aria-label": "Moment of the run" });
   const words = make("output", { class: "nbc-moment" });
   const body = make("div", { class: "nbc-body" });
   let due = null;
@@ -151,17 +184,21 @@ function historyTools(send, pane) {
     due = setTimeout(() => send({ do: "at", share: range.value / 1000 }), 120);
   });
   pane.append(make("div", { class: "nbc-tools" }, range, words), body);
-  return { body, words, range };
+  function say(moment) {
+    put(words, moment);
+    range.setAttribute("aria-valuetext", moment);
+  }
+  return { body, say };
 }
 
 function render({ model, el }) {
   const id = `nbc-${Date.now().toString(36)}-${panels++}`;
   const send = (message) => model.send(message);
   const top = head(send, id);
-  const chain = make("div", { class: "nbc-chain" });
+  const chain = make("div", { class: "nbc-chain", role: "group", "aria-label": "Chain" });
   const tab = tabs(send, id);
   const chunks = chunkTools(send, tab.panes.chunks);
-  const history = historyTools(send, tab.panes.history);
+  const history = historyTools(send, tab.panes.history, model.get("shown").share ?? 1);
   const inspector = make("section", { class: "nbc-inspector", "aria-label": "Inspector", tabindex: -1, hidden: "" });
   const gone = make("p", { class: "nbc-gone", role: "alert", hidden: "" }, "The kernel that ran this is gone. What was done is in the store: run the cell again to go on.");
   const root = make("section", { class: "nbc", "aria-label": "Run" }, top.node, gone, chain, tab.list, ...Object.values(tab.panes), inspector);
@@ -169,18 +206,18 @@ function render({ model, el }) {
   const bodies = { timeline: tab.panes.timeline, failures: tab.panes.failures, log: tab.panes.log, chunks: chunks.body, history: history.body };
 
   root.addEventListener("click", (event) => {
-    const { chunk, instance, group } = event.target.closest("[data-chunk], [data-instance], [data-group]")?.dataset ?? {};
+    const button = event.target.closest("[data-chunk], [data-instance], [data-group]");
+    const { chunk, instance, group } = button?.dataset ?? {};
+    if ((chunk || instance) && !inspector.contains(button)) opener = trace(button);
     if (chunk) send({ do: "inspect", chunk: Number(chunk) });
     else if (instance) send({ do: "instance", instance: Number(instance) });
-    else if (group) act(event.target.closest("[data-group]"));
+    else if (group) act(button, event.detail > 1);
   });
-  // What cannot be taken back asks once.
-  function act(button) {
-    if (button.getAttribute("aria-disabled") === "true") return;
-    const { ask, group, do: does } = button.dataset;
-    if (ask && button.dataset.asked !== "yes") {
-      button.dataset.asked = "yes";
-      put(button, `${button.textContent} for good?`);
+  function act(button, twice) {
+    const { ask: asks, asked, group, do: does } = button.dataset;
+    if (button.getAttribute("aria-disabled") === "true" || (asks && twice)) return;
+    if (asks && !asked) {
+      ask(button);
       return;
     }
     send({ do: does, group });
@@ -192,16 +229,35 @@ function render({ model, el }) {
   });
   function close() { send({ do: "close" }); }
 
+  // What is pressed or marked is not taken away under the hand.
+  let pressed = null;
+  function inHand(node) {
+    const marked = getSelection();
+    return node.contains(pressed) || (!marked.isCollapsed && node.contains(marked.anchorNode));
+  }
+  const grasp = (event) => { pressed = event.target; };
+  const release = () => { pressed = null; soon(); };
+
+  let opener = null;
   function inspect(markup) {
-    const opening = Boolean(markup) && inspector.hidden;
-    if (!markup) { inspector.hidden = true; inspector.nbcMarkup = ""; return; }
+    const within = inspector.contains(document.activeElement);
+    const opening = Boolean(markup) && (inspector.hidden || (within && inspector.nbcMarkup !== markup));
+    if (!markup) {
+      inspector.hidden = true;
+      inspector.nbcMarkup = "";
+      if (within) ((opener && root.querySelector(opener)) ?? tab.buttons[tab.chosen.name]).focus();
+      return;
+    }
     if (inspector.nbcMarkup !== markup) {
       inspector.nbcMarkup = markup;
       inspector.innerHTML = markup;
       inspector.prepend(make("button", { type: "button", class: "nbc-close", onclick: close }, "Close"));
     }
     inspector.hidden = false;
-    if (opening) inspector.focus({ preventScroll: true });
+    if (opening) {
+      inspector.focus({ preventScroll: true });
+      inspector.scrollIntoView({ block: "nearest" });
+    }
   }
 
   let frame = 0;
@@ -213,20 +269,28 @@ function render({ model, el }) {
     top.row.hidden = false;
     top.draw(shown.head);
     fill(chain, shown.chain);
+    const scrolls = chain.scrollWidth > chain.clientWidth || chain.scrollHeight > chain.clientHeight;
+    if (scrolls) chain.tabIndex = 0; else chain.removeAttribute("tabindex");
+    tab.follow(shown.tab);
     chunks.names(shown.names);
+    chunks.follow(shown.filter);
     put(tab.buttons.failures, shown.errors ? `Failures (${shown.errors})` : "Failures");
-    if (shown.tab in bodies) fill(bodies[shown.tab], shown.body);
-    if (shown.tab === "history") put(history.words, shown.moment || "");
+    if (shown.tab in bodies && !inHand(bodies[shown.tab])) fill(bodies[shown.tab], shown.body);
+    if (shown.tab === "history") history.say(shown.moment || "");
     inspect(model.get("inspector"));
   }
   const soon = () => { frame = frame || requestAnimationFrame(draw); };
   const dead = () => { gone.hidden = false; top.row.hidden = true; };
+  root.addEventListener("pointerdown", grasp);
+  const ends = [["pointerup", release], ["pointercancel", release], ["selectionchange", soon]];
+  for (const [name, call] of ends) document.addEventListener(name, call);
   model.on("change:shown", soon);
   model.on("change:inspector", soon);
   model.on("comm_live_update", dead);
   draw();
   send({ do: "hello", tab: tab.chosen.name });
   return () => {
+    for (const [name, call] of ends) document.removeEventListener(name, call);
     model.off("change:shown", soon);
     model.off("change:inspector", soon);
     model.off("comm_live_update", dead);

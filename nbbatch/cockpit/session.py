@@ -27,7 +27,7 @@ from nbbatch.pictures import chain as chain_picture
 from nbbatch.pictures import timeline as timeline_picture
 from nbbatch.pictures.chain import StepFacts
 from nbbatch.pictures.look import INSTANCE, duration, words
-from nbbatch.pictures.markup import clip
+from nbbatch.pictures.markup import clip, tag
 from nbbatch.records import InstanceRow
 from nbbatch.states import ChunkStatus, InstanceStatus
 from nbbatch.store import Store
@@ -95,7 +95,7 @@ class Session:
         self._body = ""
         self._stale = True
         self._inspector = ""
-        self._last: dict[str, Any] = {"head": self._head(), "names": [], "tab": self.tab}
+        self._last: dict[str, Any] = {"head": self._head(), "names": [], "tab": self.tab, "filter": self.filter.told}
 
     def _take(self) -> Snapshot:
         return take(self._store, self._engine, self.ledger, self.run.row, self._engine.clock.now())
@@ -114,9 +114,19 @@ class Session:
         except Exception:  # a batch closed in the middle of a query shows itself in many ways
             if self._is_open():
                 raise
-            self.note = _CLOSED
-            self._last = {**self._last, "head": self._head()}
+            self._last = {**self._last, **self._closed()}
         return self._last
+
+    def _closed(self) -> dict[str, Any]:
+        """What was seen last, with nothing that can be pressed; a tab that was not read is empty and says why."""
+        self.note = _CLOSED
+        while not self.asked.empty():
+            message = self.asked.get()
+            if message.get("do") in ("hello", "tab"):
+                self._choose(message)
+        head = self._head()
+        body = {} if self.tab == self._last["tab"] else {"tab": self.tab, "body": tag("p", _CLOSED)}
+        return {"head": {**head, "cannot": dict.fromkeys(head["cannot"], "the batch is closed")}, **body}
 
     def _read(self, budget: float) -> None:
         self.snapshot = self._take()
@@ -233,9 +243,10 @@ class Session:
             "errors": now.errors,
             "tab": self.tab,
             "body": self._tab_body(),
+            "filter": self.filter.told, "share": self.share,
             "moment": self._moment_words() if self.tab == "history" else "",
             "inspector": self._inspector,
-        }
+        }  # fmt: skip
 
     def _tab_body(self) -> str:
         """The markup of the open tab; what is asked for by a click is not read again by the clock."""
@@ -350,6 +361,8 @@ def facts_line(now: Snapshot) -> str:
     parts = [f"{now.done:,} of {now.chunks:,} chunks", f"{now.share:.0%}"]
     if now.failed:
         parts.append(f"✗ {now.failed:,} failed")
+    if now.cancelled:
+        parts.append(f"■ {now.cancelled:,} cancelled")
     if now.errors:
         parts.append(f"{now.errors:,} error{'' if now.errors == 1 else 's'}")
     if now.elapsed is not None:

@@ -75,8 +75,13 @@ class Snapshot:
 
     @property
     def done(self) -> int:
-        """Chunks that have ended, well or not."""
-        return sum(step.counts.get(status, 0) for step in self.steps for status in CHUNK_ENDED)
+        """Chunks that have ended, well or not; those that were cancelled were not worked off."""
+        return sum(step.counts.get(status, 0) for step in self.steps for status in CHUNK_ENDED) - self.cancelled
+
+    @property
+    def cancelled(self) -> int:
+        """Chunks that are CANCELLED."""
+        return sum(step.counts.get(ChunkStatus.CANCELLED, 0) for step in self.steps)
 
     @property
     def failed(self) -> int:
@@ -120,7 +125,7 @@ def _eta(live: LiveInstance, share: float, now_us: int) -> float | None:
     """Time left, once enough was seen: 3 % done, or 3 seconds."""
     if live.paused or live.started_us is None or (share < 0.03 and now_us - live.started_us < 3_000_000):
         return None
-    return progress.eta(share, live.started_us, live.latest_end_us)
+    return progress.eta(share, live.started_us, live.latest_end_us, now_us)
 
 
 def _steps(store: Store, row: InstanceRow, live: LiveInstance | None, ledger: Ledger) -> tuple[StepFacts, ...]:

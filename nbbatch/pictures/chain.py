@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbbatch.pictures.layout import LEAD, MARGIN, NODE, Place, edge, label, places
 from nbbatch.pictures.look import CHUNK, duration, fill, patterns, short, words
-from nbbatch.pictures.markup import clip, tag, text
+from nbbatch.pictures.markup import clip, fitted, tag, text
 from nbbatch.pictures.picture import Picture, drawing
 from nbbatch.states import ChunkStatus
 
@@ -26,6 +26,9 @@ _C = ChunkStatus
 KINDS = {"one": "one → one", "many": "one → many", "none": "one → nothing", "reduction": "all → one report"}
 _BAR = 10.0
 _INNER = 12.0
+_NAME_CHARS = 16
+"""What a box has room for beside the glyph, in wide fonts too."""
+_TALLY_CHARS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,7 @@ def _node(key: str, step: StepFacts, place: Place, counted: bool) -> str:
                  stroke_width=thick, stroke_dasharray=dash, style=None if look else "stroke:var(--i)")  # fmt: skip
     gate = _gate(place) if step.gated else ""
     inside = _counts(key, step, place) if counted else _declared(step, place)
-    name = tag("text", tag("title", text(step.name)), text(step.name, 19), x=place.x + _INNER, y=place.y + 22, class_="b",
+    name = tag("text", tag("title", text(step.name)), text(fitted(step.name, _NAME_CHARS)), x=place.x + _INNER, y=place.y + 22, class_="b",
                font_size="13.5")  # fmt: skip
     mark = tag("text", look.glyph, x=place.x + NODE[0] - _INNER, y=place.y + 22, text_anchor="end", class_="b",
                style=f"fill:{look.colour}") if look else ""  # fmt: skip
@@ -165,7 +168,7 @@ def _counts(key: str, step: StepFacts, place: Place) -> str:
     if not total:
         return tag("text", "no chunks yet", x=x, y=place.y + 44, class_="s q")
     done = step.counts.get(_C.COMPLETED, 0) + step.counts.get(_C.SKIPPED, 0)
-    chunks = f"{done:,} of {total:,}" if total < 2_000_000 else f"{short(done)} of {short(total)}"
+    chunks = f"{done:,} of {total:,}" if total < 1_000_000 else f"{short(done)} of {short(total)}"
     share = f"{100 * done // total} %"
     times = f"p50 {duration(step.median)} · p95 {duration(step.p95)}" if step.median is not None else ""
     return (
@@ -187,12 +190,17 @@ def _tally(step: StepFacts, x: float, y: float) -> str:
     if not shown:
         return tag("text", "✓ all completed" if not step.counts.get(_C.SKIPPED) else f"» {step.counts[_C.SKIPPED]:,} skipped",
                    x=x, y=y, class_="s")  # fmt: skip
-    parts = [
-        f"{CHUNK[status].glyph} {short(step.counts[status])}{'' if len(shown) > 2 else ' ' + words(status)}"
-        for status in shown
-    ]
     told = tag("title", "; ".join(f"{step.counts[status]:,} {words(status)}" for status in shown))
-    return tag("text", told, text(" · ".join(parts), 29), x=x, y=y, class_="s m")
+    forms = (_tallied(step, shown, worded) for worded in range(len(shown), -1, -1))
+    fits = next((form for form in forms if len(form) <= _TALLY_CHARS), _tallied(step, shown, 0))
+    return tag("text", told, text(fits, _TALLY_CHARS), x=x, y=y, class_="s m")
+
+
+def _tallied(step: StepFacts, shown: Sequence[ChunkStatus], worded: int) -> str:
+    return " · ".join(
+        f"{CHUNK[status].glyph} {short(step.counts[status])}{' ' + words(status) if place < worded else ''}"
+        for place, status in enumerate(shown)
+    )
 
 
 def bar(key: str, counts: Mapping[ChunkStatus, int], x: float, y: float, width: float) -> str:

@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 
 import nbbatch as nb
 from nbbatch.cockpit.session import Session
+from nbbatch.pictures.chain import StepFacts, chain
 from tests.browser import slow_jobs
 from tests.browser.conftest import SHOTS, Bare, violations
 
@@ -126,3 +127,105 @@ def test_failures_of_one_cause_are_retried_by_a_press_and_left_out_by_two(bare: 
         {"do": "skip-group", "group": key},
         {"do": "retry-group", "group": key},
     ]
+
+
+def test_a_press_is_heard_though_markup_comes_anew_between_down_and_up(bare: Bare) -> None:
+    bare.open("Failures")
+    bare.page.evaluate("window.sent.splice(0)")
+    button = bare.panel.get_by_role("button", name="Inspect chunk").first
+    button.hover()
+    bare.page.mouse.down()
+    anew(bare)
+    bare.page.mouse.up()
+    bare.page.evaluate("() => new Promise(requestAnimationFrame)")
+
+    assert [each["do"] for each in bare.page.evaluate("window.sent")] == ["inspect"]
+    expect(bare.panel.locator(".nbc-anew")).to_be_attached()
+
+
+def anew(bare: Bare) -> None:
+    """The open tab's markup comes again, a little different."""
+    bare.page.evaluate("() => model.put({ ...model.shown, body: model.shown.body + '<i class=nbc-anew></i>' })")
+    bare.page.evaluate("() => new Promise(requestAnimationFrame)")
+
+
+def test_what_is_marked_stays_marked(bare: Bare) -> None:
+    bare.open("Failures")
+    bare.page.evaluate("() => getSelection().selectAllChildren(document.querySelector('.nbc-said'))")
+    marked = bare.page.evaluate("String(getSelection())")
+    anew(bare)
+
+    assert bare.page.evaluate("String(getSelection())") == marked != ""
+    bare.page.evaluate("() => getSelection().removeAllRanges()")
+    expect(bare.panel.locator(".nbc-anew")).to_be_attached()
+
+
+def test_focus_and_question_outlive_new_markup_and_a_double_click_is_no_answer(bare: Bare) -> None:
+    bare.open("Failures")
+    bare.page.evaluate("window.sent.splice(0)")
+    bare.panel.get_by_role("button", name="Skip these 2").dblclick()
+    anew(bare)
+    bare.panel.get_by_role("button", name="Skip these 2 for good?").wait_for()
+
+    assert bare.page.evaluate("window.sent") == []
+    assert bare.page.evaluate("document.activeElement.textContent") == "Skip these 2 for good?"
+
+
+def test_closing_the_inspector_gives_the_focus_back_to_what_opened_it(bare: Bare) -> None:
+    bare.open("Chunks")
+    bare.panel.get_by_role("button", name="Inspect chunk 9", exact=True).click()
+    bare.answer()
+    inspector = bare.panel.get_by_role("region", name="Inspector")
+    expect(inspector).to_be_focused()
+    expect(inspector).to_be_in_viewport()
+    inspector.get_by_role("button", name="Close").click()
+    bare.answer()
+
+    expect(bare.panel.get_by_role("button", name="Inspect chunk 9", exact=True)).to_be_focused()
+
+
+def test_a_view_that_comes_later_shows_the_tab_and_filter_of_its_panel(
+    browser_page: Any, run: nb.JobHandle[int]
+) -> None:
+    session = Session(run, run._store, run._engine())
+    session.ask({"do": "tab", "tab": "chunks"})
+    session.ask({"do": "chunks", "step": 1, "status": "FAILED"})
+    later = Bare(browser_page, session).panel
+
+    expect(later.get_by_role("tab", name="Chunks")).to_have_attribute("aria-selected", "true")
+    expect(later.get_by_label("State")).to_have_value("FAILED")
+    expect(later.get_by_label("Step", exact=True)).to_have_value("1")
+    expect(later.locator("tbody tr")).to_have_count(2)
+
+
+STICKS_OUT = """() => [...document.querySelectorAll('.nbc-chain svg > g')].flatMap((box) => {
+  const right = box.querySelector('rect').getBoundingClientRect().right;
+  return [...box.querySelectorAll('text')].filter((each) => each.getBoundingClientRect().right > right).map((each) => each.textContent);
+})"""
+
+
+def test_a_long_chain_is_bounded_readable_when_narrow_and_nothing_sticks_out_of_its_boxes(bare: Bare) -> None:
+    states = nb.ChunkStatus
+    counts = [
+        {states.QUEUED: 3_636, states.IN_PROGRESS: 1_414}, {states.COMPLETED: 999_998, states.FAILED: 1},
+        {states.GATE_WAITING: 12_345, states.QUEUED: 12_345, states.ERRORED: 12_345, states.FAILED: 12_345},
+    ]  # fmt: skip
+    names = ["ein sehr langer Name eines Schrittes", "数据处理数据处理数据处理", "WWWWWWWWWW"]
+    steps = [
+        StepFacts(names[place % 3], "one", "int", "int", False, (place + 1,) if place < 99 else (), counts[place % 3])
+        for place in range(100)
+    ]
+    shown = bare.session.step() | {"chain": chain("Chain of steps", steps).svg}
+    bare.page.set_viewport_size({"width": 500, "height": 1080})
+    bare.page.evaluate("shown => model.put(shown)", shown)
+    bare.page.evaluate("() => new Promise(requestAnimationFrame)")
+    sticks_out = bare.page.evaluate(STICKS_OUT)
+    height = bare.panel.locator(".nbc-chain").bounding_box()["height"]
+    letters = bare.page.evaluate("() => document.querySelector('.nbc-chain text').getBoundingClientRect().height")
+    found = violations(bare.page, ".nbc")
+    bare.page.set_viewport_size({"width": 1180, "height": 1080})
+
+    assert sticks_out == []
+    assert height <= 360
+    assert letters > 10
+    assert found == []
