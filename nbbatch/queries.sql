@@ -136,6 +136,9 @@ WHERE c.instance = $1 AND s.instance = $1 AND c.id IN (SELECT unnest($2::BIGINT[
 SELECT count(*) FROM chunk c JOIN chunk p ON p.id = c.parent AND p.instance = c.instance AND p.step = c.step
 WHERE c.instance = $1 AND c.step = $2 AND c.seq = 0 AND c.id NOT IN (SELECT chunk FROM superseded WHERE instance = $1);
 
+-- count_stopped: How many chunks of an instance stand FAILED by a FailJob.
+SELECT count(*) FROM chunks WHERE instance = $1 AND status = 'FAILED' AND error_type = 'FailJob';
+
 -- unclaim: Forget the claims stored together with some chunks, which no worker has begun.
 UPDATE chunk SET session = NULL WHERE id >= $2 AND id <= $3 AND instance = $1 AND id IN (SELECT unnest($4::BIGINT[]));
 

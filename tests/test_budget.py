@@ -194,6 +194,24 @@ def test_a_failed_run_goes_on_once_skips_leave_no_more_failures_than_its_budget(
     assert run.steps()["failed"].to_list() == [0, 1, 0]
 
 
+def test_a_run_that_a_step_stopped_goes_on_only_when_that_chunk_is_skipped(batch: nb.Batch) -> None:
+    """L10"""
+
+    def work(value: int) -> None:
+        if value < 2:
+            raise nb.FailChunk("no use") if value == 0 else nb.FailJob("stop")
+
+    run = batch.submit(each(work, max_failed=1), 4)
+    run.wait(10)
+    bad, stopping = run.chunks("visit", status="FAILED")["id"].sort()
+
+    run.skip(bad, "known to be bad")
+    assert run.status == "FAILED"
+    run.skip(stopping, "seen to")
+
+    assert run.wait(10) == "COMPLETED"
+
+
 def test_a_failed_run_without_data_refuses_skips_and_stays_as_it_is(batch: nb.Batch) -> None:
     """L11"""
     run = batch.submit(each(failing(1)), 2, retain="none")

@@ -125,5 +125,6 @@ def skip_all(engine: Engine, instance: int, job: Job[Any, Any] | None, chunks: l
     check_shape(job, row)
     skip(engine, instance, chunks, reason)
     steps = load(engine.store, job, row, params_of(engine, job, row)).steps
-    if all(within_budget(step.counts, step.node.max_failed) for step in steps):
+    stopped = engine.store.rows("count_stopped", instance) != [(0,)]
+    if not stopped and all(within_budget(step.counts, step.node.max_failed) for step in steps):
         take_up(engine, row, job, [])  # it only goes on to its end: no start that `start_limit` counts
