@@ -329,7 +329,7 @@ class Batch:
         self._engine.announcer.wait(timeout)  # who is told of a run may ask the engine about it
         self._engine.stop(timeout)
         self._engine.announcer.wait(timeout)
-        self._access.closed = True
+        self._access.close()
         if self._owned:
             self._executor.shutdown(wait=False, cancel_futures=True)
         self._store.close()
@@ -408,7 +408,10 @@ class Batch:
     def _show(self) -> None:
         from nbbatch.cockpit.listing import show
 
-        show(self._listing(self._moves), lambda: {"text/html": self._repr_html_(), "text/plain": repr(self)})
+        show(self._listing(self._moves), self._page, self._access.last_looks)
+
+    def _page(self) -> dict[str, str]:
+        return {"text/html": self._repr_html_(), "text/plain": repr(self)}
 
 
 def _job_name(job: str | None) -> str | None:

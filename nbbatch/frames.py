@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from nbbatch import views
@@ -24,7 +26,16 @@ class Access:
         self.batch = batch
         self.pid = os.getpid()
         self.closed = False
+        self.last_looks: set[Callable[[], None]] = set()
+        """Called when the work has stopped and the store can still be read: what shows it live draws it for good."""
         self._engine = engine
+
+    def close(self) -> None:
+        """Let everybody look for the last time, then refuse."""
+        for look in tuple(self.last_looks):
+            with suppress(Exception):  # a picture that cannot be drawn does not keep the file
+                look()
+        self.closed = True
 
     def engine(self) -> Engine:
         """The engine.

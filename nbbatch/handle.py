@@ -492,7 +492,7 @@ class JobHandle(Frames, Generic[R_co]):
     def _show(self) -> None:
         from nbbatch.cockpit.panel import show
 
-        show(self, self._store, self._engine(), self._page)
+        show(self, self._store, self._engine(), self._page, self._access.last_looks)
 
     def _page(self) -> dict[str, str]:
         return {"text/html": self._repr_html_(), "text/plain": repr(self)}

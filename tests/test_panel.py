@@ -477,6 +477,18 @@ def test_what_a_closed_batch_left_behind_says_so_when_it_is_shown(ended: nb.JobH
         ended._ipython_display_()
 
 
+def test_what_is_shown_live_is_drawn_for_good_before_its_batch_is_closed(ended: nb.JobHandle[int]) -> None:
+    pages: list[str] = []
+    looks = ended._access.last_looks
+    looks.add(lambda: pages.append(ended._repr_html_() + ended.batch._repr_html_()))
+    looks.add(lambda: 1 // 0)
+    ended.batch.close()
+
+    assert len(pages) == 1
+    assert "COMPLETED" in pages[0]
+    assert "closed" not in pages[0]
+
+
 def test_a_run_that_waits_for_its_job_stands_still_in_its_panel(tmp_path: Path) -> None:
     hold.clear()
     with nb.open(tmp_path / "waits.duckdb", workers=1) as batch:

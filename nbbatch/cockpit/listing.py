@@ -12,7 +12,7 @@ import anywidget
 import ipywidgets as w  # pyright: ignore[reportMissingTypeStubs]
 import traitlets
 
-from nbbatch.cockpit.panel import Panel, in_place
+from nbbatch.cockpit.panel import Panel, in_place, settling
 from nbbatch.errors import NbbatchError
 from nbbatch.pictures import static
 
@@ -103,8 +103,8 @@ class Listing:
         return self.bundle()
 
 
-def show(listing: Listing, page: Callable[[], dict[str, str]]) -> None:
-    """Display a listing; once nothing moves any more its place is taken by the plain page."""
+def show(listing: Listing, page: Callable[[], dict[str, str]], last_looks: set[Callable[[], None]]) -> None:
+    """Display a listing; once nothing moves any more, or the batch closes, its place is taken by the plain page."""
     place = f"nbbatch-batch-{uuid4().hex}"
     in_place(place, {**listing.bundle(), **page()})
-    listing.live(lambda: in_place(place, page(), update=True))
+    listing.live(settling(place, page, last_looks))

@@ -2,7 +2,7 @@
 const TABS = [["timeline", "Timeline"], ["failures", "Failures"], ["chunks", "Chunks"], ["log", "Log"], ["history", "History"]];
 const STATES = ["", "QUEUED", "IN_PROGRESS", "ERRORED", "POLL_WAITING", "COMPLETED", "FAILED", "SKIPPED", "CANCELLED"];
 const HELD = "A cell keeps the kernel busy: the button is heard when that cell is over. Interrupting the cell ends its waiting, not the run.";
-const SMALLEST = 0.75; // of a picture's own size: below, its words are too small to read, and it is scrolled
+const SMALLEST = 0.62; // of a picture's own size: below, its words are too small to read, and it is scrolled
 let panels = 0;
 
 function make(name, attributes = {}, ...children) {
@@ -265,8 +265,6 @@ function render({ model, el }) {
     frame = 0;
     const shown = model.get("shown");
     if (!shown.head) return;
-    gone.hidden = true;
-    top.row.hidden = false;
     top.draw(shown.head);
     fill(chain, shown.chain);
     const scrolls = chain.scrollWidth > chain.clientWidth || chain.scrollHeight > chain.clientHeight;
@@ -280,19 +278,20 @@ function render({ model, el }) {
     inspect(model.get("inspector"));
   }
   const soon = () => { frame = frame || requestAnimationFrame(draw); };
+  const heard = () => { gone.hidden = true; top.row.hidden = false; soon(); };
   const dead = () => { gone.hidden = false; top.row.hidden = true; };
   root.addEventListener("pointerdown", grasp);
   const ends = [["pointerup", release], ["pointercancel", release], ["selectionchange", soon]];
   for (const [name, call] of ends) document.addEventListener(name, call);
-  model.on("change:shown", soon);
-  model.on("change:inspector", soon);
+  model.on("change:shown", heard);
+  model.on("change:inspector", heard);
   model.on("comm_live_update", dead);
   draw();
   send({ do: "hello", tab: tab.chosen.name });
   return () => {
     for (const [name, call] of ends) document.removeEventListener(name, call);
-    model.off("change:shown", soon);
-    model.off("change:inspector", soon);
+    model.off("change:shown", heard);
+    model.off("change:inspector", heard);
     model.off("comm_live_update", dead);
     cancelAnimationFrame(frame);
     send({ do: "bye" });

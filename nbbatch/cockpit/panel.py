@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -74,22 +75,36 @@ def in_notebook() -> bool:
     return shell is not None and hasattr(shell, "kernel")
 
 
-def show(run: Any, store: Store, engine: Engine, page: Callable[[], dict[str, str]]) -> None:
-    """Display a run's panel; when the run has ended, its place is taken by the plain page.
+def show(
+    run: Any, store: Store, engine: Engine, page: Callable[[], dict[str, str]], last_looks: set[Callable[[], None]]
+) -> None:
+    """Display a run's panel; when the run has ended or its batch closes, its place is taken by the plain page.
 
     Args:
         run: The handle.
         store: Of its batch.
         engine: Of its batch.
         page: Gives the run as ``text/html`` and ``text/plain``.
+        last_looks: What is called before the batch is closed.
     """
     place = f"nbbatch-{run.id}-{uuid4().hex}"
-
-    def at_end(_: Snapshot) -> None:
-        in_place(place, page(), update=True)
-
-    panel = Panel(run, store, engine, at_end)
+    settle = settling(place, page, last_looks)
+    panel = Panel(run, store, engine, lambda _: settle())
     in_place(place, {**panel.bundle(), **page()})
+
+
+def settling(place: str, page: Callable[[], dict[str, str]], last_looks: set[Callable[[], None]]) -> Callable[[], None]:
+    """What puts the plain page into a place, once: at the end of what is shown, or before its batch is closed."""
+    guard = threading.Lock()  # a run may end while its batch is being closed
+
+    def settle() -> None:
+        with guard:
+            if settle in last_looks:
+                in_place(place, page(), update=True)
+                last_looks.discard(settle)
+
+    last_looks.add(settle)
+    return settle
 
 
 def in_place(name: str, data: dict[str, Any], *, update: bool = False) -> None:

@@ -223,3 +223,14 @@ def test_a_batch_is_a_table_in_which_a_click_opens_an_instance_and_rests_as_a_pl
 
     expect(table).to_have_count(0)
     assert found == []
+
+
+def test_closing_the_batch_leaves_the_last_picture_of_run_and_batch(lab: Lab) -> None:
+    lab.run("closes", start("closes", 20) + "run", "batch", "run.wait()\nbatch.close()")
+    captions = lab.page.locator(".jp-OutputArea table caption")
+    expect(captions).to_have_count(2)
+    lab.wait_idle()
+
+    expect(captions.first).to_contain_text("COMPLETED · nightly-orders")
+    expect(captions.last).to_contain_text("1 COMPLETED")
+    expect(lab.page.locator(".jp-OutputArea .nbc")).to_have_count(0)
