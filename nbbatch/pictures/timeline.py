@@ -64,7 +64,8 @@ def timeline(
     """
     attempts, failed = sum(bar.attempts for bar in bars), sum(bar.failed for bar in bars)
     span = max((bar.end for bar in bars), default=0.0)
-    about = f"{attempts:,} attempts by {len(lanes)} workers in {duration(span)}, {failed:,} ended in an error"
+    who = "1 worker" if len(lanes) == 1 else f"{len(lanes)} workers"
+    about = f"{attempts:,} attempts by {who} in {duration(span)}, {failed:,} ended in an error"
     words = _text(f"{clip(title)}: {about}", lanes, bars, span)
     height = _TOP + _TALL * max(1, len(lanes)) + 44 + 18 * _legend_lines(steps, bars)
     svg = drawing(
