@@ -8,7 +8,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any, overload
 
 from nbbatch.heal.moment import time_of
-from nbbatch.heal.triage import Cause, Failed, Trait, common_traits, first_and_last, grouped
+from nbbatch.heal.traits import Good, Trait
+from nbbatch.heal.triage import Cause, Failed, first_and_last, grouped
 from nbbatch.store import Store
 
 if TYPE_CHECKING:
@@ -159,12 +160,13 @@ def failures(store: Store, instance: int, actions: Actions, limit: int = MAX_FAI
     """The failed chunks of an instance, grouped; of more than ``limit`` the newest."""
     found = store.fetch(_FAILED, instance, limit)
     rows = [Failed(chunk, step, time_of(ended), *rest) for chunk, step, ended, *rest in found]
-    good: dict[str, list[bytes | None]] = {}
+    good: dict[str, Good] = {}
     groups: list[FailureGroup] = []
     for cause, members in grouped(rows).items():
         if cause.step not in good:
-            good[cause.step] = [data for (data,) in store.fetch(_GOOD, instance, cause.step, min(limit, MAX_GOOD))]
-        traits = common_traits([row.data for row in members], good[cause.step])
+            found = store.fetch(_GOOD, instance, cause.step, min(limit, MAX_GOOD))
+            good[cause.step] = Good([data for (data,) in found])
+        traits = good[cause.step].against([row.data for row in members])
         first, last = first_and_last(members)
         groups.append(
             FailureGroup(cause, [row.chunk for row in members], first, last, traits, members[0].message, actions)

@@ -1,30 +1,25 @@
-"""Failed chunks, grouped by what is wrong, and what their inputs have in common against the good ones. Pure."""
+"""Failed chunks, grouped by what is wrong. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from nbbatch.heal.compare import fields
+MAX_READ = 2_000
+"""Characters of a message that are looked at."""
+MAX_WORDS = 20
+"""Different words at one place of a line's messages, above which they are data."""
 
-MAX_TRAITS = 3
-"""Traits told of a group."""
-LEAST_SHARE = 0.9
-"""A trait is one that at least this share of the failed inputs has …"""
-MOST_SHARE = 0.5
-"""… and at most this share of it, of the good ones."""
-
-_BLANKS = (
+_BLANKS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"\(error \d+ of at most \d+\)"), ""),
     (re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-f]{8}-[0-9a-f-]{27}\b"), "…"),
-    (re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|`[^`\n]*`"), "…"),
+    (re.compile(r"(?<!\w)'[^'\n]*'|\"[^\"\n]*\"|`[^`\n]*`"), "…"),
     (re.compile(r"(?:[A-Za-z]:)?(?:/[\w.~-]+){2,}"), "…"),
-    (re.compile(r"[-+]?\d+(?:[.,:_]\d+)*"), "…"),
+    (re.compile(r"(?:[-+](?=\d))?\w+(?:[.,:]\d\w*)*"), lambda found: re.sub(r".*\d.*", "…", found[0])),
     (re.compile(r"\s+"), " "),
 )
 _RAISED = re.compile(
@@ -67,6 +62,7 @@ def normalised(message: str) -> str:
     >>> normalised("row 17: could not convert 'n/a' to float  (error 4 of at most 4)")
     'row …: could not convert … to float'
     """
+    message = message[:MAX_READ]
     for pattern, blank in _BLANKS:
         message = pattern.sub(blank, message)
     return message.strip()[:300]
@@ -86,137 +82,35 @@ def raising_line(traceback: str) -> str:
     return f"{last['name']}: {(last['text'] or 'line ' + last['line']).strip()}"
 
 
-@dataclass(frozen=True, slots=True)
-class Trait:
-    """Something that failed inputs are and good ones are not."""
-
-    text: str
-    failed: int
-    of_failed: int
-    good: int
-    of_good: int
-
-    def __str__(self) -> str:
-        verb = "have" if self.of_failed != 1 else "has"
-        return (
-            f"{self.failed:,} of {self.of_failed:,} {verb} {self.text}; "
-            f"{self.good:,} of {self.of_good:,} good ones {'do' if self.of_good != 1 else 'does'}"
-        )
-
-
-def common_traits(failed: Sequence[bytes | None], good: Sequence[bytes | None]) -> list[Trait]:
-    """What most failed inputs have in common and few good ones share, the most telling first, at most three.
-
-    >>> [str(each) for each in common_traits([b'{"a": null}', b'{"a": null}'], [b'{"a": 1}', b'{"a": 2}'])]
-    ['2 of 2 have a null; 0 of 2 good ones do']
-    """
-    bad, well = ([fields(data) for data in rows if data is not None] for rows in (failed, good))
-    if not bad:
-        return []
-    counts = Counter(feature for row in bad for feature in features(row))
-    common = {feature for feature, count in counts.items() if count >= LEAST_SHARE * len(bad)}
-    among = Counter(feature for row in well for feature in features(row) if feature in common)
-    traits = [Trait(feature, counts[feature], len(bad), among[feature], len(well)) for feature in common]
-    traits += _ranges(bad, well)
-    telling = [trait for trait in traits if trait.good <= MOST_SHARE * trait.failed / trait.of_failed * trait.of_good]
-    telling.sort(
-        key=lambda trait: (
-            trait.good / max(1, trait.of_good) - trait.failed / trait.of_failed,
-            _rank(trait.text),
-            trait.text,
-        )
-    )
-    return _distinct(telling)[:MAX_TRAITS] if well or len(bad) > 1 else []
-
-
-def _rank(text: str) -> int:
-    """Plain facts before derived ones."""
-    kinds = (
-        " null",
-        " missing",
-        " = ",
-        " empty",
-        " ending in ",
-        " with a decimal comma",
-        " not a number",
-        " below ",
-        " above ",
-    )
-    return next((place for place, kind in enumerate(kinds) if kind in text), len(kinds))
-
-
-def _distinct(traits: Iterable[Trait]) -> list[Trait]:
-    """The first trait of each field."""
-    found: dict[str, Trait] = {}
-    for trait in traits:
-        found.setdefault(trait.text.split(" ")[0], trait)
-    return list(found.values())
-
-
-def features(row: dict[str, str]) -> set[str]:
-    """What can be said of one input.
-
-    >>> sorted(features({"path": '"a/b.csv.gz"', "size": "-1"}))
-    ['path = "a/b.csv.gz"', 'path ending in .gz', 'path not a number', 'size = -1', 'size below 0']
-    """
-    found: set[str] = set()
-    for path, text in row.items():
-        name = re.sub(r"\[\d+\]", "[]", path) or "value"
-        if len(text) <= 60:
-            found.add(f"{name} null" if text == "null" else f"{name} = {text}")
-        if text.startswith('"'):
-            found |= _of_text(name, text[1:-1])
-        elif text.startswith("-"):
-            found.add(f"{name} below 0")
-    return found
-
-
-def _of_text(name: str, text: str) -> set[str]:
-    if not text.strip():
-        return {f"{name} empty"}
-    found: set[str] = set()
-    suffix = PurePosixPath(text).suffix
-    if 1 < len(suffix) <= 6 and not suffix[1:].isdigit():
-        found.add(f"{name} ending in {suffix}")
-    if not re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", text):
-        found.add(f"{name} not a number")
-    if "," in text and re.fullmatch(r"\s*[-+]?\d[\d.]*,\d+\s*", text):
-        found.add(f"{name} with a decimal comma")
-    if not text.isascii():
-        found.add(f"{name} not ASCII")
-    return found
-
-
-def _ranges(bad: list[dict[str, str]], well: list[dict[str, str]]) -> list[Trait]:
-    """Numbers that lie beyond all good ones."""
-    low, high = _numbers(bad), _numbers(well)
-    found: list[Trait] = []
-    for name, values in low.items():
-        others = high.get(name)
-        if not others or len(values) < LEAST_SHARE * len(bad):
-            continue
-        if min(values) > max(others):
-            found.append(Trait(f"{name} above {max(others):g}", len(values), len(bad), 0, len(well)))
-        elif max(values) < min(others):
-            found.append(Trait(f"{name} below {min(others):g}", len(values), len(bad), 0, len(well)))
-    return found
-
-
-def _numbers(rows: list[dict[str, str]]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        for path, text in row.items():
-            if re.fullmatch(r"-?\d+(\.\d+)?([eE][-+]?\d+)?", text):
-                found[path or "value"].append(float(text))
-    return found
-
-
 def grouped(rows: Iterable[Failed]) -> dict[Cause, list[Failed]]:
     """Failures by cause, the largest group first."""
     found: dict[Cause, list[Failed]] = defaultdict(list)
     for row in rows:
         found[cause(row)].append(row)
-    return dict(sorted(found.items(), key=lambda each: -len(each[1])))
+    merged: dict[Cause, list[Failed]] = defaultdict(list)
+    for alike in _worded_alike(found):
+        for each, said in zip(alike, without_data([each.message for each in alike]), strict=True):
+            merged[replace(each, message=said)].extend(found[each])
+    return {each: sorted(rows) for each, rows in sorted(merged.items(), key=lambda item: -len(item[1]))}
+
+
+def _worded_alike(causes: Iterable[Cause]) -> Iterable[list[Cause]]:
+    """Causes that differ in the words of their messages only."""
+    found: dict[tuple[str, str, str, int], list[Cause]] = defaultdict(list)
+    for each in causes:
+        found[each.step, each.type, each.line, len(each.message.split())].append(each)
+    return found.values()
+
+
+def without_data(messages: Sequence[str]) -> list[str]:
+    """Messages of equally many words without the words that are another one in nearly each.
+
+    >>> set(without_data([f"no customer {name}" for name in "abcdefghijklmnopqrstuvwxyz"]))
+    {'no customer …'}
+    """
+    places = zip(*(message.split() for message in messages), strict=True)
+    words = [each if len(set(each)) <= MAX_WORDS else ("…",) * len(messages) for each in places]
+    return [" ".join(said) for said in zip(*words, strict=True)] if words else list(messages)
 
 
 def first_and_last(rows: Sequence[Failed]) -> tuple[Any, Any]:
