@@ -14,6 +14,7 @@ import inspect
 import linecache
 import pickle
 import re
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -250,11 +251,11 @@ def _loaded(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
 
 def _function_mark(function: FunctionType) -> str:
     defaults = (function.__defaults__, function.__kwdefaults__)
-    return f"{_meaning(function.__code__)}{_mark(defaults)}"
+    return f"{_meaning(function.__code__, function.__code__.co_filename)}{_mark(defaults)}"
 
 
 @lru_cache(maxsize=4096)
-def _meaning(code: CodeType) -> str:
+def _meaning(code: CodeType, file: str) -> str:  # noqa: ARG001 - equal code of two cells may differ in its hints
     """Digest of a function's own text, or of its bytecode where there is no text (or a lambda's line is not its own)."""
     try:
         tree = steadily(ast.parse, textwrap.dedent(steadily(inspect.getsource, code))).body[0]
@@ -321,7 +322,7 @@ def _class_source(value: type) -> str:
     members = tuple(map(id, vars(value).values()))
     known, source = _class_sources.get(value, ((), ""))
     if known != members:
-        source = _in_module(value) or _in_cells(value.__qualname__)
+        source = _in_module(value) or _in_cells(value.__qualname__, value.__module__)
         _class_sources[value] = members, source
     return source
 
@@ -339,18 +340,23 @@ def _in_module(value: type) -> str:
             return ""
 
 
-def _in_cells(name: str) -> str:
+def _in_cells(name: str, module: str) -> str:
     if not name.isidentifier():
         return ""
-    cells = [entry for key, entry in list(linecache.cache.items()) if "ipykernel" in key or "ipython-input" in key]
-    for entry in reversed(cells):
-        text = "".join(entry[2]) if len(entry) > 1 else ""
+    for text in reversed(_cells(module)):
         if re.search(rf"^class {name}\b", text, re.MULTILINE):
             for node in _parsed(text):
                 if isinstance(node, ast.ClassDef) and node.name == name:
                     first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
                     return "\n".join(text.splitlines()[first - 1 : node.end_lineno]) + "\n"
     return ""
+
+
+def _cells(module: str) -> list[str]:
+    """What a notebook ran, the newest last; where that is not known, its cells in the order they were first run."""
+    ran: list[str] = getattr(sys.modules.get(module), "_ih", [])
+    cells = [entry for key, entry in list(linecache.cache.items()) if "ipykernel" in key or "ipython-input" in key]
+    return ["".join(entry[2]) for entry in cells if len(entry) > 1] + ran
 
 
 @lru_cache(maxsize=1024)

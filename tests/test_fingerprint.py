@@ -238,3 +238,23 @@ def test_a_parser_that_stumbles_over_another_thread_is_asked_again(monkeypatch: 
 
     assert fingerprint(cell) == undisturbed
     assert not stumbles
+
+
+def test_a_hint_changes_the_fingerprint() -> None:
+    cell = "@nb.step\ndef price(v: int) -> int:\n    return v\n"
+
+    assert fingerprint(cell) != fingerprint(cell.replace("v: int", "v: float"))
+
+
+def test_a_class_cell_that_is_put_back_has_its_fingerprint_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = types.ModuleType("notebook")
+    monkeypatch.setitem(sys.modules, "notebook", notebook)
+    one, two = (f"class Rule:\n    limit = {limit}\n" for limit in (1, 2))
+    space = run_cells(one, two, "@nb.step\ndef price(v: int) -> int:\n    return Rule.limit\n")
+    marks: list[str] = []
+    for ran in ([one], [one, two], [one, two, one]):  # a text has one name, and one place, however often it is run
+        vars(notebook)["_ih"] = ran
+        exec(ran[-1], space)
+        marks.append(space["price"].fingerprint)
+
+    assert marks[0] == marks[2] != marks[1]
