@@ -239,17 +239,19 @@ def plain(data: bytes) -> Any:
     return decode_frame(data) if data.startswith(b"ARROW1") else json.loads(data)
 
 
-def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf of nested dicts and sequences with its path, such as ``lines[2].price``."""
-    if isinstance(tree, Mapping):
+def leaves(tree: Any, path: str = "", *, empty: bool = False) -> Iterator[tuple[str, Any]]:
+    """Every leaf of nested dicts and sequences with its path, such as ``lines[2].price``; if asked, empty ones too."""
+    if empty and tree in ([], {}):
+        yield path, tree
+    elif isinstance(tree, Mapping):
         for key, value in tree.items():  # pyright: ignore[reportUnknownVariableType]
-            yield from leaves(value, f"{path}.{key}" if path else str(key))  # pyright: ignore[reportUnknownArgumentType]
+            yield from leaves(value, f"{path}.{key}" if path else str(key), empty=empty)  # pyright: ignore[reportUnknownArgumentType]
     elif isinstance(tree, Sequence) and not isinstance(tree, str | bytes | bytearray):
         for index, value in enumerate(tree):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-            yield from leaves(value, f"{path}[{index}]")
+            yield from leaves(value, f"{path}[{index}]", empty=empty)
     elif isinstance(tree, AbstractSet):
         for value in tree:  # pyright: ignore[reportUnknownVariableType]
-            yield from leaves(value, f"{path}{{}}")
+            yield from leaves(value, f"{path}{{}}", empty=empty)
     else:
         yield path, tree
 

@@ -595,3 +595,21 @@ def test_what_was_looked_into_says_that_its_batch_is_closed(store: Path) -> None
     assert "closed" in chunk._repr_html_()
     with pytest.raises(nb.StoreClosed):
         chunk.attempts  # noqa: B018 - reading it is the test
+
+
+@pytest.mark.parametrize("after", [{}, None, [1]], ids=str)
+def test_a_list_that_was_empty_differs_from_what_else_it_may_be(batch: nb.Batch, after: Any) -> None:
+    def listing(given: Any) -> nb.Job[int, None]:
+        @nb.step
+        def rows(n: int) -> Iterator[Any]:
+            yield {"rows": given}
+
+        @nb.step
+        def drop(row: Any) -> None: ...
+
+        return nb.Job("listing", rows >> drop)
+
+    run = batch.submit(listing([]), 1)
+    run.wait(30)
+    assert not run.chunk(1).replay(listing(after).nodes[0].step).same
+    assert run.chunk(1).replay().same

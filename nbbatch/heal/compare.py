@@ -52,16 +52,16 @@ def listed(before: Sequence[bytes], after: Sequence[bytes]) -> list[Change]:
 
 
 def fields(data: bytes | None) -> dict[str, str]:
-    """Every leaf of a stored value as JSON text, by path; of a frame, every column as text.
+    """Every leaf and empty container of a stored value as JSON text, by path; of a frame, every column as text.
 
-    >>> fields(b'{"a": null, "b": ["x"]}')
-    {'a': 'null', 'b[0]': '"x"'}
+    >>> fields(b'{"a": null, "b": ["x"], "c": []}')
+    {'a': 'null', 'b[0]': '"x"', 'c': '[]'}
     """
     if data is None:
         return {}
     if data.startswith(b"ARROW1"):
         return _columns(data)
-    return {path: json.dumps(leaf, ensure_ascii=False) for path, leaf in leaves(json.loads(data))}
+    return {path: json.dumps(leaf, ensure_ascii=False) for path, leaf in leaves(json.loads(data), empty=True)}
 
 
 def _columns(data: bytes) -> dict[str, str]:
