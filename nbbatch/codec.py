@@ -40,8 +40,8 @@ _SCALARS = {"int", "str", "bool"}
 """Types whose one JSON form needs no options, which cost more than the value."""
 _STORED: dict[str, Any] = {"by_alias": False, "round_trip": True}
 """By field name and without computed fields: what is stored must validate again."""
-_MASK = "**********"
-_MASK_BYTES = _MASK.encode()
+MASK = "**********"
+_MASK_BYTES = MASK.encode()
 _WRAPPERS = {"Required", "NotRequired", "ReadOnly"}
 _UNIONS = (Union, UnionType)
 _SECRETS = (SecretStr, SecretBytes, Secret)
@@ -331,7 +331,7 @@ class ParamsCodec:
         if _MASK_BYTES not in data:
             return self._read(data)
         tree = json.loads(data)
-        missing = {path for path, leaf in leaves(tree) if leaf == _MASK} - set(secrets)
+        missing = {path for path, leaf in leaves(tree) if leaf == MASK} - set(secrets)
         try:
             params = self._read(json.dumps(_unmask(tree, secrets)).encode())
         except ValidationError:  # stars are not what the field's constraints ask for
@@ -372,14 +372,14 @@ def _unmask(tree: Any, secrets: Mapping[str, str], path: str = "") -> Any:
         return {key: _unmask(value, secrets, f"{path}.{key}" if path else str(key)) for key, value in tree.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if isinstance(tree, list):
         return [_unmask(value, secrets, f"{path}[{index}]") for index, value in enumerate(tree)]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    return secrets.get(path, tree) if tree == _MASK else tree
+    return secrets.get(path, tree) if tree == MASK else tree
 
 
 def _unchecked(tree: Any, annotation: Any) -> Any:
     """A value whose secrets are stars, without the checks of fields that hold one; as stored, where its type is not clear."""
-    if tree == _MASK and _is_secret(annotation):
-        return SecretStr(_MASK)
-    if _MASK not in json.dumps(tree):
+    if tree == MASK and _is_secret(annotation):
+        return SecretStr(MASK)
+    if MASK not in json.dumps(tree):
         return adapter_of(annotation).validate_json(json.dumps(tree), by_alias=True, by_name=True)
     kind = _matching(tree, annotation)
     if isinstance(tree, list):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import quote, quote_plus
 
+from nbbatch.codec import MASK
 from nbbatch.errors import RetryLater, Signal
 from nbbatch.records import Failure
 
+LEAST_SECRET = 4
+"""Secrets of fewer characters are left in texts: nothing could be read otherwise."""
 MAX_TEXT_CHARS = 200_000
 """Error messages and tracebacks longer than this lose their middle."""
 _WORKER = str(Path(__file__).with_name("worker.py"))
@@ -62,6 +67,19 @@ def clean(text: str) -> str:
     if text.isascii() and "\0" not in text:
         return text
     return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+def starred(text: str, secrets: Iterable[str]) -> str:
+    """A text with stars for the secrets in it, as they are or as an address or a traceback writes them.
+
+    >>> starred("GET /?key=a%2Fbcd", ["a/bcd"])
+    'GET /?key=**********'
+    """
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= LEAST_SECRET:
+            for written in (secret, quote(secret, safe=""), quote_plus(secret), repr(secret)[1:-1]):
+                text = text.replace(written, MASK)
+    return text
 
 
 def shorten(text: str, limit: int = MAX_TEXT_CHARS) -> str:

@@ -18,17 +18,18 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 from nbbatch import capture
 from nbbatch.batch import Batch
 from nbbatch.batch import open as open_store
+from nbbatch.codec import ParamsCodec
 from nbbatch.connection import MEMORY
 from nbbatch.definition import Job, Kind, Node, To
 from nbbatch.executors import inline
 from nbbatch.handle import JobHandle
 from nbbatch.records import Item, Results
-from nbbatch.worker import Context, MicroBatch, run_chunks, said
+from nbbatch.worker import Context, MicroBatch, StoredParams, run_chunks, said
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -104,7 +105,7 @@ def run_step(step: Any, value: Any, params: Any = None, *, attempt: int = 1) -> 
     """
     node = Node(1, step, (0,), (2,), False, 1.0, (), ())
     item = Item(1, attempt, None)
-    context = Context(MicroBatch(1, node, cast("Any", None), [item]), item)
+    context = Context(MicroBatch(1, node, StoredParams(ParamsCodec(Any), b"null"), [item]), item)
     with capture.held():
         capture.install()
         token = capture.buffer.set(context)

@@ -25,9 +25,9 @@ from nbbatch.codec import ParamsCodec
 from nbbatch.definition import Kind, Node, To, retryable, skippable
 from nbbatch.definition.listeners import Hooks
 from nbbatch.errors import FailChunk, FailJob, NoContextError, RetryLater, SkipChunk, ValueNotStorable
-from nbbatch.failing import clean, failure, text_of
+from nbbatch.failing import clean, failure, starred, text_of
 from nbbatch.marks import Marks
-from nbbatch.records import Item, Outcome, Results
+from nbbatch.records import Failure, Item, Outcome, Results
 from nbbatch.states import ChunkStatus
 
 PAGE_OUTPUTS = 5_000
@@ -145,6 +145,10 @@ class StoredParams:
 
     def load(self) -> Any:
         return self.codec.load(self.data, self.secrets)
+
+    def hide(self, text: str) -> str:
+        """A text with stars for the secrets in it."""
+        return starred(text, self.secrets.values()) if self.secrets else text
 
 
 def wall_us() -> int:
@@ -543,12 +547,16 @@ def _broken(ctx: Context, started: int, worker: str, error: BaseException) -> Ou
     elif not isinstance(error, FailChunk) and retryable(micro.node.step.options, error):
         status = ChunkStatus.ERRORED
     log, warnings, recovered = said(ctx)
+    failed = failure(error)
+    failed = failed and Failure(failed.type, *map(micro.params.hide, failed[1:]))
     return Outcome(
-        status, started, micro.now(), [], [], 0, failure(error), delay, fails_job, log, warnings, recovered, 0, worker
+        status, started, micro.now(), [], [], 0, failed, delay, fails_job, log, warnings, recovered, 0, worker
     )
 
 
 def said(ctx: Context) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """The log, the warnings and the errors survived of an attempt."""
+    """The log, the warnings and the errors survived of an attempt, secrets as stars."""
+    hide = ctx._micro.params.hide  # pyright: ignore[reportPrivateUsage]
     log = ctx.text()
-    return clean(log) if log else log, ctx._warnings, ctx._recovered  # pyright: ignore[reportPrivateUsage]
+    told, survived = ctx._warnings, ctx._recovered  # pyright: ignore[reportPrivateUsage]
+    return hide(clean(log)) if log else log, tuple(map(hide, told)), tuple(map(hide, survived))

@@ -11,6 +11,7 @@ from enum import Enum
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import pytest
 from pydantic import BaseModel, Field, SecretStr, field_validator
@@ -203,3 +204,37 @@ def test_after_a_restart_the_secrets_are_brought_again(failed: nb.JobHandle[None
 
         assert run.chunk(2).replay(params=PARAMS).error is None
         assert run.retry(params=PARAMS, quiet=True).wait(10) == "COMPLETED"
+
+
+SPOKEN = "k3y/with +signs"
+
+
+@nb.step(max_attempts=1)
+def spoken(row: Row, params: Secretive) -> None:
+    token = params.token.get_secret_value()
+    print("calling with", token)
+    nb.context().warn(f"slow with {token}")
+    nb.context().recovered(f"once without {token}")
+    if row.number == 0:
+        raise ConnectionError(f"GET https://shop.example/?key={quote(token, safe='')} by {token}")
+
+
+def test_a_secret_that_a_step_prints_or_raises_is_stored_and_exported_as_stars(batch: nb.Batch, tmp_path: Path) -> None:
+    run = batch.submit(nb.Job("spoken", guarded >> spoken), Secretive(n=2, token=SecretStr(SPOKEN)))
+    run.wait(10)
+    bug = run.chunk(2).export(tmp_path / "bug.zip")
+    with zipfile.ZipFile(bug) as file:
+        told = "".join(file.read(name).decode() for name in file.namelist())
+    shown = told + repr(
+        [run.logs().rows(), run.errors().rows(), run.history().rows(), run.warnings, run.exception(), run.failures()]
+    )
+
+    assert "https://shop.example/?key=********** by **********" in told
+    assert SPOKEN not in shown
+    assert quote(SPOKEN, safe="") not in shown
+
+
+def test_parameters_of_this_process_fit_the_code_in_a_file(bug: Path) -> None:
+    found = nb.load_failure(bug).replay(run_code=True, params=PARAMS)
+
+    assert isinstance(found.error, ZeroDivisionError)

@@ -14,9 +14,9 @@ from html import escape
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from nbbatch.codec import plain
 from nbbatch.definition.chain import BaseStep
@@ -149,7 +149,7 @@ class LoadedFailure:
         found = step or self._step()
         stored = params_of(found, self.about["index"], self._params, None)
         if params is not None:
-            valid = stored.codec.validate(params)
+            valid = stored.codec.validate(_fields(params))
             stored = type(stored)(stored.codec, stored.codec.dump(valid), stored.codec.secrets(valid))
         item = Item(self.about["chunk"], self.about["attempts"] + 1, self._data or None)
         return replay(node_of(found, self.about["index"]), item, stored, [])
@@ -183,6 +183,11 @@ class LoadedFailure:
     def _repr_html_(self) -> str:
         parts = [("", repr(self)), ("code", self.code), ("traceback", self.traceback), ("log", self.log)]
         return "".join(f"<b>{name}</b><pre>{escape(text)}</pre>" for name, text in parts if text)
+
+
+def _fields(params: Any) -> Any:
+    """Parameters by their fields: the class of the same name in a file's code is another one than that of this process."""
+    return TypeAdapter[Any](cast("Any", type(params))).dump_python(params)
 
 
 def load_failure(path: str | PathLike[str]) -> LoadedFailure:
