@@ -196,6 +196,8 @@ def facts(row: Row) -> set[Fact]:
 
 
 def _of(name: str, value: Any) -> Iterable[Fact]:
+    if isinstance(value, str) and len(value) > MAX_SHOWN:  # not worth the memory of the cache
+        return _of_leaf.__wrapped__(name, value)
     if not isinstance(value, list | dict):
         return _of_leaf(name, value)
     if not value:
