@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import nbbatch as nb
-from nbbatch.cockpit.session import TABS, TICK, Session
+from nbbatch.panel.session import TABS, TICK, Session
 
 ASKED = (
     {"do": "chunks", "step": "1", "status": "FAILED", "after": 0},
@@ -112,7 +112,7 @@ def kernel(chunks: int, path: Path) -> None:
 
 OPEN = """import nbbatch as nb
 from benchmarks.cockpit import million
-from nbbatch.cockpit import panel
+from nbbatch.panel import widget
 batch = nb.open("browser.duckdb", workers=2)"""
 START = "run = batch.submit(million, {chunks})\nrun"
 WATCH = """() => {

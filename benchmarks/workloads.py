@@ -19,7 +19,7 @@ from typing import Any
 import nbbatch as nb
 from benchmarks import jobs
 from benchmarks.measure import WORKERS, Figure, by_turns, folder, ratios, seconds
-from nbbatch.cockpit.session import Poller, Session
+from nbbatch.panel.session import Poller, Session
 
 Pool = Callable[[int], Executor]
 

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import nbbatch as nb
-from nbbatch.cockpit.session import Session
+from nbbatch.panel.session import Session
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "pictures"

@@ -4,11 +4,8 @@ A chain of steps is declared by the functions' own type hints; every item is a d
 row of a polars frame. A killed kernel loses nothing: run the cells again and the job goes on.
 """
 
-from nbbatch.batch import Batch, open
-from nbbatch.chunk import ChunkHandle
-from nbbatch.codec import NonIdentifying
-from nbbatch.definition import Backoff, Job, choose, step, to
-from nbbatch.errors import (
+from nbbatch.base.display import options
+from nbbatch.base.errors import (
     DefinitionError,
     FailChunk,
     FailJob,
@@ -29,13 +26,17 @@ from nbbatch.errors import (
     StoreUnreadable,
     ValueNotStorable,
 )
-from nbbatch.executors import inline, processes, threads
-from nbbatch.handle import JobHandle
+from nbbatch.base.states import ChunkStatus, InstanceStatus
+from nbbatch.batch import Batch, open
+from nbbatch.chunk import ChunkHandle
+from nbbatch.definition import Backoff, choose, step, to
 from nbbatch.heal.export import LoadedFailure, load_failure
 from nbbatch.heal.replay import Replay
-from nbbatch.options import options
-from nbbatch.states import ChunkStatus, InstanceStatus
-from nbbatch.worker import context
+from nbbatch.job import Job
+from nbbatch.run import JobHandle
+from nbbatch.values.codec import NonIdentifying
+from nbbatch.worker.context import context
+from nbbatch.worker.executors import inline, processes, threads
 
 __all__ = [
     "Backoff",

@@ -19,19 +19,21 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from nbbatch import capture, commands, extras, maintenance, purge, subjobs, views
-from nbbatch.connection import MEMORY
-from nbbatch.definition import Job
-from nbbatch.engine import Clock, Engine
-from nbbatch.executors import checked_executor, checked_workers, threads, workers_of
-from nbbatch.frames import Access
-from nbbatch.handle import JobHandle
-from nbbatch.heal.moment import Moment, moment
-from nbbatch.live import LiveInstance
-from nbbatch.marks import Marks
-from nbbatch.states import INSTANCE_ENDED, InstanceStatus
-from nbbatch.store import Store
-from nbbatch.worker import StoredParams
+from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
+from nbbatch.base.times import Moment, moment
+from nbbatch.engine import commands, recovery, subjobs, submit
+from nbbatch.engine.dispatcher import Clock, Engine
+from nbbatch.engine.state import LiveInstance
+from nbbatch.instance import Access
+from nbbatch.job import Job
+from nbbatch.run import JobHandle
+from nbbatch.store import frames
+from nbbatch.store.connection import MEMORY
+from nbbatch.store.database import Store
+from nbbatch.worker import capture
+from nbbatch.worker.context import StoredParams
+from nbbatch.worker.executors import checked_executor, checked_workers, threads, workers_of
+from nbbatch.worker.running import Marks
 
 if TYPE_CHECKING:
     import polars as pl
@@ -115,7 +117,7 @@ class Batch:
         self._clock = clock
         self._store = Store(path, clock.now())
         self._marks = Marks(None if path == MEMORY else f"{path}.running")
-        self.recovered = maintenance.recover(self._store, self._marks.read(), clock.now())
+        self.recovered = recovery.recover(self._store, self._marks.read(), clock.now())
         """What opening found of a process that died: chunks queued again, lost attempts, chunks lost too often."""
         self._marks.clear()
         self._owned, self._workers = executor is None, workers
@@ -182,10 +184,10 @@ class Batch:
         commands.check_job(job)
         _check_submit(key, new, retain)
         valid = job.check(params)
-        brought = extras.read_extras(job, valid, attach, user_data)
+        brought = submit.read_extras(job, valid, attach, user_data)
         stored = StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid))
         identity = job.params.identity(valid)
-        instance, end = engine.call(extras.submit, engine, brought, job, stored, identity, key, new, retain)
+        instance, end = engine.call(submit.submit, engine, brought, job, stored, identity, key, new, retain)
         return JobHandle(self._access, instance, job, end)
 
     def resume(self, job: Job[Any, R]) -> list[JobHandle[R]]:
@@ -251,7 +253,7 @@ class Batch:
         if not statuses <= INSTANCE_ENDED or age < 0:
             raise ValueError(f"purge() removes instances that ended some time ago, not {status!r}, {older_than!r}")
         before = self._clock.now() - age
-        return engine.call(purge.purge, engine, before + 1, statuses, _job_name(job))
+        return engine.call(commands.purge, engine, before + 1, statuses, _job_name(job))
 
     def maintenance(self) -> dict[str, int]:
         """Look at everything once more, as the safety net: due waits, gates, ends. Returns counts of live chunks.
@@ -294,13 +296,13 @@ class Batch:
         """
         self._access.engine()
         text = None if status is None else str(InstanceStatus(status))
-        query = views.as_of(views.INSTANCES, moment(as_of, self._clock.now()))
+        query = frames.as_of(frames.INSTANCES, moment(as_of, self._clock.now()))
         return self._store.frame(query, _job_name(job), text, since, limit, offset)
 
     def jobs(self, *, as_of: Moment | None = None) -> pl.DataFrame:
         """One row per job and version: job, version, instances, completed, failed, cancelled, unfinished, latest."""
         self._access.engine()
-        return self._store.frame(views.as_of(views.JOBS, moment(as_of, self._clock.now())))
+        return self._store.frame(frames.as_of(frames.JOBS, moment(as_of, self._clock.now())))
 
     def sql(self, query: str) -> pl.DataFrame:
         """Rows of one SELECT over the store; the views instances, chunks, attempts and history read best.
@@ -392,7 +394,7 @@ class Batch:
         return listing
 
     def _listing(self, moves: Callable[[], bool]) -> Any:
-        from nbbatch.cockpit.listing import Listing
+        from nbbatch.panel.overview import Listing
 
         return Listing(lambda: self._table(buttons=True), lambda each: self.instance(each).panel(), moves)
 
@@ -401,12 +403,12 @@ class Batch:
 
     def _ipython_display_(self) -> None:
         """Live while anything runs, where a notebook can; else IPython falls through to the plain table."""
-        from nbbatch.cockpit.display import display
+        from nbbatch.panel.display import display
 
         display(self, self._moves, self._show)
 
     def _show(self) -> None:
-        from nbbatch.cockpit.listing import show
+        from nbbatch.panel.overview import show
 
         show(self._listing(self._moves), self._page, self._access.last_looks)
 

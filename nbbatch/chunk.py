@@ -9,15 +9,15 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbbatch import views
-from nbbatch.codec import plain
+from nbbatch.base.errors import StateError
+from nbbatch.base.rows import Item
 from nbbatch.definition import Node
 from nbbatch.definition.chain import BaseStep
-from nbbatch.errors import StateError
 from nbbatch.heal import export, replay
-from nbbatch.records import Item
-from nbbatch.store import SUBJOB_KEY, Store
-from nbbatch.worker import StoredParams
+from nbbatch.store import frames
+from nbbatch.store.database import SUBJOB_KEY, Store
+from nbbatch.values.codec import plain
+from nbbatch.worker.context import StoredParams
 
 if TYPE_CHECKING:
     import polars as pl
@@ -62,7 +62,7 @@ class ChunkHandle:
 
         Where the job is not known in this process: as plain JSON values (a frame as polars.DataFrame).
         """
-        ((index, data, _),) = self._store.fetch(views.CHUNK, self.run.id, self.id)
+        ((index, data, _),) = self._store.fetch(frames.CHUNK, self.run.id, self.id)
         if self.run.job is None and (index == 0 or data is not None):
             return plain(data or self.run.row.params)
         node = self.run._node(self.step)
@@ -82,8 +82,8 @@ class ChunkHandle:
 
     def _given(self) -> list[bytes]:
         """What it gave, as it is stored; of the reduction: the report."""
-        rows = self._store.fetch(views.CHUNK_OUTPUTS, self.run.id, self.id)
-        if not rows and self._store.fetch(views.IS_REDUCTION, self.run.id, self.id):
+        rows = self._store.fetch(frames.CHUNK_OUTPUTS, self.run.id, self.id)
+        if not rows and self._store.fetch(frames.IS_REDUCTION, self.run.id, self.id):
             report = self.run.row.report
             return [] if report is None else [report]
         return [data for (data,) in rows]
@@ -91,13 +91,13 @@ class ChunkHandle:
     @property
     def parent(self) -> ChunkHandle | None:
         """The chunk whose output it is; None for the first one."""
-        ((_, _, parent),) = self._store.fetch(views.CHUNK, self.run.id, self.id)
+        ((_, _, parent),) = self._store.fetch(frames.CHUNK, self.run.id, self.id)
         return None if parent is None else ChunkHandle(self.run, parent)
 
     @property
     def children(self) -> list[ChunkHandle]:
         """The chunks made of its outputs, in their order."""
-        rows = self._store.fetch(views.CHILDREN, self.run.id, self.id)
+        rows = self._store.fetch(frames.CHILDREN, self.run.id, self.id)
         return [ChunkHandle(self.run, child) for (child,) in rows]
 
     @property
@@ -148,7 +148,7 @@ class ChunkHandle:
         return self._replay(step, params)
 
     def _replay(self, step: BaseStep | None, params: Any, *, aloud: bool = False) -> replay.Replay:
-        index, data, _ = self._store.fetch(views.CHUNK, self.run.id, self.id)[0]
+        index, data, _ = self._store.fetch(frames.CHUNK, self.run.id, self.id)[0]
         node = replay.node_of(step, index) if step else self._node()
         step = node.step
         stored = self._given()
@@ -200,7 +200,7 @@ class ChunkHandle:
         ``nb.load_failure(path)`` shows it. Returns the file's path; an existing file is replaced. Values that the step
         reads from its module or notebook are part of its code, and go with it.
         """
-        index, data, _ = self._store.fetch(views.CHUNK, self.run.id, self.id)[0]
+        index, data, _ = self._store.fetch(frames.CHUNK, self.run.id, self.id)[0]
         (media,) = self._store.fetch(
             "SELECT input_media FROM step WHERE instance = $1 AND step = $2", self.run.id, index
         )[0]
@@ -233,9 +233,9 @@ class ChunkHandle:
         return f"<chunk {self.id} of step {row['step']!r}: {row['status']}, {attempts}{error[:200]}>"
 
     def _repr_html_(self) -> str:
-        from nbbatch import scenes
+        from nbbatch.panel import facts
         from nbbatch.pictures import static
 
         if self.run._gone():
             return static.line(repr(self))
-        return scenes.chunk_page(self._store, self.run.row, self._row(), self.traceback, self.log)
+        return facts.chunk_page(self._store, self.run.row, self._row(), self.traceback, self.log)

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w  # pyright: ignore[reportMissingTypeStubs]
 
+from nbbatch.base.errors import NbbatchError
+from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.batch import Batch
 from nbbatch.batch import open as open_batch
-from nbbatch.definition import Job
-from nbbatch.errors import NbbatchError
-from nbbatch.handle import JobHandle
-from nbbatch.pictures.look import INSTANCE, words
+from nbbatch.job import Job
 from nbbatch.pictures.markup import clip
-from nbbatch.states import INSTANCE_ENDED, InstanceStatus
+from nbbatch.pictures.style import INSTANCE, words
+from nbbatch.run import JobHandle
 
 if TYPE_CHECKING:
     import polars as pl

@@ -13,10 +13,10 @@ from typing import Any
 from opentelemetry import metrics, trace
 from opentelemetry.trace import StatusCode
 
+from nbbatch.base.rows import Failure, Item, Results
+from nbbatch.base.states import ChunkStatus
 from nbbatch.batch import Batch
-from nbbatch.live import LiveInstance, LiveStep
-from nbbatch.records import Failure, Item, Results
-from nbbatch.states import ChunkStatus
+from nbbatch.engine.state import LiveInstance, LiveStep
 
 
 def observe(

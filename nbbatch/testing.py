@@ -20,16 +20,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from nbbatch import capture
+from nbbatch.base.rows import Item, Results
 from nbbatch.batch import Batch
 from nbbatch.batch import open as open_store
-from nbbatch.codec import ParamsCodec
-from nbbatch.connection import MEMORY
-from nbbatch.definition import Job, Kind, Node, To
-from nbbatch.executors import inline
-from nbbatch.handle import JobHandle
-from nbbatch.records import Item, Results
-from nbbatch.worker import Context, MicroBatch, StoredParams, run_chunks, said
+from nbbatch.definition import Kind, Node, To
+from nbbatch.job import Job
+from nbbatch.run import JobHandle
+from nbbatch.store.connection import MEMORY
+from nbbatch.values.codec import ParamsCodec
+from nbbatch.worker import capture
+from nbbatch.worker.attempt import run_chunks
+from nbbatch.worker.context import Context, MicroBatch, StoredParams, said
+from nbbatch.worker.executors import inline
 
 P = TypeVar("P")
 R = TypeVar("R")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import nbbatch as nb
-from nbbatch import states
+from nbbatch.base import states
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "nbbatch").rglob("*.py"))
@@ -94,10 +94,10 @@ def test_no_file_names_a_local_path_or_a_download_host() -> None:
     assert not guilty
 
 
-def test_the_design_has_a_line_for_every_module() -> None:
+def test_the_design_has_a_line_for_every_room() -> None:
     text = (ROOT / "DESIGN.md").read_text(encoding="utf-8")
     lines = [
-        line.split("|")[1] for line in text.split("## Layers")[1].split("## ")[0].splitlines() if line.startswith("| `")
+        line.split("|")[1] for line in text.split("## Rooms")[1].split("## ")[0].splitlines() if line.startswith("| `")
     ]
     modules = {
         path.stem for path in (ROOT / "nbbatch").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()

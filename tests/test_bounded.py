@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import nbbatch as nb
-from nbbatch import views
-from nbbatch.cockpit import ledger
-from nbbatch.cockpit.session import Session
+from nbbatch.panel import ledger
+from nbbatch.panel.session import Session
+from nbbatch.store import frames
 from tests.jobs import each
 
 MANY = 100_000
@@ -54,15 +54,15 @@ def held(run: nb.JobHandle[Any], query: str, *values: Any) -> int:
 @pytest.mark.parametrize("first", [1, MANY // 2, MANY - 20])
 def test_a_page_of_chunks_holds_little_more_than_its_rows(run: nb.JobHandle[Any], first: int) -> None:
     """V4"""
-    assert held(run, views.CHUNKS, run.id, None, None, 20, 0, first, first + 19) <= HELD_ROWS
-    assert held(run, views.CHUNKS, run.id, None, None, 20, 0, 0, 2**62) > MANY  # what it would be without ids
+    assert held(run, frames.CHUNKS, run.id, None, None, 20, 0, first, first + 19) <= HELD_ROWS
+    assert held(run, frames.CHUNKS, run.id, None, None, 20, 0, 0, 2**62) > MANY  # what it would be without ids
     assert run.chunks(limit=20, offset=first - 1)["id"].to_list() == list(range(first, first + 20))
 
 
 def test_sums_over_all_chunks_hold_little_more_than_what_is_odd(run: nb.JobHandle[Any]) -> None:
     """V4"""
-    assert held(run, views.STEPS, run.id) <= HELD_ROWS
-    assert held(run, views.LIVE_STEPS, run.id) <= HELD_ROWS
+    assert held(run, frames.STEPS, run.id) <= HELD_ROWS
+    assert held(run, frames.LIVE_STEPS, run.id) <= HELD_ROWS
     assert run.steps().select("chunks", "completed", "failed").rows() == [(1, 1, 0), (MANY, MANY - 100, 100)]
 
 

@@ -69,7 +69,7 @@ def test_outputs_staged_in_pages_vanish_with_a_failed_attempt(
     batch: nb.Batch, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """C3"""
-    monkeypatch.setattr("nbbatch.worker.PAGE_OUTPUTS", 10)
+    monkeypatch.setattr("nbbatch.worker.attempt.PAGE_OUTPUTS", 10)
     attempts: list[int] = []
 
     @nb.step
@@ -91,7 +91,7 @@ def test_outputs_staged_in_pages_vanish_with_a_failed_attempt(
 
 def test_a_reduction_reads_what_was_staged_in_pages(batch: nb.Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     """C3"""
-    monkeypatch.setattr("nbbatch.worker.PAGE_OUTPUTS", 7)
+    monkeypatch.setattr("nbbatch.worker.attempt.PAGE_OUTPUTS", 7)
 
     assert batch.submit(nb.Job("paged", numbers >> total), 30).result(10) == sum(range(30))
 

@@ -10,8 +10,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 import nbbatch as nb
+from nbbatch.code.signature import accepts
 from nbbatch.definition import Options, retryable
-from nbbatch.signature import accepts
 from tests.jobs import double, drop, numbers, summing, total
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import nbbatch as nb
-from nbbatch.progress import eta, no_chunks, progress, rate
-from nbbatch.states import ChunkStatus
+from nbbatch.base.states import ChunkStatus
+from nbbatch.engine.decide import eta, no_chunks, progress, rate
 from tests.jobs import each, numbers, summing, total
 from tests.kit import HandClock, count
 

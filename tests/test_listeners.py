@@ -15,7 +15,7 @@ import pytest
 
 import nbbatch as nb
 from nbbatch import testing
-from nbbatch.announcer import Announcer
+from nbbatch.engine.notifications import Announcer
 from tests.jobs import double, each, numbers, summing, total
 from tests.kit import HandClock, engine, settle
 

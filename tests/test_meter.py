@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import nbbatch as nb
-from nbbatch import meter
-from nbbatch.meter import PlainLine, Reading
+from nbbatch.pictures import progress_line
+from nbbatch.pictures.progress_line import PlainLine, Reading
 from tests.jobs import one_step, summing
 
 READING = Reading("census #1", 5, 10, 0.5, " · about 3.0 s left")
@@ -67,7 +67,7 @@ def test_the_last_reading_is_always_drawn() -> None:
     ending.set_result("done")
     seen = Seen()
 
-    assert meter.watch(ending, lambda: READING, None, seen) == "done"
+    assert progress_line.watch(ending, lambda: READING, None, seen) == "done"
     assert seen.readings == [READING]
     assert seen.closed
 
@@ -90,14 +90,14 @@ def test_a_timeout_is_told_with_a_line_too(threaded: nb.Batch) -> None:
 
 
 def test_without_tqdm_and_rich_the_line_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meter, "find_spec", lambda _: None)
+    monkeypatch.setattr(progress_line, "find_spec", lambda _: None)
 
-    assert isinstance(meter.line(), PlainLine)
+    assert isinstance(progress_line.line(), PlainLine)
 
 
-@pytest.mark.parametrize(("library", "made"), [("tqdm", meter.TqdmLine), ("rich", meter.RichLine)])
+@pytest.mark.parametrize(("library", "made"), [("tqdm", progress_line.TqdmLine), ("rich", progress_line.RichLine)])
 def test_a_line_of_a_library_draws_the_counts(
-    library: str, made: type[meter.Line], capsys: pytest.CaptureFixture[str]
+    library: str, made: type[progress_line.Line], capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip(library)
     line = made()

@@ -12,8 +12,8 @@ import duckdb
 import pytest
 
 import nbbatch as nb
-from nbbatch import migrations
-from nbbatch import store as stores
+from nbbatch.store import database as stores
+from nbbatch.store import migrations
 from tests.jobs import summing
 from tests.kit import count, settle
 
@@ -129,7 +129,8 @@ def test_without_room_for_a_copy_nothing_is_changed(old: Path, newer: pytest.Mon
 CHILD = """
 import os, signal, sys
 import nbbatch as nb
-from nbbatch import migrations, store
+from nbbatch.store import migrations
+from nbbatch.store import database
 from tests.test_migrations import NEXT
 
 class Deadly(dict):
@@ -138,7 +139,7 @@ class Deadly(dict):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__getitem__(number)
 
-store.FORMAT, migrations.MIGRATIONS = 3, Deadly(NEXT)
+database.FORMAT, migrations.MIGRATIONS = 3, Deadly(NEXT)
 nb.open(sys.argv[1])
 """
 

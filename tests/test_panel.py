@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import nbbatch as nb
-from nbbatch.cockpit import chunks, ledger
-from nbbatch.cockpit.ledger import Ledger
-from nbbatch.cockpit.session import Poller, Session, facts_line
-from nbbatch.options import options
+from nbbatch.base.display import options
+from nbbatch.panel import chunk_table, ledger
+from nbbatch.panel.ledger import Ledger
+from nbbatch.panel.session import Poller, Session, facts_line
 from tests.kit import engine
 
 HOSTILE = "<script>alert(1)</script>\u202e" + "x" * 1_000_000
@@ -224,9 +224,9 @@ def test_what_still_runs_of_a_cancelled_run_is_cancelled_in_every_figure(going: 
         panel.step()
     going.cancel()
     panel.step()
-    panel.filter = chunks.Filter(step=1)
+    panel.filter = chunk_table.Filter(step=1)
 
-    assert chunks.running(panel._engine, going.id) == []
+    assert chunk_table.running(panel._engine, going.id) == []
     assert {row[3] for row in panel._chunks().rows} == {nb.ChunkStatus.CANCELLED}
     assert facts_line(panel.snapshot).startswith("1 of 51 chunks · ")
     assert "■ 50 cancelled" in facts_line(panel.snapshot)
@@ -369,7 +369,7 @@ def test_chunks_that_a_rerun_replaced_count_nowhere_and_can_be_looked_into(faile
 def test_a_page_of_a_state_lists_what_the_frame_lists(
     failed: nb.JobHandle[int], status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunks, "ROWS", 3)
+    monkeypatch.setattr(chunk_table, "ROWS", 3)
     panel, _ = opened(failed, "chunks")
     found: list[int] = []
     after: int | None = 0
@@ -384,7 +384,7 @@ def test_a_page_of_a_state_lists_what_the_frame_lists(
 
 
 def test_pages_of_untouched_chunks_follow_each_other(going: nb.JobHandle[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "ROWS", 20)
+    monkeypatch.setattr(chunk_table, "ROWS", 20)
     panel, _ = opened(going, "chunks")
     panel.ask({"do": "chunks", "step": "1", "status": "QUEUED", "after": 0})
     panel.step()

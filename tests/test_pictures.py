@@ -14,10 +14,10 @@ from xml.etree import ElementTree  # noqa: ICN001 - its name says what it is
 import pytest
 
 import nbbatch as nb
-from nbbatch import scenes
-from nbbatch.pictures import chain, history, layout, look, static, timeline
+from nbbatch.base.states import ChunkStatus, InstanceStatus
+from nbbatch.panel.facts import history as history_of
+from nbbatch.pictures import chain_picture, history, layout, static, style, timeline
 from nbbatch.pictures.picture import Picture
-from nbbatch.states import ChunkStatus, InstanceStatus
 from tests.jobs import drop, each, numbers, one_step, summing
 
 HOSTILE = [
@@ -83,7 +83,7 @@ def branching() -> nb.Job[int, int]:
 
 
 def pictures(run: nb.JobHandle[Any]) -> list[Picture]:
-    return [run.chain(), run.timeline(), scenes.history(run._store, run.row)]
+    return [run.chain(), run.timeline(), history_of(run._store, run.row)]
 
 
 def evil_run(batch: nb.Batch, text: str) -> nb.JobHandle[Any]:
@@ -102,9 +102,9 @@ def words_in(svg: str) -> str:
     return " ".join(ElementTree.fromstring(svg).itertext())
 
 
-def facts(**counts: int) -> chain.StepFacts:
+def facts(**counts: int) -> chain_picture.StepFacts:
     by_state = {ChunkStatus[name]: count for name, count in counts.items()}
-    return chain.StepFacts("count", "none", "File", "None", False, (), by_state, 0.01, 0.02)
+    return chain_picture.StepFacts("count", "none", "File", "None", False, (), by_state, 0.01, 0.02)
 
 
 # --- escaping -------------------------------------------------------------------------------------
@@ -128,9 +128,9 @@ def test_hostile_texts_are_shown_as_text(batch: nb.Batch, text: str) -> None:
 
 def test_names_and_types_of_any_length_are_valid_xml() -> None:
     for text in HOSTILE:
-        step = chain.StepFacts(text, "many", text, text, True, (1,), {ChunkStatus.FAILED: 1})
-        last = chain.StepFacts(f"{text}2", "none", text, "None", False, ())
-        drawn = chain.chain(text, [step, last])
+        step = chain_picture.StepFacts(text, "many", text, text, True, (1,), {ChunkStatus.FAILED: 1})
+        last = chain_picture.StepFacts(f"{text}2", "none", text, "None", False, ())
+        drawn = chain_picture.chain(text, [step, last])
 
         ElementTree.fromstring(drawn.svg)
         assert len(drawn.svg) < 20_000
@@ -139,7 +139,7 @@ def test_names_and_types_of_any_length_are_valid_xml() -> None:
 
 
 def test_letters_of_any_script_stay() -> None:
-    drawn = chain.chain("سلام 日本 ñ", [facts(COMPLETED=1)])
+    drawn = chain_picture.chain("سلام 日本 ñ", [facts(COMPLETED=1)])
 
     assert "سلام 日本 ñ" in words_in(drawn.svg)
 
@@ -175,11 +175,11 @@ def test_pictures_say_what_they_are_to_who_cannot_see_them(batch: nb.Batch) -> N
 
 def test_a_picture_is_saved_as_it_is_and_only_as_svg(batch: nb.Batch, tmp_path: Path) -> None:
     picture = branching().chain()
-    where = picture.save(tmp_path / "chain.svg")
+    where = picture.save(tmp_path / "chain_picture.svg")
 
     assert where.read_text(encoding="utf-8") == picture.svg == picture._repr_svg_()
     with pytest.raises(ValueError, match=r"\.png"):
-        picture.save(tmp_path / "chain.png")
+        picture.save(tmp_path / "chain_picture.png")
 
 
 def test_every_front_end_finds_a_form_it_can_show(batch: nb.Batch) -> None:
@@ -219,8 +219,8 @@ def test_static_pages_consist_of_what_sanitisers_let_through(batch: nb.Batch) ->
 
 
 def test_a_chain_is_as_big_for_ten_chunks_as_for_a_million() -> None:
-    small = chain.chain("job", [facts(COMPLETED=9, FAILED=1)]).svg
-    big = chain.chain("job", [facts(COMPLETED=999_000, FAILED=1_000)]).svg
+    small = chain_picture.chain("job", [facts(COMPLETED=9, FAILED=1)]).svg
+    big = chain_picture.chain("job", [facts(COMPLETED=999_000, FAILED=1_000)]).svg
 
     assert abs(len(big) - len(small)) < 100
     assert ElementTree.fromstring(big).get("viewBox") == ElementTree.fromstring(small).get("viewBox")
@@ -298,21 +298,21 @@ def test_a_chain_counts_what_the_steps_frame_counts(batch: nb.Batch) -> None:
 
 
 def test_no_state_is_told_by_colour_alone() -> None:
-    looks = list(look.CHUNK.values())
+    looks = list(style.CHUNK.values())
     by_colour: dict[str, list[str]] = {}
     for each_look in looks:
         by_colour.setdefault(each_look.colour, []).append(each_look.pattern)
 
-    assert set(look.CHUNK) == set(ChunkStatus)
-    assert set(look.INSTANCE) == set(InstanceStatus)
+    assert set(style.CHUNK) == set(ChunkStatus)
+    assert set(style.INSTANCE) == set(InstanceStatus)
     assert len({each_look.glyph for each_look in looks}) == len(looks)
     assert len({each_look.pattern for each_look in looks}) == len(looks)
 
 
 @pytest.mark.parametrize("paper", ["#ffffff", "#111111"])
 def test_every_colour_stands_out_on_light_and_on_dark(paper: str) -> None:
-    colours = {each_look.colour for each_look in (*look.CHUNK.values(), *look.INSTANCE.values())} | set(
-        look.STEP_COLOURS
+    colours = {each_look.colour for each_look in (*style.CHUNK.values(), *style.INSTANCE.values())} | set(
+        style.STEP_COLOURS
     )
 
     assert {colour: ratio for colour in colours if (ratio := contrast(colour, paper)) < 3} == {}
@@ -330,7 +330,7 @@ def luminance(colour: str) -> float:
 
 
 def test_the_smallest_share_is_still_to_be_seen() -> None:
-    svg = f"<g>{chain.bar('k', {ChunkStatus.COMPLETED: 999_999, ChunkStatus.FAILED: 1}, 0, 0, 150)}</g>"
+    svg = f"<g>{chain_picture.bar('k', {ChunkStatus.COMPLETED: 999_999, ChunkStatus.FAILED: 1}, 0, 0, 150)}</g>"
     widths = [float(str(part.get("width"))) for part in ElementTree.fromstring(svg)]
 
     assert widths[0] == pytest.approx(150)
@@ -351,7 +351,7 @@ def test_steps_never_stand_on_each_other_and_lines_stay_on_the_page() -> None:
 def test_history_ends_with_the_present(batch: nb.Batch) -> None:
     run = batch.submit(summing(), 20)
     run.wait(10)
-    frame = scenes.history(run._store, run.row).frame
+    frame = history_of(run._store, run.row).frame
     last = frame.row(-1, named=True)
 
     assert last["completed"] == run.chunks().height
@@ -367,7 +367,7 @@ def test_pictures_of_what_has_not_begun_are_drawn_too(threaded: nb.Batch) -> Non
 
     assert "no attempts yet" in words_in(empty.svg)
     assert "no chunks yet" in words_in(history.history("job", [], [], threaded.jobs).svg)
-    assert "no chunks yet" in words_in(chain.chain("job", [facts()]).svg)
+    assert "no chunks yet" in words_in(chain_picture.chain("job", [facts()]).svg)
     assert all(ElementTree.fromstring(picture.svg) is not None for picture in pictures(run))
 
 

@@ -16,7 +16,7 @@ import duckdb
 import pytest
 
 import nbbatch as nb
-from nbbatch.store import Store
+from nbbatch.store.database import Store
 from nbbatch.testing import START_US
 from tests.jobs import double, each, numbers, one_step, summing, total
 from tests.kit import HandClock, count, settle, statuses

@@ -57,7 +57,7 @@ def test_a_failed_sub_job_fails_its_chunk_and_is_named(batch: nb.Batch) -> None:
     assert run.wait(10) == "FAILED"
     child = batch.instances(job="refusing")["id"][0]
     error = run.errors().row(0, named=True)
-    assert error["error_type"] == "nbbatch.errors.JobFailed"
+    assert error["error_type"] == "nbbatch.JobFailed"
     assert f"sub-job 'refusing', which is instance {child}, ended FAILED: 1 failed in step 'only'" in error["error"]
 
 

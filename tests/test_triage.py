@@ -9,10 +9,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from nbbatch.codec import Codec
-from nbbatch.heal.moment import time_of
+from nbbatch.base.times import time_of
 from nbbatch.heal.traits import common_traits
 from nbbatch.heal.triage import Failed, grouped
+from nbbatch.values.codec import Codec
 
 Row = dict[str, Any]
 

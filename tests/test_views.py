@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 import nbbatch as nb
-from nbbatch.states import CHUNK_BY_CODE, INSTANCE_BY_CODE
+from nbbatch.base.states import CHUNK_BY_CODE, INSTANCE_BY_CODE
+from nbbatch.store import frames
 from tests.jobs import drop, each, numbers, one_step, summing
 from tests.kit import settle
 
@@ -25,7 +26,7 @@ def test_a_frame_has_the_same_columns_and_types_when_empty(batch: nb.Batch, name
     run.wait(10)
     full = getattr(run, name)()
     values = {"steps": [], "chunks": [None, None, 10, 0, 0, 0]}.get(name, [None, None, 10, 0])
-    empty = batch._store.frame(getattr(nb.views, name.upper()), 99, *values)
+    empty = batch._store.frame(getattr(frames, name.upper()), 99, *values)
 
     assert full.height > 0
     assert empty.height == 0

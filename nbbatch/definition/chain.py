@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from nbbatch.codec import Codec, codec_for
+from nbbatch.base.errors import DefinitionError
+from nbbatch.code.fingerprint import fingerprint, source_of
+from nbbatch.code.signature import Kind, Signature, members, type_name
+from nbbatch.code.source import listing
 from nbbatch.definition.links import Head, Links, Pass, Tail, beside, then
 from nbbatch.definition.options import Options
 from nbbatch.definition.routing import Choice, Condition, To
-from nbbatch.errors import DefinitionError
-from nbbatch.fingerprint import fingerprint, source_of
-from nbbatch.listing import listing
-from nbbatch.signature import Kind, Signature, members, type_name
+from nbbatch.values.codec import Codec, codec_for
 
 I_contra = TypeVar("I_contra", contravariant=True)
 O_co = TypeVar("O_co", covariant=True)

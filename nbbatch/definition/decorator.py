@@ -7,11 +7,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
+from nbbatch.base.errors import DefinitionError
+from nbbatch.code.signature import Kind, caller_locals, read_signature
 from nbbatch.definition.chain import BaseStep, End, Reduction, Step
 from nbbatch.definition.options import Backoff, Options, checked_name, read_options
-from nbbatch.errors import DefinitionError
-from nbbatch.halves import is_page
-from nbbatch.signature import Kind, caller_locals, read_signature
+from nbbatch.values.pages import is_page
 
 I = TypeVar("I")  # noqa: E741 - input
 O = TypeVar("O")  # noqa: E741 - output

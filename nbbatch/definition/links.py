@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nbbatch.base.errors import DefinitionError
+from nbbatch.code.signature import Kind, accepts, type_name
 from nbbatch.definition.routing import Condition, Conditions, Way
-from nbbatch.errors import DefinitionError
-from nbbatch.signature import Kind, accepts, type_name
 
 if TYPE_CHECKING:
     from nbbatch.definition.chain import BaseStep

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nbbatch.errors import DefinitionError, NotFoundError, ValueNotStorable
+from nbbatch.base.errors import DefinitionError, NotFoundError, ValueNotStorable
 
 MAX_NAME = 100
 """Characters of a job's or step's name at most."""
@@ -132,7 +132,7 @@ def check_known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
 
     >>> check_known("step 'count'", ["max_attempt"], ["gate", "max_attempts"])
     Traceback (most recent call last):
-    nbbatch.errors.DefinitionError: step 'count' has no option max_attempt=; max_attempts= may be meant. There are gate, max_attempts
+    nbbatch.DefinitionError: step 'count' has no option max_attempt=; max_attempts= may be meant. There are gate, max_attempts
     """
     options = sorted(known)
     for name in given:

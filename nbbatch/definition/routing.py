@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, cast
 
 from pydantic import ValidationError
 
-from nbbatch.codec import adapter_of
-from nbbatch.errors import ValueNotStorable
-from nbbatch.signature import members, type_name
+from nbbatch.base.errors import ValueNotStorable
+from nbbatch.code.signature import members, type_name
+from nbbatch.values.codec import adapter_of
 
 
 class To:

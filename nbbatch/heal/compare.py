@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from nbbatch.codec import leaves
+from nbbatch.values.codec import leaves
 
 
 class Change(NamedTuple):
@@ -65,7 +65,7 @@ def fields(data: bytes | None) -> dict[str, str]:
 
 
 def _columns(data: bytes) -> dict[str, str]:
-    from nbbatch.codec import decode_frame
+    from nbbatch.values.codec import decode_frame
 
     frame: Any = decode_frame(data)
     return {column.name: f"{column.dtype}, {len(column)} rows: {column.to_list()!r:.500}" for column in frame}

@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from nbbatch.heal.compare import listed
-from nbbatch.store import Store
+from nbbatch.store.database import Store
 
 if TYPE_CHECKING:
     import polars as pl

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, TypeAdapter
 
-from nbbatch.codec import plain
+from nbbatch.base.errors import StoreUnreadable
+from nbbatch.base.rows import InstanceRow, Item
 from nbbatch.definition.chain import BaseStep
-from nbbatch.errors import StoreUnreadable
 from nbbatch.heal.replay import Replay, node_of, params_of, replay
-from nbbatch.records import InstanceRow, Item
-from nbbatch.store import Store
+from nbbatch.store.database import Store
+from nbbatch.values.codec import plain
 
 if TYPE_CHECKING:
     from zipfile import ZipFile

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, overload
 
-from nbbatch.heal.moment import time_of
+from nbbatch.base.times import time_of
 from nbbatch.heal.traits import Good, Trait
 from nbbatch.heal.triage import Cause, Failed, first_and_last, grouped
-from nbbatch.store import Store
+from nbbatch.store.database import Store
 
 if TYPE_CHECKING:
     import polars as pl

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from nbbatch.errors import NotFoundError
-from nbbatch.store import Store
+from nbbatch.base.errors import NotFoundError
+from nbbatch.store.database import Store
 
 if TYPE_CHECKING:
     import polars as pl

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nbbatch.commands import check_shape
-from nbbatch.definition import Job
-from nbbatch.states import INSTANCE_ENDED
-from nbbatch.store import Store
+from nbbatch.base.states import INSTANCE_ENDED
+from nbbatch.definition import JobDefinition
+from nbbatch.engine.commands import check_shape
+from nbbatch.store.database import Store
 
 _GONE = "(SELECT chunk FROM superseded WHERE instance = $1)"
 # Nearly all chunks have one event, COMPLETED at the first attempt: only the others need a look for their last.
@@ -89,7 +89,7 @@ class Plan:
     __repr__ = __str__
 
 
-def plan(store: Store, instance: int, job: Job[Any, Any], chunks: list[int] | None = None) -> Plan:
+def plan(store: Store, instance: int, job: JobDefinition[Any, Any], chunks: list[int] | None = None) -> Plan:
     """What retrying an instance, or some of its chunks, with a job's code would do.
 
     Raises:

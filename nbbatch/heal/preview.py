@@ -10,12 +10,12 @@ from html import escape
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
-from nbbatch.definition import Job, Kind, Node
-from nbbatch.errors import NotFoundError, StateError
+from nbbatch.base.errors import NotFoundError, StateError
+from nbbatch.base.rows import Item, Outcome
+from nbbatch.definition import JobDefinition, Kind, Node
 from nbbatch.heal.replay import run
-from nbbatch.pictures.look import duration
-from nbbatch.records import Item, Outcome
-from nbbatch.worker import MicroBatch, StoredParams
+from nbbatch.pictures.style import duration
+from nbbatch.worker.context import MicroBatch, StoredParams
 
 if TYPE_CHECKING:
     import polars as pl
@@ -124,19 +124,19 @@ def _html(step: PreviewedStep) -> str:
     return frame._repr_html_()
 
 
-def preview(job: Job[Any, Any], params: Any, limit: int) -> Preview:
+def preview(job: JobDefinition[Any, Any], params: Any, limit: int) -> Preview:
     """Run a job's steps on at most ``limit`` items each; see `Job.preview`."""
     if limit < 1:
         raise StateError(f"preview() needs limit= of 1 or more, not {limit!r}")
     return Preview(_steps(job, _stored(job, params), limit))
 
 
-def _stored(job: Job[Any, Any], params: Any) -> StoredParams:
+def _stored(job: JobDefinition[Any, Any], params: Any) -> StoredParams:
     valid = job.check(params)
     return StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid))
 
 
-def _steps(job: Job[Any, Any], stored: StoredParams, limit: int) -> list[PreviewedStep]:
+def _steps(job: JobDefinition[Any, Any], stored: StoredParams, limit: int) -> list[PreviewedStep]:
     offered: list[list[bytes]] = [[] for _ in job.nodes]
     guesses = [1.0] + [0.0] * (len(job.nodes) - 1)
     ids = count(1)

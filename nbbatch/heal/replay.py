@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from nbbatch import capture
-from nbbatch.codec import ParamsCodec
+from nbbatch.base.errors import DefinitionError
+from nbbatch.base.rows import Item, Outcome
 from nbbatch.definition import Node
 from nbbatch.definition.chain import BaseStep
-from nbbatch.errors import DefinitionError
-from nbbatch.failing import user_frames
 from nbbatch.heal.compare import Change, listed
-from nbbatch.records import Item, Outcome
-from nbbatch.worker import MicroBatch, StoredParams, rehearse, rehearse_async
+from nbbatch.values.codec import ParamsCodec
+from nbbatch.worker import capture
+from nbbatch.worker.attempt import rehearse, rehearse_async
+from nbbatch.worker.context import MicroBatch, StoredParams
+from nbbatch.worker.error_text import user_frames
 
 
 @dataclass(frozen=True, slots=True, eq=False)

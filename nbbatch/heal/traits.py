@@ -179,7 +179,7 @@ def _tree(data: bytes) -> Any:
     """A stored value; of a frame what its columns are."""
     if not data.startswith(b"ARROW1"):
         return json.loads(data)
-    from nbbatch.codec import decode_frame
+    from nbbatch.values.codec import decode_frame
 
     frame: Any = decode_frame(data)
     columns = {each.name: {"type": str(each.dtype), "nulls": each.null_count() > 0} for each in frame}

@@ -1,4 +1,1 @@
-"""Drawn and written pictures of jobs, runs and chunks: SVG, plain HTML and text that need no network and no script.
-
-Pure functions of plain facts: nothing here reads a store, a clock or a widget. `nbbatch.scenes` supplies the facts.
-"""
+"""Facts → SVG, HTML and text. Pure: no store, clock or widget, and the output needs no network or script."""

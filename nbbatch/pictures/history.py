@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nbbatch.pictures.look import CHUNK, duration, fill, patterns, short, words
+from nbbatch.base.states import ChunkStatus
 from nbbatch.pictures.markup import number, tag, text
 from nbbatch.pictures.picture import Picture, drawing
+from nbbatch.pictures.style import CHUNK, duration, fill, patterns, short, words
 from nbbatch.pictures.timeline import ticks
-from nbbatch.states import ChunkStatus
 
 if TYPE_CHECKING:
     import polars as pl

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from nbbatch.pictures.look import STYLE
 from nbbatch.pictures.markup import tag, text
+from nbbatch.pictures.style import STYLE
 
 if TYPE_CHECKING:
     import polars as pl

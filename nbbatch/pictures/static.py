@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from nbbatch.pictures.chain import StepFacts, blocks
-from nbbatch.pictures.look import CHUNK, INSTANCE, duration, words
+from nbbatch.base.rows import InstanceRow
+from nbbatch.base.states import CHUNK_BY_CODE, ChunkStatus, InstanceStatus
+from nbbatch.pictures.chain_picture import StepFacts, blocks
 from nbbatch.pictures.markup import block, clip, tag, text
-from nbbatch.records import InstanceRow
-from nbbatch.states import CHUNK_BY_CODE, ChunkStatus, InstanceStatus
+from nbbatch.pictures.style import CHUNK, INSTANCE, duration, words
 
 if TYPE_CHECKING:
     import polars as pl

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from nbbatch.pictures.look import CHUNK, duration, fill, patterns, step_look
+from nbbatch.base.states import ChunkStatus
 from nbbatch.pictures.markup import clip, number, tag, text
 from nbbatch.pictures.picture import Picture, drawing
-from nbbatch.states import ChunkStatus
+from nbbatch.pictures.style import CHUNK, duration, fill, patterns, step_look
 
 if TYPE_CHECKING:
     import polars as pl

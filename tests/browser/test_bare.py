@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import expect
 
 import nbbatch as nb
-from nbbatch.cockpit.session import Session
-from nbbatch.pictures.chain import StepFacts, chain
+from nbbatch.panel.session import Session
+from nbbatch.pictures.chain_picture import StepFacts, chain
 from tests.browser import slow_jobs
 from tests.browser.conftest import SHOTS, Bare, violations
 

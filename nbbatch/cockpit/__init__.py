@@ -1,1 +1,0 @@
-"""The live panel of a run: one widget, drawn from snapshots that cost the same however many chunks there are."""

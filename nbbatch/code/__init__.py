@@ -1,0 +1,1 @@
+"""What code a step is: type hints, signatures, fingerprints and source text."""

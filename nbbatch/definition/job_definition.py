@@ -1,0 +1,382 @@
+"""The job: a name, a version and a chain, with everything read from it that the engine needs."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, cast, overload
+
+from pydantic import ValidationError
+
+from nbbatch.base.errors import DefinitionError, ParameterError, StateError
+from nbbatch.code.signature import Kind, Signature, accepts, type_name
+from nbbatch.definition.chain import BaseStep, ClosedChain, End, Step, links_of
+from nbbatch.definition.links import Links
+from nbbatch.definition.listeners import Listeners, When, checked_listener, checked_moment
+from nbbatch.definition.options import check_known, checked_name, is_budget, read_options
+from nbbatch.definition.routing import Way, address, ways_of
+from nbbatch.values.codec import ParamsCodec
+
+if TYPE_CHECKING:
+    from nbbatch.pictures.picture import Picture
+
+P = TypeVar("P")
+Q = TypeVar("Q")
+R_co = TypeVar("R_co", covariant=True)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """A step in its place in a job."""
+
+    index: int
+    step: BaseStep
+    sources: tuple[int, ...]
+    targets: tuple[int, ...]
+    gated: bool
+    weight: float
+    named: tuple[Way, ...]
+    """Its ways out."""
+    ways: tuple[Way, ...]
+    """The same, where there are several or one has a condition; empty: each value goes to every target."""
+    max_failed: float = 0
+    """Its failed chunks that do not fail the instance: a number (int), or a share (float)."""
+    code: str = ""
+    """Fingerprint of the step when an instance took it up."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether each chunk gives at most one output, to one step, by a plain call: what the worker has a quick way for."""
+        step = self.step
+        return (
+            self.index > 0
+            and not step.is_async
+            and step.kind in (Kind.ONE, Kind.NONE)
+            and not self.ways
+            and len(self.targets) < 2
+        )
+
+    def route(self, value: Any) -> tuple[int, ...]:
+        """The targets that a value goes to."""
+        return ways_of(self.ways, value) if self.ways else self.targets
+
+    def address(self, name: str, value: Any) -> tuple[int, ...]:
+        """The target that `to` names."""
+        return address(self.step.name, self.named, name, value)
+
+
+Problems = str | Iterable[str] | None
+
+
+class JobDefinition(Generic[P, R_co]):
+    """A job definition: a name, a version, and a chain of steps.
+
+    Attributes:
+        nodes: The steps in topological order; the first takes the parameters.
+        params: Codec of the parameters.
+        report: Codec of the reduction's return value; None without a reduction.
+        shape: JSON of step names, order, types and gates: what an instance must find again to go on.
+    """
+
+    def __init__(  # noqa: D417 - whatever is in `unknown` is refused
+        self,
+        name: str,
+        chain: ClosedChain[P, R_co] | End[P, Any],
+        version: int = 1,
+        gated: bool = False,
+        description: str = "",
+        validate: Callable[[P], Problems] | None = None,
+        max_failed: float = 0,
+        fail_fast: bool = False,
+        on_complete: Callable[[Any], Any] | None = None,
+        on_error: Callable[[Any], Any] | None = None,
+        before_store: Callable[[P, dict[str, Any]], Any] | None = None,
+        start_limit: int | None = None,
+        **unknown: Never,
+    ) -> None:
+        """Define a job; nothing is registered or stored.
+
+        Args:
+            name: At most 100 printable characters.
+            chain: Steps joined by ``>>``, with an end (``-> None`` or a reduction).
+            version: 1 or more; raise it when the chain's shape changes.
+            gated: Each step waits until the steps before it are wholly done.
+            description: For people.
+            validate: Takes valid parameters and returns what else is wrong with them, as texts ``"field: why"``.
+            max_failed: Failed chunks of a step that do not fail the instance, for steps that do not say it themselves: a
+                number, or (as a float) a share of the step's chunks. Not for the first step, nor a reduction.
+            fail_fast: Start nothing new once more have failed than ``max_failed`` allows (a share is judged once the
+                steps before are done); without it, what can run still runs and the instance ends FAILED after that.
+            on_complete: Called with the handle once COMPLETED is stored.
+            on_error: Called with the handle once FAILED or CANCELLED is stored.
+            before_store: Called at each submit, also of a sub-job, with the valid parameters and the user data, a dict that
+                it may fill, before the store is asked for anything. What it raises refuses the submit. Where an instance
+                is found again, what it fills is dropped, unless ``submit(user_data=)`` was given too.
+            start_limit: How often an instance may be started: once by its submit, then by each `retry` or `rerun` after
+                its end.
+
+        Raises:
+            DefinitionError: Any of it cannot work.
+        """
+        check_known(f"job {name!r}", unknown, list(inspect.signature(JobDefinition).parameters)[:-1])
+        links = links_of(chain)
+        self.name = checked_name("job", name)
+        if not isinstance(version, int) or version < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DefinitionError(f"job {name!r}: version= must be a whole number from 1, not {version!r}")
+        self.version = version
+        self.description = description
+        self.gated = gated
+        self.validate, self.on_complete, self.on_error = validate, on_complete, on_error
+        self.before_store = before_store
+        if start_limit is not None and (not isinstance(start_limit, int) or start_limit < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DefinitionError(f"job {name!r}: start_limit= must be a whole number from 1, not {start_limit!r}")
+        self.start_limit = start_limit
+        self.listeners = Listeners()
+        _check_chain(name, links)
+        if not is_budget(max_failed):
+            raise DefinitionError(f"job {name!r}: max_failed= must be 0 or more, not {max_failed!r}")
+        self.fail_fast = fail_fast
+        self.nodes = _nodes(name, links, gated, max_failed)
+        first, last = self.nodes[0].step, self.nodes[-1].step
+        self.params_type = first.input_type
+        self.params = _params(first)
+        self.report = last.output if last.kind is Kind.REDUCTION else None
+        self.shape = json.dumps([_shape(node) for node in self.nodes], sort_keys=True)
+
+    @property
+    def steps(self) -> tuple[BaseStep, ...]:
+        """Its steps, in the order of ``nodes``: ``[step.name for step in job.steps]`` are their names."""
+        return tuple(node.step for node in self.nodes)
+
+    def on(self, moment: When) -> Callable[[F], F]:
+        """Have a function be told of what happens to instances of this job: ``@job.on("after_attempt")``.
+
+        - ``instance_started``, ``instance_ended``: called with the handle, in a thread of this process, once the first claim
+          or an end is stored;
+        - ``step_started``, ``step_ended``: with the handle and the step's name, likewise, at the first claim of its chunks and
+          when it is wholly done, or the instance ended without;
+        - ``before_attempt``: with `nb.context()`, where the step runs;
+        - ``after_attempt``: with `nb.context()` and what the step raised (signals too), or None.
+
+        Listeners of a start are called in the order they were given, those of an end the other way round. What they raise is
+        logged and changes nothing. A function given again under its name takes the place of the earlier one, so that its
+        cell can be run again; lambdas of one place all have one name. An instance that is taken up again, after a restart or by
+        a retry, is told of its steps and its end anew; what a crash cuts off is not told. In worker processes the listeners
+        of attempts are copies: what they change stays there, and those that cannot be pickled are left out, with a word in
+        the log. Of a step that is a job no attempts are told: that job has listeners of its own; a replay or preview has none.
+
+        Raises:
+            DefinitionError: There is no such moment, or the function is async.
+        """
+        checked_moment(self.name, moment)
+
+        def give(function: F) -> F:
+            checked_listener(self.name, function)
+            self.listeners.add(moment, function)
+            return function
+
+        return give
+
+    def around(self, function: F) -> F:
+        """Put a context manager around each attempt, where the step runs: for timers, traces and log contexts.
+
+        A decorator of a function that takes `nb.context()` and gives a context manager, or of a generator function with one
+        ``yield``. It sees what the step raised, and can change neither that nor the outputs; what it raises itself is logged.
+        The first one given is the outermost; listeners of attempts are called outside of all.
+
+        Raises:
+            DefinitionError: The function is async.
+        """
+        checked_listener(self.name, function)
+        self.listeners.put_around(function)
+        return function
+
+    def current(self) -> tuple[Node, ...]:
+        """The nodes with the fingerprints of their code as it is now: names that steps use may have changed since."""
+        return tuple(replace(node, code=node.step.fingerprint) for node in self.nodes)
+
+    def check(self, params: Any) -> P:
+        """The parameters as their declared type.
+
+        Raises:
+            ParameterError: They do not fit; every problem is listed.
+        """
+        try:
+            valid = self.params.validate(params)
+        except ValidationError as error:
+            raise ParameterError(self.name, [_problem(line) for line in error.errors(include_input=False)]) from None
+        found = self.validate(valid) if self.validate else None
+        problems = [found] if isinstance(found, str) else list(found or ())
+        if problems:
+            raise ParameterError(self.name, problems)
+        return valid
+
+    def shape_difference(self, stored: str) -> str:
+        """What differs between the shape an instance began with and this job's."""
+        before, after = json.loads(stored), json.loads(self.shape)
+        names = [each["name"] for each in before], [each["name"] for each in after]
+        if names[0] != names[1]:
+            return f"its steps were {' >> '.join(names[0])}, now they are {' >> '.join(names[1])}"
+        changed = [
+            f"step {old['name']!r}: {key} was {old[key]}, now {new[key]}"
+            for old, new in zip(before, after, strict=True)
+            for key in old
+            if old[key] != new[key]
+        ]
+        return "; ".join(changed)
+
+    @overload
+    def as_step(self: JobDefinition[Q, None], name: str | None = None, **options: Any) -> End[Q, None]: ...
+    @overload
+    def as_step(self, name: str | None = None, **options: Any) -> Step[P, R_co, R_co]: ...
+    def as_step(self, name: str | None = None, **options: Any) -> Any:
+        """This job as a step of another one: takes its parameters and gives its report.
+
+        Each chunk submits an instance and waits for its end without holding a worker, up to 64 at once (``concurrency=``
+        says otherwise). The instance is found again after a crash, is cancelled with the instance that waits for it, and
+        fails the chunk when it fails; ``run.retry()`` there takes it up again, unless it kept no data (``retain="none"``,
+        which it has from the instance that waits). Pausing one does not pause the other.
+
+        Args:
+            name: Of the step; default: the job's name.
+            options: Those of `step` that concern waiting: max_attempts (default 1: a sub-job that failed is not retried
+                by itself), backoff, gate, concurrency, rate, weight, max_failed, retry_on, fail_on, description.
+
+        Raises:
+            DefinitionError: An option that is none, or ``timeout=``, which would end the waiting and not the work.
+        """
+        if "timeout" in options:
+            raise DefinitionError(f"job {self.name!r} as a step takes no timeout=; give it to the steps inside")
+        given = {"max_attempts": 1, **options}
+        return as_step(self, checked_name("step", self.name if name is None else name), given)
+
+    def __repr__(self) -> str:
+        chain = " >> ".join(self._words(node) for node in self.nodes)
+        return f"<Job {self.name} v{self.version}: {type_name(self.params_type)} → {chain}>"
+
+    def _words(self, node: Node) -> str:
+        given = node.step.signature
+        many = {Kind.MANY: "→ * {}", Kind.ONE: "→ {}", Kind.NONE: "", Kind.REDUCTION: "⇒ {}"}[node.step.kind]
+        gate = "| " if node.gated else ""
+        return f"{gate}{node.step.name} {many.format(type_name(given.output_type))}".rstrip()
+
+    def chain(self) -> Picture:
+        """Its typed chain as a picture: steps, types, branches, gates; of a run, `JobHandle.chain` shows chunks too."""
+        from nbbatch.pictures import chain_picture
+
+        about = f": {self.description}" if self.description else ""
+        return chain_picture.chain(
+            f"{self.name} v{self.version}{about}", chain_picture.from_shape(self.shape), counted=False
+        )
+
+    def _repr_svg_(self) -> str:
+        return self.chain().svg
+
+    def _repr_html_(self) -> str:
+        return self.chain()._repr_html_()  # pyright: ignore[reportPrivateUsage]
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return self.chain()._repr_mimebundle_(include, exclude)  # pyright: ignore[reportPrivateUsage]
+
+
+def as_step(job: JobDefinition[Any, Any], name: str, options: dict[str, Any]) -> Step[Any, Any, Any] | End[Any, Any]:
+    """The step a job makes; a function step in all but where it runs."""
+
+    def submitted(params: Any) -> Any:
+        raise StateError(f"step {name!r} is {job!r}; batch.submit(job, {params!r}) runs it")
+
+    last = job.nodes[-1].step.signature
+    kind = Kind.NONE if job.report is None else Kind.ONE
+    given = None if job.report is None else last.output_type
+    signature = Signature(kind, job.params_type, given, takes_params=False, params_type=None, is_async=False)
+    read = read_options(name, options)
+    made: Step[Any, Any, Any] | End[Any, Any]
+    made = End(submitted, name, read, signature) if kind is Kind.NONE else Step(submitted, name, read, signature)
+    made.job, made.source = job, repr(job)
+    return made
+
+
+def _params(first: BaseStep) -> ParamsCodec:
+    try:
+        return ParamsCodec(first.input_type)
+    except Exception as error:
+        raise DefinitionError(
+            f"first step {first.name!r} takes {type_name(first.input_type)}, which cannot be a job's parameters; "
+            "use a pydantic model, dataclass, TypedDict or plain JSON type"
+        ) from error
+
+
+def _check_chain(name: str, links: Links) -> None:
+    if links.open:
+        raise DefinitionError(f"job {name!r} has no end: {_loose(links)}")
+    if len(links.heads) != 1 or links.heads[0].conditions:
+        heads = ", ".join(repr(links.steps[head.step].name) for head in links.heads)
+        raise DefinitionError(f"job {name!r} needs one first step, which takes the parameters; it has {heads}")
+    first = links.steps[0]
+    if first.kind is Kind.REDUCTION:
+        raise DefinitionError(f"job {name!r}: reduction {first.name!r} has no step before it")
+    for each in links.steps:
+        if each.takes_params and not accepts(each.params_type, first.input_type):
+            raise DefinitionError(
+                f"step {each.name!r} takes params of type {type_name(each.params_type)}, but the parameters are what the "
+                f"first step {first.name!r} takes: {type_name(first.input_type)}"
+            )
+
+
+def _loose(links: Links) -> str:
+    past = [tail.to for tail in links.tails if tail.to] + [each.to for each in links.passes]
+    if past:
+        return f"nb.to({past[0].name}) leads to step {past[0].name!r}, which does not follow; add >> {past[0].name}"
+    loose = links.steps[links.tails[0].step]
+    return (
+        f"step {loose.name!r} gives {type_name(loose.signature.output_type)} to nobody. "
+        "End the chain with a step that returns None, or a reduction (a first parameter Iterable[...])"
+    )
+
+
+def _nodes(name: str, links: Links, gated: bool, max_failed: float) -> tuple[Node, ...]:
+    weights = _weights(name, links.steps)
+    nodes: list[Node] = []
+    for index, each in enumerate(links.steps):
+        waits = index > 0 and (gated or each.options.gate or each.kind is Kind.REDUCTION)
+        sources = {edge.source for edge in links.edges if edge.target == index}
+        sources |= {a for a, b in links.order if b == index and waits}
+        edges = sorted((edge for edge in links.edges if edge.source == index), key=lambda edge: edge.target)
+        named = tuple(links.way(edge) for edge in edges)
+        targets = tuple(dict.fromkeys(way.target for way in named))
+        ways = named if len(named) > 1 or any(way.conditions for way in named) else ()
+        runs_once = index == 0 or each.kind is Kind.REDUCTION
+        budget = (0 if runs_once else max_failed) if each.options.max_failed is None else each.options.max_failed
+        nodes.append(Node(index, each, tuple(sorted(sources)), targets, waits, weights[index], named, ways, budget))
+    return tuple(nodes)
+
+
+def _weights(name: str, steps: Sequence[BaseStep]) -> list[float]:
+    given = [each.options.weight for each in steps]
+    spent = sum(weight for weight in given if weight is not None)
+    free = given.count(None)
+    if spent > 1 + 1e-9 or (free and spent >= 1):
+        raise DefinitionError(f"job {name!r}: weights add up to {spent:g}; the steps without one need a rest above 0")
+    if not free:
+        return [cast("float", weight) / spent for weight in given]
+    return [(1 - spent) / free if weight is None else weight for weight in given]
+
+
+def _shape(node: Node) -> Mapping[str, Any]:
+    step = node.step
+    return {
+        "name": step.name,
+        "kind": step.kind.value,
+        "input": type_name(step.input_type),
+        "output": type_name(step.signature.output_type),
+        "gated": node.gated,
+        "targets": list(node.targets),
+    }
+
+
+def _problem(line: Any) -> str:
+    path = ".".join(str(part) for part in line["loc"]) or "parameters"
+    return f"{path}: {line['msg']}"

@@ -1,0 +1,85 @@
+"""Which chunks a micro-batch takes, and how the claim is stored. On the dispatcher thread."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from functools import partial
+
+from nbbatch.base.rows import Item
+from nbbatch.base.states import ChunkStatus
+from nbbatch.definition import Kind
+from nbbatch.engine.limits import Pace
+from nbbatch.engine.pools import Lane
+from nbbatch.engine.settle import Changes
+from nbbatch.engine.state import LiveInstance, LiveStep, runs
+from nbbatch.store.database import Store
+
+
+class Claims:
+    """Takes chunks of steps that a lane has room for."""
+
+    def __init__(self, store: Store, pace: Pace, wake: Callable[[], None]) -> None:
+        """Of one engine.
+
+        Args:
+            store: Where inputs are read.
+            pace: What limited steps may start now.
+            wake: Asks for another turn.
+        """
+        self._store = store
+        self._pace = pace
+        self._wake = wake
+
+    def take(self, live: LiveInstance, step: LiveStep, lane: Lane, now: int) -> list[Item]:
+        """As many chunks as a micro-batch should have, with their inputs; none if none is there yet."""
+        items = step.take(self._size(live, step, lane, now), partial(self._refill, live))
+        return self._with_inputs(live, step, items) if items else items
+
+    def keep(self, live: LiveInstance, step: LiveStep, items: list[Item], changes: Changes, now: int) -> int | None:
+        """Have a claim stored; of chunks that this very turn makes, in their own rows."""
+        session = self._store.session
+        if items[0].chunk > self._store.durable_chunk and len(changes.chunks):
+            ids, sessions = changes.chunks.lists[0], changes.chunks.lists[-1]
+            for first, total, _ in runs(items):
+                place = bisect_left(ids, first)
+                sessions[place : place + total] = [session] * total
+            return None
+        claim = self._store.take_ids("claim", 1) + 1
+        index = step.node.index
+        changes.claims.extend((claim, session, live.id, index, *run, now) for run in runs(items))
+        return claim
+
+    def _size(self, live: LiveInstance, step: LiveStep, lane: Lane, now: int) -> int:
+        options = step.node.step.options
+        if options.paced or step.node.step.job is not None:
+            return 1
+        fair = -(-step.counts[ChunkStatus.QUEUED.code] // lane.workers)
+        free = self._pace.room(live, step, now) if options.limited else step.free()
+        return max(1, min(step.size, free, fair))
+
+    def _refill(self, live: LiveInstance, step: LiveStep) -> None:
+        """Read the next window of unclaimed chunks; windows double while they turn out empty.
+
+        What this very turn makes is not in the store yet: it is read in the next turn.
+        """
+        window = 5_000
+        while step.cursor < step.last and not step.ready:
+            high = min(step.last, step.cursor + window, self._store.durable_chunk)
+            if high <= step.cursor:
+                self._wake()
+                return
+            loaded = step.cursor < step.loaded_last
+            query = "page_unclaimed" if loaded else "page"
+            rows = self._store.rows(query, live.id, step.node.index, step.cursor, high)
+            step.add_ready(rows, [data for _, data in rows])  # pyright: ignore[reportArgumentType] - (id, data)
+            step.cursor = high
+            window *= 2
+
+    def _with_inputs(self, live: LiveInstance, step: LiveStep, items: list[Item]) -> list[Item]:
+        """Fetch the stored inputs of chunks that are claimed again."""
+        missing = [item.chunk for item in items if item.data is None]
+        if not missing or step.node.index == 0 or step.node.step.kind is Kind.REDUCTION:
+            return items
+        found = dict(self._store.rows("inputs_by_id", live.id, min(missing), max(missing), missing))
+        return [item if item.data is not None else item._replace(data=found[item.chunk]) for item in items]

@@ -1,0 +1,457 @@
+"""What a person may ask of an instance: submit, resume, pause, cancel, retry, skip, purge.
+
+Every function runs on the dispatcher thread (through `Engine.call`), so it sees no half-done turn, and makes its
+change in one transaction, guarded by the transition tables, before it touches what the engine keeps in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from typing import Any
+
+from nbbatch.base.errors import NotFoundError, ShapeError, StateError
+from nbbatch.base.rows import Ended, EventRow, InstanceRow, Item
+from nbbatch.base.states import CHUNK_BY_CODE, CHUNK_TRANSITIONS, INSTANCE_ENDED, ChunkStatus, InstanceStatus
+from nbbatch.definition import JobDefinition
+from nbbatch.engine.dispatcher import Engine
+from nbbatch.engine.recovery import load, recover
+from nbbatch.engine.state import Again, LiveInstance
+from nbbatch.store.database import SUBJOB_KEY
+from nbbatch.worker.context import StoredParams
+
+_FAILED, _QUEUED, _CANCELLED = ChunkStatus.FAILED, ChunkStatus.QUEUED, ChunkStatus.CANCELLED
+_I = InstanceStatus
+
+
+def submit(
+    engine: Engine,
+    job: JobDefinition[Any, Any],
+    params: StoredParams,
+    identity: str,
+    key: str | None,
+    new: bool,
+    retain: str,
+) -> tuple[int, Future[Ended] | None]:
+    """Find the instance these parameters or this key mean, or make one; have it run.
+
+    Returns:
+        Its id, and a future of its end if it is unfinished.
+    """
+    revive(engine)
+    row = None if new else _existing(engine, job, params, identity, key)
+    if row is None:
+        live = _create(engine, job, params, identity, key, retain)
+    elif row.status in INSTANCE_ENDED:
+        _keep_secrets(engine, row.id, params)
+        return row.id, None
+    else:
+        live = attach(engine, job, row, params)
+    return live.id, live.done
+
+
+def _existing(
+    engine: Engine, job: JobDefinition[Any, Any], params: StoredParams, identity: str, key: str | None
+) -> InstanceRow | None:
+    if key is None:
+        return _unfinished(engine, job, identity)
+    row = engine.store.by_key(job.name, job.version, key)
+    if row is not None and row.identity != identity:
+        difference = job.params.difference(row.params, params.data)
+        raise StateError(
+            f"key {key!r} of job {job.name!r} names instance {row.id}, which has other parameters: {difference}. "
+            "Submit the same parameters, or choose another key"
+        )
+    return row
+
+
+def _unfinished(engine: Engine, job: JobDefinition[Any, Any], identity: str) -> InstanceRow | None:
+    """The unfinished instance of equal parameters; the store is asked only where there may be one."""
+    wanted = (job.name, job.version, identity, None)
+    if engine.dormant or any(
+        (live.job.name, live.job.version, live.identity, live.key) == wanted for live in engine.live.values()
+    ):
+        return engine.store.unfinished(job.name, job.version, identity)
+    return None
+
+
+def _create(
+    engine: Engine, job: JobDefinition[Any, Any], params: StoredParams, identity: str, key: str | None, retain: str
+) -> LiveInstance:
+    """A new instance, stored by the coming turn, together with its first claim."""
+    row = InstanceRow(
+        id=engine.store.take_ids("instance", 1) + 1, job=job.name, version=job.version, key=key, identity=identity,
+        params=params.data, shape=job.shape, retain=retain, status=_I.QUEUED, paused=False, failing=None,
+        created_us=engine.clock.now(), started_us=None, ended_us=None, progress=0.0, error=None, report=None,
+    )  # fmt: skip
+    steps = [
+        (
+            node.index, node.step.name, node.step.kind.value, node.gated, node.weight,
+            node.step.options.max_attempts, node.step.input.media,
+            node.step.output.media if node.step.output else None,
+        )
+        for node in job.nodes
+    ]  # fmt: skip
+    _keep_secrets(engine, row.id, params)
+    chunk = engine.store.take_ids("chunk", 1) + 1
+    engine.pending.instances[row.id] = (row, steps)
+    engine.pending.chunks.append((chunk, row.id, 0, None, 0, row.created_us, None, None))
+    live = LiveInstance(job, row, params)
+    live.steps[0].emit(chunk, [None])
+    engine.live[row.id] = live
+    return live
+
+
+def attach(engine: Engine, job: JobDefinition[Any, Any], row: InstanceRow, params: StoredParams) -> LiveInstance:
+    """Have an unfinished instance go on with this job's code.
+
+    Raises:
+        ShapeError: The chain differs from the one the instance began with.
+    """
+    check_shape(job, row)
+    _keep_secrets(engine, row.id, params)
+    live = engine.live.get(row.id)
+    if live is not None:
+        live.adopt(job, params)
+        return live
+    params.load()  # secrets that are missing are found out here, not in a worker
+    live = load(engine.store, job, row, params)
+    engine.live[row.id] = live
+    engine.wake()
+    return live
+
+
+def _keep_secrets(engine: Engine, instance: int, params: StoredParams) -> None:
+    if params.secrets:
+        engine.secrets[instance] = params.secrets
+
+
+def bring_secrets(engine: Engine, instance: int, job: JobDefinition[Any, Any] | None, params: StoredParams) -> None:
+    """Take the secrets of an instance from parameters that are equal to its own in all else.
+
+    Raises:
+        StateError: They differ, or the instance's job is not known.
+    """
+    row = engine.store.instance(instance)
+    if params.data != row.params:
+        difference = known(job, row).params.difference(row.params, params.data)
+        raise StateError(
+            f"instance {instance} has other parameters: {difference}. params= brings secrets, no new values"
+        )
+    _keep_secrets(engine, instance, params)
+
+
+def check_job(job: Any) -> None:
+    """Raises TypeError where it is none: a chain, a step or a name, say."""
+    if not isinstance(job, JobDefinition):
+        raise TypeError(f"a job is needed here, not {job!r}; nb.Job(name, chain) makes one")
+
+
+def check_name(job: Any, row: InstanceRow) -> None:
+    """Raises StateError where an instance is of another job."""
+    check_job(job)
+    if row.job != job.name:
+        raise StateError(f"instance {row.id} is of job {row.job!r}, not of {job.name!r}")
+
+
+def check_shape(job: JobDefinition[Any, Any], row: InstanceRow) -> None:
+    """Raises as `check_name`, and ShapeError where the job's chain is not the one an instance began with."""
+    check_name(job, row)
+    if row.shape != job.shape:
+        raise ShapeError(
+            f"instance {row.id} of job {row.job!r} version {row.version} began with another chain: "
+            f"{job.shape_difference(row.shape)}. Raise the job's version=, or bring the old chain back"
+        )
+
+
+def resume_job(engine: Engine, job: JobDefinition[Any, Any]) -> list[int]:
+    """Have every unfinished instance of this job and version go on. Returns their ids, oldest first."""
+    revive(engine)
+    rows = engine.store.unfinished_of(job.name, job.version)
+    for row in rows:
+        attach(engine, job, row, params_of(engine, job, row))
+    return [row.id for row in rows]
+
+
+def params_of(engine: Engine, job: JobDefinition[Any, Any], row: InstanceRow) -> StoredParams:
+    live = engine.live.get(row.id)
+    return live.params if live else StoredParams(job.params, row.params, engine.secrets.get(row.id, {}))
+
+
+def revive(engine: Engine) -> None:
+    """After the store could not be written: take up again what is durable."""
+    if engine.error is None:
+        return
+    now = engine.clock.now()
+    recover(engine.store, set(), now)
+    engine.error = None
+    engine.dormant = True
+    engine.reopened += 1
+
+
+def pause(engine: Engine, instance: int) -> None:
+    """Claim nothing more of an instance; running chunks finish and are recorded."""
+    row = engine.store.instance(instance)
+    if row.status is _I.PAUSED:
+        return
+    _set_status(engine, row, _I.PAUSED)
+
+
+def resume(engine: Engine, instance: int, job: JobDefinition[Any, Any] | None, mended: bool) -> None:
+    """Let a paused instance, or one whose job was unknown in this process, go on; with a job's code where it is mended."""
+    revive(engine)
+    row = engine.store.instance(instance)
+    if row.status in INSTANCE_ENDED:
+        raise StateError(f"instance {instance} ended {row.status}; retry() takes a FAILED or CANCELLED one up again")
+    live = engine.live.get(instance)
+    if live is None or mended:
+        job = known(job, row)
+        live = attach(engine, job, row, params_of(engine, job, row))
+    if row.status is _I.PAUSED:
+        started = row.started_us is not None
+        _set_status(engine, row, _I.IN_PROGRESS if started else _I.QUEUED)
+    engine.wake()
+
+
+def known(job: JobDefinition[Any, Any] | None, row: InstanceRow) -> JobDefinition[Any, Any]:
+    if job is None and row.status in INSTANCE_ENDED:
+        raise StateError(
+            f"instance {row.id} ended {row.status}, and its job {row.job!r} version {row.version} is not known here: "
+            "give it, as in run.retry(job)"
+        )
+    if job is None:
+        raise StateError(
+            f"instance {row.id} waits for its job {row.job!r} version {row.version}: define it in this notebook and "
+            "call batch.resume(job), or submit it with the same parameters"
+        )
+    return job
+
+
+def _set_status(engine: Engine, row: InstanceRow, status: InstanceStatus) -> None:
+    with engine.store.transaction():
+        engine.store.set_status(row.id, row.status, status, engine.clock.now())
+    live = engine.live.get(row.id)
+    if live is not None:
+        live.status = status
+        live.changed = True
+
+
+def cancel(engine: Engine, instance: int) -> bool:
+    """End an instance and the sub-jobs it waits for now; False if it has ended already."""
+    row = engine.store.instance(instance)
+    if row.status in INSTANCE_ENDED:
+        return False
+    below = [engine.store.instance(child) for (child,) in engine.store.rows("subjobs", instance, SUBJOB_KEY)]
+    with engine.store.transaction():
+        for each in (row, *below):
+            _store_cancelled(engine, each)
+    for each in (row, *below):
+        live = engine.live.pop(each.id, None)
+        if live is not None:
+            live.cancellation.cancelled = True
+            live.status = _I.CANCELLED
+            engine.end(live, _I.CANCELLED)
+    return True
+
+
+def _store_cancelled(engine: Engine, row: InstanceRow) -> None:
+    now = engine.clock.now()
+    total = sum(count for _, count, _ in engine.store.rows("count_chunks", row.id))
+    events = engine.store.take_ids("event", total)
+    engine.store.run("cancel_chunks", row.id, events, now)
+    share = engine.live[row.id].progress() if row.id in engine.live else row.progress
+    engine.store.set_status(row.id, row.status, _I.CANCELLED, now, progress=share)
+    if row.retain != "all":
+        engine.store.drop_data(row.id, row.retain, finished=False)
+
+
+def retry(
+    engine: Engine, instance: int, job: JobDefinition[Any, Any] | None, chunks: list[int] | None = None,
+    first: Callable[[InstanceRow, JobDefinition[Any, Any]], object] | None = None,
+) -> int:  # fmt: skip
+    """Queue the failed (and, of a cancelled instance, the cancelled) chunks again, or some of them. Returns how many.
+
+    Args:
+        engine: Whose thread this is.
+        instance: Its id.
+        job: With the code to run; None: the one that is known.
+        chunks: Which of them; None: all.
+        first: What else is stored in the same transaction when an ended instance is taken up again.
+    """
+    revive(engine)
+    row = engine.store.instance(instance)
+    live = engine.live.get(instance)
+    if row.status is _I.COMPLETED and not _failed_rows(engine, instance):
+        raise StateError(f"instance {instance} ended COMPLETED; there is nothing to retry")
+    if row.status in INSTANCE_ENDED:
+        job = known(job, row)
+        check_starts(engine, job, instance)
+        return take_up(engine, row, job, chunks, first)
+    job = known(job or (live.job if live else None), row)
+    live = attach(engine, job, row, params_of(engine, job, row))
+    return _retry_failed(engine, live, chunks)
+
+
+def check_starts(engine: Engine, job: JobDefinition[Any, Any], instance: int) -> None:
+    """Raises StateError where an ended instance may not be started again."""
+    ((ends,),) = engine.store.rows("ends", instance)
+    if job.start_limit is not None and ends >= job.start_limit:
+        raise StateError(
+            f"instance {instance} was started {ends} times, and job {job.name!r} has start_limit={job.start_limit}; "
+            "raise it, or submit the parameters anew (new=True)"
+        )
+
+
+def _failed_rows(engine: Engine, instance: int, chunks: list[int] | None = None) -> list[tuple[Any, ...]]:
+    rows = [row for row in engine.store.rows("last_events", instance) if row[2] == _FAILED.code]
+    chosen = None if chunks is None else set(chunks)
+    return [row for row in rows if chosen is None or row[0] in chosen]
+
+
+def take_up(
+    engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any], chunks: list[int] | None = None,
+    first: Callable[[InstanceRow, JobDefinition[Any, Any]], object] | None = None,
+) -> int:  # fmt: skip
+    """Have an ended instance go on; arguments and result as of `retry`."""
+    check_retained(row)
+    check_shape(job, row)
+    params = params_of(engine, job, row)
+    engine.reopened += 1
+    params.load()  # before anything changes: masked secrets have to be submitted again
+    now = engine.clock.now()
+    with engine.store.transaction():
+        if first is not None:
+            first(row, job)
+        if row.report is not None:
+            _reduce_again(engine, row, job.nodes[-1].index, now)
+        again = [r for r in engine.store.rows("last_events", row.id) if r[2] in (_FAILED.code, _CANCELLED.code)]
+        events = engine.store.take_ids("event", len(again))
+        engine.store.run("requeue_ended", row.id, events, now, _FAILED.code, _CANCELLED.code, chunks)
+        engine.store.set_status(row.id, row.status, _I.IN_PROGRESS, now, text=None)
+    attach(engine, job, engine.store.instance(row.id), params)
+    return len(again)
+
+
+def check_retained(row: InstanceRow) -> None:
+    """Raises StateError where an ended instance has nothing left to go on with."""
+    if row.retain == "none":
+        raise StateError(f"instance {row.id} was submitted with retain='none': its inputs are gone; submit it anew")
+
+
+def _reduce_again(engine: Engine, row: InstanceRow, reduction: int, now: int) -> None:
+    """Within the open transaction: a report that was made without what is retried is made anew."""
+    engine.store.run("supersede", row.id, [], reduction, now)
+    engine.store.close_gate(row.id, reduction, now)
+    engine.store.set_report(row.id, b"")
+
+
+def _retry_failed(engine: Engine, live: LiveInstance, chunks: list[int] | None) -> int:
+    """Failed chunks of an instance that still runs."""
+    rows = _failed_rows(engine, live.id, chunks)
+    with engine.store.transaction():
+        events = engine.store.take_ids("event", len(rows))
+        engine.store.run("requeue_ended", live.id, events, engine.clock.now(), _FAILED.code, _FAILED.code, chunks)
+    for chunk, index, _, attempt, _, polls, _ in rows:
+        step = live.step_at(index)
+        step.counts[_FAILED.code] -= 1
+        step.counts[_QUEUED.code] += 1
+        step.again.append(Again(Item(chunk, attempt + 1, None, 0, polls), _QUEUED.code))
+    live.changed = True
+    engine.wake()
+    return len(rows)
+
+
+def skip(engine: Engine, instance: int, chunks: list[int], reason: str) -> None:
+    """Leave chunks out that do not run, with a reason."""
+    row = engine.store.instance(instance)
+    found = [_chunk_state(engine, row, chunk) for chunk in chunks]
+    for chunk, (_, code, *_) in zip(chunks, found, strict=True):
+        _check_skippable(chunk, CHUNK_BY_CODE[code])
+    if engine.store.rows("count_reductions", instance, chunks) != [(0,)]:
+        raise StateError(f"a reduction of instance {instance} cannot be skipped: it gives the report; retry() it")
+    event, now = engine.store.take_ids("event", len(chunks)) + 1, engine.clock.now()
+    rows = [
+        EventRow(
+            event + place, chunk, instance, step, attempt, ChunkStatus.SKIPPED.code, errors, polls, None, now, None, 0,
+            None, None,
+        )
+        for place, (chunk, (step, _, attempt, errors, polls)) in enumerate(zip(chunks, found, strict=True))
+    ]  # fmt: skip
+    details = [(each.chunk, instance, each.attempt, each.id, None, reason, None, None, None, None) for each in rows]
+    with engine.store.transaction():
+        engine.store.events(rows)
+        engine.store.append("detail", details)
+    live = engine.live.get(instance)
+    for chunk, (step, code, *_) in zip(chunks, found, strict=True):
+        if live is not None:
+            _forget(live, step, chunk, code)
+    engine.wake()
+
+
+def _check_skippable(chunk: int, status: ChunkStatus) -> None:
+    if status is ChunkStatus.IN_PROGRESS:  # that table has it for steps that skip themselves
+        raise StateError(f"chunk {chunk} is IN_PROGRESS and cannot be skipped; wait for its end, or cancel() the run")
+    if ChunkStatus.SKIPPED not in CHUNK_TRANSITIONS[status]:
+        raise StateError(f"chunk {chunk} is {status} and cannot be skipped: it has ended")
+
+
+def _chunk_state(engine: Engine, row: InstanceRow, chunk: int) -> tuple[int, int, int, int, int]:
+    found = engine.store.rows("chunk_state", chunk, row.id)
+    if not found:
+        raise NotFoundError(f"instance {row.id} has no chunk {chunk}; run.chunks() lists those there are")
+    step, code, attempt, errors, polls = found[0]
+    if any(flight.live.id == row.id and _holds(flight.micro.items, chunk) for flight in engine.flights):
+        code = ChunkStatus.IN_PROGRESS.code
+    return step, code or _QUEUED.code, attempt, errors or 0, polls or 0
+
+
+def _holds(items: list[Item], chunk: int) -> bool:
+    return any(item.chunk == chunk for item in items)
+
+
+def _forget(live: LiveInstance, index: int, chunk: int, code: int) -> None:
+    """Take a skipped chunk out of everything that would claim it."""
+    step = live.steps[index]
+    counted = ChunkStatus.GATE_WAITING.code if not step.opened and code == _QUEUED.code else code
+    step.counts[counted] -= 1
+    step.counts[ChunkStatus.SKIPPED.code] += 1
+    step.skipped.add(chunk)
+    step.again = type(step.again)(again for again in step.again if again.item.chunk != chunk)
+    step.suspects = type(step.suspects)(again for again in step.suspects if again.item.chunk != chunk)
+    live.waiting[:] = sorted(waiting for waiting in live.waiting if waiting.chunk != chunk)
+    live.changed = True
+
+
+def finished(engine: Engine, instance: int) -> Future[Ended]:
+    """A future of the instance's end, done if it has ended.
+
+    Raises:
+        StateError: It is unfinished and its job is not known in this process, so that it would never end.
+    """
+    live = engine.live.get(instance)
+    if live is not None:
+        return live.done
+    row = engine.store.instance(instance)
+    if row.status not in INSTANCE_ENDED:
+        if engine.error is not None:
+            raise engine.error
+        known(None, row)
+    end: Future[Ended] = Future()
+    end.set_result(Ended(row.status, row.report))
+    return end
+
+
+def purge(engine: Engine, before_us: int, statuses: Collection[InstanceStatus], job: str | None) -> int:
+    """Remove instances that ended before a time, with all their rows; returns how many."""
+    codes = [status.code for status in statuses]
+    gone = [instance for (instance,) in engine.store.rows("ended_before", before_us, codes, job)]
+    if not gone:
+        return 0
+    with engine.store.transaction():
+        engine.store.keep_counters()
+        for table in engine.store.INSTANCE_TABLES:
+            engine.store.remove(table, gone)
+    for instance in gone:
+        engine.secrets.pop(instance, None)
+    engine.store.checkpoint()
+    return len(gone)

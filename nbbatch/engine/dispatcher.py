@@ -1,0 +1,559 @@
+"""The dispatcher: one thread that claims, submits to the pool, and commits.
+
+    notebook threads ──call()──▶ ┌────────┐   Changes    ┌───────┐
+    pool threads ──Finished────▶ │ inbox  │──▶ turn() ──▶ │ Store │  one transaction per turn
+    fan-outs ──────Page────────▶ └────────┘      │        └───────┘
+                                                 └──after the commit──▶ executor.submit(run_chunks, MicroBatch)
+
+The inbox is the notification channel: a hint that wakes the thread; the truth is in the store. A turn takes all
+that has arrived, settles it, decides (gates, reduction, ends), claims what workers have room for, writes all of it
+in one transaction and only then acts on it. So a claim is durable before user code runs, and a completion is
+durable together with its outputs before anything builds on them. Commits are grouped by themselves: what arrives
+during one commit makes up the next. With nothing to do the thread sleeps on the inbox and uses no CPU.
+
+Only the dispatcher writes and only it touches `LiveInstance`; other threads go through `call`.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from nbbatch.base.errors import FailChunk, StoreClosed, StoreError
+from nbbatch.base.rows import Ended, Item, Results
+from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
+from nbbatch.definition import Kind, Node
+from nbbatch.engine.claims import Claims
+from nbbatch.engine.decide import Decision, decide
+from nbbatch.engine.limits import Flight, Pace
+from nbbatch.engine.lost import Losses, failed_future, lost, put_back, requeue, timed_out
+from nbbatch.engine.notifications import Announcer, Notifier, Tell
+from nbbatch.engine.pools import Lane, Lanes
+from nbbatch.engine.settle import Changes, Clerk, stage
+from nbbatch.engine.state import LiveInstance, LiveStep
+from nbbatch.store.database import Store
+from nbbatch.worker.attempt import run_chunks, run_chunks_async
+from nbbatch.worker.context import Cancellation, MicroBatch, Page
+from nbbatch.worker.executors import Replaceable, shares_memory
+from nbbatch.worker.remote import pack, run_packed
+from nbbatch.worker.running import Marks
+
+T = TypeVar("T")
+log = logging.getLogger("nbbatch")
+
+PAGES_AHEAD = 4
+"""Pages a fan-out may hand over before it waits for the store."""
+
+
+class Clock(Protocol):
+    """What the engine asks about time."""
+
+    def now(self) -> int:
+        """Microseconds since 1970 UTC."""
+        ...
+
+    def until(self, due_us: int) -> float | None:
+        """Seconds to sleep until then; None: until woken."""
+        ...
+
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        """Have ``wake`` called when time was moved by hand."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Arrived:
+    """A page of a fan-out that still runs."""
+
+    live: LiveInstance
+    page: Page
+    stop: Cancellation
+    taken: Callable[[], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    run: Callable[[], Any]
+    answer: Future[Any]
+
+
+class Engine:
+    """Runs the live instances of one store."""
+
+    def __init__(
+        self, store: Store, marks: Marks, clock: Clock, executor: Executor, workers: int, random: Callable[[], float],
+        tell: Tell,
+    ) -> None:  # fmt: skip
+        """Take over a store; nothing runs before `start`.
+
+        Args:
+            store: Whose only writer the engine is from `start` to `stop`.
+            marks: Where workers say what they run.
+            clock: Of all times it stores.
+            executor: Where steps run.
+            workers: How many run at once there; 0: ask the executor.
+            random: For the jitter of retries; 0 ≤ value < 1.
+            tell: Called, in order and in a thread of the instance's own, with what has happened to it (see `Job.on`), once
+                it is stored.
+        """
+        self.store = store
+        self.marks = marks
+        self.clock = clock
+        self.live: dict[int, LiveInstance] = {}
+        self.error: StoreError | None = None
+        """Why the engine stopped claiming; None while it works."""
+        self._codes: set[str] = set()
+        """Fingerprints whose source is stored."""
+        self.pending = Changes()
+        """What commands leave to be stored by the coming turn."""
+        self.dormant = store.has_unfinished()
+        """Whether the store may hold unfinished instances that are not live."""
+        self.secrets: dict[int, dict[str, str]] = {}
+        """Secret parameters that this process was given, by instance: a retry after its end needs them."""
+        self.reopened = 0
+        """How often an ended instance was taken up again: futures of ends from before are void."""
+        self._answers: list[tuple[Future[Any], Any]] = []
+        """To be given once the turn is stored."""
+        self.turns = 0
+        """Turns made so far; an idle engine makes none."""
+        self._lanes = Lanes(executor, workers)
+        self.observe: Callable[[LiveInstance, LiveStep, list[Item], Results], None] | None = None
+        """Told of each micro-batch once it is stored; see `otel`."""
+        self.launch_subjob: Callable[[Engine, MicroBatch], Future[Any]] = no_subjobs
+        """How a chunk of a step that is a job is run; set before `start`."""
+        self._clerk = Clerk(store.take_ids, store.run, store.set_report, random)
+        self.announcer = Announcer()
+        self._notifier = Notifier(self.announcer, tell)
+        self._inbox: queue.SimpleQueue[Flight | _Arrived | _Call | None] = queue.SimpleQueue()
+        self.flights: set[Flight] = set()
+        self._pace = Pace(self.flights)
+        self._losses = Losses(marks)
+        self._claims = Claims(store, self._pace, self.wake)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._loop, name="nbbatch-dispatcher", daemon=True)
+        clock.subscribe(self.wake)
+
+    # --- from other threads -----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the dispatcher thread."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Have the dispatcher look at the clock and the store again."""
+        self._inbox.put(None)
+
+    def call(self, run: Callable[..., T], *args: Any) -> T:
+        """Run a function on the dispatcher thread and return what it returns or raises.
+
+        Raises:
+            StoreClosed: The engine has stopped.
+        """
+        if threading.current_thread() is self._thread:
+            return run(*args)
+        if not self._thread.is_alive():
+            raise StoreClosed("this batch is closed; nb.open() opens it again")
+        answer: Future[T] = Future()
+        self._inbox.put(_Call(partial(run, *args), answer))
+        while not answer.done():
+            with suppress(TimeoutError):
+                answer.exception(timeout=1.0)
+            if not self._thread.is_alive() and not answer.done():
+                raise StoreClosed("this batch was closed meanwhile; nb.open() opens it again")
+        return answer.result()
+
+    def aside(self, run: Callable[..., Any], *args: Any) -> None:
+        """Run a function for a moment on a thread of this process that may run user code."""
+        self._lanes.local.executor.submit(run, *args)
+
+    def stop(self, timeout: float) -> None:
+        """Claim nothing more, wait for running attempts, store what they gave, end the thread.
+
+        Args:
+            timeout: Seconds to wait; attempts that run longer count as lost when the store is opened again.
+        """
+        self._stopping = True
+        self.wake()
+        self._thread.join(timeout)
+        self.flights.clear()
+        self.wake()
+        self._thread.join(timeout)
+        for live in self.live.values():
+            live.cancellation.cancelled = True
+            live.done.cancel()
+        self._lanes.close()
+
+    # --- the loop ---------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        while not (self._stopping and not self.flights):
+            arrived = [] if self.pending else self._receive()
+            try:
+                self._turn(arrived)
+            except Exception as error:  # whatever it is, waiting threads must learn of it
+                self._answer(error)
+                self._halt(error)
+
+    def _receive(self) -> list[Flight | _Arrived]:
+        """Sleep until something arrives or is due; run calls, return the rest."""
+        arrived: list[Flight | _Arrived] = []
+        try:
+            item = self._inbox.get(timeout=self._sleep())
+            while True:
+                if isinstance(item, _Call):
+                    self._run(item)
+                    if self.pending:  # a further call may ask the store for what this one made
+                        return arrived
+                elif item is not None:
+                    arrived.append(item)
+                    if isinstance(item, Flight):
+                        item.lane.work_us -= item.work_us
+                item = self._inbox.get(timeout=self._patience(arrived))
+        except queue.Empty:
+            return arrived
+
+    def _patience(self, arrived: list[Flight | _Arrived]) -> float:
+        """Seconds to wait for more that can share the commit: while all workers have enough before them.
+
+        A commit costs the same for one attempt as for a hundred, and takes the processor from those who work.
+        """
+        if not arrived or self._answers or self._stopping or not isinstance(arrived[-1], Flight):
+            return 0
+        return self._lanes.spare()
+
+    def _sleep(self) -> float | None:
+        if self.error or self._stopping:
+            return None
+        due = [live.waiting[0].due_us for live in self.live.values() if live.waiting and not live.paused]
+        due.extend(self._pace.due())
+        return self.clock.until(min(due)) if due else None
+
+    def _turn(self, arrived: list[Flight | _Arrived]) -> None:
+        """Settle, decide, claim; one transaction; then act on it."""
+        self.turns += 1
+        if self._stopping:
+            self._call_off()
+        now = self.clock.now()
+        changes, self.pending = self.pending, Changes()
+        for item in arrived:
+            if isinstance(item, _Arrived):
+                self._take_page(item, changes)
+            else:
+                self._settle(item, changes, now)
+        if self.error is None:
+            self._expire(changes, now)
+            self._decide(changes, now)
+            if not self._stopping:
+                self._claim(changes, now)
+        if changes:
+            self.write(changes)
+            for live in self.live.values():
+                live.show()
+        self._answer(None)
+        for act in changes.after:
+            act()
+
+    def _run(self, call: _Call) -> None:
+        try:
+            self._answers.append((call.answer, call.run()))
+        except BaseException as error:
+            call.answer.set_exception(error)
+
+    def _answer(self, error: Exception | None) -> None:
+        """Tell who called what came of it, now that the turn is stored or not."""
+        for answer, value in self._answers:
+            if error is None:
+                answer.set_result(value)
+            else:
+                answer.set_exception(error)
+        self._answers.clear()
+
+    def _call_off(self) -> None:
+        """Take back from the pool what no worker has begun."""
+        for flight in list(self.flights):
+            if flight.lane is not self._lanes.events and flight.future is not None:
+                flight.future.cancel()
+
+    def write(self, changes: Changes) -> None:
+        """Store a turn's changes in one transaction."""
+        with self.store.transaction():
+            for row, steps in changes.instances.values():
+                self.store.create_instance(row, steps)
+            for table, rows in (
+                ("chunk", changes.chunks), ("event", changes.events), ("detail", changes.details),
+                ("output", changes.outputs), ("staged", changes.staged), ("claim", changes.claims),
+            ):  # fmt: skip
+                if rows:
+                    self.store.append(table, rows)
+            for write in changes.writes:
+                write()
+
+    def _halt(self, error: Exception) -> None:
+        """Memory may be ahead of the store: forget it, tell everybody who waits, claim nothing until a resume."""
+        log.error("nbbatch stopped claiming: %s", error, exc_info=not isinstance(error, StoreError))
+        self.error = error if isinstance(error, StoreError) else StoreError(f"the engine stopped: {error!r}")
+        for flight in self.flights:
+            flight.live.cancellation.cancelled = True
+        self.flights.clear()
+        self._pace.forget()
+        self._lanes.forget()
+        for live in self.live.values():
+            live.done.set_exception(self.error)
+        self.live.clear()
+
+    # --- settle -----------------------------------------------------------------------------------
+
+    def _settle(self, flight: Flight, changes: Changes, now: int) -> None:
+        if flight.is_lost() and flight in self.flights and self.live.get(flight.live.id) is flight.live:
+            self._lose(flight, changes)
+        self.marks.give_back(flight.micro.slots)
+        self._pace.land(flight)
+        if flight not in self.flights:
+            return
+        self.flights.discard(flight)
+        flight.lane.taken -= 1
+        live, items = flight.live, flight.micro.items
+        assert flight.future is not None
+        if flight.future.cancelled():
+            changes.writes.append(partial(self.store.drop_claim, live.id, flight.claim, [item.chunk for item in items]))
+            return
+        if self.live.get(live.id) is not live:
+            self._drop(live, items, changes)
+            return
+        if items:
+            self._record(flight, self._results(flight, now), changes, now)
+
+    def _lose(self, flight: Flight, changes: Changes) -> None:
+        """A worker died: what it had not begun goes back to the queue, and the flight keeps the rest."""
+        kept, unbegun = self._losses.split(flight.micro)
+        if flight.is_sacrificed and kept:
+            put_back(
+                flight.step, flight.micro, kept, changes, self.store.take_ids("event", len(kept)), self.clock.now()
+            )
+            kept = []
+        if unbegun:
+            chunks = [item.chunk for item in flight.micro.items]
+            changes.writes.append(partial(self.store.drop_claim, flight.live.id, flight.claim, chunks))
+            requeue(flight.step, unbegun)
+        flight.live.changed = True
+        flight.micro = replace(flight.micro, items=kept)
+
+    def _record(self, flight: Flight, results: Results, changes: Changes, now: int) -> None:
+        live, failing = flight.live, flight.live.failing
+        self._keep_code(flight.micro.node, changes, now)
+        self._clerk.settle(live, flight.step, flight.micro.items, results, changes, now, flight.micro.node.code)
+        if self.observe is not None:
+            changes.after.append(partial(self.observe, live, flight.step, flight.micro.items, results))
+        if live.failing != failing:
+            changes.writes.append(partial(self.store.set_failing, live.id, live.failing or ""))
+
+    def _keep_code(self, node: Node, changes: Changes, now: int) -> None:
+        """Have the source be stored that an attempt ran, in the transaction that names its fingerprint."""
+        if node.code not in self._codes:
+            self._codes.add(node.code)
+            changes.writes.append(partial(self.store.keep_code, node.code, node.step.name, node.step.listing, now))
+
+    def _expire(self, changes: Changes, now: int) -> None:
+        """Attempts whose time is over count as errors; their workers are free when they return, or are killed."""
+        over = self._pace.expire(now)
+        for flight in over:
+            if self.live.get(flight.live.id) is flight.live:
+                self._record(flight, timed_out(flight.micro, now), changes, now)
+        if over:
+            changes.after.append(partial(self._free_workers, over))
+
+    def _free_workers(self, over: list[Flight]) -> None:
+        """Once the errors are stored: end what took too long, where that is possible."""
+        for flight in over:
+            flight.call_off()
+        lane = self._lanes.main
+        if isinstance(lane.executor, Replaceable) and any(flight.lane is lane for flight in over):
+            for other in self.flights:
+                other.is_sacrificed |= other.lane is lane and other.future is not None
+            lane.executor.kill()
+
+    def _drop(self, live: LiveInstance, items: list[Item], changes: Changes) -> None:
+        """The result of an attempt whose instance was cancelled meanwhile."""
+        for item in items:
+            if live.staged.pop((item.chunk, item.attempt), None) is not None:
+                changes.writes.append(partial(self.store.run, "unstage", item.chunk, item.attempt))
+
+    def _results(self, flight: Flight, now: int) -> Results:
+        assert flight.future is not None
+        error = flight.future.exception()
+        if error is not None:
+            return lost(flight.micro, error, now)
+        results: Results = flight.future.result()
+        most = flight.step.node.step.options.timeout
+        late = most is not None and results.span_us() > most * 1e6
+        return timed_out(flight.micro, now) if late else results
+
+    def _take_page(self, arrived: _Arrived, changes: Changes) -> None:
+        if self.live.get(arrived.live.id) is arrived.live and not arrived.stop.cancelled:
+            stage(arrived.live, arrived.page, changes)
+        changes.after.append(arrived.taken)
+
+    def _sink(self, live: LiveInstance, stop: Cancellation) -> Callable[[Page], None]:
+        """Where one micro-batch's fan-outs put their pages; it blocks while the store is behind."""
+        room = threading.Semaphore(PAGES_AHEAD)
+
+        def sink(page: Page) -> None:
+            if stop.cancelled:
+                raise FailChunk("the instance was cancelled, or the attempt's time is over")
+            if threading.current_thread() is self._thread:
+                changes = Changes()
+                stage(live, page, changes)
+                self.write(changes)
+                return
+            room.acquire()
+            self._inbox.put(_Arrived(live, page, stop, room.release))
+
+        return sink
+
+    # --- decide -----------------------------------------------------------------------------------
+
+    def _decide(self, changes: Changes, now: int) -> None:
+        for live in list(self.live.values()):
+            if not live.paused:
+                live.release(now)
+            if live.changed:
+                live.changed = False
+                self._advance(live, changes, now)
+
+    def _advance(self, live: LiveInstance, changes: Changes, now: int) -> None:
+        if live.status is InstanceStatus.QUEUED and live.started_us is None:
+            return
+        self._notifier.advanced(live, changes)
+        opened = [step.opened for step in live.steps]
+        decision = decide(live.job.nodes, live.counts, opened, failing=live.failing is not None, paused=live.paused)
+        for index in decision.opens:
+            self._open_gate(live, index, changes, now)
+        if decision.status is not live.status:
+            self._change_status(live, decision, changes, now)
+
+    def _open_gate(self, live: LiveInstance, index: int, changes: Changes, now: int) -> None:
+        step = live.steps[index]
+        step.open()
+        changes.writes.append(partial(self.store.open_gate, live.id, index, now))
+        live.changed = True
+        if step.node.step.kind is Kind.REDUCTION and not sum(step.counts):
+            chunk = self.store.take_ids("chunk", 1) + 1
+            changes.chunks.append((chunk, live.id, index, self.store.first_chunk(live.id), None, now, None, None))
+            step.emit(chunk, [None])
+
+    def _change_status(self, live: LiveInstance, decision: Decision, changes: Changes, now: int) -> None:
+        old, new = live.status, decision.status
+        if live.id in changes.instances:
+            row, steps = changes.instances[live.id]
+            changes.instances[live.id] = (replace(row, status=new, started_us=now), steps)
+            live.status = new
+            return
+        text = _why_failed(live) if new is InstanceStatus.FAILED else None
+        share = 1.0 if new is InstanceStatus.COMPLETED else live.progress()
+        write = partial(self.store.set_status, live.id, old, new, now, text=text, progress=share)
+        changes.writes.append(write)
+        live.status = new
+        if new in INSTANCE_ENDED:
+            if live.retain != "all":
+                finished = new is InstanceStatus.COMPLETED and not _failed(live)
+                changes.writes.append(partial(self.store.drop_data, live.id, live.retain, finished=finished))
+            del self.live[live.id]
+            changes.after.append(partial(self.end, live, new))
+
+    def end(self, live: LiveInstance, status: InstanceStatus) -> None:
+        """Tell who waits that an instance's end is stored."""
+        self._notifier.ended(live, status)
+        live.done.set_result(Ended(status, live.report))
+
+    # --- claim ------------------------------------------------------------------------------------
+
+    def _claim(self, changes: Changes, now: int) -> None:
+        """Claim by demand: later steps first, so that what was begun is finished and little is in between."""
+        claimed = True
+        self._pace.limits.forget_refusals()
+        while claimed:
+            claimed = False
+            for live in list(self.live.values()):
+                if live.paused or live.failing is not None:
+                    continue
+                for step in reversed(live.steps):
+                    lane = self._lanes.of(step.node)
+                    if step.claimable() and self._pace.has_room(live, step, lane, now):
+                        claimed = self._claim_from(live, step, lane, changes, now) or claimed
+                        break
+
+    def _claim_from(self, live: LiveInstance, step: LiveStep, lane: Lane, changes: Changes, now: int) -> bool:
+        items = self._claims.take(live, step, lane, now)
+        if not items:
+            return False
+        claim = self._claims.keep(live, step, items, changes, now)
+        self._first_claim(live, step, changes, now)
+        kind = step.node.step.kind
+        inputs = self.store.stream("reduction_inputs", live.id) if kind is Kind.REDUCTION else None
+        stop = live.cancellation if step.node.step.options.timeout is None else Cancellation(live.cancellation)
+        sink = self._sink(live, stop) if kind is Kind.MANY else None
+        slots = self.marks.take(len(items) if lane is self._lanes.events else 1)
+        micro = MicroBatch(
+            live.id, step.node, live.params, items, self.clock.now, stop, sink, inputs, self.marks, slots,
+            self._lanes.turnstiles(live, step) if lane is self._lanes.events else (), live.attachments, live.job.listeners.hooks,
+        )  # fmt: skip
+        flight = Flight(live, step, lane, micro, claim, step.mean_us * len(items))
+        lane.taken += 1
+        lane.work_us += flight.work_us
+        self.flights.add(flight)
+        self._pace.promise(flight)
+        changes.after.append(partial(self._launch, flight))
+        return True
+
+    def _first_claim(self, live: LiveInstance, step: LiveStep, changes: Changes, now: int) -> None:
+        """Record what changes with a claim: the start, the instance's state."""
+        if live.started_us is None:
+            live.started_us = now
+        self._notifier.began(live, step, changes)
+        reduces = step.node.step.kind is Kind.REDUCTION
+        if live.status is InstanceStatus.QUEUED or (reduces and live.status is not InstanceStatus.FINALIZE):
+            self._advance(live, changes, now)
+
+    # --- launch -----------------------------------------------------------------------------------
+
+    def _launch(self, flight: Flight) -> None:
+        """Hand a durable claim to its executor."""
+        lane, micro = flight.lane, flight.micro
+        self._pace.start(flight, self.clock.now)
+        try:
+            if lane is self._lanes.events:
+                future = lane.executor.submit(run_chunks_async, micro)
+            elif lane is self._lanes.subjobs:
+                future = self.launch_subjob(self, micro)
+            elif shares_memory(lane.executor):
+                future = lane.executor.submit(run_chunks, micro)
+            else:
+                future = lane.executor.submit(run_packed, pack(micro))
+        except Exception as error:  # a closed or broken pool, or code that cannot be pickled
+            future = failed_future(micro, error, self.clock.now())
+        flight.future = future
+        future.add_done_callback(lambda _: self._inbox.put(flight))
+
+
+def no_subjobs(engine: Engine, micro: MicroBatch) -> Future[Any]:
+    """An engine by itself knows no commands, so it can submit nothing."""
+    raise NotImplementedError(f"{engine} cannot run {micro.node.step}")
+
+
+def _why_failed(live: LiveInstance) -> str:
+    if live.failing is not None:
+        return live.failing
+    return "; ".join(f"{count} failed in step {name!r}" for name, count in _failed(live).items())
+
+
+def _failed(live: LiveInstance) -> dict[str, int]:
+    """How many chunks FAILED, of the steps that have any."""
+    failed = {step.node.step.name: step.counts[ChunkStatus.FAILED.code] for step in live.steps}
+    return {name: count for name, count in failed.items() if count}

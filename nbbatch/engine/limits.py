@@ -1,0 +1,228 @@
+"""What ``concurrency=``, ``rate=`` and ``timeout=`` of steps allow now, over all instances of a batch.
+
+All of it belongs to the dispatcher thread, and none of it is asked for steps without such an option. Starts are kept in
+memory only: what was started in the second before a restart is not counted after it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Future
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Generic, TypeVar
+
+from nbbatch.definition import Options
+from nbbatch.engine.pools import Lane
+from nbbatch.engine.state import LiveInstance, LiveStep
+from nbbatch.worker.context import MicroBatch
+
+Name = tuple[str, str]
+"""A job's name and a step's."""
+SECOND_US = 1_000_000
+
+
+T = TypeVar("T")
+
+
+def window(rate: float) -> tuple[int, int]:
+    """The starts that a rate allows in any stretch of time, and its length in microseconds.
+
+    >>> window(10), window(2.5), window(0.5)
+    ((10, 1000000), (2, 1000000), (1, 2000000))
+    """
+    return (int(rate), SECOND_US) if rate >= 1 else (1, round(SECOND_US / rate))
+
+
+class Limits:
+    """Who may start now."""
+
+    def __init__(self) -> None:
+        self._starts: dict[Name, deque[int]] = {}
+        self._promised = Counter[Name]()
+        """Claimed, and to be started once that is stored."""
+        self.due_us: int | None = None
+        """When a start that was refused since the last `forget_refusals` is allowed; None: none was."""
+
+    def room(self, name: Name, options: Options, running: int, now_us: int) -> int:
+        """How many chunks of a step may be claimed.
+
+        Args:
+            name: Of the step.
+            options: Its options.
+            running: Its chunks that are claimed, in all instances.
+            now_us: The present.
+        """
+        free = 1_000_000 if options.concurrency is None else options.concurrency - running
+        return free if options.rate is None or free <= 0 else min(free, self._by_rate(name, options.rate, now_us))
+
+    def _by_rate(self, name: Name, rate: float, now_us: int) -> int:
+        most, length = window(rate)
+        starts = self._starts.setdefault(name, deque())
+        while starts and starts[0] <= now_us - length:
+            starts.popleft()
+        room = most - len(starts) - self._promised[name]
+        if room <= 0 and starts:
+            due = starts[0] + length
+            self.due_us = due if self.due_us is None else min(due, self.due_us)
+        return room
+
+    def promise(self, name: Name, chunks: int) -> None:
+        """Count chunks that are claimed and not yet started."""
+        self._promised[name] += chunks
+
+    def start(self, name: Name, chunks: int, now_us: int) -> None:
+        """Count chunks that start now."""
+        self._promised[name] -= chunks
+        self._starts.setdefault(name, deque()).extend([now_us] * chunks)
+
+    def forget_refusals(self) -> None:
+        """Begin a new round of asking."""
+        self.due_us = None
+
+    def forget_promises(self) -> None:
+        """What was claimed is not stored and will not start."""
+        self._promised.clear()
+
+
+class Deadlines(Generic[T]):
+    """What has to end by a time; the earliest first."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, T]] = []
+        self._order = count()
+
+    def add(self, due_us: int, what: T) -> None:
+        """Have it given by `pop` from ``due_us`` on."""
+        heapq.heappush(self._heap, (due_us, next(self._order), what))
+
+    @property
+    def due_us(self) -> int | None:
+        """The earliest time; None: there is none."""
+        return self._heap[0][0] if self._heap else None
+
+    def pop(self, now_us: int) -> list[T]:
+        """All that is due, taken away."""
+        due: list[T] = []
+        while self._heap and self._heap[0][0] <= now_us:
+            due.append(heapq.heappop(self._heap)[2])
+        return due
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A micro-batch that is claimed and not settled."""
+
+    live: LiveInstance
+    step: LiveStep
+    lane: Lane
+    micro: MicroBatch
+    claim: int | None
+    """Its id; None: stored with the chunks themselves."""
+    work_us: float
+    """How long it takes, by what came before."""
+    future: Future[Any] | None = None
+    """Gives `Results`."""
+    is_sacrificed: bool = False
+    """Its worker was killed, because another one of its pool had to be."""
+
+    def is_lost(self) -> bool:
+        """Whether its worker died, or its pool broke."""
+        future = self.future
+        if future is None or future.cancelled():
+            return False
+        error = future.exception()
+        return isinstance(error, BrokenExecutor) or (self.is_sacrificed and error is not None)
+
+    def call_off(self) -> None:
+        """Cancel it where that is possible: before it has begun, or on an event loop."""
+        if self.future is not None:
+            self.future.cancel()
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Of the job and the step."""
+        return self.live.job.name, self.step.node.step.name
+
+
+class Pace:
+    """What limited steps may do now, over all instances of a batch."""
+
+    def __init__(self, flights: set[Flight]) -> None:
+        self.limits = Limits()
+        self._flights = flights
+        self._expired: set[Flight] = set()
+        """Past their time, with their workers still taken."""
+        self._deadlines = Deadlines[Flight]()
+
+    def has_room(self, live: LiveInstance, step: LiveStep, lane: Lane, now: int) -> bool:
+        """Whether a lane and the step's limits let more of it be claimed."""
+        options = step.node.step.options
+        if not options.limited:
+            return lane.has_room(step)
+        has_worker = lane.taken < lane.workers if options.paced else lane.has_room(step)
+        return has_worker and self.room(live, step, now) > 0
+
+    def room(self, live: LiveInstance, step: LiveStep, now: int) -> int:
+        """How many chunks of a limited step may be claimed, with those of other instances counted."""
+        code = step.node.step
+        if code.is_async and not code.options.paced:  # its turnstile limits it
+            return step.free()
+        name, taken = (live.job.name, code.name), 0
+        if code.options.concurrency is not None:
+            taken = sum(len(f.micro.items) for f in self._flights | self._expired if f.name == name)
+        return self.limits.room(name, code.options, taken, now)
+
+    def promise(self, flight: Flight) -> None:
+        """A micro-batch is claimed and will start once that is stored."""
+        if flight.step.node.step.options.rate is not None:
+            self.limits.promise(flight.name, len(flight.micro.items))
+
+    def start(self, flight: Flight, clock: Callable[[], int]) -> None:
+        """It starts now."""
+        options = flight.step.node.step.options
+        if not options.paced:
+            return
+        now = clock()
+        if options.rate is not None:
+            self.limits.start(flight.name, len(flight.micro.items), now)
+        if options.timeout is not None:
+            self._deadlines.add(now + round(options.timeout * 1e6), flight)
+
+    def due(self) -> list[int]:
+        """When a start is allowed again, and when the next attempt's time is over."""
+        return [at for at in (self.limits.due_us, self._deadlines.due_us) if at is not None]
+
+    def expire(self, now: int) -> list[Flight]:
+        """Take away the flights whose time is over, with word to those who run them."""
+        due = [flight for flight in self._deadlines.pop(now) if flight in self._flights]
+        over = [flight for flight in due if not self._goes_on(flight, now)]
+        for flight in over:
+            self._flights.discard(flight)
+            self._expired.add(flight)
+            flight.micro.cancellation.cancelled = True
+        return over
+
+    def _goes_on(self, flight: Flight, now: int) -> bool:
+        """Whether a process has time left, as it had to be started first: its step's time is counted from its beginning."""
+        micro, seconds = flight.micro, flight.step.node.step.options.timeout
+        if not flight.lane.is_replaceable or micro.marks is None or micro.marks.path is None or not micro.slots:
+            return False
+        assert seconds is not None
+        due = (micro.marks.begun_us[micro.slots[0]] or now) + round(seconds * 1e6)
+        if due > now:
+            self._deadlines.add(due, flight)
+        return due > now
+
+    def land(self, flight: Flight) -> None:
+        """Its worker is free again."""
+        if flight in self._expired:
+            self._expired.discard(flight)
+            flight.lane.taken -= 1
+
+    def forget(self) -> None:
+        """The engine stopped: nothing that was under way counts."""
+        self._expired.clear()
+        self.limits.forget_promises()

@@ -1,0 +1,98 @@
+"""Results of micro-batches that gave none: the worker was lost, the time is over, or no worker could take them."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+from nbbatch.base.rows import EventRow, Failure, Item, Outcome, Results
+from nbbatch.base.states import ChunkStatus
+from nbbatch.engine.settle import Changes
+from nbbatch.engine.state import Again, LiveStep
+from nbbatch.worker.context import MicroBatch
+from nbbatch.worker.error_text import clean
+from nbbatch.worker.running import Marks
+
+VAIN = 100
+"""Micro-batches lost in a row before any chunk of them had begun, from which on their chunks are charged: else workers
+that die as they start would be tried for ever."""
+
+
+class Losses:
+    """Which chunks lose an attempt when a worker process dies: those that had begun."""
+
+    def __init__(self, marks: Marks) -> None:
+        self._marks = marks
+        self._vain = 0
+
+    def split(self, micro: MicroBatch) -> tuple[list[Item], list[Item]]:
+        """The chunks of a lost micro-batch that are charged, and those that are queued as if never claimed."""
+        known = self._marks.path is not None and len(micro.slots) > 0
+        begun = {self._marks.cells[slot] for slot in micro.slots}
+        charged = [item for item in micro.items if item.chunk in begun]
+        self._vain = 0 if charged else self._vain + 1
+        if not known or self._vain > VAIN:
+            return micro.items, []
+        return charged, [item for item in micro.items if item.chunk not in begun]
+
+
+def put_back(step: LiveStep, micro: MicroBatch, items: list[Item], changes: Changes, event: int, now: int) -> None:
+    """Attempts that ended because their workers were killed for another one's sake: on record, with no error counted.
+
+    Args:
+        step: Theirs.
+        micro: They were in.
+        items: That had begun.
+        changes: Take the rows.
+        event: The id before the first of theirs.
+        now: The present.
+    """
+    index, code = micro.node.index, micro.node.code
+    for place, item in enumerate(items, 1):
+        changes.events.append(
+            EventRow(
+                event + place, item.chunk, micro.instance, index, item.attempt, ChunkStatus.QUEUED.code, item.errors,
+                item.polls, now, now, None, 0, code, None,
+            )
+        )  # fmt: skip
+    requeue(step, [item._replace(attempt=item.attempt + 1) for item in items])
+
+
+def requeue(step: LiveStep, items: list[Item]) -> None:
+    """Have chunks claimed again whose claim came to nothing."""
+    queued = ChunkStatus.QUEUED.code
+    step.in_flight -= len(items)
+    step.counts[ChunkStatus.IN_PROGRESS.code] -= len(items)
+    step.counts[queued] += len(items)
+    for item in items:
+        if item.chunk == step.suspect_in_flight:
+            step.suspect_in_flight = None
+            step.suspects.append(Again(item, queued))
+        else:
+            step.again.append(Again(item, queued))
+
+
+def lost(micro: MicroBatch, error: BaseException, now: int) -> Results:
+    """The worker died, or its pool broke, while it had the chunks."""
+    text = f"the worker was lost while it ran this: {error}"
+    return _all(micro, ChunkStatus.ERRORED, Failure(type(error).__name__, clean(text), ""), now)
+
+
+def timed_out(micro: MicroBatch, now: int) -> Results:
+    """The attempt took longer than ``timeout=`` allows."""
+    step = micro.node.step
+    text = f"step {step.name!r} took longer than its timeout of {step.options.timeout:g} s"
+    return _all(micro, ChunkStatus.ERRORED, Failure("TimeoutError", text, ""), now)
+
+
+def failed_future(micro: MicroBatch, error: Exception, now: int) -> Future[Results]:
+    """A micro-batch that could not be handed over fails its chunks, with the reason."""
+    text = f"step {micro.node.step.name!r} could not be handed to the executor: {error}"
+    future: Future[Results] = Future()
+    future.set_result(_all(micro, ChunkStatus.FAILED, Failure(type(error).__name__, clean(text), ""), now))
+    return future
+
+
+def _all(micro: MicroBatch, status: ChunkStatus, failure: Failure, now: int) -> Results:
+    """One outcome for every chunk of a micro-batch."""
+    outcome = Outcome(status, now, now, [], [], failure=failure)
+    return Results([], [], [], "", dict.fromkeys(range(len(micro.items)), outcome))

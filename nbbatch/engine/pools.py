@@ -1,0 +1,106 @@
+"""Where claimed chunks wait and run, and how much of it is taken: one lane per executor, and one for sub-jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from nbbatch.definition import Kind, Node
+from nbbatch.engine.state import LiveInstance, LiveStep
+from nbbatch.worker.executors import EventLoop, Replaceable, inline, shares_memory, threads, workers_of
+
+SLOW_US = 50_000
+"""Micro-batches longer than this are claimed only when a worker is free …"""
+AHEAD_US = 150_000
+"""… and shorter ones ahead, for about this much work per worker, so that a commit takes in many of them …"""
+AHEAD = 8
+"""… but at most so many per worker."""
+SPARE_US = 20_000
+"""Work that a worker still has before it when a commit begins; with more, what arrives is waited for."""
+SUBJOBS_AT_ONCE = 64
+"""Sub-instances that chunks of one step wait for at once, unless ``concurrency=`` says otherwise; they hold no worker."""
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """An executor and how much of it is taken."""
+
+    executor: Executor
+    workers: int
+    taken: int = 0
+    """Micro-batches in it."""
+    work_us: float = 0.0
+    """What is in the pool takes about this long, by what came before."""
+
+    def has_room(self, step: LiveStep) -> bool:
+        if self.taken < self.workers:
+            return True
+        if isinstance(self.executor, inline) or not step.mean_us:
+            return False
+        work = step.mean_us * step.size
+        ahead = min(AHEAD, int(AHEAD_US / work)) if work < SLOW_US else 0
+        return self.taken < (1 + ahead) * self.workers
+
+    @property
+    def is_replaceable(self) -> bool:
+        """Whether its workers can be killed, and others take their place."""
+        return isinstance(self.executor, Replaceable)
+
+    def spare(self) -> float:
+        """Seconds until a worker may want for work, less a margin."""
+        running = self.work_us / self.taken
+        return (self.work_us / self.workers - running - max(running, SPARE_US)) / 1e6
+
+
+class SubjobLane(Lane):
+    """Where chunks wait for instances that they submitted."""
+
+    def has_room(self, step: LiveStep) -> bool:
+        return step.in_flight < (step.node.step.options.concurrency or SUBJOBS_AT_ONCE)
+
+
+class Lanes:
+    """All lanes of one engine, and which step runs in which."""
+
+    def __init__(self, executor: Executor, workers: int) -> None:
+        self._loop = EventLoop()
+        self.main = Lane(executor, workers or workers_of(executor))
+        self.events = Lane(self._loop, workers_of(self._loop))
+        """Of async steps."""
+        self.local = self.main if shares_memory(executor) else Lane(threads(2), 2)
+        """Of this process: reductions read the store."""
+        self.subjobs = SubjobLane(self.local.executor, 1)
+        self._turnstiles: dict[tuple[str, str, int], asyncio.Semaphore] = {}
+
+    def of(self, node: Node) -> Lane:
+        """Where a step's chunks run."""
+        if node.step.is_async:
+            return self.events
+        if node.step.job is not None:
+            return self.subjobs
+        return self.local if node.step.kind is Kind.REDUCTION else self.main
+
+    def turnstiles(self, live: LiveInstance, step: LiveStep) -> tuple[asyncio.Semaphore, ...]:
+        """What an attempt of an async step passes before it starts: the step's own over all instances, and the loop's."""
+        limit = step.node.step.options.concurrency
+        if limit is None:
+            return (self._loop.turnstile,)
+        own = self._turnstiles.setdefault((live.job.name, step.node.step.name, limit), asyncio.Semaphore(limit))
+        return own, self._loop.turnstile
+
+    def spare(self) -> float:
+        """Seconds until a worker of any lane in use may want for work; 0 where none is in use."""
+        busy = [lane.spare() for lane in (self.main, self.events, self.local) if lane.taken]
+        return max(0.0, min(busy, default=0.0))
+
+    def forget(self) -> None:
+        """Whatever is in them counts no more."""
+        for lane in (self.main, self.events, self.local):
+            lane.taken, lane.work_us = 0, 0.0
+
+    def close(self) -> None:
+        """End the executors that are not the user's."""
+        self._loop.shutdown(wait=True)
+        if self.local is not self.main:
+            self.local.executor.shutdown(wait=False)

@@ -1,0 +1,268 @@
+"""Outcomes → rows. Turns what workers returned into what one transaction will store, and updates the live counts.
+
+Decide, then write: nothing here touches the store. `Changes` collects the rows of one turn of the dispatcher; the
+engine writes them in one transaction and only then acknowledges anything.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from nbbatch.base.rows import Columns, EventRow, InstanceRow, Item, Outcome, Results, Waiting
+from nbbatch.base.states import ChunkStatus
+from nbbatch.definition import Kind, Options
+from nbbatch.engine.decide import over_budget
+from nbbatch.engine.state import LiveInstance, LiveStep
+from nbbatch.values.pages import halves
+from nbbatch.worker.context import Page
+
+_COMPLETED = ChunkStatus.COMPLETED
+_IN_PROGRESS = ChunkStatus.IN_PROGRESS.code
+
+
+def _rows() -> list[tuple[Any, ...]]:
+    return []
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one transaction will store, in the order of the fields."""
+
+    instances: dict[int, tuple[InstanceRow, list[tuple[Any, ...]]]] = field(
+        default_factory=dict[int, tuple[InstanceRow, list[tuple[Any, ...]]]]
+    )
+    """New ones, with their steps."""
+    chunks: Columns = field(default_factory=partial(Columns, 8))
+    events: Columns = field(default_factory=partial(Columns, len(EventRow._fields)))
+    details: list[tuple[Any, ...]] = field(default_factory=_rows)
+    outputs: Columns = field(default_factory=partial(Columns, 5))
+    staged: Columns = field(default_factory=partial(Columns, 6))
+    claims: list[tuple[Any, ...]] = field(default_factory=_rows)
+    writes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    """Further statements, after the rows."""
+    after: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    """What to do once all of it is durable."""
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.events or self.chunks or self.claims or self.staged or self.writes or self.outputs or self.instances
+        )
+
+
+@dataclass(slots=True)
+class Clerk:
+    """Settles outcomes into `Changes`: holds the id counters and the randomness it needs."""
+
+    take_ids: Callable[[str, int], int]
+    run: Callable[..., None]
+    """Runs a named statement in the open transaction."""
+    report: Callable[[int, bytes], None]
+    """Stores a report in the open transaction."""
+    random: Callable[[], float]
+
+    def settle(
+        self, live: LiveInstance, step: LiveStep, items: list[Item], results: Results, changes: Changes, now: int,
+        code: str,
+    ) -> None:  # fmt: skip
+        """Record what one micro-batch gave; ``code`` is the fingerprint of what ran."""
+        plain = items
+        if results.odd:
+            plain = [item for place, item in enumerate(items) if place not in results.odd]
+        if plain:
+            self._settle_plain(live, step, plain, results, changes, now, code)
+        for place, outcome in results.odd.items():
+            self._settle_odd(live, step, items[place], outcome, changes, now, code)
+        self._close(live, step, items, results)
+        if live.job.fail_fast and results.odd and live.failing is None:
+            live.failing = _too_many(live)
+
+    def _settle_plain(
+        self, live: LiveInstance, step: LiveStep, items: list[Item], results: Results, changes: Changes, now: int,
+        code: str,
+    ) -> None:  # fmt: skip
+        """Attempts that COMPLETED and left nothing but outputs: whole columns at a time."""
+        node, total = step.node, len(items)
+        chunks, attempts, _, errors, polls = zip(*items, strict=True)
+        event = self.take_ids("event", total) + 1
+        outputs = results.outputs
+        changes.events.extend(
+            range(event, event + total), chunks, [live.id] * total, [node.index] * total, attempts,
+            [_COMPLETED.code] * total, errors, polls, results.started_us, results.ended_us, [None] * total,
+            [1 if outputs else 0] * total, [code] * total, [results.worker] * total,
+        )  # fmt: skip
+        step.counts[_IN_PROGRESS] -= total
+        step.counts[_COMPLETED.code] += total
+        if outputs:
+            live.records += total
+            self._emit(live, node.targets[0], chunks, [0] * total, outputs, changes, now)
+
+    def _settle_odd(
+        self, live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, changes: Changes, now: int, code: str
+    ) -> None:
+        node, counts = step.node, step.counts
+        event = self.take_ids("event", 1) + 1
+        skipped = counts[ChunkStatus.SKIPPED.code] - step.split
+        status, errors, polls, due = verdict(node.step.options, item, outcome, now, self.random, skipped)
+        split = halves(item.data) if _splits(node.step.options, outcome, status) else []
+        if split:
+            status = ChunkStatus.SKIPPED
+            step.split += 1
+        counts[_IN_PROGRESS] -= 1
+        counts[status.code] += 1
+        changes.events.append(
+            EventRow(
+                event, item.chunk, live.id, node.index, item.attempt, status.code, errors, polls,
+                outcome.started_us, outcome.ended_us, due, outcome.records, code, outcome.worker,
+            )
+        )  # fmt: skip
+        if status is _COMPLETED:
+            live.records += outcome.records
+            self._complete(live, step, item, outcome, changes, now)
+        else:
+            self._set_aside(live, step, item, outcome, due, status, errors, polls, changes)
+        if split:
+            self._emit(live, node.index, [item.chunk] * 2, [0, 1], split, changes, now)
+        if outcome.failure or outcome.log or outcome.warnings or outcome.recovered:
+            changes.details.append(_detail(live, step, item, outcome, event, status, errors, bool(split)))
+
+    def _close(self, live: LiveInstance, step: LiveStep, items: list[Item], results: Results) -> None:
+        step.in_flight -= len(items)
+        if step.suspect_in_flight is not None and any(item.chunk == step.suspect_in_flight for item in items):
+            step.suspect_in_flight = None
+        odd = results.odd.values()
+        ended = results.latest_end_us()
+        began = min(*results.started_us[:1], *(outcome.started_us for outcome in odd), ended)
+        live.latest_end_us = max(live.latest_end_us or 0, ended)
+        step.learn(len(items), ended - began)
+        live.changed = True
+
+    def _set_aside(
+        self, live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, due: int | None, status: ChunkStatus,
+        errors: int, polls: int, changes: Changes,
+    ) -> None:  # fmt: skip
+        """An attempt that did not complete: forget its pages, note when it is due again."""
+        if live.staged.pop((item.chunk, item.attempt), None) is not None:
+            changes.writes.append(lambda: self.run("unstage", item.chunk, item.attempt))
+        if due is not None:
+            live.wait(Waiting(due, item.chunk, step.node.index, item.attempt, errors, polls, status))
+        if outcome.fails_job and outcome.failure and live.failing is None:
+            live.failing = outcome.failure.message or "a step raised FailJob"
+
+    def _complete(
+        self, live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, changes: Changes, now: int
+    ) -> None:
+        """The outputs of one attempt."""
+        if outcome.staged:
+            self._emit_staged(live, item, outcome, changes, now)
+        elif step.node.step.kind is Kind.REDUCTION:
+            report = live.report = outcome.outputs[0]
+            changes.writes.append(lambda: self.report(live.id, report))
+        else:
+            for target in sorted(set(outcome.targets)):
+                seqs = [seq for seq, each in enumerate(outcome.targets) if each == target]
+                outputs = [outcome.outputs[seq] for seq in seqs]
+                self._emit(live, target, [item.chunk] * len(seqs), seqs, outputs, changes, now)
+
+    def _emit(
+        self, live: LiveInstance, target: int, parents: Sequence[int], seqs: list[int], outputs: list[bytes],
+        changes: Changes, now: int,
+    ) -> None:  # fmt: skip
+        """Outputs for one step become its chunks, or inputs of the reduction."""
+        total = len(outputs)
+        if target == live.reduction:
+            changes.outputs.extend([live.id] * total, [target] * total, parents, seqs, outputs)
+            return
+        first = self.take_ids("chunk", total) + 1
+        changes.chunks.extend(
+            range(first, first + total), [live.id] * total, [target] * total, parents, seqs, [now] * total, outputs,
+            [None] * total,
+        )  # fmt: skip
+        live.steps[target].emit(first, outputs)
+
+    def _emit_staged(self, live: LiveInstance, item: Item, outcome: Outcome, changes: Changes, now: int) -> None:
+        """A fan-out that handed over pages: its last outputs join them, and all are moved at once in SQL."""
+        stage(live, Page(item, outcome.staged, outcome.outputs, outcome.targets), changes)
+        counts = live.staged.pop((item.chunk, item.attempt))
+        reduction = live.reduction
+        chunks = sum(count for target, count in counts.items() if target != reduction)
+        before = self.take_ids("chunk", chunks)
+        key = (item.chunk, item.attempt)
+        changes.writes.append(lambda: self.run("move_staged_chunks", *key, before, reduction, now))
+        if reduction in counts:
+            changes.writes.append(lambda: self.run("move_staged_outputs", *key, reduction))
+        changes.writes.append(lambda: self.run("unstage", *key))
+        for target, count in counts.items():
+            if target != reduction:
+                live.steps[target].emit_many(before + 1, before + chunks, count)
+
+
+def _too_many(live: LiveInstance) -> str | None:
+    """Why a job that fails fast ends; None: it goes on."""
+    node = over_budget(live.job.nodes, live.counts)
+    if node is None:
+        return None
+    failed = live.counts[node.index][ChunkStatus.FAILED.code]
+    return f"{failed} failed in step {node.step.name!r}, more than max_failed={node.max_failed} allows (fail_fast)"
+
+
+def stage(live: LiveInstance, page: Page, changes: Changes) -> None:
+    """Put a page of a running fan-out aside; it stays invisible until the attempt completes."""
+    item, first, outputs, targets = page
+    total = len(outputs)
+    changes.staged.extend(
+        [item.chunk] * total, [live.id] * total, [item.attempt] * total, targets, range(first, first + total), outputs
+    )
+    counts = live.staged.setdefault((item.chunk, item.attempt), {})
+    for target, count in Counter(targets).items():
+        counts[target] = counts.get(target, 0) + count
+
+
+def verdict(
+    options: Options, item: Item, outcome: Outcome, now: int, random: Callable[[], float], skipped: int = 0
+) -> tuple[ChunkStatus, int, int, int | None]:
+    """The chunk's next state, its errors and polls so far, and when it is due again (microseconds; None: not)."""
+    if outcome.status is _COMPLETED:
+        return _COMPLETED, item.errors, item.polls, None
+    if outcome.status is ChunkStatus.POLL_WAITING:
+        return outcome.status, item.errors, item.polls + 1, now + round(outcome.delay * 1e6)
+    if outcome.status is ChunkStatus.SKIPPED and (options.max_skipped is None or skipped < options.max_skipped):
+        return outcome.status, item.errors, item.polls, None
+    errors = item.errors + 1
+    if outcome.status is ChunkStatus.ERRORED and errors < options.max_attempts:
+        delay = options.backoff.delay(errors, random())
+        return ChunkStatus.ERRORED, errors, item.polls, now + round(delay * 1e6)
+    return ChunkStatus.FAILED, errors, item.polls, None
+
+
+def _splits(options: Options, outcome: Outcome, status: ChunkStatus) -> bool:
+    """Whether a page is split: it failed, or an error that is skipped lies in one of its items."""
+    if not options.bisect or outcome.fails_job or outcome.failure is None:
+        return False
+    by_class = status is ChunkStatus.SKIPPED and outcome.failure.traceback != ""  # signals have none
+    return by_class or status is ChunkStatus.FAILED
+
+
+def _detail(
+    live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, event: int, status: ChunkStatus, errors: int,
+    is_split: bool,
+) -> tuple[Any, ...]:  # fmt: skip
+    failure = outcome.failure
+    message = failure.message if failure else None
+    most = step.node.step.options.max_attempts
+    if failure and status is ChunkStatus.FAILED and outcome.status is ChunkStatus.ERRORED and most > 1:
+        message = f"{message} (error {errors} of at most {most})"
+    elif failure and status is ChunkStatus.FAILED and outcome.status is ChunkStatus.SKIPPED:
+        limit = f"max_skipped={step.node.step.options.max_skipped} is reached"
+        why = "a reduction gives the report" if step.node.step.kind is Kind.REDUCTION else limit
+        message = f"{message} (not skipped: {why})"
+    elif failure and is_split:
+        message = f"split in two, as it failed: {message}"
+    return (
+        item.chunk, live.id, item.attempt, event,
+        failure.type if failure else None, message, failure.traceback if failure else None,
+        outcome.log or None, list(outcome.warnings) or None, list(outcome.recovered) or None,
+    )  # fmt: skip

@@ -1,0 +1,289 @@
+"""What the engine keeps in memory of one unfinished instance: counts, cursors, and the few chunks in between.
+
+Bounded however many chunks wait. Of the chunks nobody has claimed only a window is in memory (``ready``); behind it
+stands a cursor, and the next window is read from the store by id. New chunks go straight into the window while it
+has room, so that a short chain never reads back what it has just written.
+
+All of this belongs to the dispatcher thread. Other threads may read single numbers, never change anything.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from itertools import count
+from typing import Any, NamedTuple
+
+from nbbatch.base.rows import Ended, InstanceRow, Item, Waiting
+from nbbatch.base.states import ChunkStatus, InstanceStatus
+from nbbatch.definition import JobDefinition, Kind, Node
+from nbbatch.engine.decide import Counts, done_steps, no_chunks, progress
+from nbbatch.values.attachments import Attachments
+from nbbatch.worker.context import Cancellation, StoredParams
+
+WINDOW_CHUNKS = 10_000
+"""Unclaimed chunks of one step held in memory …"""
+WINDOW_BYTES = 16_000_000
+"""… or about this many bytes of their inputs."""
+TARGET_US = 8_000
+"""A micro-batch grows until it is about this much work, so that hand-over costs little and no result waits long."""
+MAX_BATCH = 1_000
+"""Chunks in one micro-batch at most."""
+SUSPECT_ERRORS = 2
+"""A chunk lost this often runs last and apart from other suspects, so that the one that kills the process is found."""
+
+_QUEUED = ChunkStatus.QUEUED.code
+_GATE_WAITING = ChunkStatus.GATE_WAITING.code
+_IN_PROGRESS = ChunkStatus.IN_PROGRESS.code
+
+
+class Again(NamedTuple):
+    """A chunk to be claimed again, and the state it is counted under until then."""
+
+    item: Item
+    status: int
+
+
+def runs(items: Iterable[Item]) -> list[tuple[int, int, int]]:
+    """Consecutive chunks of equal attempt as (first chunk, how many, attempt).
+
+    >>> runs([Item(4, 1, b""), Item(5, 1, b""), Item(6, 2, b""), Item(9, 2, b"")])
+    [(4, 2, 1), (6, 1, 2), (9, 1, 2)]
+    """
+    found: list[tuple[int, int, int]] = []
+    first = total = attempt = 0
+    for item in items:
+        if item.chunk == first + total and item.attempt == attempt:
+            total += 1
+            continue
+        if total:
+            found.append((first, total, attempt))
+        first, total, attempt = item.chunk, 1, item.attempt
+    return [*found, (first, total, attempt)] if total else found
+
+
+class LiveStep:
+    """One step of a live instance."""
+
+    __slots__ = (
+        "again",
+        "counts",
+        "cursor",
+        "in_flight",
+        "last",
+        "loaded_last",
+        "mean_us",
+        "node",
+        "opened",
+        "ready",
+        "ready_bytes",
+        "size",
+        "skipped",
+        "split",
+        "suspect_in_flight",
+        "suspects",
+    )  # fmt: skip
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.counts: Counts = no_chunks()
+        self.opened = not node.gated
+        self.cursor = 0
+        """Highest id taken into ``ready``."""
+        self.last = 0
+        """Highest id there is."""
+        self.loaded_last = 0
+        """Highest id when the instance was loaded: up to it, a window may hold chunks that are past claiming."""
+        self.ready: deque[tuple[int, bytes | None]] = deque()
+        self.ready_bytes = 0
+        self.again: deque[Again] = deque()
+        self.suspects: deque[Again] = deque()
+        self.suspect_in_flight: int | None = None
+        self.skipped: set[int] = set()
+        self.split = 0
+        """Pages that are SKIPPED as their halves took their place: no ``max_skipped=`` counts them."""
+        self.in_flight = 0
+        self.size = 1
+        self.mean_us = 0.0
+
+    def emit(self, first: int, inputs: Sequence[bytes | None]) -> None:
+        """Take note of new chunks with ids from ``first`` on."""
+        if not self.last:
+            self.cursor = self.last = first - 1
+        if self.opened and self._has_room() and self.cursor == self.last:
+            taken = inputs[: WINDOW_CHUNKS - len(self.ready)]
+            self.add_ready(zip(count(first), taken), taken)
+            self.cursor = first + len(taken) - 1
+        self.last = first + len(inputs) - 1
+        self.counts[_QUEUED if self.opened else _GATE_WAITING] += len(inputs)
+
+    def add_ready(self, chunks: Iterable[tuple[int, bytes | None]], inputs: Iterable[bytes | None]) -> None:
+        """Put chunks into the window."""
+        self.ready.extend(chunks)
+        self.ready_bytes += sum(map(len, filter(None, inputs)))
+
+    def emit_many(self, first: int, last: int, total: int) -> None:
+        """Take note of ``total`` new chunks that are only in the store, with ids from first to last."""
+        if not self.last:
+            self.cursor = first - 1
+        self.last = last
+        self.counts[_QUEUED if self.opened else _GATE_WAITING] += total
+
+    def _has_room(self) -> bool:
+        return len(self.ready) < WINDOW_CHUNKS and self.ready_bytes < WINDOW_BYTES
+
+    def open(self) -> None:
+        """The gate opens: all waiting chunks are queued."""
+        self.opened = True
+        self.counts[_QUEUED] += self.counts[_GATE_WAITING]
+        self.counts[_GATE_WAITING] = 0
+
+    def claimable(self) -> bool:
+        """Whether there is a chunk to claim now."""
+        if not self.opened:
+            return False
+        suspect = bool(self.suspects) and self.suspect_in_flight is None
+        return self.free() > 0 and (bool(self.ready) or bool(self.again) or suspect or self.cursor < self.last)
+
+    def free(self) -> int:
+        """How many chunks more may be claimed under the step's limit.
+
+        An async step claims as many again ahead: they wait at the turnstile of the event loop, so that the limit is
+        made use of while a commit runs.
+        """
+        step = self.node.step
+        if step.options.concurrency is None:
+            return MAX_BATCH
+        return step.options.concurrency * (2 if step.is_async else 1) - self.in_flight
+
+    def take(self, most: int, refill: Callable[[LiveStep], None]) -> list[Item]:
+        """Take up to ``most`` chunks to claim; ``refill`` reads the next window of the store."""
+        taken = [self.again.popleft() for _ in range(min(most, len(self.again)))]
+        for again in taken:
+            self._count_claim(again.status)
+        items = [again.item for again in taken]
+        while len(items) < most and (self.ready or self.cursor < self.last):
+            if not self.ready:
+                refill(self)
+            if not self.ready:
+                break
+            items.extend(self._fresh(most - len(items)))
+        return items or self._suspect()
+
+    def _suspect(self) -> list[Item]:
+        """The next suspect, alone: last of all, so that what it may kill is little."""
+        if not self.suspects or self.suspect_in_flight is not None:
+            return []
+        suspect = self.suspects.popleft()
+        self.suspect_in_flight = suspect.item.chunk
+        self._count_claim(suspect.status)
+        return [suspect.item]
+
+    def _fresh(self, most: int) -> list[Item]:
+        ready = self.ready
+        taken = [ready.popleft() for _ in range(min(most, len(ready)))]
+        self.ready_bytes -= sum([len(data) for _, data in taken if data])
+        if self.skipped:
+            taken = [each for each in taken if each[0] not in self.skipped]
+        items = [Item(chunk, 1, data) for chunk, data in taken]
+        self.counts[_QUEUED] -= len(items)
+        self.counts[_IN_PROGRESS] += len(items)
+        self.in_flight += len(items)
+        return items
+
+    def _count_claim(self, status: int) -> None:
+        self.counts[_QUEUED if status == _GATE_WAITING else status] -= 1  # its gate has opened since
+        self.counts[_IN_PROGRESS] += 1
+        self.in_flight += 1
+
+    def learn(self, chunks: int, spent_us: int) -> None:
+        """Adapt the size of micro-batches to what the last one took."""
+        mean = spent_us / chunks + 1
+        self.mean_us = mean if not self.mean_us else 0.5 * (self.mean_us + mean)
+        self.size = max(1, min(self.size * 4, MAX_BATCH, int(TARGET_US / self.mean_us)))
+
+
+class LiveInstance:
+    """One unfinished instance whose job is known in this process."""
+
+    def __init__(self, job: JobDefinition[Any, Any], row: InstanceRow, params: StoredParams) -> None:
+        self.id = row.id
+        self.key = row.key
+        self.retain = row.retain
+        self.identity = row.identity
+        self.job = job
+        self.params = params
+        self.status = row.status
+        self.failing = row.failing
+        self.started_us = row.started_us
+        self.latest_end_us: int | None = None
+        self.records = 0
+        self.best = row.progress
+        self.report = row.report
+        self.steps = [LiveStep(node) for node in job.current()]
+        self.waiting: list[Waiting] = []
+        self.cancellation = Cancellation()
+        self.done: Future[Ended] = Future()
+        self.stored_counts: tuple[tuple[int, ...], ...] = ()
+        """Counts of each step as of the last commit, for other threads."""
+        self.attachments: Attachments | None = None
+        self.told: set[tuple[str, int]] = set()
+        """Moments that listeners were told of, by step."""
+        self.changed = True
+        """Something happened since the last decision."""
+        self.staged: dict[tuple[int, int], dict[int, int]] = {}
+        """Outputs that running fan-outs have handed over: (chunk, attempt) → target step → count."""
+
+    @property
+    def paused(self) -> bool:
+        return self.status is InstanceStatus.PAUSED
+
+    @property
+    def counts(self) -> list[Counts]:
+        return [step.counts for step in self.steps]
+
+    def show(self) -> None:
+        """The present counts are stored now."""
+        self.stored_counts = tuple(tuple(step.counts) for step in self.steps)
+
+    def step_at(self, index: int) -> LiveStep:
+        """The step at a position of the chain."""
+        return self.steps[index]
+
+    @property
+    def in_flight(self) -> int:
+        return sum(step.in_flight for step in self.steps)
+
+    def wait(self, waiting: Waiting) -> None:
+        """Put a chunk aside until its time."""
+        heapq.heappush(self.waiting, waiting)
+
+    def release(self, now_us: int) -> None:
+        """Make waiting chunks whose time has come claimable."""
+        while self.waiting and self.waiting[0].due_us <= now_us:
+            due = heapq.heappop(self.waiting)
+            item = Item(due.chunk, due.attempt + 1, None, due.errors, due.polls)
+            self.steps[due.step].again.append(Again(item, due.status.code))
+
+    def progress(self) -> float:
+        """Share of the work done; it never falls, and is below 1 until the instance COMPLETED."""
+        nodes = self.job.nodes
+        weights, sources = [node.weight for node in nodes], [node.sources for node in nodes]
+        share = progress(weights, self.counts, done_steps(nodes, self.counts), sources)
+        self.best = max(self.best, min(share, 0.999))
+        return self.best
+
+    def adopt(self, job: JobDefinition[Any, Any], params: StoredParams) -> None:
+        """Go on with this job's code; attempts that run finish with the old one."""
+        self.job, self.params = job, params
+        for step, node in zip(self.steps, job.current(), strict=True):
+            step.node = node
+        self.changed = True
+
+    @property
+    def reduction(self) -> int:
+        """Index of the reduction, or -1."""
+        last = self.job.nodes[-1]
+        return last.index if last.step.kind is Kind.REDUCTION else -1

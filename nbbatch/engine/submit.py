@@ -1,0 +1,128 @@
+"""What a person may store with an instance beside its parameters: attachments and user data.
+
+Neither is part of what identifies an instance. Both are stored in the transaction that stores a new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nbbatch.base.errors import ParameterError, StateError
+from nbbatch.base.rows import Ended
+from nbbatch.definition import JobDefinition
+from nbbatch.engine import commands
+from nbbatch.engine.dispatcher import Engine
+from nbbatch.engine.recovery import attachments
+
+MAX_BYTES = 1_000_000_000
+"""An attachment may have so many bytes; bigger files are better named by a path in the parameters."""
+
+
+class Attachment(NamedTuple):
+    """One file to be stored."""
+
+    name: str
+    digest: str
+    data: bytes
+
+
+class Extras(NamedTuple):
+    """What a submit brings beside the parameters."""
+
+    attached: tuple[Attachment, ...]
+    user_data: str | None
+    """JSON."""
+    replaces: bool
+    """Whether the user data takes the place of what an instance has that was there already."""
+
+
+def read_extras(
+    job: JobDefinition[Any, Any], params: Any, attach: Mapping[str, bytes | Path] | None = None,
+    user_data: Mapping[str, Any] | None = None,
+) -> Extras | None:  # fmt: skip
+    """Read and check what is to be stored, files once, and let the job's ``before_store=`` see it; None: nothing.
+
+    Raises:
+        ParameterError: ``before_store=`` refuses, a name is blank, a file is missing or too big, or the user data has no
+            JSON form.
+    """
+    replaces = user_data is not None
+    if job.before_store is not None:
+        user_data = _before_store(job, params, user_data)
+    if not attach and user_data is None:
+        return None
+    problems: list[str] = []
+    attached = [_attachment(name, content, problems) for name, content in (attach or {}).items()]
+    text = None
+    try:
+        text = None if user_data is None else json.dumps(dict(user_data), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        problems.append(f"user_data: {error}")
+    if problems:
+        raise ParameterError(job.name, problems)
+    return Extras(tuple(filter(None, attached)), text, replaces)
+
+
+def _before_store(
+    job: JobDefinition[Any, Any], params: Any, user_data: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """The user data as the job's own function leaves it."""
+    assert job.before_store is not None
+    data = dict(user_data or {})
+    try:
+        job.before_store(params, data)
+    except Exception as error:
+        raise ParameterError(job.name, [f"before_store refuses: {type(error).__name__}: {error}"]) from error
+    return data if data or user_data is not None else None
+
+
+def _attachment(name: str, content: bytes | Path, problems: list[str]) -> Attachment | None:
+    try:
+        data = bytes(content) if isinstance(content, bytes | bytearray | memoryview) else Path(content).read_bytes()
+    except (OSError, TypeError) as error:
+        problems.append(f"attach.{name}: {error}")
+        return None
+    if not name.strip() or len(data) > MAX_BYTES:
+        problems.append(f"attach.{name}: {len(data)} bytes; at most {MAX_BYTES}, under a name that is not blank")
+    return Attachment(name, hashlib.sha256(data).hexdigest(), data)
+
+
+def submit(engine: Engine, extras: Extras | None, *args: Any) -> tuple[int, Future[Ended] | None]:
+    """As `commands.submit`, and store what comes with it. On the dispatcher thread.
+
+    Raises:
+        StateError: The instance was there already, with other attachments.
+    """
+    instance, end = commands.submit(engine, *args)
+    if extras is None:
+        return instance, end
+    new = instance in engine.pending.instances
+    if not new:
+        _check_equal(engine, instance, extras)
+        rows: list[tuple[Any, ...]] = []
+    else:
+        now = engine.clock.now()
+        rows = [(instance, each.name, each.digest, len(each.data), now, each.data) for each in extras.attached]
+    if rows:
+        engine.pending.writes.append(partial(engine.store.append, "attachment", rows))
+        engine.live[instance].attachments = attachments(engine.store, instance, [each.name for each in extras.attached])
+    if extras.user_data is not None and (new or extras.replaces):
+        row = (engine.store.take_ids("event", 1) + 1, instance, engine.clock.now(), extras.user_data)
+        engine.pending.writes.append(partial(engine.store.append, "user_data", [row]))
+    return instance, end
+
+
+def _check_equal(engine: Engine, instance: int, extras: Extras) -> None:
+    stored = dict(engine.store.rows("attachment_digests", instance))
+    other = sorted(each.name for each in extras.attached if stored.get(each.name) != each.digest)
+    if other:
+        raise StateError(
+            f"instance {instance} has equal parameters, but was submitted with another content of {', '.join(other)}. "
+            "Submit the same content, or new=True or a key= for an instance of its own"
+        )

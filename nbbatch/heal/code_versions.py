@@ -1,0 +1,101 @@
+"""Which code ran: versions of a step by fingerprint, their text and what changed between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from html import escape
+from typing import overload
+
+from nbbatch.base.times import time_of
+from nbbatch.store.database import Store
+
+_VERSIONS = """
+SELECT e.code, any_value(c.source), min(e.started_us), max(e.ended_us), count(*),
+    count(*) FILTER (e.status = 6), count(*) FILTER (e.status IN (5, 7))
+FROM event e LEFT JOIN code c ON c.fingerprint = e.code
+WHERE e.instance = $1 AND e.step = $2 AND e.code IS NOT NULL AND e.started_us IS NOT NULL
+GROUP BY e.code ORDER BY min(e.id)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a step's code, as it ran in an instance."""
+
+    fingerprint: str
+    source: str = field(repr=False)
+    """What the step reaches in its module or notebook, then the step itself."""
+    first: datetime
+    last: datetime
+    attempts: int
+    completed: int
+    failed: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.fingerprint[:4]}: {self.attempts:,} attempts, {self.completed:,} completed, {self.failed:,} failed"
+        )
+
+
+class Versions(Sequence[Version]):
+    """Versions of a step's code, oldest first."""
+
+    def __init__(self, step: str, versions: Sequence[Version]) -> None:
+        self.step = step
+        self._versions = list(versions)
+
+    @overload
+    def __getitem__(self, index: int) -> Version: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Version]: ...
+    def __getitem__(self, index: int | slice) -> Version | list[Version]:
+        return self._versions[index]
+
+    def __len__(self) -> int:
+        return len(self._versions)
+
+    def __iter__(self) -> Iterator[Version]:
+        return iter(self._versions)
+
+    def diff(self, old: int = -2, new: int = -1) -> str:
+        """What changed from one version to another, as a unified diff; "" while there is only one.
+
+        Args:
+            old: Place of the earlier version; default: the last but one.
+            new: Place of the later one; default: the last.
+        """
+        if len(self) < 2:
+            return ""
+        import difflib
+
+        before, after = self._versions[old], self._versions[new]
+        lines = difflib.unified_diff(
+            before.source.splitlines(), after.source.splitlines(),
+            f"{self.step} {before.fingerprint[:4]}", f"{self.step} {after.fingerprint[:4]}", lineterm="",
+        )  # fmt: skip
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        if not self:
+            return f"step {self.step} has not run yet"
+        lines = [f"step {self.step}, {len(self)} version{'' if len(self) == 1 else 's'} of its code"]
+        lines += [f"  {version}" for version in self]
+        return "\n".join([*lines, *([self.diff()] if len(self) > 1 else [])])
+
+    def _repr_html_(self) -> str:
+        source = f"<details><summary>source</summary><pre>{escape(self[-1].source)}</pre></details>" if self else ""
+        return f'<pre style="white-space:pre-wrap">{escape(repr(self))}</pre>{source}'
+
+
+def versions(store: Store, instance: int, index: int, step: str) -> Versions:
+    """The versions of a step that ran in an instance."""
+    rows = store.fetch(_VERSIONS, instance, index)
+    return Versions(
+        step,
+        [
+            Version(code, source or "", time_of(first), time_of(last), *rest)
+            for code, source, first, last, *rest in rows
+        ],
+    )

@@ -1,0 +1,178 @@
+"""What of an instance can be read as polars frames, and the way to the store it is in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from nbbatch.base.errors import NotFoundError, StoreClosed
+from nbbatch.base.states import ChunkStatus
+from nbbatch.base.times import Moment, moment
+from nbbatch.engine.dispatcher import Engine
+from nbbatch.store import frames
+from nbbatch.store.database import Store
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class Access:
+    """The way to a store and its engine, which refuses once they are closed or in a forked child."""
+
+    def __init__(self, store: Store, engine: Engine, batch: Any) -> None:
+        self.store = store
+        self.batch = batch
+        self.pid = os.getpid()
+        self.closed = False
+        self.last_looks: set[Callable[[], None]] = set()
+        """Called when the work has stopped and the store can still be read: what shows it live draws it for good."""
+        self._engine = engine
+
+    def close(self) -> None:
+        """Let everybody look for the last time, then refuse."""
+        for look in tuple(self.last_looks):
+            with suppress(Exception):  # a picture that cannot be drawn does not keep the file
+                look()
+        self.closed = True
+
+    def engine(self) -> Engine:
+        """The engine.
+
+        Raises:
+            StoreClosed: The batch is closed, or belongs to the parent process.
+        """
+        if self.pid != os.getpid():
+            raise StoreClosed(
+                f"this batch was opened by process {self.pid} before a fork; a child process cannot use it. "
+                "Open another store here, or do the work in a step"
+            )
+        if self.closed:
+            raise StoreClosed(f"the batch on {self.store.path} is closed; nb.open() opens it again")
+        return self._engine
+
+    @property
+    def usable(self) -> bool:
+        """Whether `engine` would give it."""
+        return not self.closed and self.pid == os.getpid()
+
+
+class Frames:
+    """The frames of one instance. Any thread may read them; each is one statement, so it is one moment of the run.
+
+    Each takes ``as_of=``: a datetime, its ISO text, or how long ago ("10 min ago"); the frame is as it would have been then.
+    """
+
+    def __init__(self, access: Access, instance: int) -> None:
+        self._access = access
+        self.id = instance
+
+    def steps(self, *, as_of: Moment | None = None) -> pl.DataFrame:
+        """One row per step, in chain order.
+
+        Columns: position, step, kind, gated, chunks, a count per chunk state (queued … cancelled), records,
+        filtered (COMPLETED chunks of a step ``-> Iterator`` that gave nothing),
+        median_seconds and p95_seconds of the last attempts (while it runs: of all), started, ended.
+        """
+        live = self._engine().live.get(self.id)
+        counts = live.stored_counts if live else ()
+        return frames.steps(self._store, self.id, counts, self._moment(as_of))
+
+    def chunks(
+        self, step: str | None = None, *, status: str | None = None, limit: int | None = None, offset: int = 0,
+        as_of: Moment | None = None,
+    ) -> pl.DataFrame:  # fmt: skip
+        """One row per chunk, in order of creation; at most 100,000 unless ``limit`` says otherwise.
+
+        Columns: id, step, parent, seq, status, attempts, errors, polls, created, started, ended, seconds (last
+        attempt), due (next attempt), records, error_type, error (last attempt).
+        """
+        at_us = self._moment(as_of)
+        state = None if status is None else str(ChunkStatus(status))
+        return frames.chunks(self._store, self.id, step, state, limit, offset, at_us)
+
+    def attempts(
+        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
+        as_of: Moment | None = None,
+    ) -> pl.DataFrame:  # fmt: skip
+        """One row per attempt, in order of their ends, running ones last; at most 100,000 unless told otherwise.
+
+        Columns: chunk, step, attempt, status, started, ended, seconds, records, worker, code (fingerprint), error_type,
+        error, warnings, recovered (counts).
+        """
+        return self._frame(frames.ATTEMPTS, step, chunk, limit, offset, as_of)
+
+    def errors(
+        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
+        as_of: Moment | None = None,
+    ) -> pl.DataFrame:  # fmt: skip
+        """One row per attempt that ended in an error, oldest first, also those a retry has mended.
+
+        Columns: chunk, step, attempt, status, ended, error_type, error, traceback.
+        """
+        return self._frame(frames.ERRORS, step, chunk, limit, offset, as_of)
+
+    def skips(
+        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
+        as_of: Moment | None = None,
+    ) -> pl.DataFrame:  # fmt: skip
+        """The skip log: one row per chunk that was left out, by hand or by its step, oldest first.
+
+        Columns: chunk, step, attempt, skipped (when), by_hand, error_type (null by hand), reason.
+        """
+        return self._frame(frames.SKIPS, step, chunk, limit, offset, as_of)
+
+    def history(
+        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
+        as_of: Moment | None = None,
+    ) -> pl.DataFrame:  # fmt: skip
+        """Every change of state of the instance (chunk is null) and its chunks, in order of time.
+
+        Columns: happened, chunk, step, attempt, status, text. Replayed in order, the last state of each is the present.
+        """
+        return self._frame(frames.HISTORY, step, chunk, limit, offset, as_of)
+
+    def logs(
+        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
+        as_of: Moment | None = None,
+    ) -> pl.DataFrame:  # fmt: skip
+        """What steps printed and logged, warned of and recovered from, in order of the attempts' ends.
+
+        Columns: chunk, step, attempt, ended, kind ("log", "warning" or "recovered"), text.
+        """
+        return self._frame(frames.LOGS, step, chunk, limit, offset, as_of)
+
+    def _frame(
+        self, query: str, step: str | None, chosen: object, limit: int | None, offset: int, as_of: Moment | None
+    ) -> pl.DataFrame:
+        at_us = self._moment(as_of)
+        return frames.of_instance(self._store, query, self.id, step, chosen, limit, offset, at_us)
+
+    def _moment(self, as_of: Moment | None) -> int | None:
+        return moment(as_of, self._engine().clock.now())
+
+    def attachments(self, *, as_of: Moment | None = None) -> pl.DataFrame:
+        """Files stored with the instance, in the order they were given. Columns: name, bytes, digest (SHA-256), created."""
+        return self._store.frame(frames.ATTACHMENTS, self.id, self._moment(as_of))
+
+    def attachment(self, name: str) -> bytes:
+        """The content of one of them.
+
+        Raises:
+            NotFoundError: There is none of this name.
+        """
+        self._engine()
+        found = self._store.fetch("SELECT data FROM attachment WHERE instance = $1 AND name = $2", self.id, name)
+        if not found:
+            raise NotFoundError(
+                f"instance {self.id} has no attachment {name!r}; run.attachments() lists those there are"
+            )
+        return found[0][0]
+
+    @property
+    def _store(self) -> Store:
+        return self._access.store
+
+    def _engine(self) -> Engine:
+        return self._access.engine()

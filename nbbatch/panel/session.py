@@ -1,0 +1,468 @@
+"""One panel's side in the kernel: what is looked at, what was asked for, and what is sent. Knows no widget.
+
+    page ─ messages ─▶ queue ─▶ poller thread ─▶ commands, queries ─▶ `shown` ─▶ page
+
+Messages may arrive on any thread; they are only put on the queue. The one poller thread ends with the run and is
+started again by a message. At most four values a second are sent, equal ones are not, the last one always is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nbbatch.base.errors import NbbatchError, NotFoundError, StoreClosed
+from nbbatch.base.rows import InstanceRow
+from nbbatch.base.states import ChunkStatus, InstanceStatus
+from nbbatch.engine.dispatcher import Engine
+from nbbatch.heal.failures import FailureGroup
+from nbbatch.panel import chunk_table, failure_view, tabs
+from nbbatch.panel.chunk_table import Filter
+from nbbatch.panel.ledger import Ledger
+from nbbatch.panel.snapshot import Snapshot, take
+from nbbatch.pictures import chain_picture
+from nbbatch.pictures import timeline as timeline_picture
+from nbbatch.pictures.chain_picture import StepFacts
+from nbbatch.pictures.markup import clip, tag
+from nbbatch.pictures.style import INSTANCE, duration, words
+from nbbatch.store.database import Store
+
+if TYPE_CHECKING:
+    import polars as pl
+
+TICK = 0.25
+"""Seconds between two values that are sent, at least …"""
+SLOW_TICK = 1.0
+"""… after `SLOW_AFTER` seconds."""
+SLOW_AFTER = 300.0
+LOG_EVENTS = 200_000
+"""How far back the log is looked for."""
+CATCH_UP = 0.1
+"""Seconds of reading events between two values."""
+GROUP_AGAIN = 2.0
+"""Seconds between two groupings of failures while a run goes on."""
+NEW_LINE = "\n"
+_CLOSED = "The batch is closed: this is the last that was seen. nb.open() opens it again."
+
+
+class Run(Protocol):
+    """What a panel needs of a run."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def row(self) -> InstanceRow: ...
+    def pause(self) -> None: ...
+    def resume(self) -> Any: ...
+    def cancel(self) -> bool: ...
+    def plan(self) -> Any: ...
+    def retry(self, *, quiet: bool = ...) -> Any: ...
+    def failures(self, *, limit: int = ...) -> Sequence[FailureGroup]: ...
+    @property
+    def batch(self) -> Any: ...
+    def chunk(self, chunk: int) -> Any: ...
+    def attempts(self, *, limit: int | None = ...) -> pl.DataFrame: ...
+    def errors(self, *, limit: int | None = ...) -> pl.DataFrame: ...
+    def logs(self, *, limit: int | None = ...) -> pl.DataFrame: ...
+
+
+class Session:
+    """The state of one panel. `step` does what is waiting and gives the next value to send; `ask` may come from any thread."""
+
+    def __init__(self, run: Run, store: Store, engine: Engine) -> None:
+        self.run = run
+        self._store, self._engine = store, engine
+        self.ledger = Ledger(run.id)
+        self.asked: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
+        self.tab = "timeline"
+        self.filter = Filter()
+        self.share = 1.0
+        """Moment of the history that is looked at, of the time from the first claim until now."""
+        self.note = ""
+        self.answered = 0
+        """Messages of the page that were heard."""
+        self.snapshot = self._take()
+        self._planned: object = None
+        self._plan = ""
+        self._groups: dict[str, FailureGroup] = {}
+        self._groups_of: object = None
+        self._grouped = 0.0
+        self._body = ""
+        self._stale = True
+        self._inspector = ""
+        self._last: dict[str, Any] = {"head": self._head(), "names": [], "tab": self.tab, "filter": self.filter.told}
+
+    def _take(self) -> Snapshot:
+        return take(self._store, self._engine, self.ledger, self.run.row, self._engine.clock.now())
+
+    # --- what is asked ----------------------------------------------------------------------------
+
+    def ask(self, message: Mapping[str, Any]) -> None:
+        """Put a message of the page on the queue; returns at once."""
+        self.asked.put(message)
+
+    def step(self, budget: float = CATCH_UP) -> dict[str, Any]:
+        """Do what was asked, read on for at most ``budget`` seconds, and return what the page is to show."""
+        try:
+            self._read(budget)
+            self._last = self._shown()
+        except Exception:  # a batch closed in the middle of a query shows itself in many ways
+            if self._is_open():
+                raise
+            self._last = {**self._last, **self._closed()}
+        return self._last
+
+    def _closed(self) -> dict[str, Any]:
+        """What was seen last, with nothing that can be pressed; a tab that was not read is empty and says why."""
+        self.note = _CLOSED
+        while not self.asked.empty():
+            message = self.asked.get()
+            if message.get("do") in ("hello", "tab"):
+                self._choose(message)
+        head = self._head()
+        body = {} if self.tab == self._last["tab"] else {"tab": self.tab, "body": tag("p", _CLOSED)}
+        return {"head": {**head, "cannot": dict.fromkeys(head["cannot"], "the batch is closed")}, **body}
+
+    def _read(self, budget: float) -> None:
+        self.snapshot = self._take()
+        while not self.asked.empty():
+            self._do(self.asked.get())
+        until = time.monotonic() + budget
+        while self.ledger.read(self._store) and time.monotonic() < until:
+            pass
+        self.snapshot = self._take()
+        self._offer()
+
+    def _offer(self) -> None:
+        """What a retry would do, told where it is offered; asked for once a run has ended."""
+        now = self.snapshot
+        offered = now.ended and now.whole and not cannot(now)["retry"]
+        key = (now.status, self.ledger.seen) if offered else None
+        if key != self._planned:
+            self._planned, self._plan = key, ""
+            with contextlib.suppress(NbbatchError):  # its job is not known here
+                self._plan = clip(str(self.run.plan()).replace(NEW_LINE, "; "), 300) if offered else ""
+
+    def _is_open(self) -> bool:
+        try:
+            return bool(self.run.row)
+        except StoreClosed:
+            return False
+
+    def _do(self, message: Mapping[str, Any]) -> None:
+        act = {
+            "hello": self._choose, "tab": self._choose, "chunks": self._filter, "inspect": self._inspect,
+            "instance": self._instance, "close": self._close, "at": self._at, "pause": self._act, "resume": self._act,
+            "cancel": self._act, "retry": self._retry, "retry-group": self._retry_group, "skip-group": self._skip_group,
+        }.get(str(message.get("do")))  # fmt: skip
+        if act is None:
+            return
+        self.answered += 1
+        try:
+            act(message)
+        except (NbbatchError, ValueError, TypeError, KeyError) as error:  # told in the panel, where it was asked
+            self.note = f"{type(error).__name__}: {clip(error, 300)}"
+        self._stale = True
+
+    def _choose(self, message: Mapping[str, Any]) -> None:
+        tab = str(message.get("tab"))
+        if tab in TABS:
+            self.tab = tab
+
+    def _filter(self, message: Mapping[str, Any]) -> None:
+        step, status = message.get("step"), message.get("status")
+        self.filter = Filter(
+            int(step) if step not in (None, "") else None,
+            ChunkStatus(status) if status else None,
+            int(message.get("after") or 0),
+        )
+
+    def _inspect(self, message: Mapping[str, Any]) -> None:
+        chunk, run = int(message["chunk"]), self.run
+        owner = self._store.fetch("SELECT instance FROM chunk WHERE id = $1", chunk)
+        if owner and owner[0][0] != run.id:  # of a sub-job, or of the run that submitted this one
+            run = run.batch.instance(owner[0][0])
+        self._inspector = tabs.chunk_card(run.chunk(chunk))
+
+    def _instance(self, message: Mapping[str, Any]) -> None:
+        self._inspector = tabs.instance_card(self.run.batch.instance(int(message["instance"])))
+
+    def _close(self, _: Mapping[str, Any]) -> None:
+        self._inspector = ""
+
+    def _at(self, message: Mapping[str, Any]) -> None:
+        self.share = min(1.0, max(0.0, float(message["share"])))
+
+    def _act(self, message: Mapping[str, Any]) -> None:
+        does = str(message["do"])
+        acts: dict[str, Callable[[], Any]] = {
+            "pause": self.run.pause, "resume": self.run.resume, "cancel": self.run.cancel,
+        }  # fmt: skip
+        acts[does]()
+        self.note = {
+            "pause": "Paused: chunks that run finish, nothing new starts.", "resume": "Resumed.",
+            "cancel": "Cancelled: late results are dropped. run.retry() takes it up again.",
+        }[does]  # fmt: skip
+
+    def _retry(self, _: Mapping[str, Any]) -> None:
+        plan = self.run.plan()
+        self.run.retry(quiet=True)
+        self.note = f"Queued again. {clip(str(plan).replace(NEW_LINE, '; '), 300)}"
+
+    def _retry_group(self, message: Mapping[str, Any]) -> None:
+        group = self._group(message)
+        group.retry(quiet=True)
+        self.note = f"{len(group):,} failed with {clip(group.cause.type, 60)}: queued again."
+        self._groups_of = None
+
+    def _skip_group(self, message: Mapping[str, Any]) -> None:
+        group = self._group(message)
+        group.skip(failure_view.reason(group))
+        self.note = f"{len(group):,} failed with {clip(group.cause.type, 60)}: left out."
+        self._groups_of = None
+
+    def _group(self, message: Mapping[str, Any]) -> FailureGroup:
+        group = self._groups.get(str(message.get("group")))
+        if group is None or len(group) > failure_view.SMALL:
+            raise NotFoundError("these failures are not what they were; look again")
+        return group
+
+    # --- what is shown ----------------------------------------------------------------------------
+
+    def _shown(self) -> dict[str, Any]:
+        now = self.snapshot
+        return {
+            "head": self._head(),
+            "chain": chain_picture.chain("Chain of steps", now.steps).svg,
+            "names": [clip(step.name, 60) for step in now.steps],
+            "errors": now.errors,
+            "tab": self.tab,
+            "body": self._tab_body(),
+            "filter": self.filter.told, "share": self.share,
+            "moment": self._moment_words() if self.tab == "history" else "",
+            "inspector": self._inspector,
+        }  # fmt: skip
+
+    def _tab_body(self) -> str:
+        """The markup of the open tab; what is asked for by a click is not read again by the clock."""
+        if self._stale or self.tab not in ("chunks", "history"):
+            self._stale = False
+            self._body = self._read_tab()
+        return self._body
+
+    def _read_tab(self) -> str:
+        match self.tab:
+            case "failures":
+                return self._failures()
+            case "chunks":
+                return tabs.chunks_page(self._chunks(), self._names())
+            case "log":
+                return tabs.log_page(self._store, self._names(), self.run.id, max(0, self.ledger.seen - LOG_EVENTS))
+            case "history":
+                return self._history()
+            case _:
+                return self._timeline()
+
+    def _failures(self) -> str:
+        now = self.snapshot
+        key = (now.errors, now.failed, now.status)
+        if key != self._groups_of and (now.ended or time.monotonic() - self._grouped > GROUP_AGAIN):
+            self._groups = failure_view.keyed(self.run.failures(limit=failure_view.LOOKED)) if now.failed else {}
+            self._groups_of, self._grouped = key, time.monotonic()
+        return failure_view.page(
+            self._store, self.run.id, self._names(), self._groups, cannot(now)["retry"], self.ledger.groups()
+        )
+
+    def _chunks(self) -> chunk_table.Page:
+        return chunk_table.page(self._store, self._engine, self.run.id, self.filter)
+
+    def _names(self) -> list[str]:
+        return [step.name for step in self.snapshot.steps]
+
+    def _timeline(self) -> str:
+        picture = timeline_picture.timeline(
+            "Who worked on what", self._names(), self.ledger.lane_names(), self.ledger.bars(), lambda: self.frame
+        )
+        return picture.svg
+
+    def _history(self) -> str:
+        if self.snapshot.elapsed is None:
+            return "<p>Nothing was begun yet.</p>"
+        return chain_picture.chain(f"As it was after {duration(self._moment())}", self._steps_then()).svg
+
+    def _steps_then(self) -> Sequence[StepFacts]:
+        if self.share >= 1.0:
+            return self.snapshot.steps
+        return tabs.steps_at(self._store, self.run.id, self.snapshot.steps, self._moment_us())
+
+    def _moment(self) -> float:
+        return self.share * (self.snapshot.elapsed or 0.0)
+
+    def _moment_us(self) -> int:
+        started = self.run.row.started_us or 0
+        return started + round(self._moment() * 1e6)
+
+    def _moment_words(self) -> str:
+        return f"{duration(self._moment())} of {duration(self.snapshot.elapsed or 0.0)}"
+
+    def _head(self) -> dict[str, Any]:
+        now = self.snapshot
+        key = "" if now.key is None else f" · {clip(now.key, 60)}"
+        return {
+            "status": now.status.value, "word": f"{INSTANCE[now.status].glyph} {words(now.status)}",
+            "name": f"{clip(now.job, 80)} v{now.version} #{now.id}{key}", "facts": facts_line(now),
+            "share": round(now.share, 4), "note": self._note(), "paused": now.status is InstanceStatus.PAUSED,
+            "cannot": cannot(now), "plan": self._plan, "answered": self.answered,
+        }  # fmt: skip
+
+    def _note(self) -> str:
+        if self.note:
+            return self.note
+        if not self.snapshot.known:
+            return "It waits for its job: run the cell that submits it, or batch.resume(job)."
+        return clip(self.snapshot.error, 300)
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """What the open tab shows, as a frame."""
+        if self.tab == "failures":
+            return self.run.errors(limit=None)
+        if self.tab == "log":
+            return self.run.logs(limit=None)
+        if self.tab == "history":
+            return chain_picture.chain("", self._steps_then()).frame
+        if self.tab == "chunks":
+            return self._chunk_frame()
+        return self.run.attempts(limit=None)
+
+    def _chunk_frame(self) -> pl.DataFrame:
+        import polars as pl
+
+        rows = self._chunks().rows
+        names = self._names()
+        columns = {
+            "id": pl.Int64, "step": pl.String, "parent": pl.Int64, "status": pl.String, "attempts": pl.Int64,
+            "seconds": pl.Float64, "error_type": pl.String, "error": pl.String,
+        }  # fmt: skip
+        plain: list[tuple[Any, ...]] = [(row[0], names[row[1]], row[2], row[3].value, *row[4:]) for row in rows]
+        return pl.DataFrame(plain, schema=columns, orient="row")
+
+
+TABS = ("timeline", "failures", "chunks", "log", "history")
+
+
+def facts_line(now: Snapshot) -> str:
+    """The line of figures below the bar."""
+    parts = [f"{now.done:,} of {now.chunks:,} chunks", f"{now.share:.0%}"]
+    if now.failed:
+        parts.append(f"✗ {now.failed:,} failed")
+    if now.cancelled:
+        parts.append(f"■ {now.cancelled:,} cancelled")
+    if now.errors:
+        parts.append(f"{now.errors:,} error{'' if now.errors == 1 else 's'}")
+    if now.elapsed is not None:
+        parts.append(f"{duration(now.elapsed)} elapsed")
+    if now.rate and not now.ended:
+        parts.append(f"{now.rate:,.0f}/s" if now.rate >= 10 else f"{now.rate:.2g}/s")
+    if now.eta is not None and not now.ended:
+        parts.append(f"about {duration(now.eta)} left")
+    if not now.whole:
+        parts.append("reading what was before …")
+    return " · ".join(parts)
+
+
+def cannot(now: Snapshot) -> dict[str, str]:
+    """For each button why it cannot be pressed; "" where it can."""
+    over = f"the run is {words(now.status)}" if now.ended else ""
+    waits = "" if now.known else "the run waits for its job"
+    retry = "" if now.failed or now.status is InstanceStatus.CANCELLED else "nothing has failed"
+    return {"pause": over or waits, "cancel": over, "retry": retry or waits}
+
+
+class Poller:
+    """The thread that steps a session and hands over what changed, until the run has ended and nothing is asked."""
+
+    def __init__(
+        self, session: Session, send: Callable[[dict[str, Any]], None], at_end: Callable[[Snapshot], None]
+    ) -> None:
+        self.session = session
+        self._send, self._at_end = send, at_end
+        self._wake = threading.Event()
+        self._guard = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._views = 1
+        self._sent: str = ""
+        self._told = False
+        self.closed = False
+
+    def start(self) -> None:
+        """Begin, or go on after the end."""
+        with self._guard:
+            if self._thread is None and not self.closed:
+                self._thread = threading.Thread(target=self._loop, name="nbbatch-panel", daemon=True)
+                self._thread.start()
+
+    def ask(self, message: Mapping[str, Any]) -> None:
+        """A message of the page; any thread."""
+        if message.get("do") == "bye":
+            self._views -= 1
+            return
+        if message.get("do") == "hello":
+            self._views = max(1, self._views + 1)
+            self._sent = ""  # a page that was drawn anew may have missed the last one
+        self.session.ask(message)
+        self._wake.set()
+        self.start()
+
+    def close(self) -> None:
+        """Send nothing more."""
+        self.closed = True
+        self._wake.set()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Until the thread has ended."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def _loop(self) -> None:
+        began = time.monotonic()
+        while not self.closed:
+            asked = time.monotonic()
+            self._wake.clear()
+            if self._views > 0 or not self.session.asked.empty():
+                self.tick()
+            if self._is_over():
+                return
+            pace = SLOW_TICK if asked - began > SLOW_AFTER else TICK
+            time.sleep(max(0.0, asked + TICK - time.monotonic()))
+            self._wake.wait(max(0.0, asked + pace - time.monotonic()))
+        self._thread = None
+
+    def tick(self) -> None:
+        """Step once, and send what changed."""
+        shown = self.session.step()
+        text = json.dumps(shown)
+        if text != self._sent:
+            self._sent = text
+            self._send(shown)
+
+    def _is_over(self) -> bool:
+        """Whether nothing more is to come; then the thread is let go, so that the next message starts another."""
+        now = self.session.snapshot
+        if not (now.ended and now.whole) and self.session.note != _CLOSED:
+            self._told = False
+            return False
+        with self._guard:
+            if not self.session.asked.empty():
+                return False
+            self._thread = None
+        if not self._told:
+            self._told = True
+            self._at_end(now)
+        return True

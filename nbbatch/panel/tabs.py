@@ -1,0 +1,167 @@
+"""What a panel reads when it is asked: a page of chunks, one chunk, the log, how a run stood at a moment.
+
+Each answer is markup of bounded size, all text in it escaped, from queries that are bounded by ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from nbbatch.base.states import CHUNK_BY_CODE, ChunkStatus
+from nbbatch.panel.chunk_table import Page
+from nbbatch.pictures.chain_picture import StepFacts
+from nbbatch.pictures.markup import block, clip, fitting, tag, text
+from nbbatch.pictures.style import CHUNK, duration, words
+from nbbatch.store.database import Store
+
+MOST = 24_000
+"""Characters of markup of a log or of failures: with the chain, what is sent stays below 50 kB."""
+_C = ChunkStatus
+_LOG = """
+SELECT d.chunk, e.step, d.attempt, coalesce(left(d.log, 600), ''), d.warnings[1:5], d.recovered[1:5]
+FROM detail d JOIN event e ON e.id = d.event
+WHERE d.instance = $1 AND (d.log IS NOT NULL OR d.warnings IS NOT NULL OR d.recovered IS NOT NULL) AND d.event > $2
+ORDER BY d.event DESC LIMIT 30
+"""
+_GONE = "(SELECT chunk FROM superseded WHERE instance = $1 AND at_us <= $2)"
+_MADE = f"SELECT step, count(*) FROM chunk WHERE instance = $1 AND created_us <= $2 AND id NOT IN {_GONE} GROUP BY step"  # noqa: S608
+_BEGUN = f"""
+SELECT step, 3, count(*) FROM event
+WHERE instance = $1 AND started_us <= $2 AND ended_us > $2 AND chunk NOT IN {_GONE} GROUP BY step
+"""  # noqa: S608
+_LEFT = f"""
+SELECT step, status, count(*) FROM event
+WHERE instance = $1 AND ended_us <= $2 AND status >= 4 AND chunk NOT IN {_GONE} GROUP BY step, status
+"""  # noqa: S608
+_AGAIN = f"""
+WITH odd AS (
+    SELECT chunk, step, status, started_us, ended_us, id FROM event
+    WHERE instance = $1 AND chunk IN (
+        SELECT chunk FROM event WHERE instance = $1 AND (attempt > 1 OR status IN (1, 2)) AND chunk NOT IN {_GONE}
+    )
+), move AS (
+    SELECT step, coalesce(started_us, ended_us) AS us, lag(status) OVER (PARTITION BY chunk ORDER BY id) AS before FROM odd
+)
+SELECT step, before, count(*) FROM move WHERE us <= $2 AND before IN (4, 5, 7, 9) GROUP BY ALL
+"""  # noqa: S608
+
+
+# --- chunks ---------------------------------------------------------------------------------------
+
+
+def chunks_page(page: Page, names: Sequence[str]) -> str:
+    """A page of chunks as a table; each row has a button that opens it."""
+    following = None if page.next is None else str(page.next)
+    if not page.rows:
+        return tag("div", tag("p", "No chunk here matches the filter.", class_="nbc-none"), data_next=following)
+    columns = ("chunk", "step", "state", "attempts", "took", "error")
+    numbers = ("attempts", "took")
+    head = tag("tr", *(tag("th", each, scope="col", class_="n" if each in numbers else None) for each in columns))
+    body = "".join(_chunk_row(names, row) for row in page.rows)
+    table = tag("table", tag("caption", "Chunks in order of creation"), tag("thead", head), tag("tbody", body))
+    return tag("div", table, data_next=following)
+
+
+def _chunk_row(names: Sequence[str], row: tuple[Any, ...]) -> str:
+    chunk, step, _, status, attempts, seconds, kind, error = row
+    look = tag("button", str(chunk), type="button", data_chunk=chunk, aria_label=f"Inspect chunk {chunk}")
+    took = "" if seconds is None else duration(seconds)
+    said = f"{clip(kind, 60)}: {clip(error, 140)}" if kind else clip(error, 140)
+    return tag(
+        "tr", tag("th", look, scope="row"), tag("td", text(names[step], 60) or " "), tag("td", _state(status)),
+        tag("td", str(attempts), class_="n"), tag("td", took or " ", class_="n"),
+        tag("td", text(said, 220) or " ", dir="auto"),
+    )  # fmt: skip
+
+
+def _state(status: ChunkStatus) -> str:
+    return tag("span", f"{CHUNK[status].glyph} {words(status)}", class_=f"nbc-s nbc-{status.value}")
+
+
+# --- one chunk ------------------------------------------------------------------------------------
+
+
+def chunk_card(chunk: Any) -> str:
+    """A chunk looked into: its static page, where it came from, what it gave, and the sub-job it waits for."""
+    parent, children, below = chunk.parent, chunk.children[:8], chunk.subjob
+    kin = [_kin("from", parent)] if parent else []
+    kin += [_kin("to", child) for child in children]
+    lineage = tag("p", "Lineage: ", *kin) if kin else ""
+    gave = tag("details", tag("summary", "outputs"), tag("pre", block(_outputs(chunk), 3_000) or " "))
+    submitted = tag("p", "Sub-job: ", instance_button(below)) if below is not None else ""
+    return chunk._repr_html_() + gave + lineage + submitted
+
+
+def instance_button(run: Any) -> str:
+    """What opens an instance."""
+    return tag("button", f"{text(repr(run), 90)}", type="button", data_instance=run.id)
+
+
+def instance_card(run: Any) -> str:
+    """Another instance looked into: its chain, its page, and the chunk that submitted it."""
+    above = run.parent
+    back = (
+        tag("p", "Submitted by chunk ", tag("button", str(above.id), type="button", data_chunk=above.id))
+        if above
+        else ""
+    )
+    said = tag("p", "In Python: ", tag("code", f"batch.instance({run.id})"))
+    return run.chain().svg + run._repr_html_() + back + said
+
+
+def _kin(word: str, chunk: Any) -> str:
+    return f"{word} " + tag("button", str(chunk.id), type="button", data_chunk=chunk.id) + " "
+
+
+def _outputs(chunk: Any) -> str:
+    try:
+        return "\n".join(clip(value, 400) for value in chunk.outputs[:20]) or "none"
+    except Exception as error:  # the job may not be known here, or its types may have changed
+        return f"not readable here: {clip(error, 400)}"
+
+
+# --- log ------------------------------------------------------------------------------------------
+
+
+def log_page(store: Store, names: Sequence[str], instance: int, since: int) -> str:
+    """What steps printed, logged and warned of, the newest attempt first."""
+    rows = store.fetch(_LOG, instance, since)
+    if not rows:
+        return tag("p", "No step has said anything yet.", class_="nbc-none")
+    return fitting((_said(names, *row) for row in rows), MOST, tag("p", "… more is in ", tag("code", "run.logs()")))
+
+
+def _said(
+    names: Sequence[str], chunk: int, step: int, attempt: int, log: str, warned: list[str] | None, recovered: list[str] | None
+) -> str:  # fmt: skip
+    lines = [log.rstrip()] if log else []
+    lines += [f"⚠ warning: {clip(line, 300)}" for line in warned or ()]
+    lines += [f"↻ recovered: {clip(line, 300)}" for line in recovered or ()]
+    look = tag("button", str(chunk), type="button", data_chunk=chunk, aria_label=f"Inspect chunk {chunk}")
+    head = look + f" {text(names[step], 60)}, attempt {attempt}"
+    return tag("section", tag("h4", head), tag("pre", block("\n".join(lines), 900), dir="auto"))
+
+
+# --- as it was ------------------------------------------------------------------------------------
+
+
+def steps_at(store: Store, instance: int, steps: Sequence[StepFacts], at_us: int) -> list[StepFacts]:
+    """The steps with their chunks by state as they were at a moment; without durations.
+
+    Chunks that nobody had begun, behind a gate or not, count as QUEUED.
+    """
+    made = dict(store.fetch(_MADE, instance, at_us))
+    counts: dict[int, dict[ChunkStatus, int]] = {place: {} for place in range(len(steps))}
+    for query in (_BEGUN, _LEFT):
+        for place, code, count in store.fetch(query, instance, at_us):
+            counts[place][CHUNK_BY_CODE[code]] = count
+    for place, before, again in store.fetch(_AGAIN, instance, at_us):
+        counts[place][CHUNK_BY_CODE[before]] = counts[place].get(CHUNK_BY_CODE[before], 0) - again
+    for place, each in counts.items():
+        each[_C.QUEUED] = made.get(place, 0) - sum(each.values())
+    return [
+        replace(step, counts={status: n for status, n in counts[place].items() if n > 0}, median=None, p95=None)
+        for place, step in enumerate(steps)
+    ]

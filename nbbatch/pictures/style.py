@@ -1,0 +1,134 @@
+"""How states look: a glyph, a word, a colour and a pattern each, so that none is told by colour alone.
+
+Every colour has a contrast of at least 3 : 1 on white and on #111, so one set serves light and dark; only paper and ink
+follow the theme: the notebook's if there is one, else the system's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from nbbatch.base.states import ChunkStatus, InstanceStatus
+from nbbatch.pictures.markup import tag
+
+
+class Look(NamedTuple):
+    """How one state is drawn."""
+
+    glyph: str
+    colour: str
+    pattern: str
+    """Path drawn over the colour, in a tile of 6 by 6; "" for a plain fill."""
+
+    def named(self, status: ChunkStatus | InstanceStatus) -> str:
+        """Glyph and word."""
+        return f"{self.glyph} {words(status)}"
+
+
+CHUNK: Mapping[ChunkStatus, Look] = {
+    ChunkStatus.COMPLETED: Look("✓", "#2c9a5b", ""),
+    ChunkStatus.SKIPPED: Look("»", "#2c9a5b", "M0 1.5h6M0 4.5h6"),
+    ChunkStatus.IN_PROGRESS: Look("▶", "#3b82f6", "M-1 7L7 -1M-1 1L1 -1M5 7L7 5"),
+    ChunkStatus.ERRORED: Look("↻", "#c2750c", "M0 6L3 0L6 6"),
+    ChunkStatus.POLL_WAITING: Look("◷", "#8b5cf6", "M1.5 3h3M3 1.5v3"),
+    ChunkStatus.QUEUED: Look("○", "#7d8590", "M2 3h2"),
+    ChunkStatus.GATE_WAITING: Look("‖", "#7d8590", "M1.5 0v6M4.5 0v6"),
+    ChunkStatus.CANCELLED: Look("■", "#7d8590", "M0 0h6v6h-6zM1.5 1.5h3v3h-3z"),
+    ChunkStatus.FAILED: Look("✗", "#e0434b", "M0 0L6 6M6 0L0 6"),
+}
+"""In the order in which they are stacked."""
+
+INSTANCE: Mapping[InstanceStatus, Look] = {
+    InstanceStatus.QUEUED: Look("○", "#7d8590", ""),
+    InstanceStatus.IN_PROGRESS: Look("▶", "#3b82f6", ""),
+    InstanceStatus.ERRORED: Look("▶", "#c2750c", ""),
+    InstanceStatus.PAUSED: Look("‖", "#8b5cf6", ""),
+    InstanceStatus.FINALIZE: Look("▶", "#3b82f6", ""),
+    InstanceStatus.COMPLETED: Look("✓", "#2c9a5b", ""),
+    InstanceStatus.FAILED: Look("✗", "#e0434b", ""),
+    InstanceStatus.CANCELLED: Look("■", "#7d8590", ""),
+}
+
+STEP_COLOURS = ("#3b82f6", "#2c9a5b", "#c2750c", "#8b5cf6", "#0e96a8", "#d1479c", "#7d8590", "#8a8f1e")
+"""Of steps in a timeline, used again after the last; the pattern goes round with another period."""
+STEP_PATTERNS = ("", "M-1 7L7 -1M-1 1L1 -1M5 7L7 5", "M0 3h6", "M2 3h2", "M3 0v6", "M0 6L3 0L6 6", "M1.5 3h3M3 1.5v3")
+
+STYLE = (
+    ".nbp{--p:var(--jp-layout-color1,var(--vscode-editor-background,#fff));"
+    "--i:var(--jp-content-font-color1,var(--vscode-editor-foreground,#1f2328));"
+    "font-family:var(--jp-ui-font-family,system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif);"
+    "font-size:12px;max-width:100%;height:auto}"
+    "@media(prefers-color-scheme:dark){.nbp{--p:var(--jp-layout-color1,var(--vscode-editor-background,#111519));"
+    "--i:var(--jp-content-font-color1,var(--vscode-editor-foreground,#e6edf3))}}"
+    ".nbp text{fill:var(--i);unicode-bidi:plaintext}.nbp .paper{fill:var(--p)}.nbp .b{font-weight:600}"
+    ".nbp .s{font-size:11px}.nbp .q{opacity:.78}.nbp .m{font-variant-numeric:tabular-nums}"
+    ".nbp .line{stroke:var(--i);stroke-opacity:.55;fill:none;stroke-width:1.3}.nbp .tip{fill:var(--i);fill-opacity:.7}"
+    ".nbp .grid{stroke:var(--i);stroke-opacity:.14;fill:none}.nbp .track{fill:var(--i);fill-opacity:.09}"
+    ".nbp .hatch{stroke:var(--p);stroke-opacity:.75;stroke-width:1.1;fill:none}"
+)
+
+
+def words(status: ChunkStatus | InstanceStatus) -> str:
+    """A state as people read it.
+
+    >>> words(ChunkStatus.POLL_WAITING)
+    'poll waiting'
+    """
+    return status.value.lower().replace("_", " ")
+
+
+def fill(key: str, name: str, look: Look) -> str:
+    """What to write into ``fill=`` for a look of this name in the picture ``key``."""
+    return f"url(#{key}-{name})" if look.pattern else look.colour
+
+
+def patterns(key: str, looks: Iterable[tuple[str, Look]]) -> str:
+    """Definitions of the patterns that `fill` refers to."""
+    tiles = (
+        tag(
+            "pattern",
+            tag("path", d="M0 0h6v6h-6z", fill=look.colour),
+            tag("path", d=look.pattern, class_="hatch"),
+            id=f"{key}-{name}", width=6, height=6, patternUnits="userSpaceOnUse",
+        )
+        for name, look in looks
+        if look.pattern
+    )  # fmt: skip
+    return tag("defs", *tiles)
+
+
+def step_look(position: int) -> Look:
+    """How the attempts of the step at this place in the chain are drawn."""
+    return Look("", STEP_COLOURS[position % len(STEP_COLOURS)], STEP_PATTERNS[position % len(STEP_PATTERNS)])
+
+
+def duration(seconds: float | None) -> str:
+    """A length of time as people write it.
+
+    >>> duration(0.00005), duration(0.025), duration(2.25), duration(75), duration(7265), duration(200_000), duration(None)
+    ('50 µs', '25 ms', '2.2 s', '1:15', '2:01:05', '2 d 7 h', 'unknown')
+    """
+    if seconds is None:
+        return "unknown"
+    if seconds < 1:
+        return f"{seconds * 1e3:.0f} ms" if seconds >= 0.001 else f"{seconds * 1e6:.0f} µs"
+    if seconds < 60:
+        return f"{seconds:.1f}".removesuffix(".0") + " s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def short(count: int) -> str:
+    """A count that fits into a narrow place.
+
+    >>> short(950), short(12_345), short(999_988), short(1_000_000), short(2_345_678_901)
+    ('950', '12.3k', '999.9k', '1M', '2.3G')
+    """
+    for unit, name in ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")):
+        if count >= 10 * unit or (count >= unit > 1_000):
+            return f"{count * 10 // unit / 10:.1f}".removesuffix(".0") + name  # never rounded up to what is not there
+    return f"{count:,}"

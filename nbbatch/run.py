@@ -1,0 +1,543 @@
+"""The live object a person holds: `JobHandle` of an instance."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Generator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from nbbatch.base.errors import JobCancelled, JobFailed, NotFoundError, StateError
+from nbbatch.base.rows import Ended, InstanceRow
+from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
+from nbbatch.chunk import ChunkHandle
+from nbbatch.definition import JobDefinition
+from nbbatch.engine import commands, decide
+from nbbatch.engine.dispatcher import Engine
+from nbbatch.instance import Access, Frames
+from nbbatch.store import frames
+from nbbatch.store.database import SUBJOB_KEY
+from nbbatch.worker.context import StoredParams
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from nbbatch.heal import code_versions, plan
+    from nbbatch.heal.compare_runs import Diff
+    from nbbatch.heal.failures import Failures
+    from nbbatch.pictures.picture import Picture
+    from nbbatch.pictures.progress_line import Reading
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class JobHandle(Frames, Generic[R_co]):
+    """The live object of one instance. Speaks ``concurrent.futures.Future`` where the names are the same."""
+
+    def __init__(
+        self, access: Access, instance: int, job: JobDefinition[Any, R_co] | None, end: Future[Ended] | None = None
+    ) -> None:
+        super().__init__(access, instance)
+        self.job = job
+        self._end = end
+        self._reopened = access.engine().reopened if end else 0
+
+    @property
+    def batch(self) -> Any:
+        """The `Batch` it belongs to."""
+        return self._access.batch
+
+    # --- state ------------------------------------------------------------------------------------
+
+    @property
+    def row(self) -> InstanceRow:
+        """The stored row, as of now."""
+        self._engine()
+        return self._store.instance(self.id, self._store.cursor())
+
+    @property
+    def status(self) -> InstanceStatus:
+        """The instance's state."""
+        return self.row.status
+
+    @property
+    def progress(self) -> float:
+        """Share of the work done, from 0 to 1; it never falls. Formula: ``nbbatch.progress.progress``."""
+        live = self._engine().live.get(self.id)
+        return live.best if live and live.changed else live.progress() if live else self.row.progress
+
+    @property
+    def rate(self) -> float | None:
+        """Records per second so far; None while unknown. Formula: ``nbbatch.progress.rate``."""
+        live = self._engine().live.get(self.id)
+        return decide.rate(live.records, live.started_us, live.latest_end_us) if live else None
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds left if work goes on as it went; None while unknown or proved too short, 0 when ended."""
+        engine = self._engine()
+        live = engine.live.get(self.id)
+        if live:
+            return decide.eta(live.progress(), live.started_us, live.latest_end_us, engine.clock.now())
+        return 0.0 if self.row.status in INSTANCE_ENDED else None
+
+    @property
+    def parent(self) -> ChunkHandle | None:
+        """The chunk that submitted it as a sub-job; None if a person did."""
+        key = self.row.key or ""
+        rows = (
+            self._store.fetch(frames.CHUNK_INSTANCE, key.removeprefix(SUBJOB_KEY)) if key.startswith(SUBJOB_KEY) else []
+        )
+        return self.batch.instance(rows[0][0]).chunk(int(key.removeprefix(SUBJOB_KEY))) if rows else None
+
+    @property
+    def user_data(self) -> dict[str, Any]:
+        """What ``submit(user_data=)`` gave last; empty if nothing."""
+        self._engine()
+        rows = self._store.fetch(frames.USER_DATA, self.id)
+        return json.loads(rows[0][0]) if rows else {}
+
+    @property
+    def warnings(self) -> list[str]:
+        """Distinct warnings of its steps, newest first, up to 4,000 characters in all."""
+        self._engine()
+        return frames.warnings(self._store, self.id)
+
+    @property
+    def attached(self) -> bool:
+        """Whether the engine works on it or would after `resume`; an unfinished one that is not waits for its job."""
+        return self.id in self._engine().live
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self.status in INSTANCE_ENDED
+
+    def wait(self, timeout: float | None = None, *, progress: bool = False) -> InstanceStatus:
+        """Block until it has ended; an interrupt (Ctrl-C, the stop button) ends the waiting, not the run.
+
+        Args:
+            timeout: Seconds; None waits without limit.
+            progress: Draw a progress line on stderr, through tqdm or rich where one is installed.
+
+        Raises:
+            TimeoutError: It has not ended in time; it goes on.
+            StateError: It waits for its job, which this process does not know.
+        """
+        return self._wait(timeout, progress).status
+
+    def _ending(self) -> Future[Ended]:
+        """The future of its end; asked for anew once an ended instance was taken up again."""
+        engine = self._engine()
+        if self._end is None or self._reopened != engine.reopened:
+            self._end, self._reopened = engine.call(commands.finished, engine, self.id), engine.reopened
+        return self._end
+
+    def _wait(self, timeout: float | None, progress: bool = False) -> Ended:
+        try:
+            return self._watch(timeout) if progress else self._ending().result(timeout)
+        except TimeoutError:
+            raise TimeoutError(f"instance {self.id} has not ended after {timeout} s; it goes on") from None
+        except KeyboardInterrupt as stop:
+            stop.add_note(f"instance {self.id} goes on in the background; run.cancel() ends it")
+            raise
+
+    def _watch(self, timeout: float | None) -> Ended:
+        from nbbatch.pictures import progress_line
+
+        return progress_line.watch(self._ending(), self._reading, timeout)
+
+    def _reading(self) -> Reading:
+        from nbbatch.panel import facts
+
+        return facts.reading(self._store, self._engine(), self.row)
+
+    def result(self, timeout: float | None = None) -> R_co:
+        """The report (None for a chain without a reduction), once it has COMPLETED; blocks until then.
+
+        Args:
+            timeout: Seconds; None waits without limit.
+
+        Raises:
+            JobFailed: It ended FAILED.
+            JobCancelled: It ended CANCELLED.
+            TimeoutError: It has not ended in time; it goes on.
+            StateError: Its job is not known in this process.
+        """
+        return self._report(self._wait(timeout))
+
+    def exception(self, timeout: float | None = None) -> JobFailed | JobCancelled | None:
+        """The error that `result` would raise, or None; blocks until it has ended."""
+        try:
+            self.result(timeout)
+        except (JobFailed, JobCancelled) as error:
+            return error
+        return None
+
+    def __await__(self) -> Generator[Any, None, R_co]:
+        """Wait without blocking the event loop, then give what `result` gives."""
+        end = yield from asyncio.shield(asyncio.wrap_future(self._ending())).__await__()
+        return self._report(end)
+
+    def _report(self, end: Ended) -> R_co:
+        if end.status is InstanceStatus.FAILED:
+            raise JobFailed(self.id, self._why())
+        if end.status is InstanceStatus.CANCELLED:
+            raise JobCancelled(
+                self.id, f"instance {self.id} of job {self.row.job!r} was cancelled; run.retry() takes it up again"
+            )
+        if end.report is None:
+            return cast("R_co", None)
+        job = self._job()
+        assert job.report is not None
+        return cast("R_co", job.report.decode(end.report))
+
+    def _why(self) -> str:
+        row = self.row
+        first = self._store.fetch(
+            "SELECT step, chunk, error_type, error FROM attempts WHERE instance = $1 AND status = 'FAILED' "
+            "ORDER BY event LIMIT 1", self.id,
+        )  # fmt: skip
+        text = f"instance {self.id} of job {row.job!r} failed: {row.error}"
+        if first:
+            step, chunk, kind, error = first[0]
+            text += f". First failure, in step {step!r}, chunk {chunk}: {kind}: {error}"
+        return f"{text}. run.errors() lists all; mend the cell, then run.retry(job)"
+
+    # --- actions ----------------------------------------------------------------------------------
+
+    def cancel(self) -> bool:
+        """End it now: nothing new starts, open chunks become CANCELLED, late results are dropped.
+
+        Returns:
+            False if it had ended already; then nothing changes.
+        """
+        engine = self._engine()
+        return engine.call(commands.cancel, engine, self.id)
+
+    def pause(self) -> None:
+        """Claim nothing more; running chunks finish and are recorded. Holds over a restart, until `resume`.
+
+        Raises:
+            StateError: It has ended.
+        """
+        engine = self._engine()
+        engine.call(commands.pause, engine, self.id)
+
+    def resume(self, job: JobDefinition[Any, Any] | None = None) -> JobHandle[R_co]:
+        """Go on after `pause`, or after a restart once the job is known; with this job's code where one is given.
+
+        Raises:
+            StateError: It has ended, its job is not known, or ``job`` is another one.
+            ShapeError: The job's chain differs from the one it began with.
+        """
+        engine = self._engine()
+        mended, job = job is not None, job or self.job
+        engine.call(commands.resume, engine, self.id, job, mended)
+        self.job = job
+        return self
+
+    def plan(self, job: JobDefinition[Any, Any] | None = None) -> plan.Plan:
+        """What `retry` would do: per step the code before and now, chunks to retry, chunks kept.
+
+        Raises:
+            StateError: Its job is not known in this process, or ``job`` is another one.
+            ShapeError: The job's chain differs from the one it began with.
+        """
+        from nbbatch.heal import plan
+
+        self._engine()
+        return plan.plan(self._store, self.id, job or self._job())
+
+    def retry(
+        self, job: JobDefinition[Any, Any] | None = None, *, params: Any = None, quiet: bool = False
+    ) -> JobHandle[R_co]:
+        """Run failed chunks again (and cancelled ones), with a fresh budget; finished ones only of steps with ``always=True``.
+
+        Prints what it does, as `plan` would say it before: ``count 3f2a → 9b1c: 247 to retry, 9,741 kept``.
+
+        Args:
+            job: The job with mended code; default: the one this handle knows.
+            params: The instance's parameters once more, where they hold secrets that this process was not given.
+            quiet: Print nothing.
+
+        Raises:
+            StateError: It COMPLETED with nothing failed, its job is not known or another one, a secret is missing, or its
+                ``start_limit=`` is reached.
+            ShapeError: The job's chain differs from the one it began with.
+        """
+        return self._retry(job, params, None, quiet)
+
+    def _retry(
+        self, job: JobDefinition[Any, Any] | None, params: Any, chunks: list[int] | None, quiet: bool
+    ) -> JobHandle[R_co]:
+        from nbbatch.engine import rerun
+        from nbbatch.heal import plan
+
+        engine, job = self._again(job, params)
+        said = plan.plan(self._store, self.id, job, chunks) if job and not quiet else None
+        if chunks is None:
+            engine.call(rerun.retry_all, engine, self.id, job)
+        else:
+            engine.call(commands.retry, engine, self.id, job, chunks)
+        self.job = job
+        if said is not None:
+            print(said)  # noqa: T201 - in the cell that asks for it
+        return self
+
+    def _again(self, job: JobDefinition[Any, Any] | None, params: Any) -> tuple[Engine, JobDefinition[Any, Any] | None]:
+        """The engine and the job to go on with, once it has the secrets that were brought."""
+        engine = self._engine()
+        job = job or self.job
+        if params is not None:
+            codec = self._job(job).params
+            valid = codec.validate(params)
+            given = StoredParams(codec, codec.dump(valid), codec.secrets(valid))
+            engine.call(commands.bring_secrets, engine, self.id, job, given)
+        return engine, job
+
+    def rerun(
+        self, job: JobDefinition[Any, Any] | None = None, *, step: str, where: pl.Expr | None = None, params: Any = None
+    ) -> JobHandle[R_co]:
+        """Do chunks of one step again, and all that came of them; the rest stays.
+
+        The chosen chunks and their descendants are superseded: kept in ``history()`` and ``attempts()``, counted nowhere
+        else. New chunks of the same inputs take their place; gates behind them close until they are done, and the
+        reduction runs again.
+
+        Args:
+            job: The job with the code to run; default: the one this handle knows.
+            step: Name of the step.
+            where: Which of its chunks, by the fields of their inputs (a plain input is ``value``), ``chunk_id`` and
+                ``status``; default: all.
+            params: As for `retry`.
+
+        Raises:
+            StateError: It runs (pause it first), its job is not known, no chunk is chosen, a secret is missing, or its
+                ``start_limit=`` is reached.
+            NotFoundError: There is no such step, or no such column.
+            ValueError: ``where`` is no condition, or does not fit the inputs.
+            ShapeError: The job's chain differs from the one it began with.
+        """
+        from nbbatch.engine import rerun
+        from nbbatch.heal import inputs
+
+        engine, job = self._again(job, params)
+        index = frames.require_step(self._store, self.id, step)
+        chosen = inputs.chosen(self._store, self.id, index, where)
+        engine.call(rerun.rerun, engine, self.id, job, index, chosen)
+        self.job = job
+        return self
+
+    def skip(self, chunk: int, reason: str) -> None:
+        """Leave a chunk out for a reason; gates count it as done.
+
+        A FAILED instance goes on to its end once no more has failed than its budget allows.
+
+        Raises:
+            StateError: The chunk runs or has ended well, or the instance failed and kept no data to go on with.
+            NotFoundError: There is no such chunk.
+        """
+        self._skip_some([chunk], reason)
+
+    # --- looking into it ---------------------------------------------------------------------------
+
+    def failures(self, *, limit: int = 100_000) -> Failures:
+        """Failed chunks by cause, the largest group first, with what their inputs have in common against the good ones.
+
+        Act on a group: ``run.failures()[0].retry(job)``, ``.skip("why")``, ``.chunks()``.
+
+        Args:
+            limit: Failed chunks looked at, the newest; and good ones compared with, at most 20,000.
+        """
+        from nbbatch.heal.failures import Actions, failures
+
+        self._engine()
+        return failures(self._store, self.id, Actions(self._chunks_by_id, self._retry, self._skip_some), limit)
+
+    def code(self, step: str | None = None) -> code_versions.Versions:
+        """The versions of a step's code that ran, oldest first, with what changed; default: of the last step.
+
+        Raises:
+            NotFoundError: There is no such step.
+        """
+        from nbbatch.heal import code_versions
+
+        self._engine()
+        names = frames.step_names(self._store, self.id)
+        step = names[-1] if step is None else step
+        return code_versions.versions(self._store, self.id, frames.require_step(self._store, self.id, step), step)
+
+    def diff(self, other: JobHandle[Any], step: str) -> Diff:
+        """What a step gave here against another run, matched on the chunks' inputs: "did my change alter the results?".
+
+        Args:
+            other: The later run, of this store or another one.
+            step: Name of a step that both have.
+
+        Raises:
+            NotFoundError: One of them has no such step.
+            TypeError: ``other`` is no handle.
+        """
+        from nbbatch.heal.compare_runs import compare
+
+        if not isinstance(other, JobHandle):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"diff() compares with another run, not {other!r}; batch.instance(id) gives one")
+
+        self._engine()
+        index = frames.require_step(self._store, self.id, step)
+        theirs = frames.require_step(other._store, other.id, step)
+        return compare(self._store, self.id, index, other._store, other.id, theirs, step)
+
+    def _chunks_by_id(self, chunks: list[int]) -> pl.DataFrame:
+        frame = self.chunks(limit=2**62)
+        return frame.filter(frame["id"].is_in(chunks))
+
+    def _skip_some(self, chunks: list[int], reason: str) -> None:
+        from nbbatch.engine import rerun
+
+        engine = self._engine()
+        engine.call(rerun.skip_all, engine, self.id, self.job, chunks, reason)
+
+    # --- values -----------------------------------------------------------------------------------
+
+    def inputs(self, step: str | None = None, *, limit: int = frames.ROWS) -> list[Any]:
+        """Inputs of a step's chunks, typed, in order of creation; of the first step: the parameters.
+
+        Args:
+            step: Its name; default: the last step.
+            limit: Values at most.
+
+        Raises:
+            NotFoundError: There is no such step.
+            StateError: The job is not known in this process.
+        """
+        node = self._node(step)
+        if node.index == 0:
+            return [self.params]
+        query = frames.REDUCTION_INPUTS if node.step.kind == "reduction" else frames.INPUTS
+        rows = self._store.fetch(query, self.id, node.index, limit)
+        return [node.step.input.decode(data) for (data,) in rows]
+
+    def outputs(self, step: str | None = None, *, limit: int = frames.ROWS) -> list[Any]:
+        """What a step gave, typed; of the reduction: its report. Arguments and errors as `inputs`."""
+        node = self._node(step)
+        if node.step.output is None:
+            return []
+        if node.step.kind == "reduction":
+            report = self.row.report
+            return [] if report is None else [node.step.output.decode(report)]
+        rows = self._store.fetch(frames.OUTPUTS, self.id, node.index, limit)
+        return [node.step.output.decode(data) for (data,) in rows]
+
+    @property
+    def params(self) -> Any:
+        """The parameters, typed; secrets are masked, as they are never stored."""
+        return self._job().params.masked(self.row.params)
+
+    def chunk(self, chunk: int) -> ChunkHandle:
+        """One chunk, to look into.
+
+        Raises:
+            NotFoundError: There is no such chunk.
+        """
+        self._engine()
+        if not self._store.fetch(frames.CHUNK, self.id, chunk):
+            raise NotFoundError(f"instance {self.id} has no chunk {chunk}; run.chunks() lists those there are")
+        return ChunkHandle(self, chunk)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _job(self, job: JobDefinition[Any, Any] | None = None) -> JobDefinition[Any, R_co]:
+        job = job or self.job
+        if job is None:
+            row = self.row
+            raise StateError(
+                f"typed values of instance {self.id} need its job {row.job!r} version {row.version}: "
+                "batch.instance(id, job) gives a handle that knows it"
+            )
+        return job
+
+    def _node(self, step: str | None) -> Any:
+        nodes = self._job().nodes
+        self._engine()
+        return nodes[-1 if step is None else frames.require_step(self._store, self.id, step)]
+
+    # --- pictures ---------------------------------------------------------------------------------
+
+    def chain(self) -> Picture:
+        """Its chain as a picture: a box per step, typed arrows, gates, chunks by state, durations.
+
+        It shows the present moment, is as big for ten chunks as for a million, and saves itself with ``.save("chain.svg")``.
+        """
+        from nbbatch.panel import facts
+
+        return facts.chain(self._store, self._engine(), self.row)
+
+    def timeline(self) -> Picture:
+        """Attempts that ended, in time and by worker; above 400 of them how busy each worker was, and with what."""
+        from nbbatch.panel import facts
+
+        self._engine()
+        return facts.timeline(self._store, self.row)
+
+    def panel(self) -> Any:
+        """The live panel as a widget (needs ``nbbatch[notebooks]``), also of an ended run; ``.frame`` is its open tab.
+
+        Showing it starts no work, and closing it ends none.
+        """
+        from nbbatch.panel.widget import Panel
+
+        return Panel(self, self._store, self._engine())
+
+    def _ipython_display_(self) -> None:
+        """Live while it runs, where a notebook can; else IPython falls through to the plain page."""
+        from nbbatch.panel.display import display
+
+        display(self, lambda: self._access.usable and self.id in self._engine().live, self._show)
+
+    def _show(self) -> None:
+        from nbbatch.panel.widget import show
+
+        show(self, self._store, self._engine(), self._page, self._access.last_looks)
+
+    def _page(self) -> dict[str, str]:
+        return {"text/html": self._repr_html_(), "text/plain": repr(self)}
+
+    def __repr__(self) -> str:
+        return self._gone() or self._line(self._counts())
+
+    def _gone(self) -> str | None:
+        """What is said of an instance that cannot be read."""
+        if not self._access.usable:
+            return f"<instance {self.id} of a closed batch: nb.open({self._store.path!r}) opens it again>"
+        try:
+            _ = self.row
+        except NotFoundError:
+            return f"<instance {self.id}, which was purged from {self._store.path}>"
+        return None
+
+    def _line(self, counts: list[tuple[str, int]]) -> str:
+        from nbbatch.pictures import static
+
+        row = self.row
+        waits = row.status not in INSTANCE_ENDED and not self.attached
+        return static.run_line(row, self.progress, self.eta, waits=waits, steps=counts)
+
+    def _counts(self) -> list[tuple[str, int]]:
+        from nbbatch.pictures import static
+
+        live = self._engine().live.get(self.id)
+        if live:
+            return static.status_counts(live.counts)
+        steps = self.steps()
+        counts = [(status.value, int(steps[status.name.lower()].sum())) for status in ChunkStatus]
+        return [(status, count) for status, count in counts if count]
+
+    def _repr_html_(self) -> str:
+        from nbbatch.panel import facts
+        from nbbatch.pictures import static
+
+        if gone := self._gone():
+            return static.line(gone)
+        return facts.run_page(self._store, self._engine(), self.row, self._line)

@@ -1,0 +1,1 @@
+"""The DuckDB file: connection, migrations, transactions, frames, and every line of SQL."""

@@ -1,0 +1,96 @@
+"""How a store's DuckDB file is opened and let go, and what DuckDB says then told as what to do next."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from nbbatch.base.errors import StoreLocked, StoreUnreadable
+
+MEMORY = ":memory:"
+_SETTINGS: dict[str, Any] = {
+    "threads": 1,  # one core for the writer; the other ones are for the steps
+    "checkpoint_threshold": "64MB",
+    "auto_checkpoint_skip_wal_threshold": 1 << 40,  # else a big commit checkpoints synchronously
+    "max_vacuum_tasks": 0,
+    "enable_external_access": "false",  # sql() and a store somebody sent must not reach other files
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
+
+
+def connect(path: str) -> duckdb.DuckDBPyConnection:
+    """Open or create the file, or a database in memory.
+
+    Raises:
+        StoreLocked: Another process holds it.
+        StoreUnreadable: It is damaged, foreign, newer, or cannot be written; nothing was changed.
+    """
+    if path != MEMORY:
+        _check_place(Path(path))
+    with clear_errors(path):
+        con = duckdb.connect(path, config=dict(_SETTINGS))
+        con.execute("SET GLOBAL TimeZone = 'UTC'").complete()
+        con.execute("SET GLOBAL lock_configuration = true").complete()
+        return con
+
+
+def _check_place(path: Path) -> None:
+    """What DuckDB would report less clearly, or not at all."""
+    if not path.parent.is_dir():
+        raise StoreUnreadable(f"the folder {path.parent} does not exist; create it, or open another path")
+    if path.is_dir():
+        raise StoreUnreadable(f"{path} is a folder; give the path of a file in it, such as {path / 'nbbatch.duckdb'}")
+    if not path.exists() and Path(f"{path}.wal").exists():
+        raise StoreUnreadable(
+            f"{path}.wal is there but {path} is not: opening it would lose what the log holds. "
+            "Bring the database file back beside it, or move the log away"
+        )
+    target = path if path.exists() else path.parent
+    if not os.access(target, os.W_OK):
+        raise StoreUnreadable(f"{target} cannot be written by this user; change its permissions or open a copy")
+
+
+@contextmanager
+def clear_errors(path: str) -> Generator[None]:
+    """DuckDB's errors on opening, told as what to do next."""
+    try:
+        yield
+    except duckdb.Error as error:
+        text = str(error)
+        if "lock" in text.lower() and "conflicting" in text.lower():
+            holder = re.search(r"PID (\d+)", text)
+            raise StoreLocked(path, int(holder[1]) if holder else None) from error
+        raise StoreUnreadable(
+            f"{path} cannot be opened as a store; it was left as it is. {_advice(text)} DuckDB says: {text}"
+        ) from error
+
+
+def _advice(text: str) -> str:
+    if "not a valid DuckDB database file" in text:
+        return "It is another kind of file, empty or cut off: restore it from a copy, or open another path."
+    if "WAL" in text:
+        return (
+            "Its write-ahead log (.wal) is damaged. Keep a copy of both files; moving the log away opens the store "
+            "as of its last checkpoint, without the newest changes."
+        )
+    if "version" in text.lower():
+        return "It was written by another version of DuckDB: upgrade duckdb, or open it with the version that wrote it."
+    return "Restore it from a copy, free disk space, or open another path."
+
+
+def close(cursor: duckdb.DuckDBPyConnection) -> None:
+    """Close a connection; what another thread just now reads on it (a live panel, say) is interrupted."""
+    while True:
+        try:
+            return cursor.close()
+        except duckdb.ResourceInUseException:
+            cursor.interrupt()
+            time.sleep(0.001)

@@ -1,0 +1,96 @@
+"""Stores of an older format → the present one: a copy is put beside the file, then one transaction changes it.
+
+A crash at any moment leaves the file as it was, and the next opening begins anew. Nothing here knows DuckDB: the
+store brings its connection.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from nbbatch.base.errors import StoreUnreadable
+
+MIGRATIONS: Mapping[int, str] = {}
+"""From each older format, the statements that make the next one of it. Views and macros are made anew after the last."""
+
+_DROPS = """
+SELECT 'DROP VIEW "' || view_name || '"' FROM duckdb_views() WHERE NOT internal
+UNION ALL
+SELECT DISTINCT 'DROP MACRO ' || CASE function_type WHEN 'table_macro' THEN 'TABLE ' ELSE '' END || '"' || function_name || '"'
+FROM duckdb_functions() WHERE NOT internal
+"""
+
+
+def check(path: str, found: int, wanted: int) -> None:
+    """Raises StoreUnreadable where a store's format is newer than this nbbatch, or too old for it."""
+    if found > wanted:
+        raise StoreUnreadable(
+            f"{path} has store format {found}; this nbbatch knows up to {wanted}. "
+            "Upgrade nbbatch (pip install -U nbbatch); the file was left as it is"
+        )
+    missing = [number for number in range(found, wanted) if number not in MIGRATIONS]
+    if missing:
+        raise StoreUnreadable(
+            f"{path} has store format {found}, which this nbbatch (format {wanted}) can no longer migrate; open it with "
+            "an older nbbatch first. The file was left as it is"
+        )
+
+
+def keep_copy(path: Path, found: int) -> Path:
+    """Put a copy of a closed store beside it: ``name.format1.duckdb``, or with a number where another one is there.
+
+    Closed, because DuckDB's lock on a file ends when this process closes the file a second time, as a copy would.
+
+    Raises:
+        StoreUnreadable: There is no room for it, say; the store is as it was.
+    """
+    copy = next(each for each in _names(path, found) if not each.exists() or _is_same(path, each))
+    part = copy.with_name(f"{copy.name}.part")
+    try:
+        for end in (".wal", ""):  # closing has written the log into the file; if it could not, both are needed
+            source = Path(f"{path}{end}")
+            if source.exists():
+                shutil.copyfile(source, part)
+                shutil.copymode(source, part)
+                part.replace(f"{copy}{end}")
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise StoreUnreadable(
+            f"{path} has store format {found} and is brought to the present one only once a copy is kept as {copy.name}, "
+            f"which could not be made: {error}. Make room for it beside the file; the file was left as it is"
+        ) from error
+    return copy
+
+
+def _names(path: Path, found: int) -> Iterator[Path]:
+    stem, end = path.with_suffix("").name, path.suffix
+    yield path.with_name(f"{stem}.format{found}{end}")
+    yield from (path.with_name(f"{stem}.format{found}.{number}{end}") for number in count(2))
+
+
+def _is_same(path: Path, copy: Path) -> bool:
+    """Whether the copy is of this very state: an earlier opening was cut off after it was made."""
+    return filecmp.cmp(path, copy, shallow=False)
+
+
+def run(rows: Callable[[str], list[tuple[Any, ...]]], script: Callable[[str], None], found: int, wanted: int) -> None:
+    """Run the statements that lead from one format to another, within the open transaction; views and macros are gone then.
+
+    Args:
+        rows: Gives the rows of a query.
+        script: Runs statements.
+        found: The store's format.
+        wanted: The present one.
+    """
+    for number in range(found, wanted):
+        script(MIGRATIONS[number])
+    for (drop,) in rows(_DROPS):
+        script(drop)
+    script(f"UPDATE meta SET value = '{wanted}' WHERE name = 'format'")  # noqa: S608 - a number

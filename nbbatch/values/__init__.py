@@ -1,0 +1,1 @@
+"""Values ↔ stored bytes: codecs, pages, parameters and attachments; never pickle."""

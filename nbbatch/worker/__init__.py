@@ -1,0 +1,1 @@
+"""Everything that runs where user code runs: attempts, their context and capture, and the executors."""

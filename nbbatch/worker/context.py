@@ -1,0 +1,209 @@
+"""What a micro-batch is, and what a running step can know and say: `context`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, NamedTuple
+
+from nbbatch.base.errors import NoContextError
+from nbbatch.base.rows import Item
+from nbbatch.definition import Node
+from nbbatch.definition.listeners import Hooks
+from nbbatch.values.attachments import Attachments, Files
+from nbbatch.values.codec import ParamsCodec
+from nbbatch.worker import capture
+from nbbatch.worker.error_text import clean, starred, text_of
+from nbbatch.worker.running import Marks
+
+
+class Cancellation:
+    """A flag shared by everything that runs for one instance.
+
+    An attempt with a time limit has one of its own, which is also set when its instance's is.
+    """
+
+    __slots__ = ("_own", "_whole")
+
+    def __init__(self, whole: Cancellation | None = None) -> None:
+        self._own = False
+        self._whole = whole
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the result is no longer wanted."""
+        return self._own or (self._whole is not None and self._whole.cancelled)
+
+    @cancelled.setter
+    def cancelled(self, value: bool) -> None:
+        self._own = value
+
+
+@dataclass(frozen=True, slots=True)
+class StoredParams:
+    """Parameters as stored, with the secrets that are only ever in memory."""
+
+    codec: ParamsCodec
+    data: bytes
+    secrets: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+
+    def load(self) -> Any:
+        return self.codec.load(self.data, self.secrets)
+
+    def hide(self, text: str) -> str:
+        """A text with stars for the secrets in it."""
+        return starred(text, self.secrets.values()) if self.secrets else text
+
+
+def wall_us() -> int:
+    """Microseconds since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+class Page(NamedTuple):
+    """Outputs of an attempt that still runs."""
+
+    item: Item
+    first: int
+    """Sequence number of the first of them."""
+    outputs: list[bytes]
+    targets: list[int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MicroBatch:
+    """A micro-batch: chunks of one step of one instance that one worker runs in order."""
+
+    instance: int
+    node: Node
+    params: StoredParams
+    items: list[Item]
+    now: Callable[[], int] = wall_us
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    sink: Callable[[Page], None] | None = None
+    """Takes a page of outputs of a fan-out; None: outputs stay in memory until the attempt ends."""
+    inputs: Callable[[], Iterator[bytes]] | None = None
+    """Stored inputs of a reduction, read as they are consumed."""
+    marks: Marks | None = None
+    slots: Sequence[int] = ()
+    """Where to say what runs: one slot for a micro-batch that runs its items in order, one per item for an async one."""
+    turnstiles: Sequence[asyncio.Semaphore] = ()
+    """What an item of an async step waits for before it begins: its step's limit, and the event loop's."""
+    attachments: Attachments | Files | None = None
+    hooks: Hooks | None = None
+    """What listeners put around each attempt."""
+
+    def cell(self, place: int) -> tuple[Any, int]:
+        """Where to say which chunk runs, 0 for none: ``cells[slot] = chunk``."""
+        if self.marks is None or place >= len(self.slots):
+            return [0], 0
+        return self.marks.cells, self.slots[place]
+
+
+class Context(capture.LogBuffer):
+    """What a running step can know and say beside its input; see `context`.
+
+    Attributes:
+        instance: Id of the job instance.
+        chunk: Id of the work chunk.
+        attempt: Number of this attempt, from 1.
+        step: Name of the step.
+    """
+
+    _warnings: tuple[str, ...] = ()
+    _recovered: tuple[str, ...] = ()
+    _records: int | None = None
+
+    def __init__(self, micro: MicroBatch, item: Item) -> None:
+        self._micro = micro
+        self._item = item
+
+    @property
+    def instance(self) -> int:
+        return self._micro.instance
+
+    @property
+    def chunk(self) -> int:
+        return self._item.chunk
+
+    @property
+    def attempt(self) -> int:
+        return self._item.attempt
+
+    @property
+    def step(self) -> str:
+        return self._micro.node.step.name
+
+    def ids(self) -> dict[str, Any]:
+        """What each log record made here carries: which attempt it belongs to."""
+        return {
+            "nb_instance": self.instance, "nb_step": self.step, "nb_chunk": self.chunk, "nb_attempt": self.attempt,
+        }  # fmt: skip
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the result will be dropped, so that a long step may return early.
+
+        So it is when the instance was cancelled, or the attempt's ``timeout=`` is over. Always False in worker processes, which share no memory with the engine.
+        """
+        return self._micro.cancellation.cancelled
+
+    @property
+    def log(self) -> logging.Logger:
+        """A standard logger named ``nbbatch.step.<name>`` at level INFO; its records go to this attempt's log."""
+        logger = logging.getLogger(f"nbbatch.step.{self.step}")
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.INFO)
+        return logger
+
+    def attachment(self, name: str) -> BinaryIO:
+        """A file stored with the instance (``submit(attach=)``), opened for reading; its ``name`` is a path.
+
+        It is copied out of the store the first time a step asks. The step closes it.
+
+        Raises:
+            NotFoundError: There is none of this name.
+        """
+        return (self._micro.attachments or Files("", ())).open(name)
+
+    def warn(self, text: str) -> None:
+        """Keep a warning with this attempt; the newest distinct ones show on the instance."""
+        self.said = True
+        self._warnings += (clean(str(text)),)
+
+    def recovered(self, error: BaseException | str) -> None:
+        """Count an error that the step survived: it is stored with the attempt and fails nothing."""
+        text = error if isinstance(error, str) else f"{type(error).__name__}: {text_of(error)}"
+        self.said = True
+        self._recovered += (clean(text),)
+
+    def records(self, count: int) -> None:
+        """Say how many records this attempt handled; without it, the number of its outputs counts."""
+        self.said = True
+        self._records = int(count)
+
+    def __repr__(self) -> str:
+        return f"<context of step {self.step}: instance {self.instance}, chunk {self.chunk}, attempt {self.attempt}>"
+
+
+def context() -> Context:
+    """The context of the step that runs in this thread or asyncio task.
+
+    Raises:
+        NoContextError: No step runs here.
+    """
+    found = capture.buffer.get()
+    if not isinstance(found, Context):
+        raise NoContextError
+    return found
+
+
+def said(ctx: Context) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """The log, the warnings and the errors survived of an attempt, secrets as stars."""
+    hide = ctx._micro.params.hide  # pyright: ignore[reportPrivateUsage]
+    log = ctx.text()
+    told, survived = ctx._warnings, ctx._recovered  # pyright: ignore[reportPrivateUsage]
+    return hide(clean(log)) if log else log, tuple(map(hide, told)), tuple(map(hide, survived))

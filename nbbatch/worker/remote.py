@@ -1,0 +1,103 @@
+"""Micro-batches for pools whose workers share no memory: the code travels as bytes, and is loaded once per process."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from nbbatch.base.rows import Item, Results
+from nbbatch.definition import Node
+from nbbatch.definition.listeners import Hooks
+from nbbatch.values.attachments import Attachments, Files
+from nbbatch.values.codec import ParamsCodec
+from nbbatch.worker.attempt import run_chunks
+from nbbatch.worker.context import MicroBatch, StoredParams, wall_us
+from nbbatch.worker.running import marks_of
+
+log = logging.getLogger("nbbatch")
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A micro-batch for a worker process: the code travels once per future as bytes and is loaded once per process."""
+
+    instance: int
+    digest: str
+    code: bytes = field(repr=False)
+    data: bytes
+    attachments: Files | None
+    secrets: dict[str, str] = field(repr=False)
+    items: list[Item]
+    marks: str | None
+    slots: Sequence[int]
+
+
+@lru_cache(maxsize=256)
+def _pickled(node: Node, codec: ParamsCodec, hooks: Hooks | None) -> tuple[str, bytes]:
+    import cloudpickle
+
+    code = cloudpickle.dumps((node, codec, hooks and _portable(hooks)))
+    return hashlib.sha256(code).hexdigest(), code
+
+
+def _portable(hooks: Hooks) -> Hooks:
+    """Those that can travel: a listener that cannot must not keep the step from running."""
+    return Hooks(
+        tuple(filter(_travels, hooks.before)),
+        tuple(filter(_travels, hooks.around)),
+        tuple(filter(_travels, hooks.after)),
+    )
+
+
+def _travels(listener: Callable[..., Any]) -> bool:
+    import cloudpickle
+
+    try:
+        cloudpickle.dumps(listener)
+    except Exception as error:
+        log.error("%r cannot travel to worker processes and is left out: %s", listener, error)  # noqa: TRY400 - its stack tells nothing
+        return False
+    return True
+
+
+def pack(micro: MicroBatch) -> Packed:
+    """The micro-batch as it travels to another process.
+
+    Raises:
+        pickle.PicklingError, TypeError: The step's function refers to something that cannot travel.
+    """
+    digest, code = _pickled(micro.node, micro.params.codec, micro.hooks)
+    marks = micro.marks.path if micro.marks else None
+    attached = micro.attachments.files() if isinstance(micro.attachments, Attachments) else None
+    return Packed(
+        micro.instance, digest, code, micro.params.data, attached, micro.params.secrets, micro.items, marks, micro.slots
+    )
+
+
+@lru_cache(maxsize=256)
+def _unpickled(digest: str, code: bytes) -> tuple[Node, ParamsCodec, Hooks | None]:  # noqa: ARG001 - a cheap key to compare first
+    return pickle.loads(code)  # noqa: S301 - made by pack() in the process that owns this pool
+
+
+def run_packed(packed: Packed) -> Results:
+    """Run a packed micro-batch in a worker process."""
+    node, codec, hooks = _unpickled(packed.digest, packed.code)
+    params = StoredParams(codec, packed.data, packed.secrets)
+    marks = marks_of(packed.marks) if packed.marks else None
+    if marks and packed.slots and node.step.options.timeout is not None:
+        marks.begun_us[packed.slots[0]] = wall_us()
+    results = run_chunks(
+        MicroBatch(
+            packed.instance, node, params, packed.items, marks=marks, slots=packed.slots,
+            attachments=packed.attachments, hooks=hooks,
+        )
+    )  # fmt: skip
+    name = f"process-{os.getpid()}"
+    odd = {place: outcome._replace(worker=name) for place, outcome in results.odd.items()}
+    return results._replace(worker=name, odd=odd)
