@@ -157,3 +157,15 @@ def test_a_kill_in_the_middle_leaves_the_old_store(old: Path) -> None:
             assert {name for (name,) in batch._store.fetch("SELECT table_name FROM duckdb_tables()")}.isdisjoint(
                 {"label"}
             )
+
+
+def test_views_are_made_anew_so_that_a_corrected_one_reaches_old_stores(old: Path) -> None:
+    """A store that an earlier nbbatch wrote, with a view that was wrong and a macro that was not there yet."""
+    with duckdb.connect(str(old)) as con:
+        con.execute("CREATE OR REPLACE VIEW chunks AS SELECT id, instance, 'WRONG' AS status FROM chunk")
+        con.execute("DROP MACRO TABLE attempts_at")
+
+    with nb.open(old, executor=nb.inline()) as batch:
+        assert count(batch.instance(1)) == {"COMPLETED": 52}
+        assert batch.sql("SELECT DISTINCT status FROM chunks WHERE instance = 1").rows() == [("COMPLETED",)]
+        assert batch.instance(1).attempts()["status"].to_list() == ["COMPLETED"] * 52

@@ -16,11 +16,9 @@ import importlib
 import json
 import logging
 import os
-import re
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +29,7 @@ from nbbatch.base.rows import ArrowStream, Columns, EventRow, InstanceRow
 from nbbatch.base.states import INSTANCE_BY_CODE, INSTANCE_ENDED, INSTANCE_TRANSITIONS, InstanceStatus
 from nbbatch.store import migrations
 from nbbatch.store.connection import clear_errors, close, connect
+from nbbatch.store.queries import QUERIES, script
 
 if TYPE_CHECKING:
     import polars as pl
@@ -68,18 +67,6 @@ _ARROW = {
         "chunk": "Int64", "instance": "Int64", "attempt": "Int32", "step": "Int16", "seq": "Int32", "data": "Binary",
     },
 }  # fmt: skip
-
-
-def _named(text: str) -> dict[str, str]:
-    parts = re.split(r"^-- (\w+): .*$", text, flags=re.MULTILINE)
-    return {name: body.strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
-
-
-def _resource(name: str) -> str:
-    return resources.files("nbbatch.store").joinpath("sql", name).read_text(encoding="utf-8")
-
-
-QUERIES = _named(_resource("queries.sql"))
 
 
 class Store:
@@ -123,7 +110,7 @@ class Store:
             self._con = connect(self.path)
             self._con.begin()
             migrations.run(self._rows, self._script, found, FORMAT)
-            self._script(_resource("views.sql"))
+            self._script(script("views"))
             self._con.commit()
             self._con.execute("CHECKPOINT").complete()
             log.info("%s was brought from store format %d to %d; %s is as it was", self.path, found, FORMAT, copy)
@@ -134,8 +121,7 @@ class Store:
 
     def _prepare(self, now_us: int) -> None:
         with clear_errors(self.path):
-            if not self._tables():
-                self._create(now_us)
+            self._create(now_us)
             self.session = 0
             self._next = {
                 "instance": self._scalar("SELECT coalesce(max(id), 0) FROM submitted"),
@@ -170,10 +156,13 @@ class Store:
         return {name for (name,) in self._rows("SELECT table_name FROM duckdb_tables()")}
 
     def _create(self, now_us: int) -> None:
+        """The tables, in a new file; views and macros at every opening, so that a corrected one reaches old stores."""
+        is_new = not self._tables()
         self._con.begin()
-        self._script(_resource("schema.sql"))
-        self._script(_resource("views.sql"))
-        self._run("INSERT INTO meta VALUES ('format', $1), ('created_us', $2)", str(FORMAT), str(now_us))
+        if is_new:
+            self._script(script("schema"))
+            self._run("INSERT INTO meta VALUES ('format', $1), ('created_us', $2)", str(FORMAT), str(now_us))
+        self._script(script("views"))
         self._con.commit()
 
     def _format(self) -> int:

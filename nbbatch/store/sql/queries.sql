@@ -1,4 +1,4 @@
--- Named queries: a line "-- name: sentence", then the text. Values are bound, never formatted in.
+-- Named queries: a line "-- name: sentence", then the text. Values are bound, never formatted in; states stand by name.
 
 -- count_chunks: Chunks of an instance per step, and the highest id of each.
 SELECT step, count(*), max(id) FROM chunk c
@@ -8,13 +8,13 @@ WHERE instance = $1 GROUP BY step;
 -- count_completed: Completed chunks of an instance per step, and their records.
 SELECT step, count(*), sum(records), max(ended_us) FROM event e
 ANTI JOIN (SELECT chunk FROM superseded WHERE instance = $1) x ON x.chunk = e.chunk
-WHERE instance = $1 AND status = 6 GROUP BY step;
+WHERE instance = $1 AND status = {COMPLETED} GROUP BY step;
 
 -- last_events: The last event of every chunk of an instance that has one and is not COMPLETED.
-WITH last AS (SELECT chunk, max(id) AS id FROM event WHERE instance = $1 AND status <> 6 GROUP BY chunk)
+WITH last AS (SELECT chunk, max(id) AS id FROM event WHERE instance = $1 AND status <> {COMPLETED} GROUP BY chunk)
 SELECT e.chunk, e.step, e.status, e.attempt, e.errors, e.polls, e.due_us
 FROM last JOIN event e ON e.id = last.id AND e.instance = $1
-ANTI JOIN (SELECT chunk FROM event WHERE instance = $1 AND status = 6 UNION ALL SELECT chunk FROM superseded WHERE instance = $1) d
+ANTI JOIN (SELECT chunk FROM event WHERE instance = $1 AND status = {COMPLETED} UNION ALL SELECT chunk FROM superseded WHERE instance = $1) d
     ON d.chunk = e.chunk
 ORDER BY e.chunk;
 
@@ -85,19 +85,19 @@ WHERE o.instance = $1 ORDER BY list_append(p.place, o.seq);
 INSERT INTO event
 WITH last AS (SELECT chunk, max(id) AS id FROM event WHERE instance = $1 GROUP BY chunk),
 SELECT $2 + row_number() OVER (ORDER BY c.id), c.id, c.instance, c.step,
-    greatest(coalesce(e.attempt, 0), coalesce(r.attempt, 0)), 9, coalesce(e.errors, 0), coalesce(e.polls, 0),
+    greatest(coalesce(e.attempt, 0), coalesce(r.attempt, 0)), {CANCELLED}, coalesce(e.errors, 0), coalesce(e.polls, 0),
     CASE WHEN coalesce(r.attempt, 0) > coalesce(e.attempt, 0) THEN r.claimed_us END, $3, NULL, 0, NULL, NULL
 FROM chunk c
 LEFT JOIN last ON last.chunk = c.id
 LEFT JOIN event e ON e.id = last.id
 LEFT JOIN running r ON r.chunk = c.id AND r.instance = $1
-WHERE c.instance = $1 AND (e.status IS NULL OR e.status NOT IN (6, 7, 8, 9)) AND c.id NOT IN (SELECT chunk FROM superseded WHERE instance = $1);
+WHERE c.instance = $1 AND (e.status IS NULL OR e.status NOT IN {ENDED}) AND c.id NOT IN (SELECT chunk FROM superseded WHERE instance = $1);
 
 -- subjobs: Unfinished instances that chunks of an instance submitted, and theirs. $2 is what their keys begin with.
 WITH RECURSIVE child AS (
     SELECT i.id, c.instance AS parent
     FROM instance i JOIN chunk c ON c.id = try_cast(substr(i.key, length($2) + 1) AS BIGINT)
-    WHERE starts_with(i.key, $2) AND i.status NOT IN (6, 7, 8)
+    WHERE starts_with(i.key, $2) AND i.status NOT IN {INSTANCE.ENDED}
 ),
 below AS (SELECT id FROM child WHERE parent = $1 UNION ALL SELECT c.id FROM child c JOIN below b ON c.parent = b.id)
 SELECT id FROM below;
@@ -109,18 +109,18 @@ SELECT (SELECT max(id) FROM life WHERE instance = $1), (SELECT max(id) FROM even
 INSERT INTO event
 WITH last AS (SELECT chunk, max(id) AS id FROM event WHERE instance = $1 GROUP BY chunk)
 SELECT $2 + row_number() OVER (ORDER BY e.chunk), e.chunk, e.instance, e.step, e.attempt,
-    CASE WHEN s.gated AND s.opened_us IS NULL THEN 2 ELSE 1 END, 0, e.polls, NULL, $3, NULL, 0, NULL, NULL
+    CASE WHEN s.gated AND s.opened_us IS NULL THEN {GATE_WAITING} ELSE {QUEUED} END, 0, e.polls, NULL, $3, NULL, 0, NULL, NULL
 FROM last JOIN event e ON e.id = last.id JOIN step s ON s.instance = e.instance AND s.step = e.step
 WHERE e.status IN ($4, $5) AND ($6 IS NULL OR e.chunk IN (SELECT unnest($6::BIGINT[]))) AND e.chunk NOT IN (SELECT chunk FROM superseded WHERE instance = $1);
 
 -- ends: How often an instance has ended.
-SELECT count(*) FROM instance_event WHERE instance = $1 AND status >= 6;
+SELECT count(*) FROM instance_event WHERE instance = $1 AND status IN {INSTANCE.ENDED};
 
 -- count_dropped: How many of some chunks have lost their input.
 SELECT count(*) FROM chunk WHERE instance = $1 AND id IN (SELECT unnest($2::BIGINT[])) AND data IS NULL;
 
 -- completed_of: Chunks of one step of an instance that are COMPLETED, in their order.
-SELECT e.chunk FROM event e WHERE e.instance = $1 AND e.step = $2 AND e.status = 6
+SELECT e.chunk FROM event e WHERE e.instance = $1 AND e.step = $2 AND e.status = {COMPLETED}
     AND e.chunk NOT IN (SELECT chunk FROM superseded WHERE instance = $1) ORDER BY e.chunk;
 
 -- chunk_state: The present state of one chunk: step, state code (NULL: no event), attempt, errors, polls.
@@ -166,7 +166,7 @@ SELECT id FROM instance WHERE ended_us < $1 AND status IN (SELECT unnest($2::TIN
 
 -- drop_inputs: Forget the inputs of an instance's chunks; with $2 only of those that are COMPLETED.
 UPDATE chunk SET data = NULL WHERE instance = $1 AND data IS NOT NULL
-    AND (NOT $2 OR id IN (SELECT chunk FROM event WHERE instance = $1 AND status = 6));
+    AND (NOT $2 OR id IN (SELECT chunk FROM event WHERE instance = $1 AND status = {COMPLETED}));
 
 -- drop_outputs: Forget what an instance's reduction has read.
 DELETE FROM output WHERE instance = $1;

@@ -1,0 +1,63 @@
+"""Every statement that the store runs, by name: read from ``sql/*.sql``, with the codes of states filled in.
+
+A file is about one subject. In it a line ``-- name: sentence`` begins a query, whose text ends where the next one begins.
+States stand by name: ``{COMPLETED}`` is the code of a chunk's state, ``{INSTANCE.COMPLETED}`` that of an instance's,
+``{ENDED}`` a list of codes; `WORDS` has them all. All other values are bound, never formatted in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from importlib import resources
+
+from nbbatch.base.states import CHUNK_DONE, CHUNK_ENDED, INSTANCE_ENDED, ChunkStatus, InstanceStatus
+
+_FOLDER = resources.files("nbbatch.store").joinpath("sql")
+
+
+def _codes(statuses: Iterable[ChunkStatus | InstanceStatus]) -> str:
+    return f"({', '.join(str(code) for code in sorted(status.code for status in statuses))})"
+
+
+def _names(kind: type[ChunkStatus | InstanceStatus]) -> str:
+    return str([status.value for status in sorted(kind, key=lambda status: status.code)])
+
+
+WORDS = {
+    **{status.name: str(status.code) for status in ChunkStatus},
+    **{f"INSTANCE.{status.name}": str(status.code) for status in InstanceStatus},
+    "NAMES": _names(ChunkStatus),
+    "INSTANCE.NAMES": _names(InstanceStatus),
+    "ENDED": _codes(CHUNK_ENDED),
+    "DONE": _codes(CHUNK_DONE),
+    "INSTANCE.ENDED": _codes(INSTANCE_ENDED),
+    "NOW": str(2**63 - 1),
+}
+"""What may stand in braces, and the text it becomes. NOW is the time of what is so at present: later than all others."""
+
+
+def fill(text: str) -> str:
+    """Put the codes of states in.
+
+    >>> fill("status = {FAILED} OR status IN {DONE}")
+    'status = 7 OR status IN (6, 8)'
+    """
+    return re.sub(r"\{([A-Z_.]+)\}", lambda found: WORDS[found[1]], text)
+
+
+def script(name: str) -> str:
+    """The statements of a file."""
+    return fill(_FOLDER.joinpath(f"{name}.sql").read_text(encoding="utf-8"))
+
+
+def _named(text: str) -> Iterator[tuple[str, str]]:
+    parts = re.split(r"^-- (\w+): .*$", text, flags=re.MULTILINE)
+    return ((name, body.strip()) for name, body in zip(parts[1::2], parts[2::2], strict=True))
+
+
+SCRIPTS = ("schema", "views")
+"""Files that are run as a whole."""
+_SUBJECTS = sorted(file.name.removesuffix(".sql") for file in _FOLDER.iterdir() if file.name.endswith(".sql"))
+QUERIES = {name: query for subject in _SUBJECTS if subject not in SCRIPTS for name, query in _named(script(subject))}
+"""Query by name."""
