@@ -403,7 +403,7 @@ class Batch:
 
     def _ipython_display_(self) -> None:
         """Live while anything runs, where a notebook can; else IPython falls through to the plain table."""
-        from nbbatch.panel.display import display
+        from nbbatch.base.display import display
 
         display(self, self._moves, self._show)
 

@@ -118,7 +118,7 @@ class JobHandle(Frames, Generic[R_co]):
 
         Args:
             timeout: Seconds; None waits without limit.
-            progress: Draw a progress line on stderr, through tqdm or rich where one is installed.
+            progress: Draw a progress bar on stderr, with tqdm (``nbbatch[progress]``); without it, and in a file, plain lines.
 
         Raises:
             TimeoutError: It has not ended in time; it goes on.
@@ -492,7 +492,7 @@ class JobHandle(Frames, Generic[R_co]):
 
     def _ipython_display_(self) -> None:
         """Live while it runs, where a notebook can; else IPython falls through to the plain page."""
-        from nbbatch.panel.display import display
+        from nbbatch.base.display import display
 
         display(self, lambda: self._access.usable and self.id in self._engine().live, self._show)
 

@@ -14,10 +14,10 @@ import pytest
 
 import nbbatch as nb
 from nbbatch.pictures import progress_line
-from nbbatch.pictures.progress_line import PlainLine, Reading
+from nbbatch.pictures.progress_line import Line, Reading
 from tests.jobs import one_step, summing
 
-READING = Reading("census #1", 5, 10, 0.5, " · about 3.0 s left")
+READING = Reading("census #1", 5, 10, 0.5, "about 3.0 s left")
 
 
 class Terminal(io.StringIO):
@@ -25,51 +25,49 @@ class Terminal(io.StringIO):
         return True
 
 
-class Seen:
-    """A line that keeps what it is shown."""
-
-    def __init__(self) -> None:
-        self.readings: list[Reading] = []
-        self.closed = False
-
-    def show(self, reading: Reading) -> None:
-        self.readings.append(reading)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def test_on_a_terminal_the_line_is_drawn_over() -> None:
-    stream = Terminal()
-    line = PlainLine(stream)
+def test_on_a_terminal_tqdm_draws_a_bar_over_itself() -> None:
+    pytest.importorskip("tqdm")
+    line = Line(stream := Terminal())
     line.show(READING)
-    line.show(READING._replace(done=6, share=0.6, eta=""))
-    line.close()
+    line.show(READING._replace(done=6, share=0.6, eta=""), last=True)
 
-    first, second = stream.getvalue().split("\r")[1:]
-    assert first == "census #1: 5/10 chunks · 50% · about 3.0 s left"
-    assert second.rstrip() == "census #1: 6/10 chunks · 60%"
-    assert len(second) == len(first) + 1
+    drawn = [each for each in stream.getvalue().split("\r") if "census" in each]
+    assert re.fullmatch(r"census #1:  50%\|.+\| 5/10 chunks \[00:00, about 3.0 s left\] *", drawn[0])
+    assert re.search(r"6/10 chunks \[00:00\]\s*$", drawn[-1])
+    assert stream.getvalue().count("\n") == 1
+
+
+def test_on_a_terminal_without_tqdm_the_lines_are_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    line = Line(stream := Terminal())
+    line.show(READING)
+    line.show(READING, last=True)
+
+    assert stream.getvalue() == "census #1: 5/10 chunks · 50% · about 3.0 s left\n"
 
 
 def test_in_a_file_each_tenth_of_the_work_is_one_line() -> None:
-    stream = io.StringIO()
-    line = PlainLine(stream)
+    line = Line(stream := io.StringIO())
     for done in range(101):
-        line.show(Reading("census #1", done, 100, done / 100, ""))
-    line.close()
+        line.show(READING._replace(done=done, total=100, share=done / 100))
 
     assert stream.getvalue().count("\n") == 11
 
 
-def test_the_last_reading_is_always_drawn() -> None:
+def test_in_a_file_the_last_reading_is_printed_though_no_tenth_was_reached() -> None:
+    line = Line(stream := io.StringIO())
+    line.show(READING)
+    line.show(READING._replace(label="census #1 FAILED", done=6, share=0.51), last=True)
+
+    assert stream.getvalue().splitlines()[-1].startswith("census #1 FAILED: 6/10")
+
+
+def test_the_last_reading_is_always_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     ending: Future[str] = Future()
     ending.set_result("done")
-    seen = Seen()
 
-    assert progress_line.watch(ending, lambda: READING, None, seen) == "done"
-    assert seen.readings == [READING]
-    assert seen.closed
+    assert progress_line.watch(ending, lambda: READING, None) == "done"
+    assert "5/10" in capsys.readouterr().err
 
 
 def test_waiting_with_a_line_ends_as_waiting_does(batch: nb.Batch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,24 +85,6 @@ def test_a_timeout_is_told_with_a_line_too(threaded: nb.Batch) -> None:
     hold.set()
 
     assert run.wait(10) is nb.InstanceStatus.COMPLETED
-
-
-def test_without_tqdm_and_rich_the_line_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress_line, "find_spec", lambda _: None)
-
-    assert isinstance(progress_line.line(), PlainLine)
-
-
-@pytest.mark.parametrize(("library", "made"), [("tqdm", progress_line.TqdmLine), ("rich", progress_line.RichLine)])
-def test_a_line_of_a_library_draws_the_counts(
-    library: str, made: type[progress_line.Line], capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip(library)
-    line = made()
-    line.show(READING)
-    line.close()
-
-    assert re.search(r"census #1.*50%", capsys.readouterr().err, re.DOTALL)
 
 
 INTERRUPTED = """

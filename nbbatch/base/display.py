@@ -1,8 +1,10 @@
-"""Switches of the whole process, as ``nb.options``."""
+"""How things show themselves: the switches of the whole process, as ``nb.options``, and where it runs."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 DISPLAYS = ("auto", "live", "static", "text", "none")
@@ -32,3 +34,37 @@ class Options:
 
 
 options = Options()
+
+
+def in_notebook() -> bool:
+    """Whether a kernel shows what is displayed."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
+
+
+def display(it: object, live: Callable[[], bool], show: Callable[[], None]) -> None:
+    """Show a run or a batch as the last line of a cell, as ``nb.options.display`` says.
+
+    Args:
+        it: What is shown; its repr is the text.
+        live: Whether anything in it still moves.
+        show: Displays it live.
+
+    Raises:
+        NotImplementedError: IPython is to fall through to the plain page.
+        ImportError: Live was asked for and the widgets are not installed.
+    """
+    how = options.shown()
+    if how == "none":
+        return
+    if how == "text":
+        print(repr(it))  # noqa: T201 - what was asked for
+        return
+    if how == "static" or not live() or not in_notebook():
+        raise NotImplementedError
+    try:
+        show()
+    except ImportError:
+        if how == "live":
+            raise
+        raise NotImplementedError from None

@@ -239,7 +239,7 @@ def reading(store: Store, engine: Engine, row: InstanceRow) -> Reading:
         return Reading(f"{label} {row.status}", *_totals(counts), row.progress, "")
     counts = [{CHUNK_BY_CODE[code]: n for code, n in enumerate(each) if n} for each in live.counts]
     left = eta(live.progress(), live.started_us, live.latest_end_us)
-    words = "" if left is None else f" · about {duration(left)} left"
+    words = "" if left is None else f"about {duration(left)} left"
     return Reading(label, *_totals(counts), live.progress(), words)
 
 

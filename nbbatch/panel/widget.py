@@ -10,7 +10,6 @@ from uuid import uuid4
 
 import anywidget
 import traitlets
-from IPython.core.getipython import get_ipython
 from IPython.display import publish_display_data as _publish  # pyright: ignore[reportUnknownVariableType]
 
 from nbbatch.engine.dispatcher import Engine
@@ -67,12 +66,6 @@ class Panel(anywidget.AnyWidget):
         if poller is not None:
             poller.close()
         super().close()
-
-
-def in_notebook() -> bool:
-    """Whether a kernel shows what is displayed."""
-    shell = get_ipython()
-    return shell is not None and hasattr(shell, "kernel")
 
 
 def show(

@@ -1,7 +1,4 @@
-"""A progress line for scripts: through tqdm or rich where one is installed, else plain words on stderr.
-
-The waiting thread draws it between two looks at the end; the engine knows nothing of it.
-"""
+"""A progress bar for scripts: tqdm's on a terminal or in a notebook, elsewhere a plain line for every tenth of the work."""
 
 from __future__ import annotations
 
@@ -9,11 +6,13 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from importlib.util import find_spec
-from typing import Any, NamedTuple, Protocol, TextIO, TypeVar
+from typing import Any, NamedTuple, TextIO, TypeVar
+
+from nbbatch.base.display import in_notebook
 
 LOOK_SECONDS = 0.25
 """Between two looks at the run."""
+_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} chunks [{elapsed}{postfix}]"
 T = TypeVar("T")
 
 
@@ -28,119 +27,62 @@ class Reading(NamedTuple):
     share: float
     """Of the work, 0 to 1."""
     eta: str
-    """In words; "" while unknown."""
+    """In words; "" while unknown or over."""
 
 
-class Line(Protocol):
-    """Something that shows readings one after another in the same place."""
-
-    def show(self, reading: Reading) -> None:
-        """Draw this one."""
-
-    def close(self) -> None:
-        """End the line; what was drawn last stays."""
-
-
-class PlainLine:
-    """Words on a stream: drawn over on a terminal, elsewhere a line for every tenth of the work."""
+class Line:
+    """Readings one after another: drawn over each other by tqdm, or printed below each other."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._terminal = stream.isatty()
-        self._tenth = -1
-        self._width = 0
+        self._stream, self._bar = stream, _bar(stream)
+        self._tenth, self._words = -1, ""
 
-    def show(self, reading: Reading) -> None:
-        """Draw this one."""
-        words = f"{reading.label}: {reading.done:,}/{reading.total:,} chunks · {reading.share:.0%}{reading.eta}"
-        if self._terminal:
-            self._stream.write("\r" + words.ljust(self._width))
-            self._width = len(words)
-        elif int(reading.share * 10) > self._tenth:
-            self._tenth = int(reading.share * 10)
-            self._stream.write(words + "\n")
-        self._stream.flush()
-
-    def close(self) -> None:
-        """End the line."""
-        if self._terminal and self._width:
-            self._stream.write("\n")
-            self._stream.flush()
+    def show(self, reading: Reading, *, last: bool = False) -> None:
+        """Draw it; of plain lines only the first of each tenth, and the last."""
+        label, done, total, share, eta = reading
+        if self._bar is not None:
+            self._bar.total, self._bar.n, self._bar.postfix = total, done, eta
+            self._bar.set_description_str(label)
+        elif int(share * 10) > self._tenth or last:
+            self._tenth, before = int(share * 10), self._words
+            self._words = f"{label}: {done:,}/{total:,} chunks · {share:.0%}{eta and ' · '}{eta}"
+            if self._words != before:
+                print(self._words, file=self._stream, flush=True)
+        if last and self._bar is not None:
+            self._bar.close()
 
 
-class TqdmLine:
-    """A bar of tqdm's."""
-
-    def __init__(self) -> None:
-        from tqdm import tqdm  # pyright: ignore[reportMissingModuleSource, reportUnknownVariableType]
-
-        self._bar: Any = tqdm(total=0, unit="chunk", file=sys.stderr)
-
-    def show(self, reading: Reading) -> None:
-        """Draw this one."""
-        self._bar.total, self._bar.n = reading.total, reading.done
-        self._bar.set_description_str(reading.label, refresh=False)
-        self._bar.refresh()
-
-    def close(self) -> None:
-        """End the line."""
-        self._bar.close()
+def _bar(stream: TextIO) -> Any:
+    """tqdm's bar; None where nothing can be drawn over, or ``nbbatch[progress]`` is not installed."""
+    if not (stream.isatty() or in_notebook()):
+        return None
+    try:
+        from tqdm.auto import tqdm  # pyright: ignore[reportMissingModuleSource, reportUnknownVariableType]
+    except ImportError:
+        return None
+    return tqdm(total=0, file=stream, bar_format=_FORMAT)
 
 
-class RichLine:
-    """A bar of rich's."""
-
-    def __init__(self) -> None:
-        from rich import progress
-        from rich.console import Console  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
-
-        columns: Any = (*progress.Progress.get_default_columns(), progress.MofNCompleteColumn())
-        self._progress: Any = progress.Progress(*columns, console=Console(stderr=True), auto_refresh=False)
-        self._bar: Any = self._progress.add_task("", total=None)
-        self._progress.start()
-
-    def show(self, reading: Reading) -> None:
-        """Draw this one."""
-        label = reading.label.replace("[", "\\[")
-        self._progress.update(self._bar, description=label, completed=reading.done, total=reading.total, refresh=True)
-
-    def close(self) -> None:
-        """End the line."""
-        self._progress.stop()
-
-
-def line() -> Line:
-    """The best line there is here."""
-    if find_spec("tqdm"):
-        return TqdmLine()
-    if find_spec("rich"):
-        return RichLine()
-    return PlainLine(sys.stderr)
-
-
-def watch(ending: Future[T], look: Callable[[], Reading], timeout: float | None, drawn: Line | None = None) -> T:
-    """Wait for an end and draw how it comes nearer; the last reading is drawn in any case.
+def watch(ending: Future[T], look: Callable[[], Reading], timeout: float | None) -> T:
+    """Wait for an end and draw on stderr how it comes nearer; the last reading is drawn in any case.
 
     Args:
         ending: What is waited for.
         look: Reads how it stands; called in this thread.
         timeout: Seconds; None waits without limit.
-        drawn: Where to draw; default: `line`.
 
     Raises:
         TimeoutError: It has not ended in time.
     """
-    drawn = drawn or line()
-    until = None if timeout is None else time.monotonic() + timeout
+    line = Line(sys.stderr)
+    until = float("inf") if timeout is None else time.monotonic() + timeout
     try:
         while True:
-            left = LOOK_SECONDS if until is None else min(LOOK_SECONDS, max(0.0, until - time.monotonic()))
             try:
-                return ending.result(left)
+                return ending.result(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))
             except TimeoutError:
-                if ending.done() or (until is not None and time.monotonic() >= until):
+                if ending.done() or time.monotonic() >= until:
                     raise
-            drawn.show(look())
+            line.show(look())
     finally:
-        drawn.show(look())
-        drawn.close()
+        line.show(look(), last=True)
