@@ -310,7 +310,7 @@ class Bare:
 
     def __init__(self, page: Any, session: Any) -> None:
         self.page, self.session = page, session
-        folder = ROOT / "nbbatch" / "cockpit"
+        folder = ROOT / "nbbatch" / "panel"
         esm = (folder / "panel.js").read_text().replace("export default { render };", "const panel = { render };")
         shown = json.dumps(session.step()).replace("</", "<\\/")
         page.set_content(BARE.format(css=(folder / "panel.css").read_text(), esm=esm, shown=shown))

@@ -107,7 +107,7 @@ def test_a_press_that_the_kernel_does_not_hear_is_said_to_wait(bare: Bare) -> No
 
 
 def test_the_sides_of_the_bundle_stay_small() -> None:
-    folder = Path(nb.__file__).parent / "cockpit"
+    folder = Path(nb.__file__).parent / "panel"
 
     assert sum(len((folder / name).read_bytes()) for name in ("panel.js", "panel.css")) < 25_000
 
