@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nbbatch.base.errors import StateError
 from nbbatch.base.rows import Item
 from nbbatch.definition import Node
-from nbbatch.definition.chain import BaseStep
+from nbbatch.definition.base_step import BaseStep
 from nbbatch.heal import export, replay
 from nbbatch.store import frames
 from nbbatch.store.database import SUBJOB_KEY, Store

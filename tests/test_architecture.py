@@ -63,8 +63,8 @@ def test_a_light_import_pulls_in_no_notebook_and_no_polars() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
 
 
-def test_importing_takes_less_than_half_a_second() -> None:
-    code = "import time; t = time.perf_counter(); import nbbatch; print(time.perf_counter() - t)"
+def test_importing_takes_less_than_half_a_second_of_the_processor() -> None:
+    code = "import time; t = time.process_time(); import nbbatch; print(time.process_time() - t)"
     best = min(float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(5))
 
     assert best < 0.5

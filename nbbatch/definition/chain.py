@@ -7,13 +7,10 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from nbbatch.base.errors import DefinitionError
-from nbbatch.code.fingerprint import fingerprint, source_of
-from nbbatch.code.signature import Kind, Signature, members, type_name
-from nbbatch.code.source import listing
+from nbbatch.code.signature import Kind
+from nbbatch.definition.base_step import BaseStep
 from nbbatch.definition.links import Head, Links, Pass, Tail, beside, then
-from nbbatch.definition.options import Options
 from nbbatch.definition.routing import Choice, Condition, To
-from nbbatch.values.codec import Codec, codec_for
 
 I_contra = TypeVar("I_contra", contravariant=True)
 O_co = TypeVar("O_co", covariant=True)
@@ -26,53 +23,10 @@ R = TypeVar("R")
 K = TypeVar("K")
 
 
-class BaseStep:
-    """What every step has; made by `step`.
+class Joining:
+    """``>>`` and ``|``. Checkers see them of the kinds that can be joined; at run time every kind has them, to say why not."""
 
-    Attributes:
-        name: Unique in its chain.
-        function: The function itself, called plainly.
-        options: As declared.
-        kind: What it gives for one input.
-        input, output: Codecs; output is None where it gives nothing.
-        source: Its source text; "" where Python cannot tell.
-    """
-
-    def __init__(self, function: Callable[..., Any], name: str, options: Options, signature: Signature) -> None:
-        self.function = function
-        self.name = name
-        self.options = options
-        self.signature = signature
-        self.kind = signature.kind
-        self.input_type = signature.input_type
-        self.output_types = () if signature.kind is Kind.NONE else members(signature.output_type)
-        self.takes_params = signature.takes_params
-        self.params_type = signature.params_type
-        self.is_async = signature.is_async
-        self.input = _codec(name, "takes", signature.input_type)
-        self.output = None if signature.kind is Kind.NONE else _codec(name, "gives", signature.output_type)
-        self.source = source_of(function)
-        self.__name__, self.__doc__ = name, function.__doc__
-        self.__wrapped__ = function
-
-    job: Any = None
-    """The job that it is, see `Job.as_step`; None for a function."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Digest of its code and of what that reaches, as things stand now; comments and formatting make no difference."""
-        job = self.job
-        return fingerprint(self.function, "" if job is None else f"{job.name} {job.version} {job.shape}")
-
-    @property
-    def listing(self) -> str:
-        """Its source after that of everything it reaches in its module or notebook."""
-        return self.source if self.job is not None else listing(self.function) or self.source
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.function, self.name, self.options, self.signature)
-
-    if not TYPE_CHECKING:  # for checkers only the kinds that can be joined have the operators; at run time all explain
+    if not TYPE_CHECKING:
 
         def __rshift__(self, other: Any) -> Any:
             return joined(then(links_of(self), links_of(other)))
@@ -80,20 +34,9 @@ class BaseStep:
         def __or__(self, other: Any) -> Any:
             return joined(beside(links_of(self), links_of(other)))
 
-    def __repr__(self) -> str:
-        given = {Kind.MANY: "Iterator[{}]", Kind.NONE: "None"}.get(self.kind, "{}")
-        shown = given.format(type_name(self.signature.output_type))
-        taken = type_name(self.input_type)
-        taken = f"Iterable[{taken}]" if self.kind is Kind.REDUCTION else taken
-        return f"<step {self.name}: {taken} → {shown}>"
 
-
-class Step(BaseStep, Generic[I_contra, O_co, C_co]):
-    """A step that gives something to the next: one value, or one for each yield."""
-
-    def __call__(self: Step[X, Any, Any], value: X, /, *params: Any) -> C_co:
-        """Call the function plainly."""
-        return self.function(value, *params)
+class Open(Joining, Generic[I_contra, O_co]):
+    """What gives something on: to be followed by a step, an end or a reduction."""
 
     @overload
     def __rshift__(self, other: Reduction[O_co, R, Any]) -> ClosedChain[I_contra, R]: ...
@@ -106,7 +49,7 @@ class Step(BaseStep, Generic[I_contra, O_co, C_co]):
     @overload
     def __rshift__(self, other: Chain[O_co, X]) -> Chain[I_contra, X]: ...
     def __rshift__(self, other: Any) -> Any:
-        """Give what this step gives to another one."""
+        """Give what this gives to another step."""
         return joined(then(links_of(self), links_of(other)))
 
     @overload
@@ -118,7 +61,15 @@ class Step(BaseStep, Generic[I_contra, O_co, C_co]):
         return joined(beside(links_of(self), links_of(other)))
 
 
-class End(BaseStep, Generic[I_contra, C_co]):
+class Step(Open[I_contra, O_co], BaseStep, Generic[I_contra, O_co, C_co]):
+    """A step that gives something to the next: one value, or one for each yield."""
+
+    def __call__(self: Step[X, Any, Any], value: X, /, *params: Any) -> C_co:
+        """Call the function plainly."""
+        return self.function(value, *params)
+
+
+class End(Joining, BaseStep, Generic[I_contra, C_co]):
     """A step that gives nothing and ends the chain."""
 
     def __call__(self: End[X, Any], value: X, /, *params: Any) -> C_co:
@@ -134,7 +85,7 @@ class End(BaseStep, Generic[I_contra, C_co]):
         return joined(beside(links_of(self), links_of(other)))
 
 
-class Reduction(BaseStep, Generic[I_contra, R_co, C_co]):
+class Reduction(Joining, BaseStep, Generic[I_contra, R_co, C_co]):
     """A step that takes all values of the step before and returns the report; the last one of a chain."""
 
     def __call__(self: Reduction[X, Any, Any], values: Iterable[X], /, *params: Any) -> C_co:
@@ -142,61 +93,18 @@ class Reduction(BaseStep, Generic[I_contra, R_co, C_co]):
         return self.function(values, *params)
 
 
-def _codec(name: str, verb: str, annotation: Any) -> Codec:
-    try:
-        return codec_for(annotation)
-    except Exception as error:
-        raise DefinitionError(
-            f"step {name!r} {verb} {type_name(annotation)}, which has no stored form ({str(error).splitlines()[0]}); "
-            "use pydantic models, dataclasses, TypedDicts, plain JSON types or polars.DataFrame"
-        ) from error
-
-
-# --- chains --------------------------------------------------------------------------------------
-
-
-class Joined:
+class Joined(Joining):
     """Steps joined by ``>>`` and ``|``; ``links`` says how."""
 
     def __init__(self, links: Links) -> None:
         self.links = links
 
-    if not TYPE_CHECKING:  # as for steps
-
-        def __rshift__(self, other: Any) -> Any:
-            return joined(then(self.links, links_of(other)))
-
-        def __or__(self, other: Any) -> Any:
-            return joined(beside(self.links, links_of(other)))
-
     def __repr__(self) -> str:
         return f"<chain {' >> '.join(each.name for each in self.links.steps)}>"
 
 
-class Chain(Joined, Generic[I_contra, O_co]):
+class Chain(Open[I_contra, O_co], Joined):
     """Steps that give something on: to be followed by a step, an end or a reduction."""
-
-    @overload
-    def __rshift__(self, other: Reduction[O_co, R, Any]) -> ClosedChain[I_contra, R]: ...
-    @overload
-    def __rshift__(self, other: End[O_co, Any]) -> ClosedChain[I_contra, None]: ...
-    @overload
-    def __rshift__(self, other: ClosedChain[O_co, R]) -> ClosedChain[I_contra, R]: ...
-    @overload
-    def __rshift__(self, other: Step[O_co, X, Any]) -> Chain[I_contra, X]: ...
-    @overload
-    def __rshift__(self, other: Chain[O_co, X]) -> Chain[I_contra, X]: ...
-    def __rshift__(self, other: Any) -> Any:
-        """Give what the chain gives to another step."""
-        return joined(then(self.links, links_of(other)))
-
-    @overload
-    def __or__(self, other: Step[J, X, Any] | Chain[J, X]) -> Chain[I_contra | J, O_co | X]: ...
-    @overload
-    def __or__(self, other: End[J, Any] | ClosedChain[J, None]) -> Chain[I_contra | J, O_co]: ...
-    def __or__(self, other: Any) -> Any:
-        """Two branches: each value goes to every branch whose input type accepts it."""
-        return joined(beside(self.links, links_of(other)))
 
 
 class ClosedChain(Joined, Generic[I_contra, R_co]):

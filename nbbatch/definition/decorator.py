@@ -9,7 +9,8 @@ from typing import Any, TypeVar, overload
 
 from nbbatch.base.errors import DefinitionError
 from nbbatch.code.signature import Kind, caller_locals, read_signature
-from nbbatch.definition.chain import BaseStep, End, Reduction, Step
+from nbbatch.definition.base_step import BaseStep
+from nbbatch.definition.chain import End, Reduction, Step
 from nbbatch.definition.options import Backoff, Options, checked_name, read_options
 from nbbatch.values.pages import is_page
 

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from nbbatch.base.errors import DefinitionError, ParameterError, StateError
 from nbbatch.code.signature import Kind, Signature, accepts, type_name
-from nbbatch.definition.chain import BaseStep, ClosedChain, End, Step, links_of
+from nbbatch.definition.base_step import BaseStep
+from nbbatch.definition.chain import ClosedChain, End, Step, links_of
 from nbbatch.definition.links import Links
 from nbbatch.definition.listeners import Listeners, When, checked_listener, checked_moment
 from nbbatch.definition.options import check_known, checked_name, is_budget, read_options

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from nbbatch.base.errors import DefinitionError
 from nbbatch.code.signature import Kind, accepts, type_name
+from nbbatch.definition.base_step import BaseStep
 from nbbatch.definition.routing import Condition, Conditions, Way
-
-if TYPE_CHECKING:
-    from nbbatch.definition.chain import BaseStep
 
 
 class Head(NamedTuple):

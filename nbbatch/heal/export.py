@@ -20,7 +20,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from nbbatch.base.errors import StoreUnreadable
 from nbbatch.base.rows import InstanceRow, Item
-from nbbatch.definition.chain import BaseStep
+from nbbatch.definition.base_step import BaseStep
 from nbbatch.heal.replay import Replay, node_of, params_of, replay
 from nbbatch.store.database import Store
 from nbbatch.values.codec import plain

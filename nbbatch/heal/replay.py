@@ -16,7 +16,7 @@ from typing import Any
 from nbbatch.base.errors import DefinitionError
 from nbbatch.base.rows import Item, Outcome
 from nbbatch.definition import Node
-from nbbatch.definition.chain import BaseStep
+from nbbatch.definition.base_step import BaseStep
 from nbbatch.heal.compare import Change, listed
 from nbbatch.values.codec import ParamsCodec
 from nbbatch.worker import capture
