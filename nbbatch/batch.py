@@ -11,20 +11,19 @@ import os
 import random
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from nbbatch.base.display import warn
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.base.times import Moment, moment
 from nbbatch.engine import commands, recovery, subjobs, submit
 from nbbatch.engine.dispatcher import Clock, Engine
 from nbbatch.engine.state import LiveInstance
-from nbbatch.instance import Access
+from nbbatch.instance import Access, checked_id
 from nbbatch.job import Job
 from nbbatch.run import JobHandle
 from nbbatch.store import frames
@@ -137,10 +136,9 @@ class Batch:
         # by kind and size: a cell that makes its executor anew asks for the same
         like = executor is None or (type(executor), workers_of(executor)) == (type(mine), workers_of(mine))
         if not like or workers not in (None, self._workers or workers_of(mine)):
-            warnings.warn(
+            warn(
                 f"{self.path} is open already, and keeps the executor and workers it was opened with; "
-                "close() it first to open it with others",
-                stacklevel=3,
+                "close() it first to open it with others"
             )
 
     # --- jobs -------------------------------------------------------------------------------------
@@ -202,57 +200,62 @@ class Batch:
         Raises:
             NotFoundError: There is no such instance.
             StateError: It is of another job.
+            TypeError: ``instance`` is no id, or ``job`` no job.
         """
         engine = self._access.engine()
-        row = self._store.instance(instance, self._store.cursor())
+        row = self._store.instance(checked_id("an instance", instance), self._store.cursor())
         if job is not None:
             commands.check_name(job, row)
         live = engine.live.get(instance)
-        return JobHandle(self._access, instance, job or (live.job if live else None))
+        return JobHandle(self._access, row.id, job or (live.job if live else None))
 
-    def cancel(self, job: str | None = None, *, status: str | None = None, older_than: timedelta | None = None) -> int:
+    def cancel(self, job: str | None = None, *, status: str | None = None, older_than: Moment | None = None) -> int:
         """Cancel every unfinished instance that meets all of the filters; returns how many.
 
         Args:
             job: Only this job's name.
             status: Only this state.
-            older_than: Only those submitted longer ago.
+            older_than: Only those submitted longer ago, or before a datetime: as for `purge`.
 
         Raises:
-            ValueError: There is no such state.
-            TypeError: ``older_than`` is no timedelta, or ``job`` no name.
+            ValueError: There is no such state, or ``older_than`` is no time.
+            TypeError: ``job`` is no name.
         """
         engine = self._access.engine()
         wanted = [each.value for each in InstanceStatus if each not in INSTANCE_ENDED]
         wanted = wanted if status is None else [str(InstanceStatus(status))]
         job = _job_name(job)
-        before = self._clock.now() - (0 if older_than is None else _micros(older_than))
+        now = self._clock.now()
+        before = moment(older_than, now, "older_than=")
         rows = self._store.fetch(
             "SELECT id FROM instances WHERE status IN (SELECT unnest($1::VARCHAR[])) AND ($2 IS NULL OR job = $2) "
-            "AND created <= make_timestamptz($3) ORDER BY id", wanted, job, before,
+            "AND created <= make_timestamptz($3) ORDER BY id", wanted, job, now if before is None else before,
         )  # fmt: skip
         return sum(engine.call(commands.cancel, engine, instance) for (instance,) in rows)
 
-    def purge(self, *, older_than: timedelta, status: str | Iterable[str] | None = None, job: str | None = None) -> int:
+    def purge(self, *, older_than: Moment, status: str | Iterable[str] | None = None, job: str | None = None) -> int:
         """Remove ended instances and all their rows for good; returns how many. Unfinished ones are never touched.
 
         What their rows took up in the file is used again, and given back to the disk where it lies at the file's end.
 
         Args:
-            older_than: Only those that ended longer ago; ``timedelta(0)``: all that have ended.
+            older_than: Only those that ended longer ago: a timedelta, seconds, or text such as "30 days"; or that ended before
+                a datetime or its ISO text. 0: all that have ended.
             status: Only those that ended in this state, or one of these; default: any.
             job: Only this job's name.
 
         Raises:
-            ValueError: A state that no ended instance has, or a negative ``older_than``.
-            TypeError: ``older_than`` is no timedelta, or ``job`` no name.
+            ValueError: A state that no ended instance has, or ``older_than`` is no time.
+            TypeError: ``job`` is no name.
         """
         engine = self._access.engine()
         chosen = [status] if isinstance(status, str) else INSTANCE_ENDED if status is None else status
-        statuses, age = {InstanceStatus(each) for each in chosen}, _micros(older_than)
-        if not statuses <= INSTANCE_ENDED or age < 0:
-            raise ValueError(f"purge() removes instances that ended some time ago, not {status!r}, {older_than!r}")
-        before = self._clock.now() - age
+        statuses = {InstanceStatus(each) for each in chosen}
+        if not statuses <= INSTANCE_ENDED:
+            raise ValueError(f"purge() removes instances that have ended, not {status!r}")
+        before = moment(older_than, self._clock.now(), "older_than=")
+        if before is None:
+            raise ValueError("purge() needs older_than=, such as '30 days'; 0 purges all that have ended")
         return engine.call(commands.purge, engine, before + 1, statuses, _job_name(job))
 
     def maintenance(self) -> dict[str, int]:
@@ -277,27 +280,33 @@ class Batch:
     # --- views ------------------------------------------------------------------------------------
 
     def instances(
-        self, *, job: str | None = None, status: str | None = None, since: datetime | None = None,
-        limit: int = 1_000, offset: int = 0, as_of: Moment | None = None,
+        self, *, job: str | None = None, status: str | None = None, since: Moment | None = None,
+        limit: int | None = frames.ROWS, offset: int = 0, as_of: Moment | None = None,
     ) -> pl.DataFrame:  # fmt: skip
         """One row per instance, newest first.
 
-        Columns: id, job, version, key, status, progress (0 to 1), created, started, ended, seconds, error, params (JSON
-        text, secrets masked). An unfinished instance whose job is not known in this process waits for it; see
+        Columns: id, job, status, progress (0 to 1), version, key, params (JSON text, secrets masked), created, started,
+        ended, seconds, error. An unfinished instance whose job is not known in this process waits for it; see
         ``repr(batch.instance(id))``.
 
         Args:
             job: Only this job's name.
             status: Only this state.
-            since: Only those created at or after this time.
-            limit: Rows at most.
+            since: Only those created at or after this time: as ``as_of``.
+            limit: Rows at most; None: all. Where the usual 100,000 leave some out, a warning says so.
             offset: Rows passed over.
-            as_of: As it would have been then: a datetime, its ISO text, or "10 min ago".
+            as_of: As it would have been then: a datetime (without a zone: local time), its ISO text, or how long ago ("10 min
+                ago", a timedelta, seconds).
+
+        Raises:
+            ValueError: There is no such state, or a time or number is none.
         """
         self._access.engine()
         text = None if status is None else str(InstanceStatus(status))
-        query = frames.as_of(frames.INSTANCES, moment(as_of, self._clock.now()))
-        return self._store.frame(query, _job_name(job), text, since, limit, offset)
+        now = self._clock.now()
+        query = frames.as_of(frames.INSTANCES, moment(as_of, now))
+        since_us = moment(since, now, "since=")
+        return frames.page(self._store, query, _job_name(job), text, since_us, limit=limit, offset=offset)
 
     def jobs(self, *, as_of: Moment | None = None) -> pl.DataFrame:
         """One row per job and version: job, version, instances, completed, failed, cancelled, unfinished, latest."""
@@ -429,12 +438,6 @@ def _check_submit(key: str | None, new: bool, retain: str) -> None:
         raise ValueError("key= needs a name that is not blank")
     if retain not in RETAIN:
         raise ValueError(f"retain= takes one of {', '.join(map(repr, RETAIN))}, not {retain!r}")
-
-
-def _micros(older_than: timedelta) -> int:
-    if not isinstance(older_than, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"older_than= takes a timedelta, such as timedelta(days=30), not {older_than!r}")
-    return older_than // timedelta(microseconds=1)
 
 
 @cache

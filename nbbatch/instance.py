@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -58,10 +59,27 @@ class Access:
         return not self.closed and self.pid == os.getpid()
 
 
+def checked_id(what: str, given: Any) -> int:
+    """The id of an instance or a chunk.
+
+    Raises:
+        TypeError: It is no whole number.
+    """
+    try:
+        if not isinstance(given, bool):
+            return operator.index(given)
+    except TypeError:
+        pass
+    raise TypeError(f"{what} is named by its id, a whole number, not {given!r}")
+
+
 class Frames:
     """The frames of one instance. Any thread may read them; each is one statement, so it is one moment of the run.
 
-    Each takes ``as_of=``: a datetime, its ISO text, or how long ago ("10 min ago"); the frame is as it would have been then.
+    Each takes ``as_of=``: a datetime (without a zone: local time), its ISO text, or how long ago ("10 min ago", a timedelta,
+    seconds); the frame is as it would have been then. Those with ``limit=`` give 100,000 rows unless it says otherwise, and
+    warn where that leaves some out; ``limit=None`` gives all, ``limit=`` and ``offset=`` a page. A chunk's own row calls its
+    id ``id``; every other row, and every argument, says ``chunk``.
     """
 
     def __init__(self, access: Access, instance: int) -> None:
@@ -71,40 +89,40 @@ class Frames:
     def steps(self, *, as_of: Moment | None = None) -> pl.DataFrame:
         """One row per step, in chain order.
 
-        Columns: position, step, kind, gated, chunks, a count per chunk state (queued … cancelled), records,
-        filtered (COMPLETED chunks of a step ``-> Iterator`` that gave nothing),
-        median_seconds and p95_seconds of the last attempts (while it runs: of all), started, ended.
+        Columns: step, chunks, a count per chunk state (completed, failed, skipped, cancelled, errored, poll_waiting,
+        gate_waiting), records, filtered (COMPLETED chunks of a step ``-> Iterator`` that gave nothing), position, kind, gated,
+        started, ended, queued, in_progress, median_seconds and p95_seconds of the last attempts (while it runs: of all).
         """
         live = self._engine().live.get(self.id)
         counts = live.stored_counts if live else ()
         return frames.steps(self._store, self.id, counts, self._moment(as_of))
 
     def chunks(
-        self, step: str | None = None, *, status: str | None = None, limit: int | None = None, offset: int = 0,
+        self, step: str | None = None, *, status: str | None = None, limit: int | None = frames.ROWS, offset: int = 0,
         as_of: Moment | None = None,
     ) -> pl.DataFrame:  # fmt: skip
-        """One row per chunk, in order of creation; at most 100,000 unless ``limit`` says otherwise.
+        """One row per chunk, in order of creation.
 
-        Columns: id, step, parent, seq, status, attempts, errors, polls, created, started, ended, seconds (last
-        attempt), due (next attempt), records, error_type, error (last attempt).
+        Columns: id, step, status, attempts, errors, polls, parent (a chunk), seq, created, started, ended, due (next
+        attempt), records, seconds, error_type, error (of the last attempt).
         """
         at_us = self._moment(as_of)
         state = None if status is None else str(ChunkStatus(status))
         return frames.chunks(self._store, self.id, step, state, limit, offset, at_us)
 
     def attempts(
-        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
+        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = frames.ROWS, offset: int = 0,
         as_of: Moment | None = None,
     ) -> pl.DataFrame:  # fmt: skip
-        """One row per attempt, in order of their ends, running ones last; at most 100,000 unless told otherwise.
+        """One row per attempt, in order of their ends, running ones last.
 
-        Columns: chunk, step, attempt, status, started, ended, seconds, records, worker, code (fingerprint), error_type,
-        error, warnings, recovered (counts).
+        Columns: chunk, step, attempt, status, started, ended, worker, code (fingerprint), warnings, recovered (counts),
+        records, seconds, error_type, error.
         """
         return self._frame(frames.ATTEMPTS, step, chunk, limit, offset, as_of)
 
     def errors(
-        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
+        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = frames.ROWS, offset: int = 0,
         as_of: Moment | None = None,
     ) -> pl.DataFrame:  # fmt: skip
         """One row per attempt that ended in an error, oldest first, also those a retry has mended.
@@ -114,7 +132,7 @@ class Frames:
         return self._frame(frames.ERRORS, step, chunk, limit, offset, as_of)
 
     def skips(
-        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
+        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = frames.ROWS, offset: int = 0,
         as_of: Moment | None = None,
     ) -> pl.DataFrame:  # fmt: skip
         """The skip log: one row per chunk that was left out, by hand or by its step, oldest first.
@@ -124,7 +142,7 @@ class Frames:
         return self._frame(frames.SKIPS, step, chunk, limit, offset, as_of)
 
     def history(
-        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
+        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = frames.ROWS, offset: int = 0,
         as_of: Moment | None = None,
     ) -> pl.DataFrame:  # fmt: skip
         """Every change of state of the instance (chunk is null) and its chunks, in order of time.
@@ -134,7 +152,7 @@ class Frames:
         return self._frame(frames.HISTORY, step, chunk, limit, offset, as_of)
 
     def logs(
-        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = None, offset: int = 0,
+        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = frames.ROWS, offset: int = 0,
         as_of: Moment | None = None,
     ) -> pl.DataFrame:  # fmt: skip
         """What steps printed and logged, warned of and recovered from, in order of the attempts' ends.

@@ -15,7 +15,7 @@ from nbbatch.chunk import ChunkHandle
 from nbbatch.definition import JobDefinition
 from nbbatch.engine import commands, decide
 from nbbatch.engine.dispatcher import Engine
-from nbbatch.instance import Access, Frames
+from nbbatch.instance import Access, Frames, checked_id
 from nbbatch.store import frames
 from nbbatch.store.database import SUBJOB_KEY
 from nbbatch.worker.context import StoredParams
@@ -440,8 +440,10 @@ class JobHandle(Frames, Generic[R_co]):
 
         Raises:
             NotFoundError: There is no such chunk.
+            TypeError: ``chunk`` is no id.
         """
         self._engine()
+        chunk = checked_id("a chunk", chunk)
         if not self._store.fetch(frames.CHUNK, self.id, chunk):
             raise NotFoundError(f"instance {self.id} has no chunk {chunk}; run.chunks() lists those there are")
         return ChunkHandle(self, chunk)

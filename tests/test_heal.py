@@ -411,7 +411,7 @@ def test_as_of_every_second_is_what_was_seen_then(batch: nb.Batch, clock: HandCl
 def test_as_of_says_what_it_takes(batch: nb.Batch) -> None:
     run = batch.submit(summing(), 1)
 
-    for said in ("yesterday-ish", 5):
+    for said in ("yesterday-ish", [5]):
         with pytest.raises(ValueError, match="10 min ago"):
             run.chunks(as_of=said)  # type: ignore[arg-type]
 

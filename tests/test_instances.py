@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -465,8 +466,15 @@ ASKED_WRONGLY: list[tuple[str, Callable[[Any], object]]] = [
     (r"job= takes a name here, such as 'summing'", lambda batch: batch.instances(job=summing())),
     (r"job= takes a name", lambda batch: batch.cancel(summing())),
     (r"job= takes a name", lambda batch: batch.purge(older_than=timedelta(0), job=summing())),
-    (r"older_than= takes a timedelta.* not 30", lambda batch: batch.purge(older_than=30)),
-    (r"older_than= takes a timedelta.* not '1 day'", lambda batch: batch.cancel(older_than="1 day")),
+    (r"older_than= takes a datetime.* not 'long'", lambda batch: batch.purge(older_than="long")),
+    (r"purge.. needs older_than=", lambda batch: batch.purge(older_than=None)),
+    (r"older_than= takes seconds ago, not since 1970", lambda batch: batch.cancel(older_than=1_764_000_000)),
+    (r"since= takes a datetime.* not nan", lambda batch: batch.instances(since=math.nan)),
+    (r"limit= takes a number of rows, 0 or more, or None for all; not -1", lambda batch: batch.instances(limit=-1)),
+    (r"limit= takes a number of rows.* not 2.5", lambda batch: batch.submit(summing(), 3).chunks(limit=2.5)),
+    (r"offset= takes a number of rows, 0 or more; not -2", lambda batch: batch.submit(summing(), 3).errors(offset=-2)),
+    (r"an instance is named by its id.* not 'x'", lambda batch: batch.instance("x")),
+    (r"a chunk is named by its id.* not 'x'", lambda batch: batch.submit(summing(), 3).chunk("x")),
     (r"no state 'DONE'; there are QUEUED, .* CANCELLED", lambda batch: batch.instances(status="DONE")),
     (r"no state 'failed'; there", lambda batch: batch.submit(summing(), 3).chunks(status="failed")),
     (r"executor= takes an executor.* not 4; a number is workers=", lambda batch: nb.open(batch.path, executor=4)),

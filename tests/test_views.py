@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import polars as pl
 import pytest
 
@@ -25,12 +27,55 @@ def test_a_frame_has_the_same_columns_and_types_when_empty(batch: nb.Batch, name
     run = batch.submit(each(noisy), 3)
     run.wait(10)
     full = getattr(run, name)()
-    values = {"steps": [], "chunks": [None, None, 10, 0, 0, 0]}.get(name, [None, None, 10, 0])
-    empty = batch._store.frame(getattr(frames, name.upper()), 99, *values)
+    empty = {
+        "steps": lambda: frames.steps(batch._store, 99),
+        "chunks": lambda: frames.chunks(batch._store, 99, None, None, 10, 0),
+    }.get(name, lambda: frames.of_instance(batch._store, getattr(frames, name.upper()), 99, None, None, 10, 0))()
 
     assert full.height > 0
     assert empty.height == 0
     assert empty.schema == full.schema
+
+
+@pytest.mark.parametrize("name", ["chunks", "attempts", "errors", "skips", "history", "logs", "instances"])
+def test_a_frame_that_was_cut_unasked_says_how_much_is_left_out(batch: nb.Batch, name: str) -> None:
+    """V6"""
+
+    def speak(n: int) -> None:
+        print("said")
+        raise nb.SkipChunk("no") if n % 2 else nb.FailChunk("no")
+
+    run = batch.submit(each(speak), 8)
+    run.wait(10)
+    for n in range(3):
+        batch.submit(summing(), n).wait(10)
+    frame = getattr(batch if name == "instances" else run, name)
+    whole = frame(limit=None)
+    short = frames.Unasked(2)  # as the default, but smaller
+
+    with pytest.warns(UserWarning, match=rf"2 rows are given and {whole.height - 2} more left out; limit=None") as told:
+        assert frame(limit=short).equals(whole[:2])
+    assert told[0].filename == __file__
+    with pytest.warns(UserWarning, match=rf"and {whole.height - 3} more left out"):
+        assert frame(limit=short, offset=1).equals(whole[1:3])
+    assert frame(limit=2).equals(whole[:2])
+    assert frame(limit=frames.Unasked(whole.height)).equals(whole)
+    assert isinstance(inspect.signature(frame).parameters["limit"].default, frames.Unasked)
+
+
+def test_a_printed_frame_shows_first_what_people_look_for(batch: nb.Batch) -> None:
+    """V6"""
+    run = batch.submit(each(lambda _: 1 / 0, max_attempts=1), 3)
+    run.wait(10)
+
+    for frame, wanted in (
+        (run.chunks(), ["id", "step", "status", "attempts", "seconds", "error_type", "error"]),
+        (run.attempts(), ["chunk", "step", "attempt", "status", "seconds", "error_type", "error"]),
+        (run.steps(), ["step", "chunks", "completed", "failed", "queued", "in_progress", "median_seconds"]),
+        (batch.instances(), ["id", "job", "status", "progress", "seconds", "error"]),
+    ):
+        shown = [*frame.columns[:4], *frame.columns[-4:]]  # what polars prints of a wide frame
+        assert [name for name in shown if name in wanted] == wanted
 
 
 def test_times_carry_utc_and_states_are_strings(batch: nb.Batch) -> None:

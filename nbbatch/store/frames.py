@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
+from nbbatch.base.display import warn
 from nbbatch.base.errors import NotFoundError
 from nbbatch.base.states import ChunkStatus
 from nbbatch.store.database import Store
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
     import polars as pl
 
 _MAX_ID = 2**63 - 1
-ROWS = 100_000
+
+
+class Unasked(int):
+    """A number of rows that nobody asked for: a frame that is cut there says so."""
+
+
+ROWS: Final[int] = Unasked(100_000)
 """Rows of a frame unless ``limit=`` says otherwise."""
 
 _COUNTS = ", ".join(f"count(*) FILTER (status = {status.code}) AS {status.name.lower()}" for status in ChunkStatus)
@@ -28,9 +35,9 @@ _GONE = "(SELECT chunk FROM superseded WHERE instance = $1)"
 """Chunks that a rerun replaced. What a replaced chunk itself gave is still shown with it."""
 
 INSTANCES = """
-SELECT i.id, i.job, i.version, i.key, i.status, i.progress, i.created, i.started, i.ended, i.seconds, i.error, i.params
+SELECT i.id, i.job, i.status, i.progress, i.version, i.key, i.params, i.created, i.started, i.ended, i.seconds, i.error
 FROM instances i
-WHERE ($1 IS NULL OR i.job = $1) AND ($2 IS NULL OR i.status = $2) AND ($3 IS NULL OR i.created >= $3)
+WHERE ($1 IS NULL OR i.job = $1) AND ($2 IS NULL OR i.status = $2) AND ($3 IS NULL OR i.created >= make_timestamptz($3))
 ORDER BY i.id DESC LIMIT $4 OFFSET $5
 """
 
@@ -112,16 +119,22 @@ FROM step s LEFT JOIN counted c ON c.step = s.name
 WHERE s.instance = $1 ORDER BY s.step
 """  # noqa: S608 - constants
 
+_STEP_COLUMNS = [
+    "step", "chunks", "completed", "failed", "skipped", "cancelled", "errored", "poll_waiting", "gate_waiting", "records",
+    "filtered", "position", "kind", "gated", "started", "ended", "queued", "in_progress", "median_seconds", "p95_seconds",
+]  # fmt: skip
+"""Of a wide frame a terminal shows the first four and the last four."""
+
 CHUNKS = """
-SELECT id, step, parent, seq, status, attempts, errors, polls, created, started, ended, seconds, due, records,
+SELECT id, step, status, attempts, errors, polls, parent, seq, created, started, ended, due, records, seconds,
     error_type, error
 FROM chunks
-WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR status = $3) AND id BETWEEN $6 AND $7
-ORDER BY id LIMIT $4 OFFSET $5
+WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR status = $3) AND id BETWEEN $4 AND $5
+ORDER BY id LIMIT $6 OFFSET $7
 """
 
 PAGE = f"""
-SELECT min(id), max(id) FROM (
+SELECT min(id), max(id), count(*) FROM (
     SELECT id FROM chunk
     WHERE instance = $1 AND ($2 IS NULL OR step IN (SELECT s.step FROM step s WHERE s.instance = $1 AND s.name = $2))
         AND id NOT IN {_GONE}
@@ -130,8 +143,8 @@ SELECT min(id), max(id) FROM (
 """  # noqa: S608 - constants
 
 ATTEMPTS = """
-SELECT chunk, step, attempt, status, started, ended, seconds, records, worker, code, error_type, error,
-    warnings::INTEGER AS warnings, recovered::INTEGER AS recovered
+SELECT chunk, step, attempt, status, started, ended, worker, code, warnings::INTEGER AS warnings,
+    recovered::INTEGER AS recovered, records, seconds, error_type, error
 FROM attempts
 WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR chunk = $3)
 ORDER BY event, chunk LIMIT $4 OFFSET $5
@@ -250,7 +263,40 @@ def of_instance(
     """A frame of one instance; ``chosen`` is the query's second filter (a state or a chunk id)."""
     if step is not None:
         require_step(store, instance, step)
-    return store.frame(as_of(query, at_us), instance, step, chosen, ROWS if limit is None else limit, offset)
+    return page(store, as_of(query, at_us), instance, step, chosen, limit=limit, offset=offset)
+
+
+def page(store: Store, query: str, *values: Any, limit: int | None, offset: int) -> pl.DataFrame:
+    """Rows of a query whose last two values are its LIMIT (None: all) and OFFSET.
+
+    Raises:
+        ValueError: ``limit`` or ``offset`` is negative, or no whole number.
+    """
+    check_page(limit, offset)
+    frame = store.frame(query, *values, limit, offset)
+    if is_cut(limit, frame.height):
+        ((total,),) = store.fetch(f"SELECT count(*) FROM ({query})", *values, None, offset)  # noqa: S608 - ours
+        tell_cut(frame.height, total - frame.height)
+    return frame
+
+
+def check_page(limit: int | None, offset: int = 0) -> None:
+    """Raises ValueError where no page is meant."""
+    for name, value in (("limit", 0 if limit is None else limit), ("offset", offset)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+            also = ", or None for all" if name == "limit" else ""
+            raise ValueError(f"{name}= takes a number of rows, 0 or more{also}; not {value!r}")
+
+
+def is_cut(limit: int | None, rows: int) -> bool:
+    """Whether there may be more rows than were given, and nobody asked for that."""
+    return isinstance(limit, Unasked) and rows == limit
+
+
+def tell_cut(rows: int, more: int) -> None:
+    """Warn that rows were left out, if any were."""
+    if more:
+        warn(f"{rows:,} rows are given and {more:,} more left out; limit=None gives all, limit= and offset= a page")
 
 
 def as_of(query: str, at_us: int | None) -> str:
@@ -277,11 +323,14 @@ def chunks(
     """Chunks of an instance. The ids of a page are looked up first: the rest need not be joined then."""
     if step is not None:
         require_step(store, instance, step)
-    limit = ROWS if limit is None else limit
     if status is not None or at_us is not None:
-        return store.frame(as_of(CHUNKS, at_us), instance, step, status, limit, offset, 0, _MAX_ID)
-    ((first, last),) = store.fetch(PAGE, instance, step, limit, offset)
-    return store.frame(CHUNKS, instance, step, None, limit, 0, first or 0, last or 0)
+        query = as_of(CHUNKS, at_us)
+        return page(store, query, instance, step, status, 0, _MAX_ID, limit=limit, offset=offset)
+    check_page(limit, offset)
+    ((first, last, rows),) = store.fetch(PAGE, instance, step, limit, offset)
+    if is_cut(limit, rows):
+        tell_cut(rows, store.fetch(PAGE, instance, step, None, offset)[0][2] - rows)
+    return store.frame(CHUNKS, instance, step, None, first or 0, last or 0, limit, 0)
 
 
 def steps(store: Store, instance: int, live: Sequence[Sequence[int]] = (), at_us: int | None = None) -> pl.DataFrame:
@@ -294,15 +343,17 @@ def steps(store: Store, instance: int, live: Sequence[Sequence[int]] = (), at_us
         at_us: As they stood at this time; None: now.
     """
     if at_us is not None:
-        return store.frame(as_of(STEPS_AT, at_us), instance)
+        return store.frame(as_of(STEPS_AT, at_us), instance).select(_STEP_COLUMNS)
     if not live:
-        return store.frame(STEPS, instance)
+        return store.frame(STEPS, instance).select(_STEP_COLUMNS)
     import polars as pl
 
     columns = {status.name.lower(): [counts[status.code] for counts in live] for status in ChunkStatus}
     columns["chunks"] = [sum(counts) for counts in live]
     frame = store.frame(LIVE_STEPS, instance)
-    return frame.with_columns(pl.Series(name, values, dtype=pl.Int64) for name, values in columns.items())
+    return frame.with_columns(pl.Series(name, values, dtype=pl.Int64) for name, values in columns.items()).select(
+        _STEP_COLUMNS
+    )
 
 
 def require_step(store: Store, instance: int, step: str) -> int:
