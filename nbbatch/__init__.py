@@ -79,3 +79,7 @@ __all__ = [
     "threads",
     "to",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]

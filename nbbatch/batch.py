@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from nbbatch.base.arguments import answering
 from nbbatch.base.display import warn
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.base.times import Moment, moment
@@ -68,6 +69,7 @@ class SystemClock:
         """Nothing to do: this clock is not moved by hand."""
 
 
+@answering("nb.open")
 def open(  # noqa: A001 - nb.open reads as the built-in does
     path: str | os.PathLike[str] = "nbbatch.duckdb",
     executor: Executor | None = None,
@@ -143,6 +145,7 @@ class Batch:
 
     # --- jobs -------------------------------------------------------------------------------------
 
+    @answering("batch.submit")
     def submit(
         self,
         job: Job[P, R],

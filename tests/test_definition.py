@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import pydoc
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypedDict
@@ -401,8 +404,26 @@ def test_a_reduction_gives_one_report() -> None:
         (lambda: nb.step(colour="red")(double.function), r"step 'double' has no option colour=. There are .*weight"),
         (
             lambda: nb.Job("job", numbers >> double >> total, gate=True),
-            r"job 'job' has no option gate=; gated= may be meant",
+            r"nb\.Job has no option gate=; gated= may be meant",
         ),
+        (
+            lambda: nb.step(retries=3)(double.function),
+            r"'double' has no option retries=; max_attempts= is meant: it counts",
+        ),
+        (lambda: nb.step(retry_delay=3)(double.function), r"no option retry_delay=; backoff= is meant"),
+        (lambda: nb.step(pool=None)(double.function), r"no option pool=; nb\.open\(executor=…\) takes it"),
+        (lambda: nb.step(workers=3)(double.function), r"no option workers=; nb\.open\(workers=…\) .*concurrency="),
+        (lambda: nb.step(on_failure=print)(double.function), r"no option on_failure=; nb\.Job\(on_error=…\) takes it"),
+        (lambda: nb.step(cache=True)(double.function), r"no option cache=: outputs are stored"),
+        (
+            lambda: nb.Job("job", numbers >> double >> total, on_failure=print),
+            r"no option on_failure=; on_error= is meant",
+        ),
+        (
+            lambda: nb.Job("job", numbers >> double >> total, retries=3),
+            r"no option retries=; nb\.step\(max_attempts=…\)",
+        ),
+        (lambda: total_job().as_step(retries=3), r"step 'job' has no option retries=; max_attempts= is meant"),
         (lambda: nb.step("count"), r"nb\.step decorates a function, not 'count'; options go by name"),
     ],
 )
@@ -410,6 +431,73 @@ def test_an_option_that_is_none_is_refused_with_the_one_that_may_be_meant(define
     """D1"""
     with pytest.raises(nb.DefinitionError, match=text):
         define()
+
+
+def total_job() -> nb.Job[Any, Any]:
+    return nb.Job("job", numbers >> double >> total)
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: nb.open(":memory:", max_workers=2), r"nb\.open has no option max_workers=; workers= is meant"),
+        (lambda: nb.open(":memory:", timeout=2), r"nb\.open has no option timeout=; nb\.step\(timeout=…\) takes it"),
+    ],
+)
+def test_opening_answers_words_of_other_libraries(call: Any, text: str) -> None:
+    with pytest.raises(TypeError, match=text):
+        call()
+
+
+def test_help_names_the_options_with_their_defaults() -> None:
+    """D1"""
+    shown = {each: inspect.signature(each).parameters for each in (nb.step, nb.Job, nb.Job.as_step)}
+
+    for parameters in shown.values():
+        assert not any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    for name, default in {"max_attempts": 4, "backoff": nb.Backoff(), "timeout": None, "skip_on": ()}.items():
+        assert shown[nb.step][name].default == default
+    assert shown[nb.Job]["max_failed"].default == 0
+    assert shown[nb.Job.as_step]["max_attempts"].default == 1
+    assert "timeout" not in shown[nb.Job.as_step]
+    assert "max_attempts: int = 4" in pydoc.render_doc(nb.step)
+
+
+def test_every_option_is_documented() -> None:
+    """D1"""
+    documented = re.findall(r"^    (\w+): ", inspect.getdoc(nb.step) or "", re.MULTILINE)
+
+    assert sorted({*documented, "name"} - {"DefinitionError"}) == sorted(inspect.signature(nb.step).parameters)
+
+
+def test_options_given_in_turn_add_up() -> None:
+    """D1"""
+    careful = nb.step(max_attempts=7)
+
+    assert careful(gate=True)(double.function).options.max_attempts == 7
+
+
+def test_the_package_shows_its_public_names_only() -> None:
+    assert {name for name in dir(nb) if not name.startswith("_")} == set(nb.__all__)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        (list[int], int, r"declare  -> Iterator\[int\]  and yield them"),
+        (tuple[int, ...], int, r"declare  -> Iterator\[int\]"),
+        (int, list[int], r"declare  Iterable\[int\], which makes it a reduction"),
+    ],
+)
+def test_a_list_where_an_item_is_taken_is_told_with_what_to_declare(before: Any, after: Any, text: str) -> None:
+    """D2"""
+
+    def give(n: int) -> before: ...
+
+    def take(value: after) -> None: ...
+
+    with pytest.raises(nb.DefinitionError, match=text):
+        nb.step(give) >> nb.step(take)
 
 
 def test_a_job_lists_its_steps() -> None:

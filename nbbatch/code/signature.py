@@ -206,6 +206,17 @@ def _is_subclass(child: type, parent: type) -> bool:
         return False
 
 
+def item_type(annotation: Any) -> Any:
+    """The type of what a list, a set or the like holds; None of what holds nothing, or things of several types.
+
+    >>> item_type(list[int]), item_type(tuple[str, ...]), item_type(dict[str, int]), item_type(str)
+    (<class 'int'>, <class 'str'>, None, None)
+    """
+    held, base = plain(annotation), get_origin(plain(annotation))
+    items = [arg for arg in get_args(held) if arg is not Ellipsis]
+    return items[0] if isinstance(base, type) and issubclass(base, cabc.Iterable) and len(items) == 1 else None
+
+
 def type_name(annotation: Any) -> str:
     """A type as people write it.
 

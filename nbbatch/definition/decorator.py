@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 
 from nbbatch.base.errors import DefinitionError
 from nbbatch.code.signature import Kind, caller_locals, read_signature
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.definition.chain import End, Reduction, Step
-from nbbatch.definition.options import Backoff, Options, checked_name, read_options
+from nbbatch.definition.options import Options, StepOptions, checked_name, named, read_options
 from nbbatch.values.pages import is_page
 
 I = TypeVar("I")  # noqa: E741 - input
@@ -19,127 +18,7 @@ O = TypeVar("O")  # noqa: E741 - output
 R = TypeVar("R")
 
 
-class _Decorator:
-    """``@nb.step(...)`` with options: decorates as `step` does."""
-
-    def __init__(self, options: dict[str, Any]) -> None:
-        self._options = options
-
-    @overload
-    def __call__(self, function: Callable[[Iterable[I]], Awaitable[R]], /) -> Reduction[I, R, Awaitable[R]]: ...
-    @overload
-    def __call__(self, function: Callable[[Iterable[I]], R], /) -> Reduction[I, R, R]: ...
-    @overload
-    def __call__(self, function: Callable[[Iterable[I], Any], Awaitable[R]], /) -> Reduction[I, R, Awaitable[R]]: ...
-    @overload
-    def __call__(self, function: Callable[[Iterable[I], Any], R], /) -> Reduction[I, R, R]: ...
-    @overload
-    def __call__(self, function: Callable[[I], Iterator[O]], /) -> Step[I, O, Iterator[O]]: ...
-    @overload
-    def __call__(self, function: Callable[[I, Any], Iterator[O]], /) -> Step[I, O, Iterator[O]]: ...
-    @overload
-    def __call__(self, function: Callable[[I], AsyncIterable[O]], /) -> Step[I, O, AsyncIterable[O]]: ...
-    @overload
-    def __call__(self, function: Callable[[I, Any], AsyncIterable[O]], /) -> Step[I, O, AsyncIterable[O]]: ...
-    @overload
-    def __call__(self, function: Callable[[I], Awaitable[None]], /) -> End[I, Awaitable[None]]: ...
-    @overload
-    def __call__(self, function: Callable[[I, Any], Awaitable[None]], /) -> End[I, Awaitable[None]]: ...
-    @overload
-    def __call__(self, function: Callable[[I], Awaitable[O]], /) -> Step[I, O, Awaitable[O]]: ...
-    @overload
-    def __call__(self, function: Callable[[I, Any], Awaitable[O]], /) -> Step[I, O, Awaitable[O]]: ...
-    @overload
-    def __call__(self, function: Callable[[I], None], /) -> End[I, None]: ...
-    @overload
-    def __call__(self, function: Callable[[I, Any], None], /) -> End[I, None]: ...
-    @overload
-    def __call__(self, function: Callable[[I], O], /) -> Step[I, O, O]: ...
-    @overload
-    def __call__(self, function: Callable[[I, Any], O], /) -> Step[I, O, O]: ...
-    def __call__(self, function: Callable[..., Any], /) -> Any:
-        """Make the step."""
-        return self.make(function, depth=3)
-
-    def make(self, function: Callable[..., Any], depth: int) -> BaseStep:
-        options = dict(self._options)
-        if not callable(function) or isinstance(function, BaseStep):
-            raise DefinitionError(
-                f"@nb.step decorates a function, not {function!r}; options go by name: @nb.step(name=...)"
-            )
-        name = checked_name("step", options.pop("name", None) or getattr(function, "__name__", ""))
-        signature = read_signature(function, name, caller_locals(depth))
-        classes: dict[Kind, type[BaseStep]] = {Kind.NONE: End, Kind.REDUCTION: Reduction}
-        read = read_options(name, options)
-        if read.bisect and not is_page(signature.input_type):
-            raise DefinitionError(f"step {name!r}: bisect=True needs an input that is a list or a frame, to split it")
-        if signature.kind is Kind.REDUCTION:
-            read = _never_left_out(name, read)
-        return classes.get(signature.kind, Step)(function, name, read, signature)
-
-
-def _never_left_out(name: str, options: Options) -> Options:
-    """Options of a reduction: without it there is no report."""
-    if options.max_failed or options.skip_on or options.max_skipped is not None:
-        raise DefinitionError(
-            f"step {name!r} is a reduction, which gives the report: it takes no max_failed=, skip_on= or max_skipped="
-        )
-    return replace(options, max_skipped=0)
-
-
-@overload
-def step(function: Callable[[Iterable[I]], Awaitable[R]], /) -> Reduction[I, R, Awaitable[R]]: ...
-@overload
-def step(function: Callable[[Iterable[I]], R], /) -> Reduction[I, R, R]: ...
-@overload
-def step(function: Callable[[Iterable[I], Any], Awaitable[R]], /) -> Reduction[I, R, Awaitable[R]]: ...
-@overload
-def step(function: Callable[[Iterable[I], Any], R], /) -> Reduction[I, R, R]: ...
-@overload
-def step(function: Callable[[I], Iterator[O]], /) -> Step[I, O, Iterator[O]]: ...
-@overload
-def step(function: Callable[[I, Any], Iterator[O]], /) -> Step[I, O, Iterator[O]]: ...
-@overload
-def step(function: Callable[[I], AsyncIterable[O]], /) -> Step[I, O, AsyncIterable[O]]: ...
-@overload
-def step(function: Callable[[I, Any], AsyncIterable[O]], /) -> Step[I, O, AsyncIterable[O]]: ...
-@overload
-def step(function: Callable[[I], Awaitable[None]], /) -> End[I, Awaitable[None]]: ...
-@overload
-def step(function: Callable[[I, Any], Awaitable[None]], /) -> End[I, Awaitable[None]]: ...
-@overload
-def step(function: Callable[[I], Awaitable[O]], /) -> Step[I, O, Awaitable[O]]: ...
-@overload
-def step(function: Callable[[I, Any], Awaitable[O]], /) -> Step[I, O, Awaitable[O]]: ...
-@overload
-def step(function: Callable[[I], None], /) -> End[I, None]: ...
-@overload
-def step(function: Callable[[I, Any], None], /) -> End[I, None]: ...
-@overload
-def step(function: Callable[[I], O], /) -> Step[I, O, O]: ...
-@overload
-def step(function: Callable[[I, Any], O], /) -> Step[I, O, O]: ...
-@overload
-def step(
-    *,
-    name: str | None = None,
-    description: str = "",
-    max_attempts: int = 4,
-    backoff: Backoff | float | None = None,
-    retry_on: type[BaseException] | Sequence[type[BaseException]] = (),
-    fail_on: type[BaseException] | Sequence[type[BaseException]] = (),
-    gate: bool = False,
-    concurrency: int | None = None,
-    rate: float | None = None,
-    timeout: float | timedelta | None = None,
-    weight: float | None = None,
-    max_failed: float | None = None,
-    skip_on: type[BaseException] | Sequence[type[BaseException]] = (),
-    max_skipped: int | None = None,
-    bisect: bool = False,
-    always: bool = False,
-) -> _Decorator: ...
-def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:  # noqa: D417 - options are listed by name
+class StepDecorator:
     """Make a step of a function; its signature is the declaration.
 
     ``f(input)`` or ``f(input, params)``, with type hints. ``-> M`` passes one value on, ``-> Iterator[M]`` fans out (one
@@ -178,5 +57,77 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any: 
     Raises:
         DefinitionError: The signature or an option cannot work; the text says what to write instead.
     """
-    decorator = _Decorator(options)
-    return decorator if function is None else decorator.make(function, depth=3)
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self._given = given
+
+    @overload
+    def __call__(
+        self, function: Callable[[Iterable[I]], Awaitable[R]] | Callable[[Iterable[I], Any], Awaitable[R]], /
+    ) -> Reduction[I, R, Awaitable[R]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[Iterable[I]], R] | Callable[[Iterable[I], Any], R], /
+    ) -> Reduction[I, R, R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[I], Iterator[O]] | Callable[[I, Any], Iterator[O]], /
+    ) -> Step[I, O, Iterator[O]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[I], AsyncIterable[O]] | Callable[[I, Any], AsyncIterable[O]], /
+    ) -> Step[I, O, AsyncIterable[O]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[I], Awaitable[None]] | Callable[[I, Any], Awaitable[None]], /
+    ) -> End[I, Awaitable[None]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[I], Awaitable[O]] | Callable[[I, Any], Awaitable[O]], /
+    ) -> Step[I, O, Awaitable[O]]: ...
+    @overload
+    def __call__(self, function: Callable[[I], None] | Callable[[I, Any], None], /) -> End[I, None]: ...
+    @overload
+    def __call__(self, function: Callable[[I], O] | Callable[[I, Any], O], /) -> Step[I, O, O]: ...
+    @overload
+    def __call__(
+        self, function: None = None, /, *, name: str | None = None, **options: Unpack[StepOptions]
+    ) -> StepDecorator: ...
+    @named(StepOptions)
+    def __call__(
+        self, function: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Any
+    ) -> Any:
+        """Make the step, or with options alone what makes it."""
+        given = {**self._given, **options, **({"name": name} if name is not None else {})}
+        return StepDecorator(given) if function is None else _made(function, given)
+
+    def __repr__(self) -> str:
+        return f"nb.step({', '.join(f'{name}={value!r}' for name, value in self._given.items())})"
+
+
+def _made(function: Callable[..., Any], given: dict[str, Any]) -> BaseStep:
+    if not callable(function) or isinstance(function, BaseStep):
+        raise DefinitionError(
+            f"@nb.step decorates a function, not {function!r}; options go by name: @nb.step(name=...)"
+        )
+    name = checked_name("step", given.pop("name", None) or getattr(function, "__name__", ""))
+    signature = read_signature(function, name, caller_locals(depth=3))
+    read = read_options(name, given)
+    if read.bisect and not is_page(signature.input_type):
+        raise DefinitionError(f"step {name!r}: bisect=True needs an input that is a list or a frame, to split it")
+    if signature.kind is Kind.REDUCTION:
+        read = _never_left_out(name, read)
+    classes: dict[Kind, type[BaseStep]] = {Kind.NONE: End, Kind.REDUCTION: Reduction}
+    return classes.get(signature.kind, Step)(function, name, read, signature)
+
+
+def _never_left_out(name: str, options: Options) -> Options:
+    """Options of a reduction: without it there is no report."""
+    if options.max_failed or options.skip_on or options.max_skipped is not None:
+        raise DefinitionError(
+            f"step {name!r} is a reduction, which gives the report: it takes no max_failed=, skip_on= or max_skipped="
+        )
+    return replace(options, max_skipped=0)
+
+
+step = StepDecorator({})

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast, overload
 
 from pydantic import ValidationError
 
+from nbbatch.base.arguments import answering
 from nbbatch.base.errors import DefinitionError, ParameterError, StateError
 from nbbatch.code.signature import Kind, Signature, accepts, type_name
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.definition.chain import ClosedChain, End, Step, links_of
 from nbbatch.definition.links import Links
 from nbbatch.definition.listeners import Listeners, When, checked_listener, checked_moment
-from nbbatch.definition.options import check_known, checked_name, is_budget, read_options
+from nbbatch.definition.options import SubjobOptions, checked_name, is_budget, named, read_options
 from nbbatch.definition.routing import Way, address, ways_of
 from nbbatch.values.codec import ParamsCodec
 
@@ -82,7 +82,8 @@ class JobDefinition(Generic[P, R_co]):
         shape: JSON of step names, order, types and gates: what an instance must find again to go on.
     """
 
-    def __init__(  # noqa: D417 - whatever is in `unknown` is refused
+    @answering("nb.Job", DefinitionError)
+    def __init__(
         self,
         name: str,
         chain: ClosedChain[P, R_co] | End[P, Any],
@@ -96,7 +97,6 @@ class JobDefinition(Generic[P, R_co]):
         on_error: Callable[[Any], Any] | None = None,
         before_store: Callable[[P, dict[str, Any]], Any] | None = None,
         start_limit: int | None = None,
-        **unknown: Never,
     ) -> None:
         """Define a job; nothing is registered or stored.
 
@@ -122,7 +122,6 @@ class JobDefinition(Generic[P, R_co]):
         Raises:
             DefinitionError: Any of it cannot work.
         """
-        check_known(f"job {name!r}", unknown, list(inspect.signature(JobDefinition).parameters)[:-1])
         links = links_of(chain)
         self.name = checked_name("job", name)
         if not isinstance(version, int) or version < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -230,9 +229,12 @@ class JobDefinition(Generic[P, R_co]):
         return "; ".join(changed)
 
     @overload
-    def as_step(self: JobDefinition[Q, None], name: str | None = None, **options: Any) -> End[Q, None]: ...
+    def as_step(
+        self: JobDefinition[Q, None], name: str | None = None, **options: Unpack[SubjobOptions]
+    ) -> End[Q, None]: ...
     @overload
-    def as_step(self, name: str | None = None, **options: Any) -> Step[P, R_co, R_co]: ...
+    def as_step(self, name: str | None = None, **options: Unpack[SubjobOptions]) -> Step[P, R_co, R_co]: ...
+    @named(SubjobOptions, max_attempts=1)
     def as_step(self, name: str | None = None, **options: Any) -> Any:
         """This job as a step of another one: takes its parameters and gives its report.
 

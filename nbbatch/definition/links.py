@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from nbbatch.base.errors import DefinitionError
-from nbbatch.code.signature import Kind, accepts, type_name
+from nbbatch.code.signature import Kind, accepts, item_type, type_name
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.definition.routing import Condition, Conditions, Way
 
@@ -202,7 +202,7 @@ def _check_given(before: Links, after: Links) -> None:
             if not _taken(given, after):
                 giver, taken = before.steps[tail.step], ", ".join(_takers(after))
                 raise DefinitionError(
-                    f"step {giver.name!r} gives {type_name(given)}, but {taken}{_older(given, after)}"
+                    f"step {giver.name!r} gives {type_name(given)}, but {taken}{_older(given, after)}{_spread(given, after)}"
                 )
 
 
@@ -230,6 +230,17 @@ def _older(given: Any, after: Links) -> str:
     name = type_name(given)
     same = any(name == type_name(each.input_type) for each in _followers(after))
     return f". They are two classes named {name}: run the cells of both steps again" if same else ""
+
+
+def _spread(given: Any, after: Links) -> str:
+    """What to do where a step gives many values at once that the next one takes one by one, or the other way round."""
+    for item, taker in ((item_type(given), each) for each in _followers(after)):
+        if item is not None and accepts(taker.input_type, item):
+            return f". For a chunk of each, declare  -> Iterator[{type_name(item)}]  and yield them one by one"
+        inner = item_type(taker.input_type)
+        if inner is not None and accepts(inner, given):
+            return f". To take all of them at once, declare  Iterable[{type_name(inner)}], which makes it a reduction"
+    return ""
 
 
 def _check_taken(before: Links, after: Links) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from difflib import get_close_matches
-from typing import Any
+from inspect import Parameter, Signature, signature
+from typing import Any, TypedDict, TypeVar, cast, get_type_hints
 
 from pydantic import ValidationError
 
+from nbbatch.base.arguments import check_known, taken_by
 from nbbatch.base.errors import DefinitionError, NotFoundError, ValueNotStorable
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_NAME = 100
 """Characters of a job's or step's name at most."""
@@ -55,25 +58,85 @@ class Backoff:
         return wait * (1 + self.jitter * (2 * random - 1))
 
 
+def _option(default: Any, read: Callable[[Any], Any], rule: str) -> Any:
+    """An option: what reads the value that was given, and the rule in words for those it refuses."""
+    return field(default=default, metadata={"read": read, "rule": rule})
+
+
+def _where(holds: Callable[[Any], bool]) -> Callable[[Any], Any]:
+    """Reads values that meet a condition, as they are."""
+
+    def read(value: Any) -> Any:
+        if not holds(value):
+            raise ValueError
+        return value
+
+    return read
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and _is_number(value) and value >= 1
+
+
+def is_budget(value: Any) -> bool:
+    """Whether it can be a number or a share of failed chunks."""
+    return _is_number(value) and value >= 0
+
+
+def _read_backoff(value: Any) -> Backoff:
+    if value is None or isinstance(value, Backoff):
+        return value or Backoff()
+    if not _is_number(value):
+        raise ValueError
+    return Backoff(base=value)
+
+
+def _read_classes(value: Any) -> tuple[type[BaseException], ...]:
+    classes = tuple(cast("Iterable[Any]", value if isinstance(value, Iterable) else (value,)))
+    if not all(isinstance(each, type) and issubclass(each, BaseException) for each in classes):
+        raise ValueError
+    return classes
+
+
+def _read_seconds(value: Any) -> float | None:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    return _where(lambda each: each is None or (_is_number(each) and each > 0))(seconds)
+
+
+_flag = _where(lambda value: isinstance(value, bool))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a step declares beside its signature; see `step`."""
+    """What a step declares beside its signature, read and checked; see `step`."""
 
-    max_attempts: int = 4
-    backoff: Backoff = Backoff()
-    retry_on: tuple[type[BaseException], ...] = ()
-    fail_on: tuple[type[BaseException], ...] = ()
-    gate: bool = False
-    concurrency: int | None = None
-    rate: float | None = None
-    timeout: float | None = None
-    weight: float | None = None
-    max_failed: float | None = None
-    skip_on: tuple[type[BaseException], ...] = ()
-    max_skipped: int | None = None
-    bisect: bool = False
-    always: bool = False
-    description: str = ""
+    description: str = _option("", _where(lambda value: isinstance(value, str)), "text")
+    max_attempts: int = _option(4, _where(_is_count), "a whole number, 1 or more")
+    backoff: Backoff = _option(Backoff(), _read_backoff, "a Backoff or a number of seconds")
+    retry_on: tuple[type[BaseException], ...] = _option((), _read_classes, "exception classes")
+    fail_on: tuple[type[BaseException], ...] = _option((), _read_classes, "exception classes")
+    gate: bool = _option(False, _flag, "True or False")
+    concurrency: int | None = _option(
+        None, _where(lambda value: value is None or _is_count(value)), "a whole number, 1 or more"
+    )
+    rate: float | None = _option(
+        None, _where(lambda value: value is None or (_is_number(value) and value > 0)), "above 0"
+    )
+    timeout: float | None = _option(None, _read_seconds, "above 0 seconds")
+    weight: float | None = _option(
+        None, _where(lambda value: value is None or (_is_number(value) and 0 < value < 1)), "above 0 and below 1"
+    )
+    max_failed: float | None = _option(None, _where(lambda value: value is None or is_budget(value)), "0 or more")
+    skip_on: tuple[type[BaseException], ...] = _option((), _read_classes, "exception classes")
+    max_skipped: int | None = _option(
+        None, _where(lambda value: value in (None, 0) or _is_count(value)), "a whole number, 0 or more"
+    )
+    bisect: bool = _option(False, _flag, "True or False")
+    always: bool = _option(False, _flag, "True or False")
 
     @property
     def limited(self) -> bool:
@@ -84,6 +147,62 @@ class Options:
     def paced(self) -> bool:
         """Whether each chunk is claimed for itself and when a worker is free: to start at once, on a clock of its own."""
         return self.rate is not None or self.timeout is not None
+
+
+Exceptions = type[BaseException] | Sequence[type[BaseException]]
+
+
+class SubjobOptions(TypedDict, total=False):
+    """Options as they are given to a step that is a job."""
+
+    description: str
+    max_attempts: int
+    backoff: Backoff | float | None
+    retry_on: Exceptions
+    fail_on: Exceptions
+    gate: bool
+    concurrency: int | None
+    rate: float | None
+    weight: float | None
+    max_failed: float | None
+    skip_on: Exceptions
+    max_skipped: int | None
+    bisect: bool
+    always: bool
+
+
+class StepOptions(SubjobOptions, total=False):
+    """Options as they are given to a step."""
+
+    timeout: float | timedelta | None
+
+
+def named(accepted: type, **defaults: Any) -> Callable[[F], F]:
+    """Show the options in the signature of a function that takes them as ``**options``, each with its default.
+
+    Args:
+        accepted: `StepOptions` or `SubjobOptions`.
+        defaults: Those that differ from the ones of `Options`.
+    """
+
+    def give(function: F) -> F:
+        own = [each for each in signature(function).parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
+        hints = get_type_hints(accepted)
+        options = [
+            Parameter(
+                each.name,
+                Parameter.KEYWORD_ONLY,
+                default=defaults.get(each.name, each.default),
+                annotation=hints[each.name],
+            )
+            for each in fields(Options)
+            if each.name in hints
+        ]
+        shown: Any = function
+        shown.__signature__ = Signature([*own, *options])
+        return function
+
+    return give
 
 
 def retryable(options: Options, error: BaseException) -> bool:
@@ -127,72 +246,23 @@ def checked_name(what: str, name: Any) -> str:
     return name
 
 
-def check_known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raises DefinitionError for the first option that is none, with the one that may be meant.
+def read_options(name: str, given: Mapping[str, Any]) -> Options:
+    """The options of a step.
 
-    >>> check_known("step 'count'", ["max_attempt"], ["gate", "max_attempts"])
-    Traceback (most recent call last):
-    nbbatch.DefinitionError: step 'count' has no option max_attempt=; max_attempts= may be meant. There are gate, max_attempts
+    Raises:
+        DefinitionError: One that there is not, or a value that its rule refuses.
     """
-    options = sorted(known)
-    for name in given:
-        if name not in options:
-            near = get_close_matches(name, options, 1)
-            meant = f"; {near[0]}= may be meant" if near else ""
-            raise DefinitionError(f"{what} has no option {name}={meant}. There are {', '.join(options)}")
+    check_known(f"step {name!r}", given, (*OPTIONS, "name"), DefinitionError)
+    return Options(**{option: _read(name, option, value) for option, value in given.items()})
 
 
-def read_options(name: str, given: dict[str, Any]) -> Options:
-    check_known(f"step {name!r}", given, (*Options.__slots__, "name"))
-    for key in ("retry_on", "fail_on", "skip_on"):
-        classes: Any = given.get(key, ())
-        given[key] = tuple(classes) if isinstance(classes, Iterable) else (classes,)  # pyright: ignore[reportUnknownArgumentType]
-        if not all(isinstance(each, type) and issubclass(each, BaseException) for each in given[key]):
-            raise DefinitionError(f"step {name!r}: {key}= takes exception classes, not {classes!r}")
-    backoff = given.get("backoff")
-    if not (backoff is None or isinstance(backoff, Backoff) or _is_number(backoff)):
-        raise DefinitionError(f"step {name!r}: backoff= takes a Backoff or a number of seconds, not {backoff!r}")
-    given["backoff"] = (
-        backoff if isinstance(backoff, Backoff) else Backoff() if backoff is None else Backoff(base=backoff)
-    )
-    if isinstance(given.get("timeout"), timedelta):
-        given["timeout"] = given["timeout"].total_seconds()
-    options = Options(**given)
-    _check_options(name, options)
-    return options
+def _read(name: str, option: str, value: Any) -> Any:
+    meant = Options.__dataclass_fields__[option].metadata
+    try:
+        return meant["read"](value)
+    except ValueError:
+        raise DefinitionError(f"step {name!r}: {option}= must be {meant['rule']}, not {value!r}") from None
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def is_budget(value: Any) -> bool:
-    """Whether it can be a number or a share of failed chunks."""
-    return _is_number(value) and value >= 0
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and _is_number(value) and value >= 1
-
-
-def _check_options(name: str, options: Options) -> None:
-    rate, timeout, weight = options.rate, options.timeout, options.weight
-    rules = {
-        "max_attempts": (_is_count(options.max_attempts), "a whole number, 1 or more"),
-        "concurrency": (options.concurrency is None or _is_count(options.concurrency), "a whole number, 1 or more"),
-        "rate": (rate is None or (_is_number(rate) and rate > 0), "above 0"),
-        "timeout": (timeout is None or (_is_number(timeout) and timeout > 0), "above 0 seconds"),
-        "weight": (weight is None or (_is_number(weight) and 0 < weight < 1), "above 0 and below 1"),
-        "max_failed": (options.max_failed is None or is_budget(options.max_failed), "0 or more"),
-        "max_skipped": (
-            options.max_skipped in (None, 0) or _is_count(options.max_skipped),
-            "a whole number, 0 or more",
-        ),
-        "gate": (isinstance(options.gate, bool), "True or False"),  # pyright: ignore[reportUnnecessaryIsInstance]
-        "bisect": (isinstance(options.bisect, bool), "True or False"),  # pyright: ignore[reportUnnecessaryIsInstance]
-        "always": (isinstance(options.always, bool), "True or False"),  # pyright: ignore[reportUnnecessaryIsInstance]
-        "description": (isinstance(options.description, str), "text"),  # pyright: ignore[reportUnnecessaryIsInstance]
-    }
-    for option, (holds, rule) in rules.items():
-        if not holds:
-            raise DefinitionError(f"step {name!r}: {option}= must be {rule}, not {getattr(options, option)!r}")
+OPTIONS = tuple(each.name for each in fields(Options))
+taken_by("nb.step", OPTIONS)
