@@ -109,6 +109,8 @@ CHUNK_ENDED = frozenset({_C.COMPLETED, _C.FAILED, _C.SKIPPED, _C.CANCELLED})
 """Chunks in these states are not claimed again by themselves."""
 CHUNK_DONE = frozenset({_C.COMPLETED, _C.SKIPPED})
 """What a gate counts as done."""
+CHUNK_ERRORS = frozenset({_C.ERRORED, _C.FAILED})
+"""What an attempt that ended in an error leaves its chunk in."""
 INSTANCE_ENDED = frozenset({_I.COMPLETED, _I.FAILED, _I.CANCELLED})
 """Instances in these states run no more by themselves."""
 

@@ -21,35 +21,6 @@ READS = 12
 
 _C = ChunkStatus
 _UNTOUCHED = frozenset({_C.QUEUED, _C.GATE_WAITING})
-_GONE = "(SELECT chunk FROM superseded WHERE instance = $1)"
-_ANY = f"""
-SELECT id FROM chunk WHERE instance = $1 AND id > $2 AND ($3 IS NULL OR step = $3) AND id NOT IN {_GONE} ORDER BY id LIMIT $4
-"""  # noqa: S608 - a constant
-_LAST = f"""
-WITH candidate AS (
-    SELECT chunk FROM event WHERE instance = $1 AND chunk > $2 AND ($3 IS NULL OR step = $3) AND status = $4
-    ORDER BY chunk LIMIT {LOOKED // 500}
-)
-SELECT chunk, arg_max(status, id) = $4 AND chunk NOT IN {_GONE} FROM event
-WHERE instance = $1 AND chunk > $2 AND chunk IN (FROM candidate) GROUP BY chunk ORDER BY chunk
-"""  # noqa: S608 - a constant
-_NEVER = f"""
-SELECT c.id FROM chunk c ANTI JOIN (
-    SELECT chunk FROM event WHERE instance = $1 AND chunk > $2 AND chunk <= $2 + {LOOKED} UNION ALL {_GONE}
-) e ON e.chunk = c.id
-WHERE c.instance = $1 AND c.id > $2 AND c.id <= $2 + {LOOKED} AND ($3 IS NULL OR c.step = $3) ORDER BY c.id LIMIT $4
-"""  # noqa: S608 - a constant
-_HIGHEST = "SELECT coalesce(max(id), 0) FROM chunk WHERE instance = $1"
-_ROWS = """
-WITH last AS (
-    SELECT chunk, arg_max(e, id) AS e FROM event e
-    WHERE instance = $1 AND chunk >= $2 AND chunk <= $3 AND list_contains($4::BIGINT[], chunk) GROUP BY chunk
-)
-SELECT c.id, c.step, c.parent, coalesce(l.e.status, 1), coalesce(l.e.attempt, 0), (l.e.ended_us - l.e.started_us) / 1e6,
-    d.error_type, left(d.error, 300)
-FROM chunk c LEFT JOIN last l ON l.chunk = c.id LEFT JOIN detail d ON d.event = l.e.id AND d.instance = $1
-WHERE c.instance = $1 AND c.id >= $2 AND c.id <= $3 AND list_contains($4::BIGINT[], c.id) ORDER BY c.id
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +66,11 @@ def running(engine: Engine, instance: int) -> list[int]:
 
 def _ids(store: Store, engine: Engine, instance: int, chosen: Filter, busy: list[int]) -> tuple[list[int], int | None]:
     if chosen.status is _C.IN_PROGRESS:
-        steps = dict(
-            store.fetch(
-                "SELECT id, step FROM chunk WHERE instance = $1 AND list_contains($2::BIGINT[], id)", instance, busy
-            )
-        )
+        steps = dict(store.fetch("steps_of_chunks", instance, busy))
         mine = [chunk for chunk in busy if chunk > chosen.after and chosen.step in (None, steps.get(chunk))]
         return _cut(mine)
     if chosen.status is None:
-        return _cut([chunk for (chunk,) in store.fetch(_ANY, instance, chosen.after, chosen.step, ROWS + 1)])
+        return _cut([chunk for (chunk,) in store.fetch("chunks_after", instance, chosen.after, chosen.step, ROWS + 1)])
     if chosen.status in _UNTOUCHED:
         return _untouched(store, engine, instance, chosen, set(busy))
     return _in_state(store, instance, chosen)
@@ -120,7 +87,7 @@ def _in_state(store: Store, instance: int, chosen: Filter) -> tuple[list[int], i
     found: list[int] = []
     after = chosen.after
     for _ in range(READS):
-        candidates = store.fetch(_LAST, instance, after, chosen.step, chosen.status.code)
+        candidates = store.fetch("chunks_once_in", instance, after, chosen.step, chosen.status.code, LOOKED // 500)
         found += [chunk for chunk, holds in candidates if holds]
         if not candidates or len(found) > ROWS:
             return _cut(found)
@@ -139,11 +106,11 @@ def _untouched(
 
 
 def _never(store: Store, engine: Engine, instance: int, chosen: Filter, busy: set[int]) -> tuple[list[int], int | None]:
-    ((highest,),) = store.fetch(_HIGHEST, instance)
+    ((highest,),) = store.fetch("highest_chunk", instance)
     found: list[int] = []
     after = max(chosen.after, _first_unclaimed(engine, instance, chosen.step) - 1)
     for _ in range(READS):
-        rows = store.fetch(_NEVER, instance, after, chosen.step, ROWS + 1 + len(busy))
+        rows = store.fetch("chunks_never_begun", instance, after, chosen.step, ROWS + 1 + len(busy), LOOKED)
         found += [chunk for (chunk,) in rows if chunk not in busy]
         after += LOOKED
         if len(found) > ROWS or after >= highest:
@@ -173,7 +140,7 @@ def _rows(store: Store, engine: Engine, instance: int, ids: list[int], busy: set
     shut = _shut(engine, instance)
     return [
         (chunk, step, parent, _state(CHUNK_BY_CODE[code], chunk in busy, step in shut), *rest)
-        for chunk, step, parent, code, *rest in store.fetch(_ROWS, instance, ids[0], ids[-1], ids)
+        for chunk, step, parent, code, *rest in store.fetch("chunk_rows", instance, ids[0], ids[-1], ids)
     ]
 
 

@@ -28,60 +28,6 @@ from nbbatch.store.database import Store
 if TYPE_CHECKING:
     import polars as pl
 
-_EXTENT = """
-SELECT count(*), min(started_us), max(ended_us), max(id) FROM event WHERE instance = $1 AND started_us IS NOT NULL
-"""
-"""What follows reads up to this last event, so that the parts of a picture are of one moment while the run goes on."""
-
-_WORKERS = """
-SELECT coalesce(worker, ''), count(*) FROM event WHERE instance = $1 AND id <= $2 AND started_us IS NOT NULL
-GROUP BY ALL ORDER BY count(*) DESC, 1
-"""
-
-_BARS = """
-SELECT coalesce(worker, ''), step, started_us, ended_us, 1.0::DOUBLE, 1, status IN (5, 7), chunk_status(status)
-FROM event WHERE instance = $1 AND id <= $2 AND started_us IS NOT NULL ORDER BY started_us
-"""
-
-_MERGED = """
-WITH worker AS (
-    SELECT coalesce(worker, '') AS worker, count(*) AS attempts
-    FROM event WHERE instance = $1 AND id <= $5 AND started_us IS NOT NULL GROUP BY ALL
-), lane AS (
-    SELECT worker, least(row_number() OVER (ORDER BY attempts DESC, worker), $4) - 1 AS lane FROM worker
-), part AS (
-    SELECT l.lane, e.step, e.status IN (5, 7) AS failed, e.started_us AS a, e.ended_us AS z,
-        unnest(range((e.started_us - $2) // $3, (e.ended_us - $2) // $3 + 1)) AS bin
-    FROM event e JOIN lane l ON l.worker = coalesce(e.worker, '')
-    WHERE e.instance = $1 AND e.id <= $5 AND e.started_us IS NOT NULL
-), spent AS (
-    SELECT lane, bin, step, sum(least(z, $2 + (bin + 1) * $3) - greatest(a, $2 + bin * $3)) AS us,
-        count(*) FILTER (bin = (a - $2) // $3) AS attempts, count(*) FILTER (failed AND bin = (z - $2) // $3) AS failed
-    FROM part GROUP BY lane, bin, step
-)
-SELECT lane, bin::BIGINT, arg_max(step, us), sum(us)::DOUBLE / $3, sum(attempts)::BIGINT, sum(failed)::BIGINT
-FROM spent GROUP BY lane, bin ORDER BY lane, bin
-"""
-"""$2: the first start; $3: microseconds of a bin; $4: lanes, the last of which is of all workers left; $5: the last event."""
-
-_LATEST = """
-SELECT greatest(max(s.created_us), (SELECT max(ended_us) FROM event WHERE instance = $1),
-    (SELECT max(created_us) FROM chunk WHERE instance = $1)) FROM submitted s WHERE s.id = $1
-"""
-
-_MOVES = """
-WITH state AS (
-    SELECT h.chunk, h.status, epoch_us(h.happened) AS us, h.rank, h.event FROM history h
-    WHERE h.instance = $1 AND h.chunk IS NOT NULL
-), move AS (
-    SELECT status, us, lag(status) OVER (PARTITION BY chunk ORDER BY us, rank, event) AS before FROM state
-)
-SELECT status, greatest((us - $2) // $3, 0)::BIGINT AS bin, count(*) FROM move GROUP BY ALL
-UNION ALL
-SELECT before, greatest((us - $2) // $3, 0)::BIGINT, -count(*) FROM move WHERE before IS NOT NULL GROUP BY ALL
-"""
-
-
 # --- the chain ------------------------------------------------------------------------------------
 
 
@@ -113,9 +59,9 @@ def _title(row: InstanceRow) -> str:
 
 def timeline(store: Store, row: InstanceRow) -> Picture:
     """The attempts of an instance that have ended, by worker; merged when there are many."""
-    ((attempts, first, last, event),) = store.fetch(_EXTENT, row.id)
+    ((attempts, first, last, event),) = store.fetch("timeline_extent", row.id)
     names = [facts.name for facts in from_shape(row.shape)]
-    workers = [worker for worker, _ in store.fetch(_WORKERS, row.id, event)]
+    workers = [worker for worker, _ in store.fetch("timeline_workers", row.id, event)]
     lanes = _lanes(workers)
     single = attempts <= SINGLE
     bars = _single(store, row, workers, event) if single else _merged(store, row, first, last, event)
@@ -138,7 +84,7 @@ def _lanes(workers: list[str]) -> list[str]:
 
 def _single(store: Store, row: InstanceRow, workers: list[str], event: int | None) -> list[Bar]:
     place = {worker: min(lane, LANES - 1) for lane, worker in enumerate(workers)}
-    rows = store.fetch(_BARS, row.id, event)
+    rows = store.fetch("timeline_attempts", row.id, event)
     first = rows[0][2] if rows else 0
     return [
         Bar(place[worker], step, (start - first) / 1e6, (end - first) / 1e6, busy, count, int(failed), status)
@@ -148,7 +94,7 @@ def _single(store: Store, row: InstanceRow, workers: list[str], event: int | Non
 
 def _merged(store: Store, row: InstanceRow, first: int, last: int, event: int) -> list[Bar]:
     width = max(1, -(-(last - first + 1) // BINS))
-    rows = store.fetch(_MERGED, row.id, first, width, LANES, event)
+    rows = store.fetch("timeline_merged", row.id, first, width, LANES, event)
     return [
         Bar(lane, step, start * width / 1e6, (start + 1) * width / 1e6, min(1.0, busy), attempts, failed, "")
         for lane, start, step, busy, attempts, failed in rows
@@ -168,10 +114,10 @@ def _bar_frame(names: list[str], lanes: list[str], bars: list[Bar]) -> pl.DataFr
 
 def history(store: Store, row: InstanceRow) -> Picture:
     """The chunks of an instance by state over time, from its making to the last thing that happened."""
-    ((last,),) = store.fetch(_LATEST, row.id)
+    ((last,),) = store.fetch("latest_moment", row.id)
     width = max(1, -(-(last - row.created_us + 1) // history_picture.POINTS))
     moves: dict[int, dict[ChunkStatus, int]] = {}
-    for status, place, change in store.fetch(_MOVES, row.id, row.created_us, width):
+    for status, place, change in store.fetch("state_changes", row.id, row.created_us, width):
         at = moves.setdefault(place, {})
         at[ChunkStatus[status]] = at.get(ChunkStatus[status], 0) + change
     counts = _running_sums(moves, max(moves, default=-1) + 1)

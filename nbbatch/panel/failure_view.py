@@ -16,12 +16,6 @@ LOOKED = 2_000
 SMALL = 1_000
 """Chunks of a group that a button retries or leaves out; larger ones are for ``run.failures()``."""
 _TRACES = 3
-_SKIPS = """
-SELECT e.step, coalesce(d.error, ''), count(*), min(e.chunk) FROM event e
-LEFT JOIN detail d ON d.event = e.id AND d.instance = $1
-WHERE e.instance = $1 AND e.status = 8 AND e.chunk NOT IN (SELECT chunk FROM superseded WHERE instance = $1)
-GROUP BY ALL ORDER BY 3 DESC LIMIT 20
-"""
 
 
 def keyed(groups: Sequence[FailureGroup]) -> dict[str, FailureGroup]:
@@ -49,7 +43,7 @@ def page(
         errors: Attempts that ended in an error, by what they say.
     """
     shown = fitting(
-        (_group(store, *each, cannot) for each in groups.items()), MOST * 2 // 3, _more("causes", "failures")
+        (_group(store, instance, *each, cannot) for each in groups.items()), MOST * 2 // 3, _more("causes", "failures")
     )
     said = shown + _errors(store, names, errors, sum(map(len, groups.values()))) + _skips(store, instance, names)
     return said or tag("p", "✓ No attempt has ended in an error.", class_="nbc-none")
@@ -62,7 +56,7 @@ def _more(what: str, frame: str) -> str:
 # --- failed chunks, by cause ----------------------------------------------------------------------
 
 
-def _group(store: Store, key: str, group: FailureGroup, cannot: str) -> str:
+def _group(store: Store, instance: int, key: str, group: FailureGroup, cannot: str) -> str:
     cause, count = group.cause, f"{len(group):,}"
     head = tag("h4", f"✗ {count} × {text(cause.type, 80)} in {text(cause.step, 60)}")
     said = tag("p", text(cause.message or group.message, 300), dir="auto", class_="nbc-said")
@@ -71,7 +65,14 @@ def _group(store: Store, key: str, group: FailureGroup, cannot: str) -> str:
     traits = "".join(tag("li", text(trait, 240), dir="auto") for trait in telling)
     told = tag("p", "What their inputs have in common:") + tag("ul", traits) if traits else ""
     return tag(
-        "section", head, said, line, told, _actions(key, group, cannot), _trace(store, group), class_="nbc-cause"
+        "section",
+        head,
+        said,
+        line,
+        told,
+        _actions(key, group, cannot),
+        _trace(store, instance, group),
+        class_="nbc-cause",
     )
 
 
@@ -88,11 +89,8 @@ def _actions(key: str, group: FailureGroup, cannot: str) -> str:
     )  # fmt: skip
 
 
-def _trace(store: Store, group: FailureGroup) -> str:
-    rows = store.fetch(
-        "SELECT traceback FROM detail WHERE chunk = $1 AND traceback IS NOT NULL ORDER BY event DESC LIMIT 1",
-        group.example,
-    )
+def _trace(store: Store, instance: int, group: FailureGroup) -> str:
+    rows = store.fetch("newest_traceback", instance, group.example)
     if not rows:
         return ""
     key = f"trace/{clip(group.cause.type, 40)}/{group.example}"
@@ -115,7 +113,7 @@ def _kind(store: Store, names: Sequence[str], group: Failures, traced: bool) -> 
     where = f" in {text(names[group.step], 60)}" if group.step >= 0 else ""
     head = tag("b", f"↻ {group.count:,} × {text(group.type, 80)}") + where + " — " + text(group.said, 300)
     look = tag("button", f"Inspect chunk {group.chunk}", type="button", data_chunk=group.chunk)
-    rows = store.fetch("SELECT traceback FROM detail WHERE event = $1", group.event) if traced else []
+    rows = store.fetch("event_traceback", group.event) if traced else []
     trace = tag("pre", block(rows[0][0], 2_200)) if rows and rows[0][0] else ""
     key = f"{group.step}/{clip(group.type, 40)}/{clip(group.said, 40)}"
     return tag("details", tag("summary", head), tag("p", look), trace, data_key=key)
@@ -125,7 +123,7 @@ def _kind(store: Store, names: Sequence[str], group: Failures, traced: bool) -> 
 
 
 def _skips(store: Store, instance: int, names: Sequence[str]) -> str:
-    rows = store.fetch(_SKIPS, instance)
+    rows = store.fetch("skips_by_reason", instance)
     if not rows:
         return ""
     items = (

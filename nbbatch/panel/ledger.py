@@ -24,35 +24,6 @@ GROUPS = 40
 _FINE = 8
 """Steps of the scale of durations from one power of two to the next: figures are right to about 5 %."""
 
-_BOUNDS = "SELECT min(id), max(id), min(started_us) FROM event WHERE instance = $1"
-_NEWEST = "SELECT coalesce(max(id), 0) FROM event WHERE id > $1"
-_EXTENT = (
-    "SELECT min(started_us), max(ended_us) FROM event WHERE id > $2 AND id <= $3 AND instance = $1 AND started_us > 0"
-)
-_DURATIONS = f"""
-SELECT step, floor({_FINE} * log2(greatest(ended_us - started_us, 1)))::INTEGER, count(*)
-FROM event WHERE id > $2 AND id <= $3 AND instance = $1 AND started_us IS NOT NULL GROUP BY ALL
-"""  # noqa: S608 - a constant
-_SPENT = """
-WITH part AS (
-    SELECT coalesce(worker, '') AS worker, step, status IN (5, 7) AS failed, started_us - $4 AS a, ended_us - $4 AS z,
-        unnest(range((started_us - $4) // $5, (ended_us - $4) // $5 + 1)) AS bin
-    FROM event WHERE id > $2 AND id <= $3 AND instance = $1 AND started_us >= $4
-)
-SELECT worker, bin::BIGINT, step, sum(least(z, (bin + 1) * $5) - greatest(a, bin * $5))::BIGINT,
-    count(*) FILTER (bin = a // $5), count(*) FILTER (failed AND bin = z // $5)
-FROM part GROUP BY ALL
-"""
-_FAILURES = r"""
-SELECT e.step, d.error_type, left(regexp_replace(
-        regexp_replace(left(d.error, 300), ' \(error [0-9]+ of at most [0-9]+\)$', ''), '[0-9]+', '…', 'g'), 200) AS said, count(*), max(d.event),
-    arg_max(d.chunk, d.event), arg_max(left(d.error, 300), d.event)
-FROM detail d JOIN event e ON e.id = d.event
-WHERE d.event > $2 AND d.event <= $3 AND d.instance = $1 AND d.error_type IS NOT NULL AND e.id > $2 AND e.id <= $3
-    AND e.status IN (5, 7)
-GROUP BY ALL ORDER BY 4 DESC
-"""
-
 
 @dataclass(slots=True)
 class Failures:
@@ -91,28 +62,28 @@ class Ledger:
         """Read the next page of events; returns whether there was any."""
         if self.first_us is None and not self._begin(store):
             return False
-        ((newest,),) = store.fetch(_NEWEST, self.seen)
+        ((newest,),) = store.fetch("newest_event", self.seen)
         self.whole = newest <= self.seen + PAGE
         if newest <= self.seen:
             return False
         page = (self.instance, self.seen, min(newest, self.seen + PAGE))
         self._add_times(store, page)
-        for step, size, count in store.fetch(_DURATIONS, *page):
+        for step, size, count in store.fetch("page_durations", *page, _FINE):
             self.durations.setdefault(step, Counter())[size] += count
         self._add_failures(store, page)
         self.seen = page[2]
         return True
 
     def _begin(self, store: Store) -> bool:
-        ((first, _, started),) = store.fetch(_BOUNDS, self.instance)
+        ((before, started),) = store.fetch("first_event", self.instance)
         if started is None:
             self.whole = True
             return False
-        self.seen, self.first_us, self.last_us = first - 1, started, started
+        self.seen, self.first_us, self.last_us = before, started, started
         return True
 
     def _add_times(self, store: Store, page: tuple[int, int, int]) -> None:
-        ((first, last),) = store.fetch(_EXTENT, *page)
+        ((first, last),) = store.fetch("page_extent", *page)
         if last is None or self.first_us is None:
             return
         if first < self.first_us:  # of a chunk that was begun first and ended late
@@ -120,7 +91,7 @@ class Ledger:
         self.last_us = max(self.last_us, last)
         while (self.last_us - self.first_us) // self.width_us >= BINS:
             self._widen()
-        for worker, place, step, spent, begun, failed in store.fetch(_SPENT, *page, self.first_us, self.width_us):
+        for worker, place, step, spent, begun, failed in store.fetch("page_spent", *page, self.first_us, self.width_us):
             lane = self.lanes.setdefault(worker, len(self.lanes))
             self._put((min(lane, LANES - 1), place, step), spent, begun, failed)
 
@@ -144,7 +115,7 @@ class Ledger:
         sums[2] += failed
 
     def _add_failures(self, store: Store, page: tuple[int, int, int]) -> None:
-        for step, kind, same, count, event, chunk, said in store.fetch(_FAILURES, *page):
+        for step, kind, same, count, event, chunk, said in store.fetch("page_errors", *page):
             group = self._group(step, kind, same or "")
             group.count += count
             if event > group.event:

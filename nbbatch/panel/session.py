@@ -184,7 +184,7 @@ class Session:
 
     def _inspect(self, message: Mapping[str, Any]) -> None:
         chunk, run = int(message["chunk"]), self.run
-        owner = self._store.fetch("SELECT instance FROM chunk WHERE id = $1", chunk)
+        owner = self._store.fetch("chunk_instance", chunk)
         if owner and owner[0][0] != run.id:  # of a sub-job, or of the run that submitted this one
             run = run.batch.instance(owner[0][0])
         self._inspector = tabs.chunk_card(run.chunk(chunk))

@@ -19,34 +19,6 @@ from nbbatch.store.database import Store
 MOST = 24_000
 """Characters of markup of a log or of failures: with the chain, what is sent stays below 50 kB."""
 _C = ChunkStatus
-_LOG = """
-SELECT d.chunk, e.step, d.attempt, coalesce(left(d.log, 600), ''), d.warnings[1:5], d.recovered[1:5]
-FROM detail d JOIN event e ON e.id = d.event
-WHERE d.instance = $1 AND (d.log IS NOT NULL OR d.warnings IS NOT NULL OR d.recovered IS NOT NULL) AND d.event > $2
-ORDER BY d.event DESC LIMIT 30
-"""
-_GONE = "(SELECT chunk FROM superseded WHERE instance = $1 AND at_us <= $2)"
-_MADE = f"SELECT step, count(*) FROM chunk WHERE instance = $1 AND created_us <= $2 AND id NOT IN {_GONE} GROUP BY step"  # noqa: S608
-_BEGUN = f"""
-SELECT step, 3, count(*) FROM event
-WHERE instance = $1 AND started_us <= $2 AND ended_us > $2 AND chunk NOT IN {_GONE} GROUP BY step
-"""  # noqa: S608
-_LEFT = f"""
-SELECT step, status, count(*) FROM event
-WHERE instance = $1 AND ended_us <= $2 AND status >= 4 AND chunk NOT IN {_GONE} GROUP BY step, status
-"""  # noqa: S608
-_AGAIN = f"""
-WITH odd AS (
-    SELECT chunk, step, status, started_us, ended_us, id FROM event
-    WHERE instance = $1 AND chunk IN (
-        SELECT chunk FROM event WHERE instance = $1 AND (attempt > 1 OR status IN (1, 2)) AND chunk NOT IN {_GONE}
-    )
-), move AS (
-    SELECT step, coalesce(started_us, ended_us) AS us, lag(status) OVER (PARTITION BY chunk ORDER BY id) AS before FROM odd
-)
-SELECT step, before, count(*) FROM move WHERE us <= $2 AND before IN (4, 5, 7, 9) GROUP BY ALL
-"""  # noqa: S608
-
 
 # --- chunks ---------------------------------------------------------------------------------------
 
@@ -127,7 +99,7 @@ def _outputs(chunk: Any) -> str:
 
 def log_page(store: Store, names: Sequence[str], instance: int, since: int) -> str:
     """What steps printed, logged and warned of, the newest attempt first."""
-    rows = store.fetch(_LOG, instance, since)
+    rows = store.fetch("recent_log", instance, since)
     if not rows:
         return tag("p", "No step has said anything yet.", class_="nbc-none")
     return fitting((_said(names, *row) for row in rows), MOST, tag("p", "… more is in ", tag("code", "run.logs()")))
@@ -152,12 +124,12 @@ def steps_at(store: Store, instance: int, steps: Sequence[StepFacts], at_us: int
 
     Chunks that nobody had begun, behind a gate or not, count as QUEUED.
     """
-    made = dict(store.fetch(_MADE, instance, at_us))
+    made = dict(store.fetch("made_at", instance, at_us))
     counts: dict[int, dict[ChunkStatus, int]] = {place: {} for place in range(len(steps))}
-    for query in (_BEGUN, _LEFT):
+    for query in ("begun_at", "left_at"):
         for place, code, count in store.fetch(query, instance, at_us):
             counts[place][CHUNK_BY_CODE[code]] = count
-    for place, before, again in store.fetch(_AGAIN, instance, at_us):
+    for place, before, again in store.fetch("again_at", instance, at_us):
         counts[place][CHUNK_BY_CODE[before]] = counts[place].get(CHUNK_BY_CODE[before], 0) - again
     for place, each in counts.items():
         each[_C.QUEUED] = made.get(place, 0) - sum(each.values())

@@ -440,13 +440,13 @@ class Store:
 
     def fetch(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a query, on this thread's connection."""
-        return self.cursor().execute(sql, list(values)).fetchall()
+        return self.cursor().execute(QUERIES.get(sql, sql), list(values)).fetchall()
 
     def frame(self, sql: str, *values: Any) -> pl.DataFrame:
         """Rows of a query as a polars frame, on this thread's connection."""
         import polars as pl
 
-        return pl.DataFrame(ArrowStream(self.cursor().sql(sql, params=list(values))))
+        return pl.DataFrame(ArrowStream(self.cursor().sql(QUERIES.get(sql, sql), params=list(values))))
 
     def query(self, sql: str) -> pl.DataFrame:
         """Rows of one SELECT that a user wrote.

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from importlib import resources
 
-from nbbatch.base.states import CHUNK_DONE, CHUNK_ENDED, INSTANCE_ENDED, ChunkStatus, InstanceStatus
+from nbbatch.base.states import CHUNK_DONE, CHUNK_ENDED, CHUNK_ERRORS, INSTANCE_ENDED, ChunkStatus, InstanceStatus
 
 _FOLDER = resources.files("nbbatch.store").joinpath("sql")
 
@@ -31,6 +31,7 @@ WORDS = {
     "INSTANCE.NAMES": _names(InstanceStatus),
     "ENDED": _codes(CHUNK_ENDED),
     "DONE": _codes(CHUNK_DONE),
+    "ERRORS": _codes(CHUNK_ERRORS),
     "INSTANCE.ENDED": _codes(INSTANCE_ENDED),
     "NOW": str(2**63 - 1),
 }

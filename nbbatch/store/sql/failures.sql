@@ -1,0 +1,28 @@
+-- What went wrong, and what was left out.
+
+-- page_errors: Errors of attempts in a page of events ($2, $3] by step, type and text without its numbers; of each the newest.
+SELECT e.step, d.error_type, left(regexp_replace(
+        regexp_replace(left(d.error, 300), ' \(error [0-9]+ of at most [0-9]+\)$', ''), '[0-9]+', '…', 'g'), 200) AS said, count(*), max(d.event),
+    arg_max(d.chunk, d.event), arg_max(left(d.error, 300), d.event)
+FROM detail d JOIN event e ON e.id = d.event
+WHERE d.event > $2 AND d.event <= $3 AND d.instance = $1 AND d.error_type IS NOT NULL AND e.id > $2 AND e.id <= $3
+    AND e.status IN {ERRORS}
+GROUP BY ALL ORDER BY 4 DESC;
+
+-- skips_by_reason: Chunks that are SKIPPED by step and reason, the most frequent first, each with the first of them.
+SELECT e.step, coalesce(d.error, ''), count(*), min(e.chunk) FROM event e
+LEFT JOIN detail d ON d.event = e.id AND d.instance = $1
+WHERE e.instance = $1 AND e.status = {SKIPPED} AND e.chunk NOT IN (SELECT chunk FROM superseded WHERE instance = $1)
+GROUP BY ALL ORDER BY 3 DESC LIMIT 20;
+
+-- event_traceback: The traceback of the attempt that an event ended.
+SELECT traceback FROM detail WHERE event = $1;
+
+-- newest_traceback: The traceback of a chunk's newest error.
+SELECT traceback FROM detail WHERE instance = $1 AND chunk = $2 AND traceback IS NOT NULL ORDER BY event DESC LIMIT 1;
+
+-- recent_log: What the newest attempts after event $2 printed, logged and warned of.
+SELECT d.chunk, e.step, d.attempt, coalesce(left(d.log, 600), ''), d.warnings[1:5], d.recovered[1:5]
+FROM detail d JOIN event e ON e.id = d.event
+WHERE d.instance = $1 AND (d.log IS NOT NULL OR d.warnings IS NOT NULL OR d.recovered IS NOT NULL) AND d.event > $2
+ORDER BY d.event DESC LIMIT 30;
