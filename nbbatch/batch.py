@@ -225,15 +225,12 @@ class Batch:
             TypeError: ``job`` is no name.
         """
         engine = self._access.engine()
-        wanted = [each.value for each in InstanceStatus if each not in INSTANCE_ENDED]
-        wanted = wanted if status is None else [str(InstanceStatus(status))]
+        wanted = set(InstanceStatus) - INSTANCE_ENDED if status is None else {InstanceStatus(status)}
         job = _job_name(job)
         now = self._clock.now()
         before = moment(older_than, now, "older_than=")
-        rows = self._store.fetch(
-            "SELECT id FROM instances WHERE status IN (SELECT unnest($1::VARCHAR[])) AND ($2 IS NULL OR job = $2) "
-            "AND created <= make_timestamptz($3) ORDER BY id", wanted, job, now if before is None else before,
-        )  # fmt: skip
+        codes = [each.code for each in wanted]
+        rows = self._store.fetch("instances_in", codes, job, now if before is None else before)
         return sum(engine.call(commands.cancel, engine, instance) for (instance,) in rows)
 
     def purge(self, *, older_than: Moment, status: str | Iterable[str] | None = None, job: str | None = None) -> int:
@@ -307,14 +304,13 @@ class Batch:
         self._access.engine()
         text = None if status is None else str(InstanceStatus(status))
         now = self._clock.now()
-        query = frames.as_of(frames.INSTANCES, moment(as_of, now))
-        since_us = moment(since, now, "since=")
-        return frames.page(self._store, query, _job_name(job), text, since_us, limit=limit, offset=offset)
+        since_us, at_us = moment(since, now, "since="), moment(as_of, now)
+        return frames.page(self._store, "instances", _job_name(job), text, since_us, at_us, limit=limit, offset=offset)
 
     def jobs(self, *, as_of: Moment | None = None) -> pl.DataFrame:
         """One row per job and version: job, version, instances, completed, failed, cancelled, unfinished, latest."""
         self._access.engine()
-        return self._store.frame(frames.as_of(frames.JOBS, moment(as_of, self._clock.now())))
+        return self._store.frame("jobs", moment(as_of, self._clock.now()))
 
     def sql(self, query: str) -> pl.DataFrame:
         """Rows of one SELECT over the store; the views instances, chunks, attempts and history read best.
@@ -380,7 +376,7 @@ class Batch:
     def __repr__(self) -> str:
         if not self._access.usable:
             return f"<Batch {self.path}, closed>"
-        counts = self._store.fetch("SELECT status, count(*) FROM instances GROUP BY status ORDER BY status")
+        counts = self._store.fetch("count_by_status")
         from nbbatch.pictures import static
 
         return f"<Batch {self.path}: {static.counted(counts, 'instance')}>"
@@ -393,7 +389,7 @@ class Batch:
 
         if not self._access.usable:
             return static.line(repr(self))
-        ((total,),) = self._store.fetch("SELECT count(*) FROM submitted")
+        ((total,),) = self._store.fetch("count_instances")
         return static.batch(repr(self), self.instances(limit=static.MAX_ROWS), total, buttons=buttons)
 
     def panel(self) -> Any:

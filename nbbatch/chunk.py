@@ -14,7 +14,6 @@ from nbbatch.base.rows import Item
 from nbbatch.definition import Node
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.heal import export, replay
-from nbbatch.store import frames
 from nbbatch.store.database import SUBJOB_KEY, Store
 from nbbatch.values.codec import plain
 from nbbatch.worker.context import StoredParams
@@ -32,19 +31,8 @@ class ChunkHandle:
         self.id = chunk
 
     def _row(self) -> dict[str, Any]:
-        frame = self._store.frame(
-            "SELECT id, step, parent, seq, status, attempts, errors, polls, created, started, ended, seconds, records, "
-            "error_type, error FROM chunks WHERE instance = $1 AND id = $2", self.run.id, self.id,
-        )  # fmt: skip
-        return self._superseded() if frame.is_empty() else frame.row(0, named=True)
-
-    def _superseded(self) -> dict[str, Any]:
-        """Its row as it stood when a rerun replaced it."""
-        frame = self._store.frame(
-            "SELECT * EXCLUDE (instance, due) FROM all_chunks_at(9223372036854775807) WHERE instance = $1 AND id = $2",
-            self.run.id, self.id,
-        )  # fmt: skip
-        return {**frame.row(0, named=True), "status": "SUPERSEDED"}
+        """Its row; if a rerun replaced it, as it stood then."""
+        return self._store.frame("any_chunk", self.run.id, self.id).row(0, named=True)
 
     @property
     def status(self) -> str:
@@ -62,7 +50,7 @@ class ChunkHandle:
 
         Where the job is not known in this process: as plain JSON values (a frame as polars.DataFrame).
         """
-        ((index, data, _),) = self._store.fetch(frames.CHUNK, self.run.id, self.id)
+        ((index, data, _),) = self._store.fetch("chunk", self.run.id, self.id)
         if self.run.job is None and (index == 0 or data is not None):
             return plain(data or self.run.row.params)
         node = self.run._node(self.step)
@@ -82,22 +70,27 @@ class ChunkHandle:
 
     def _given(self) -> list[bytes]:
         """What it gave, as it is stored; of the reduction: the report."""
-        rows = self._store.fetch(frames.CHUNK_OUTPUTS, self.run.id, self.id)
-        if not rows and self._store.fetch(frames.IS_REDUCTION, self.run.id, self.id):
+        rows = self._store.fetch("chunk_outputs", self.run.id, self.id)
+        if not rows and self._is_reduction():
             report = self.run.row.report
             return [] if report is None else [report]
         return [data for (data,) in rows]
 
+    def _is_reduction(self) -> bool:
+        ((index, _, _),) = self._store.fetch("chunk", self.run.id, self.id)
+        ((kind, _),) = self._store.fetch("step", self.run.id, index)
+        return kind == "reduction"
+
     @property
     def parent(self) -> ChunkHandle | None:
         """The chunk whose output it is; None for the first one."""
-        ((_, _, parent),) = self._store.fetch(frames.CHUNK, self.run.id, self.id)
+        ((_, _, parent),) = self._store.fetch("chunk", self.run.id, self.id)
         return None if parent is None else ChunkHandle(self.run, parent)
 
     @property
     def children(self) -> list[ChunkHandle]:
         """The chunks made of its outputs, in their order."""
-        rows = self._store.fetch(frames.CHILDREN, self.run.id, self.id)
+        rows = self._store.fetch("children", self.run.id, self.id)
         return [ChunkHandle(self.run, child) for (child,) in rows]
 
     @property
@@ -109,7 +102,7 @@ class ChunkHandle:
     @property
     def subjob(self) -> Any:
         """The `JobHandle` of the instance it submitted, of a step that is a job; None before that, and of other steps."""
-        rows = self._store.fetch("SELECT id FROM submitted WHERE key = $1 ORDER BY id DESC", f"{SUBJOB_KEY}{self.id}")
+        rows = self._store.fetch("instance_with_key", f"{SUBJOB_KEY}{self.id}")
         return self.run.batch.instance(rows[0][0], self._subjob_definition()) if rows else None
 
     def _subjob_definition(self) -> Any:
@@ -123,12 +116,12 @@ class ChunkHandle:
     @property
     def traceback(self) -> str | None:
         """The traceback of its newest error; None if it had none."""
-        return self._newest("traceback")
+        return self._newest("newest_traceback")
 
     @property
     def log(self) -> str | None:
         """What its newest attempt that said anything printed and logged."""
-        return self._newest("log")
+        return self._newest("newest_log")
 
     # --- again --------------------------------------------------------------------------------------
 
@@ -148,7 +141,7 @@ class ChunkHandle:
         return self._replay(step, params)
 
     def _replay(self, step: BaseStep | None, params: Any, *, aloud: bool = False) -> replay.Replay:
-        index, data, _ = self._store.fetch(frames.CHUNK, self.run.id, self.id)[0]
+        index, data, _ = self._store.fetch("chunk", self.run.id, self.id)[0]
         node = replay.node_of(step, index) if step else self._node()
         step = node.step
         stored = self._given()
@@ -200,10 +193,8 @@ class ChunkHandle:
         ``nb.load_failure(path)`` shows it. Returns the file's path; an existing file is replaced. Values that the step
         reads from its module or notebook are part of its code, and go with it.
         """
-        index, data, _ = self._store.fetch(frames.CHUNK, self.run.id, self.id)[0]
-        (media,) = self._store.fetch(
-            "SELECT input_media FROM step WHERE instance = $1 AND step = $2", self.run.id, index
-        )[0]
+        index, data, _ = self._store.fetch("chunk", self.run.id, self.id)[0]
+        ((_, media),) = self._store.fetch("step", self.run.id, index)
         listing = partial(export.code_of, self._store, self.run.id, self.id, index)
         node = self.run.job.nodes[index] if self.run.job else None
         return export.write(
@@ -211,12 +202,8 @@ class ChunkHandle:
             self.log,
         )  # fmt: skip
 
-    def _newest(self, column: str) -> str | None:
-        assert column in {"traceback", "log"}
-        rows = self._store.fetch(
-            f"SELECT {column} FROM detail WHERE instance = $1 AND chunk = $2 AND {column} IS NOT NULL "  # noqa: S608
-            "ORDER BY event DESC LIMIT 1", self.run.id, self.id,
-        )  # fmt: skip
+    def _newest(self, query: str) -> str | None:
+        rows = self._store.fetch(query, self.run.id, self.id)
         return rows[0][0] if rows else None
 
     @property

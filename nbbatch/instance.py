@@ -119,7 +119,7 @@ class Frames:
         Columns: chunk, step, attempt, status, started, ended, worker, code (fingerprint), warnings, recovered (counts),
         records, seconds, error_type, error.
         """
-        return self._frame(frames.ATTEMPTS, step, chunk, limit, offset, as_of)
+        return self._frame("attempts", step, chunk, limit, offset, as_of)
 
     def errors(
         self, step: str | None = None, *, chunk: int | None = None, limit: int | None = frames.ROWS, offset: int = 0,
@@ -129,7 +129,7 @@ class Frames:
 
         Columns: chunk, step, attempt, status, ended, error_type, error, traceback.
         """
-        return self._frame(frames.ERRORS, step, chunk, limit, offset, as_of)
+        return self._frame("errors", step, chunk, limit, offset, as_of)
 
     def skips(
         self, step: str | None = None, *, chunk: int | None = None, limit: int | None = frames.ROWS, offset: int = 0,
@@ -139,7 +139,7 @@ class Frames:
 
         Columns: chunk, step, attempt, skipped (when), by_hand, error_type (null by hand), reason.
         """
-        return self._frame(frames.SKIPS, step, chunk, limit, offset, as_of)
+        return self._frame("skips", step, chunk, limit, offset, as_of)
 
     def history(
         self, step: str | None = None, *, chunk: int | None = None, limit: int | None = frames.ROWS, offset: int = 0,
@@ -149,7 +149,7 @@ class Frames:
 
         Columns: happened, chunk, step, attempt, status, text. Replayed in order, the last state of each is the present.
         """
-        return self._frame(frames.HISTORY, step, chunk, limit, offset, as_of)
+        return self._frame("history", step, chunk, limit, offset, as_of)
 
     def logs(
         self, step: str | None = None, *, chunk: int | None = None, limit: int | None = frames.ROWS, offset: int = 0,
@@ -159,7 +159,7 @@ class Frames:
 
         Columns: chunk, step, attempt, ended, kind ("log", "warning" or "recovered"), text.
         """
-        return self._frame(frames.LOGS, step, chunk, limit, offset, as_of)
+        return self._frame("logs", step, chunk, limit, offset, as_of)
 
     def _frame(
         self, query: str, step: str | None, chosen: object, limit: int | None, offset: int, as_of: Moment | None
@@ -172,7 +172,7 @@ class Frames:
 
     def attachments(self, *, as_of: Moment | None = None) -> pl.DataFrame:
         """Files stored with the instance, in the order they were given. Columns: name, bytes, digest (SHA-256), created."""
-        return self._store.frame(frames.ATTACHMENTS, self.id, self._moment(as_of))
+        return self._store.frame("attachments", self.id, self._moment(as_of))
 
     def attachment(self, name: str) -> bytes:
         """The content of one of them.
@@ -181,7 +181,7 @@ class Frames:
             NotFoundError: There is none of this name.
         """
         self._engine()
-        found = self._store.fetch("SELECT data FROM attachment WHERE instance = $1 AND name = $2", self.id, name)
+        found = self._store.fetch("attachment", self.id, name)
         if not found:
             raise NotFoundError(
                 f"instance {self.id} has no attachment {name!r}; run.attachments() lists those there are"

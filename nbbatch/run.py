@@ -86,16 +86,14 @@ class JobHandle(Frames, Generic[R_co]):
     def parent(self) -> ChunkHandle | None:
         """The chunk that submitted it as a sub-job; None if a person did."""
         key = self.row.key or ""
-        rows = (
-            self._store.fetch(frames.CHUNK_INSTANCE, key.removeprefix(SUBJOB_KEY)) if key.startswith(SUBJOB_KEY) else []
-        )
+        rows = self._store.fetch("chunk_instance", key.removeprefix(SUBJOB_KEY)) if key.startswith(SUBJOB_KEY) else []
         return self.batch.instance(rows[0][0]).chunk(int(key.removeprefix(SUBJOB_KEY))) if rows else None
 
     @property
     def user_data(self) -> dict[str, Any]:
         """What ``submit(user_data=)`` gave last; empty if nothing."""
         self._engine()
-        rows = self._store.fetch(frames.USER_DATA, self.id)
+        rows = self._store.fetch("user_data", self.id)
         return json.loads(rows[0][0]) if rows else {}
 
     @property
@@ -194,10 +192,7 @@ class JobHandle(Frames, Generic[R_co]):
 
     def _why(self) -> str:
         row = self.row
-        first = self._store.fetch(
-            "SELECT step, chunk, error_type, error FROM attempts WHERE instance = $1 AND status = 'FAILED' "
-            "ORDER BY event LIMIT 1", self.id,
-        )  # fmt: skip
+        first = self._store.fetch("first_failure", self.id)
         text = f"instance {self.id} of job {row.job!r} failed: {row.error}"
         if first:
             step, chunk, kind, error = first[0]
@@ -415,7 +410,7 @@ class JobHandle(Frames, Generic[R_co]):
         node = self._node(step)
         if node.index == 0:
             return [self.params]
-        query = frames.REDUCTION_INPUTS if node.step.kind == "reduction" else frames.INPUTS
+        query = "inputs_of_reduction" if node.step.kind == "reduction" else "inputs"
         rows = self._store.fetch(query, self.id, node.index, limit)
         return [node.step.input.decode(data) for (data,) in rows]
 
@@ -427,7 +422,7 @@ class JobHandle(Frames, Generic[R_co]):
         if node.step.kind == "reduction":
             report = self.row.report
             return [] if report is None else [node.step.output.decode(report)]
-        rows = self._store.fetch(frames.OUTPUTS, self.id, node.index, limit)
+        rows = self._store.fetch("outputs", self.id, node.index, limit)
         return [node.step.output.decode(data) for (data,) in rows]
 
     @property
@@ -444,7 +439,7 @@ class JobHandle(Frames, Generic[R_co]):
         """
         self._engine()
         chunk = checked_id("a chunk", chunk)
-        if not self._store.fetch(frames.CHUNK, self.id, chunk):
+        if not self._store.fetch("chunk", self.id, chunk):
             raise NotFoundError(f"instance {self.id} has no chunk {chunk}; run.chunks() lists those there are")
         return ChunkHandle(self, chunk)
 

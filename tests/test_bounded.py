@@ -11,7 +11,7 @@ import pytest
 import nbbatch as nb
 from nbbatch.panel import ledger
 from nbbatch.panel.session import Session
-from nbbatch.store import frames
+from nbbatch.store.queries import QUERIES
 from tests.jobs import each
 
 MANY = 100_000
@@ -35,7 +35,9 @@ def run() -> Iterator[nb.JobHandle[Any]]:
 
 def held(run: nb.JobHandle[Any], query: str, *values: Any) -> int:
     """The most rows that one operator of a query keeps: what is built for a join, grouped, or ordered; scans pass by."""
-    ((_, plan),) = run._store.fetch(f"EXPLAIN (ANALYZE, FORMAT json) {query}", *values)
+    ((_, plan),) = (
+        run._store.cursor().execute(f"EXPLAIN (ANALYZE, FORMAT json) {QUERIES[query]}", list(values)).fetchall()
+    )
     found = [0]
 
     def visit(node: dict[str, Any]) -> None:
@@ -54,15 +56,15 @@ def held(run: nb.JobHandle[Any], query: str, *values: Any) -> int:
 @pytest.mark.parametrize("first", [1, MANY // 2, MANY - 20])
 def test_a_page_of_chunks_holds_little_more_than_its_rows(run: nb.JobHandle[Any], first: int) -> None:
     """V4"""
-    assert held(run, frames.CHUNKS, run.id, None, None, 20, 0, first, first + 19) <= HELD_ROWS
-    assert held(run, frames.CHUNKS, run.id, None, None, 20, 0, 0, 2**62) > MANY  # what it would be without ids
+    assert held(run, "chunks", run.id, None, None, first, first + 19, None, 20, 0) <= HELD_ROWS
+    assert held(run, "chunks", run.id, None, None, 0, 2**62, None, 20, 0) > MANY  # what it would be without ids
     assert run.chunks(limit=20, offset=first - 1)["id"].to_list() == list(range(first, first + 20))
 
 
 def test_sums_over_all_chunks_hold_little_more_than_what_is_odd(run: nb.JobHandle[Any]) -> None:
     """V4"""
-    assert held(run, frames.STEPS, run.id) <= HELD_ROWS
-    assert held(run, frames.LIVE_STEPS, run.id) <= HELD_ROWS
+    assert held(run, "steps", run.id) <= HELD_ROWS
+    assert held(run, "live_steps", run.id) <= HELD_ROWS
     assert run.steps().select("chunks", "completed", "failed").rows() == [(1, 1, 0), (MANY, MANY - 100, 100)]
 
 

@@ -30,7 +30,7 @@ def test_a_frame_has_the_same_columns_and_types_when_empty(batch: nb.Batch, name
     empty = {
         "steps": lambda: frames.steps(batch._store, 99),
         "chunks": lambda: frames.chunks(batch._store, 99, None, None, 10, 0),
-    }.get(name, lambda: frames.of_instance(batch._store, getattr(frames, name.upper()), 99, None, None, 10, 0))()
+    }.get(name, lambda: frames.of_instance(batch._store, name, 99, None, None, 10, 0))()
 
     assert full.height > 0
     assert empty.height == 0

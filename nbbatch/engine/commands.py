@@ -448,9 +448,7 @@ def purge(engine: Engine, before_us: int, statuses: Collection[InstanceStatus], 
     if not gone:
         return 0
     with engine.store.transaction():
-        engine.store.keep_counters()
-        for table in engine.store.INSTANCE_TABLES:
-            engine.store.remove(table, gone)
+        engine.store.purge(gone)
     for instance in gone:
         engine.secrets.pop(instance, None)
     engine.store.checkpoint()

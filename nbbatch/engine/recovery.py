@@ -104,7 +104,7 @@ def attachments(store: Store, instance: int, names: list[str]) -> Attachments:
     """An instance's attachments, read from the store when a step asks for one."""
 
     def read(name: str) -> bytes:
-        return store.fetch("SELECT data FROM attachment WHERE instance = $1 AND name = $2", instance, name)[0][0]
+        return store.fetch("attachment", instance, name)[0][0]
 
     return Attachments(names, read)
 

@@ -11,14 +11,6 @@ from typing import overload
 from nbbatch.base.times import time_of
 from nbbatch.store.database import Store
 
-_VERSIONS = """
-SELECT e.code, any_value(c.source), min(e.started_us), max(e.ended_us), count(*),
-    count(*) FILTER (e.status = 6), count(*) FILTER (e.status IN (5, 7))
-FROM event e LEFT JOIN code c ON c.fingerprint = e.code
-WHERE e.instance = $1 AND e.step = $2 AND e.code IS NOT NULL AND e.started_us IS NOT NULL
-GROUP BY e.code ORDER BY min(e.id)
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Version:
@@ -91,7 +83,7 @@ class Versions(Sequence[Version]):
 
 def versions(store: Store, instance: int, index: int, step: str) -> Versions:
     """The versions of a step that ran in an instance."""
-    rows = store.fetch(_VERSIONS, instance, index)
+    rows = store.fetch("code_versions", instance, index)
     return Versions(
         step,
         [

@@ -15,20 +15,6 @@ if TYPE_CHECKING:
 
 Row = tuple[str, str, int | None, int | None, str, str | None, str | None]
 
-_ENDED = """
-SELECT c.id, CASE WHEN c.step = 0 THEN s.params ELSE c.data END, k.status
-FROM chunk c JOIN chunks k ON k.id = c.id AND k.instance = c.instance JOIN submitted s ON s.id = c.instance
-WHERE c.instance = $1 AND c.step = $2 ORDER BY c.id
-"""
-_GIVEN = """
-SELECT parent, data FROM (
-    SELECT parent, seq, data FROM chunk WHERE instance = $1 AND seq IS NOT NULL AND step <> $2
-        AND id NOT IN (SELECT chunk FROM superseded WHERE instance = $1)
-    UNION ALL SELECT parent, seq, data FROM output WHERE instance = $1
-) WHERE parent IN (SELECT id FROM chunk WHERE instance = $1 AND step = $2) ORDER BY parent, seq
-"""
-_REPORT = "SELECT report FROM instance WHERE id = $1 AND report IS NOT NULL"
-
 
 class Diff:
     """Differences of a step's outputs between two runs.
@@ -103,15 +89,14 @@ def compare(
 def _items(store: Store, instance: int, index: int) -> dict[bytes, list[tuple[int, str, list[bytes]]]]:
     """By input: chunk, state and outputs."""
     given = defaultdict[int, list[bytes]](list)
-    for parent, data in store.fetch(_GIVEN, instance, index):
+    for parent, data in store.fetch("outputs_of_step", instance, index):
         given[parent].append(data)
-    rows = store.fetch(_ENDED, instance, index)
-    last = store.fetch("SELECT kind FROM step WHERE instance = $1 AND step = $2", instance, index)
-    if last and last[0][0] == "reduction":
-        report = [data for (data,) in store.fetch(_REPORT, instance)]
+    rows = store.fetch("inputs_of_step", instance, index)
+    if store.fetch("step", instance, index)[0][0] == "reduction":
+        report = [data for (data,) in store.fetch("report", instance)]
         given = defaultdict[int, list[bytes]](list, {row[0]: report for row in rows})
     found = defaultdict[bytes, list[tuple[int, str, list[bytes]]]](list)
-    for chunk, data, status in rows:
+    for chunk, status, data in rows:
         found[data or b""].append((chunk, status, given[chunk]))
     return found
 

@@ -37,10 +37,7 @@ _PARTS = ("failure.json", "params.json", "code.py", "traceback.txt", "log.txt")
 
 def code_of(store: Store, instance: int, chunk: int, index: int, step: BaseStep | None) -> str:
     """The code that the chunk's newest attempt ran; if none is stored, the step's as it is now."""
-    rows = store.fetch(
-        "SELECT c.source FROM event e JOIN code c ON c.fingerprint = e.code "
-        "WHERE e.instance = $1 AND e.chunk = $2 AND e.step = $3 ORDER BY e.id DESC LIMIT 1", instance, chunk, index,
-    )  # fmt: skip
+    rows = store.fetch("code_of_chunk", instance, chunk, index)
     return rows[0][0] if rows else step.listing if step else ""
 
 

@@ -20,27 +20,6 @@ MAX_GOOD = 20_000
 MAX_FAILED = 100_000
 """Failed chunks that are looked at."""
 
-_GONE = "(SELECT chunk FROM superseded WHERE instance = $1)"
-# Only events are looked through, and inputs read of the chunks that are found: quick among a million chunks.
-_FAILED = f"""
-WITH last AS (
-    SELECT chunk, max(id) AS id, arg_max(step, id) AS step, arg_max(ended_us, id) AS ended FROM event
-    WHERE instance = $1 AND status = 7 AND chunk NOT IN {_GONE} GROUP BY chunk ORDER BY id DESC LIMIT $2
-), mended AS (
-    SELECT e.chunk FROM event e JOIN last l ON l.chunk = e.chunk AND e.id > l.id WHERE e.instance = $1
-)
-SELECT l.chunk, s.name, l.ended, coalesce(d.error_type, ''), coalesce(d.error, ''), coalesce(d.traceback, ''), c.data
-FROM last l JOIN chunk c ON c.id = l.chunk AND c.instance = $1 JOIN step s ON s.instance = $1 AND s.step = l.step
-LEFT JOIN detail d ON d.event = l.id AND d.instance = $1
-WHERE l.chunk NOT IN (FROM mended) ORDER BY l.chunk
-"""  # noqa: S608 - a constant
-_GOOD = f"""
-SELECT data FROM chunk WHERE instance = $1 AND id IN (
-    SELECT e.chunk FROM event e JOIN step s ON s.instance = $1 AND s.step = e.step AND s.name = $2
-    WHERE e.instance = $1 AND e.status = 6 AND e.chunk NOT IN {_GONE} ORDER BY e.chunk LIMIT $3
-) ORDER BY id
-"""  # noqa: S608 - a constant
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FailureGroup:
@@ -158,13 +137,13 @@ class Failures(Sequence[FailureGroup]):
 
 def failures(store: Store, instance: int, actions: Actions, limit: int = MAX_FAILED) -> Failures:
     """The failed chunks of an instance, grouped; of more than ``limit`` the newest."""
-    found = store.fetch(_FAILED, instance, limit)
+    found = store.fetch("failed_chunks", instance, limit)
     rows = [Failed(chunk, step, time_of(ended), *rest) for chunk, step, ended, *rest in found]
     good: dict[str, Good] = {}
     groups: list[FailureGroup] = []
     for cause, members in grouped(rows).items():
         if cause.step not in good:
-            found = store.fetch(_GOOD, instance, cause.step, min(limit, MAX_GOOD))
+            found = store.fetch("good_inputs", instance, cause.step, min(limit, MAX_GOOD))
             good[cause.step] = Good([data for (data,) in found])
         traits = good[cause.step].against([row.data for row in members])
         first, last = first_and_last(members)

@@ -11,17 +11,12 @@ from nbbatch.store.database import Store
 if TYPE_CHECKING:
     import polars as pl
 
-_INPUTS = """
-SELECT c.id, k.status, c.data FROM chunk c JOIN chunks k ON k.id = c.id AND k.instance = c.instance
-WHERE c.instance = $1 AND c.step = $2 ORDER BY c.id
-"""
-
 
 def frame(store: Store, instance: int, index: int) -> pl.DataFrame:
     """One row per chunk: ``id``, ``status``, then its input's fields (a plain value as ``value``); a field wins over a name here."""
     import polars as pl
 
-    rows = store.fetch(_INPUTS, instance, index)
+    rows = store.fetch("inputs_of_step", instance, index)
     ids = pl.DataFrame({"chunk_id": [row[0] for row in rows]}, schema={"chunk_id": pl.Int64})
     fields = pl.DataFrame([row_of(data, status) for _, status, data in rows], infer_schema_length=None, strict=False)
     return pl.concat([ids, fields], how="horizontal") if rows else ids
@@ -43,11 +38,7 @@ def chosen(store: Store, instance: int, index: int, where: pl.Expr | None) -> li
     import polars as pl
 
     if where is None:
-        rows = store.fetch(
-            "SELECT id FROM chunk WHERE instance = $1 AND step = $2 "
-            "AND id NOT IN (SELECT chunk FROM superseded WHERE instance = $1) ORDER BY id", instance, index,
-        )  # fmt: skip
-        return [chunk for (chunk,) in rows]
+        return [chunk for (chunk,) in store.fetch("chunks_of_step", instance, index)]
     inputs = frame(store, instance, index)
     try:
         return inputs.filter(where)["chunk_id"].to_list()

@@ -10,43 +10,6 @@ from nbbatch.definition import JobDefinition
 from nbbatch.engine.commands import check_shape
 from nbbatch.store.database import Store
 
-_GONE = "(SELECT chunk FROM superseded WHERE instance = $1)"
-# Nearly all chunks have one event, COMPLETED at the first attempt: only the others need a look for their last.
-_STANDING = f"""
-WITH mine AS (SELECT * FROM event WHERE instance = $1 AND chunk NOT IN {_GONE}),
-odd AS MATERIALIZED (SELECT DISTINCT chunk FROM mine WHERE NOT (status = 6 AND attempt = 1)),
-last AS (
-    SELECT arg_max(step, id) AS step, arg_max(status, id) AS status, arg_max(code, id) AS code,
-        $2 IS NULL OR chunk IN (SELECT unnest($2::BIGINT[])) AS chosen
-    FROM mine WHERE chunk IN (FROM odd) GROUP BY chunk
-),
-part AS (
-    SELECT step, count(*) FILTER (status IN (7, 9) AND chosen) AS again, count(*) FILTER (status IN (6, 8)) AS kept,
-        count(*) FILTER (status IN (7, 9) AND NOT chosen) AS left_out, coalesce(mode(code) FILTER (status = 7), mode(code)) AS code, 0 AS rank
-    FROM last GROUP BY step
-    UNION ALL
-    SELECT step, 0, count(*), 0, arg_max(code, id), 1 FROM mine
-    WHERE status = 6 AND attempt = 1 AND chunk NOT IN (FROM odd) GROUP BY step
-)
-SELECT step, sum(again)::BIGINT, sum(kept)::BIGINT, sum(left_out)::BIGINT, arg_min(code, rank) FROM part GROUP BY step ORDER BY step
-"""  # noqa: S608 - a constant
-# The same where steps are always done again: what comes of their chunks is found through all descendants.
-_STANDING_ALWAYS = """
-WITH RECURSIVE family AS (
-    SELECT chunk AS id FROM event WHERE instance = $1 AND status = 6 AND step IN (SELECT unnest($2::INTEGER[]))
-    UNION
-    SELECT c.id FROM chunk c JOIN family f ON c.parent = f.id WHERE c.instance = $1
-),
-last AS (SELECT chunk, arg_max(status, id) AS status, arg_max(code, id) AS code FROM event
-    WHERE instance = $1 AND chunk NOT IN (SELECT chunk FROM superseded WHERE instance = $1) GROUP BY chunk)
-SELECT c.step, count(*) FILTER (l.status IN (7, 9) OR c.id IN (FROM family)) AS again,
-    count(*) FILTER (l.status IN (6, 8) AND c.id NOT IN (FROM family)) AS kept, 0 AS left_out,
-    coalesce(mode(l.code) FILTER (l.status = 7), mode(l.code)) AS code
-FROM chunk c LEFT JOIN last l ON l.chunk = c.id
-WHERE c.instance = $1 AND c.id NOT IN (SELECT chunk FROM superseded WHERE instance = $1)
-GROUP BY c.step ORDER BY c.step
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -100,7 +63,9 @@ def plan(store: Store, instance: int, job: JobDefinition[Any, Any], chunks: list
     check_shape(job, row)
     ended = chunks is None and row.status in INSTANCE_ENDED
     always = [node.index for node in job.nodes if ended and node.step.options.always]
-    found = store.fetch(_STANDING_ALWAYS, instance, always) if always else store.fetch(_STANDING, instance, chunks)
+    found = (
+        store.fetch("retry_plan_always", instance, always) if always else store.fetch("retry_plan", instance, chunks)
+    )
     rows = {step: rest for step, *rest in found}
     lines: list[Line] = []
     for node in job.current():

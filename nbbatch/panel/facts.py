@@ -68,7 +68,7 @@ def timeline(store: Store, row: InstanceRow) -> Picture:
 
     def facts() -> pl.DataFrame:
         return (
-            store.frame(frames.ATTEMPTS, row.id, None, None, frames.ROWS, 0)
+            store.frame("attempts", row.id, None, None, None, frames.ROWS, 0)
             if single
             else _bar_frame(names, lanes, bars)
         )
@@ -152,20 +152,20 @@ def run_page(
     """A run as plain HTML; ``head`` makes its line from chunks by state."""
     facts = steps(store, engine, row)
     totals = [(status.value, sum(each.counts.get(status, 0) for each in facts)) for status in ChunkStatus]
-    errors = store.frame(frames.ERRORS, row.id, None, None, 1, 0)
+    errors = store.frame("errors", row.id, None, None, None, 1, 0)
     first = None if errors.is_empty() else errors.row(0, named=True)
     return static.run(head([each for each in totals if each[1]]), row, facts, first, frames.warnings(store, row.id))
 
 
 def chunk_page(store: Store, row: InstanceRow, chunk: dict[str, Any], traceback: str | None, log: str | None) -> str:
     """A chunk as plain HTML."""
-    attempts = store.frame(frames.ATTEMPTS, row.id, None, chunk["id"], static.MAX_ROWS + 1, 0)
+    attempts = store.frame("attempts", row.id, None, chunk["id"], None, static.MAX_ROWS + 1, 0)
     return static.chunk(chunk, _input(store, row, chunk["id"]), attempts, traceback, log)
 
 
 def _input(store: Store, row: InstanceRow, chunk: int) -> str | None:
     """The stored input as text, without running anybody's code; None for the reduction's, which is that of many."""
-    ((step, data, parent),) = store.fetch(frames.CHUNK, row.id, chunk)
+    ((step, data, parent),) = store.fetch("chunk", row.id, chunk)
     if step == 0 and parent is None:
         data = row.params
     if data is None:

@@ -7,24 +7,22 @@ store brings its connection.
 from __future__ import annotations
 
 import filecmp
+import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from nbbatch.base.errors import StoreUnreadable
+from nbbatch.store import queries
 
-MIGRATIONS: Mapping[int, str] = {}
+SCHEMA, *_parts = re.split(r"^-- from format (\d+): .*$", queries.SCHEMA, flags=re.MULTILINE)
+"""The statements that make the present tables."""
+MIGRATIONS: Mapping[int, str] = {int(number): text for number, text in zip(_parts[::2], _parts[1::2], strict=True)}
 """From each older format, the statements that make the next one of it. Views and macros are made anew after the last."""
-
-_DROPS = """
-SELECT 'DROP VIEW "' || view_name || '"' FROM duckdb_views() WHERE NOT internal
-UNION ALL
-SELECT DISTINCT 'DROP MACRO ' || CASE function_type WHEN 'table_macro' THEN 'TABLE ' ELSE '' END || '"' || function_name || '"'
-FROM duckdb_functions() WHERE NOT internal
-"""
+FORMAT = 1 + max(MIGRATIONS, default=0)
+"""Version of the tables."""
 
 
 def check(path: str, found: int, wanted: int) -> None:
@@ -80,17 +78,6 @@ def _is_same(path: Path, copy: Path) -> bool:
     return filecmp.cmp(path, copy, shallow=False)
 
 
-def run(rows: Callable[[str], list[tuple[Any, ...]]], script: Callable[[str], None], found: int, wanted: int) -> None:
-    """Run the statements that lead from one format to another, within the open transaction; views and macros are gone then.
-
-    Args:
-        rows: Gives the rows of a query.
-        script: Runs statements.
-        found: The store's format.
-        wanted: The present one.
-    """
-    for number in range(found, wanted):
-        script(MIGRATIONS[number])
-    for (drop,) in rows(_DROPS):
-        script(drop)
-    script(f"UPDATE meta SET value = '{wanted}' WHERE name = 'format'")  # noqa: S608 - a number
+def steps(found: int, wanted: int) -> Iterator[str]:
+    """The statements that lead from one format to another."""
+    return (MIGRATIONS[number] for number in range(found, wanted))

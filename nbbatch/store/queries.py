@@ -8,7 +8,7 @@ States stand by name: ``{COMPLETED}`` is the code of a chunk's state, ``{INSTANC
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from importlib import resources
 
 from nbbatch.base.states import CHUNK_DONE, CHUNK_ENDED, CHUNK_ERRORS, INSTANCE_ENDED, ChunkStatus, InstanceStatus
@@ -33,6 +33,8 @@ WORDS = {
     "DONE": _codes(CHUNK_DONE),
     "ERRORS": _codes(CHUNK_ERRORS),
     "INSTANCE.ENDED": _codes(INSTANCE_ENDED),
+    "COUNTS": ", ".join(f"count(*) FILTER (status = {each.code}) AS {each.name.lower()}" for each in ChunkStatus),
+    "ZEROS": ", ".join(f"0 AS {each.name.lower()}" for each in ChunkStatus),
     "NOW": str(2**63 - 1),
 }
 """What may stand in braces, and the text it becomes. NOW is the time of what is so at present: later than all others."""
@@ -47,18 +49,16 @@ def fill(text: str) -> str:
     return re.sub(r"\{([A-Z_.]+)\}", lambda found: WORDS[found[1]], text)
 
 
-def script(name: str) -> str:
-    """The statements of a file."""
+def _script(name: str) -> str:
     return fill(_FOLDER.joinpath(f"{name}.sql").read_text(encoding="utf-8"))
 
 
-def _named(text: str) -> Iterator[tuple[str, str]]:
+def _named(text: str) -> list[tuple[str, str]]:
     parts = re.split(r"^-- (\w+): .*$", text, flags=re.MULTILINE)
-    return ((name, body.strip()) for name, body in zip(parts[1::2], parts[2::2], strict=True))
+    return [(name, body.strip()) for name, body in zip(parts[1::2], parts[2::2], strict=True)]
 
 
-SCRIPTS = ("schema", "views")
-"""Files that are run as a whole."""
-_SUBJECTS = sorted(file.name.removesuffix(".sql") for file in _FOLDER.iterdir() if file.name.endswith(".sql"))
-QUERIES = {name: query for subject in _SUBJECTS if subject not in SCRIPTS for name, query in _named(script(subject))}
+_SUBJECTS = {file.name.removesuffix(".sql") for file in _FOLDER.iterdir() if file.name.endswith(".sql")}
+SCHEMA, VIEWS = _script("schema"), _script("views")
+QUERIES = {name: query for each in sorted(_SUBJECTS - {"schema", "views"}) for name, query in _named(_script(each))}
 """Query by name."""

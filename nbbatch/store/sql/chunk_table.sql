@@ -2,20 +2,20 @@
 
 -- chunks_after: Chunks of an instance after one, of step $3 or of any.
 SELECT id FROM chunk WHERE instance = $1 AND id > $2 AND ($3 IS NULL OR step = $3)
-    AND id NOT IN (SELECT chunk FROM superseded WHERE instance = $1) ORDER BY id LIMIT $4;
+    AND id NOT IN (FROM replaced($1)) ORDER BY id LIMIT $4;
 
 -- chunks_once_in: The next $5 chunks that were in state $4 at some time, and whether they are.
 WITH candidate AS (
     SELECT chunk FROM event WHERE instance = $1 AND chunk > $2 AND ($3 IS NULL OR step = $3) AND status = $4
     ORDER BY chunk LIMIT $5
 )
-SELECT chunk, arg_max(status, id) = $4 AND chunk NOT IN (SELECT chunk FROM superseded WHERE instance = $1) FROM event
+SELECT chunk, arg_max(status, id) = $4 AND chunk NOT IN (FROM replaced($1)) FROM event
 WHERE instance = $1 AND chunk > $2 AND chunk IN (FROM candidate) GROUP BY chunk ORDER BY chunk;
 
 -- chunks_never_begun: Of the next $5 ids those of chunks without any event, at most $4.
 SELECT c.id FROM chunk c ANTI JOIN (
     SELECT chunk FROM event WHERE instance = $1 AND chunk > $2 AND chunk <= $2 + $5
-    UNION ALL (SELECT chunk FROM superseded WHERE instance = $1)
+    UNION ALL (FROM replaced($1))
 ) e ON e.chunk = c.id
 WHERE c.instance = $1 AND c.id > $2 AND c.id <= $2 + $5 AND ($3 IS NULL OR c.step = $3) ORDER BY c.id LIMIT $4;
 

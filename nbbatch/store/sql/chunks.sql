@@ -2,3 +2,81 @@
 
 -- chunk_instance: The instance of a chunk, whose id may be any text.
 SELECT instance FROM chunk WHERE id = try_cast($1 AS BIGINT);
+
+-- inputs_of_step: Chunks of a step in their order, each with state and input; the first one's input is the instance's parameters.
+SELECT c.id, k.status, CASE WHEN c.step = 0 THEN s.params ELSE c.data END
+FROM chunk c JOIN chunks k ON k.id = c.id AND k.instance = c.instance JOIN submitted s ON s.id = c.instance
+WHERE c.instance = $1 AND c.step = $2 ORDER BY c.id;
+
+-- chunks_of_step: Chunks of a step in their order.
+SELECT id FROM chunk WHERE instance = $1 AND step = $2 AND id NOT IN (FROM replaced($1)) ORDER BY id;
+
+-- outputs_of_step: What each chunk of a step gave, in its order.
+SELECT parent, data FROM (
+    SELECT parent, seq, data FROM chunk WHERE instance = $1 AND seq IS NOT NULL AND step <> $2
+        AND id NOT IN (FROM replaced($1))
+    UNION ALL SELECT parent, seq, data FROM output WHERE instance = $1
+) WHERE parent IN (SELECT id FROM chunk WHERE instance = $1 AND step = $2) ORDER BY parent, seq;
+
+-- reduction_inputs: All outputs for a reduction in the order of the items they stem from, whatever ran first.
+WITH RECURSIVE path AS (
+    SELECT id, []::INTEGER[] AS place FROM chunk WHERE instance = $1 AND parent IS NULL AND seq = 0
+        AND id NOT IN (FROM replaced($1))
+    UNION ALL
+    SELECT c.id, list_append(p.place, c.seq) FROM chunk c JOIN path p ON c.parent = p.id
+    WHERE c.instance = $1 AND c.id NOT IN (FROM replaced($1))
+)
+SELECT o.data FROM output o JOIN path p ON p.id = o.parent
+WHERE o.instance = $1 ORDER BY list_append(p.place, o.seq);
+
+-- chunks: Chunks $4 to $5 of an instance in order of creation, as of $6 (NULL: now).
+SELECT id, step, status, attempts, errors, polls, parent, seq, created, started, ended, due, records, seconds,
+    error_type, error
+FROM chunks_at(coalesce($6, {NOW}))
+WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR status = $3) AND id BETWEEN $4 AND $5
+ORDER BY id LIMIT $7 OFFSET $8;
+
+-- chunk_span: The first and the last chunk of such a frame, and how many; read first, so that the rest is joined for few.
+SELECT min(id), max(id), count(*) FROM (
+    SELECT id FROM chunk
+    WHERE instance = $1 AND ($2 IS NULL OR step IN (SELECT s.step FROM step s WHERE s.instance = $1 AND s.name = $2))
+        AND id NOT IN (FROM replaced($1))
+    ORDER BY id LIMIT $3 OFFSET $4
+);
+
+-- any_chunk: One chunk of an instance, replaced by a rerun or not.
+SELECT c.* EXCLUDE (instance, due, status), CASE WHEN x.chunk IS NULL THEN c.status ELSE 'SUPERSEDED' END AS status
+FROM all_chunks_at({NOW}) c LEFT JOIN superseded x ON x.instance = c.instance AND x.chunk = c.id
+WHERE c.instance = $1 AND c.id = $2;
+
+-- chunk: Step, input and parent of a chunk.
+SELECT step, data, parent FROM chunk WHERE instance = $1 AND id = $2;
+
+-- first_chunk: The chunk an instance began with.
+SELECT max(id) FROM chunk WHERE instance = $1 AND step = 0;
+
+-- children: Chunks made of a chunk's outputs, in their order. Those of a chunk that was replaced are still shown with it.
+SELECT id FROM chunk WHERE instance = $1 AND parent = $2 AND seq IS NOT NULL
+    AND ($2 IN (FROM replaced($1)) OR id NOT IN (FROM replaced($1))) ORDER BY seq, id;
+
+-- chunk_outputs: What a chunk gave, in its order.
+SELECT data FROM (
+    SELECT seq, data FROM chunk WHERE instance = $1 AND parent = $2 AND seq IS NOT NULL
+        AND ($2 IN (FROM replaced($1)) OR id NOT IN (FROM replaced($1))) AND step <> (SELECT step FROM chunk WHERE instance = $1 AND id = $2)
+    UNION ALL SELECT seq, data FROM output WHERE instance = $1 AND parent = $2
+) ORDER BY seq;
+
+-- inputs: Inputs of a step's chunks.
+SELECT c.data FROM chunk c WHERE c.instance = $1 AND c.step = $2 AND c.data IS NOT NULL AND c.id NOT IN (FROM replaced($1))
+ORDER BY c.id LIMIT $3;
+
+-- inputs_of_reduction: What the reduction in step $2 reads, by the chunk it is from.
+SELECT data FROM output WHERE instance = $1 AND step = $2 AND parent NOT IN (FROM replaced($1)) ORDER BY parent, seq LIMIT $3;
+
+-- outputs: What the chunks of a step gave.
+SELECT c.data FROM chunk c JOIN chunk p ON p.id = c.parent AND p.instance = c.instance
+WHERE c.instance = $1 AND p.step = $2 AND c.seq IS NOT NULL AND c.data IS NOT NULL AND c.step <> $2 AND c.id NOT IN (FROM replaced($1))
+UNION ALL
+SELECT o.data FROM output o JOIN chunk p ON p.id = o.parent AND p.instance = o.instance
+WHERE o.instance = $1 AND p.step = $2 AND p.id NOT IN (FROM replaced($1))
+LIMIT $3;

@@ -1,4 +1,5 @@
--- The tables of a store, format 1. Chunks, events and outputs are only ever inserted (and purged in bulk):
+-- The tables of a store. To change one, write it here as it is to be, and at the end of this file, below a line
+-- "-- from format N: sentence", what makes it of what is there. Chunks, events and outputs are only ever inserted (and purged in bulk):
 -- measured, row updates cost two to six times more per commit and leave bloat. Times are microseconds since 1970 UTC;
 -- states are the codes of states.py (DuckDB's enums cannot grow). A chunk's state is its last event; without one it is QUEUED, or GATE_WAITING
 -- where its step is gated and not opened; a claim without an event of the same attempt means IN_PROGRESS.

@@ -7,23 +7,33 @@ CREATE OR REPLACE MACRO chunk_status(code) AS
 CREATE OR REPLACE MACRO instance_status(code) AS
     ({INSTANCE.NAMES})[code];
 
+-- Chunks of an instance that a rerun replaced. They count for nothing, and are shown only where they themselves are asked for.
+CREATE OR REPLACE MACRO replaced(i) AS TABLE SELECT chunk FROM superseded WHERE instance = i;
+
+-- The same by a time in microseconds.
+CREATE OR REPLACE MACRO replaced_by(i, t) AS TABLE SELECT chunk FROM superseded WHERE instance = i AND at_us <= t;
+
 -- All that happened to an instance. Its state, progress, error, failing and report are the last there are.
 CREATE OR REPLACE VIEW life AS
 SELECT id, instance, ended_us, status, text, progress, failing, report FROM instance_event
 UNION ALL SELECT 0, id, created_us, {INSTANCE.QUEUED}, NULL, NULL, NULL, NULL FROM submitted
 UNION ALL SELECT 1, id, started_us, {INSTANCE.IN_PROGRESS}, NULL, NULL, NULL, NULL FROM submitted WHERE started_us IS NOT NULL;
 
-CREATE OR REPLACE VIEW instance AS
+-- Instances as they stood at a time in microseconds.
+CREATE OR REPLACE MACRO instance_at(t) AS TABLE
 WITH last AS (
     SELECT instance, arg_max(status, id) AS status, arg_max(failing, id) AS failing, nullif(arg_max(report, id), ''::BLOB) AS report,
         arg_max_null(text, id) FILTER (ended_us IS NOT NULL) AS error, arg_max(progress, id) AS progress,
         arg_max(ended_us, id) AS ended_us, min(ended_us) FILTER (status = {INSTANCE.IN_PROGRESS}) AS started_us
-    FROM life GROUP BY instance
+    FROM life WHERE ended_us IS NULL OR ended_us <= t GROUP BY instance
 )
 SELECT s.id, s.job, s.version, s.key, s.identity, s.params, c.shape, s.retain, l.status, l.status = {INSTANCE.PAUSED} AS paused,
-    nullif(l.failing, '') AS failing, s.created_us, l.started_us, CASE WHEN l.status IN {INSTANCE.ENDED} THEN l.ended_us END AS ended_us,
-    coalesce(l.progress, 0) AS progress, l.error, l.report
-FROM submitted s JOIN last l ON l.instance = s.id JOIN chain c ON c.id = s.chain;
+    nullif(l.failing, '') AS failing, s.created_us, l.started_us,
+    CASE WHEN l.status IN {INSTANCE.ENDED} THEN l.ended_us END AS ended_us, coalesce(l.progress, 0) AS progress, l.error, l.report
+FROM submitted s JOIN last l ON l.instance = s.id JOIN chain c ON c.id = s.chain
+WHERE s.created_us <= t;
+
+CREATE OR REPLACE VIEW instance AS FROM instance_at({NOW});
 
 CREATE OR REPLACE VIEW step AS
 SELECT s.id AS instance, c.step, c.name, c.kind, c.gated, c.weight, c.max_attempts, c.input_media, c.output_media, g.opened_us
@@ -31,24 +41,13 @@ FROM submitted s JOIN chain_step c ON c.chain = s.chain
 LEFT JOIN (SELECT instance, step, arg_max_null(opened_us, id) AS opened_us FROM gate GROUP BY instance, step) g
     ON g.instance = s.id AND g.step = c.step;
 
-CREATE OR REPLACE VIEW instances AS
+CREATE OR REPLACE MACRO instances_at(t) AS TABLE
 SELECT id, job, version, key, instance_status(status) AS status, progress, decode(params) AS params,
     make_timestamptz(created_us) AS created, make_timestamptz(started_us) AS started, make_timestamptz(ended_us) AS ended,
     (ended_us - started_us) / 1e6 AS seconds, error
-FROM instance;
+FROM instance_at(t);
 
--- Instances as they stood at a time in microseconds.
-CREATE OR REPLACE MACRO instances_at(t) AS TABLE
-WITH last AS (
-    SELECT instance, arg_max(status, id) AS status, arg_max_null(text, id) AS error, coalesce(arg_max(progress, id), 0) AS progress,
-        arg_max(ended_us, id) AS ended_us, min(ended_us) FILTER (status = {INSTANCE.IN_PROGRESS}) AS started_us
-    FROM life WHERE ended_us <= t GROUP BY instance
-)
-SELECT s.id, s.job, s.version, s.key, instance_status(l.status) AS status, l.progress, decode(s.params) AS params,
-    make_timestamptz(s.created_us) AS created, make_timestamptz(l.started_us) AS started,
-    make_timestamptz(CASE WHEN l.status IN {INSTANCE.ENDED} THEN l.ended_us END) AS ended,
-    CASE WHEN l.status IN {INSTANCE.ENDED} THEN (l.ended_us - l.started_us) / 1e6 END AS seconds, l.error
-FROM submitted s JOIN last l ON l.instance = s.id;
+CREATE OR REPLACE VIEW instances AS FROM instances_at({NOW});
 
 -- Claims, chunk by chunk.
 CREATE OR REPLACE VIEW claimed AS
@@ -108,17 +107,16 @@ CREATE OR REPLACE VIEW chunks AS SELECT * FROM chunks_at({NOW});
 CREATE OR REPLACE MACRO attempts_at(t) AS TABLE
 SELECT e.instance, e.chunk, s.name AS step, e.attempt, chunk_status(CASE WHEN e.ended_us <= t THEN e.status ELSE {IN_PROGRESS} END) AS status,
     make_timestamptz(e.started_us) AS started, CASE WHEN e.ended_us <= t THEN make_timestamptz(e.ended_us) END AS ended,
-    CASE WHEN e.ended_us <= t THEN (e.ended_us - e.started_us) / 1e6 END AS seconds,
-    CASE WHEN e.ended_us <= t THEN e.records END AS records, e.worker, e.code,
-    d.error_type, d.error, d.traceback, d.log, coalesce(len(d.warnings), 0) AS warnings, coalesce(len(d.recovered), 0) AS recovered,
-    e.id AS event
+    e.worker, e.code, coalesce(len(d.warnings), 0)::INTEGER AS warnings, coalesce(len(d.recovered), 0)::INTEGER AS recovered,
+    CASE WHEN e.ended_us <= t THEN e.records END AS records, CASE WHEN e.ended_us <= t THEN (e.ended_us - e.started_us) / 1e6 END AS seconds,
+    d.error_type, d.error, d.traceback, d.log, e.id AS event
 FROM event e
 JOIN step s ON s.instance = e.instance AND s.step = e.step
 LEFT JOIN detail d ON d.event = e.id AND d.instance = e.instance AND e.ended_us <= t
 WHERE e.started_us <= t
-UNION ALL
-SELECT r.instance, r.chunk, s.name, r.attempt, 'IN_PROGRESS', make_timestamptz(r.claimed_us), NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, 0, 0, {NOW}
+UNION ALL BY NAME
+SELECT r.instance, r.chunk, s.name AS step, r.attempt, 'IN_PROGRESS' AS status, make_timestamptz(r.claimed_us) AS started,
+    0 AS warnings, 0 AS recovered, {NOW} AS event
 FROM running r
 JOIN chunk c ON c.id = r.chunk AND c.instance = r.instance
 JOIN step s ON s.instance = c.instance AND s.step = c.step

@@ -1,0 +1,15 @@
+-- Which code ran.
+
+-- code_versions: Versions of a step's code, the oldest first, with the attempts that ran each.
+SELECT e.code, any_value(c.source), min(e.started_us), max(e.ended_us), count(*),
+    count(*) FILTER (e.status = {COMPLETED}), count(*) FILTER (e.status IN {ERRORS})
+FROM event e LEFT JOIN code c ON c.fingerprint = e.code
+WHERE e.instance = $1 AND e.step = $2 AND e.code IS NOT NULL AND e.started_us IS NOT NULL
+GROUP BY e.code ORDER BY min(e.id);
+
+-- code_of_chunk: The source that a chunk's newest attempt in a step ran.
+SELECT c.source FROM event e JOIN code c ON c.fingerprint = e.code
+WHERE e.instance = $1 AND e.chunk = $2 AND e.step = $3 ORDER BY e.id DESC LIMIT 1;
+
+-- keep_code: Keep a step's source text, once per fingerprint.
+INSERT INTO code SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT 1 FROM code WHERE fingerprint = $1);

@@ -1,0 +1,86 @@
+-- Instances, their chains and what is stored with them.
+
+-- chains: The chains that are known.
+SELECT steps, id FROM chain;
+
+-- ends: How often an instance has ended.
+SELECT count(*) FROM instance_event WHERE instance = $1 AND status IN {INSTANCE.ENDED};
+
+-- subjobs: Unfinished instances that chunks of an instance submitted, and theirs. $2 is what their keys begin with.
+WITH RECURSIVE child AS (
+    SELECT i.id, c.instance AS parent
+    FROM instance i JOIN chunk c ON c.id = try_cast(substr(i.key, length($2) + 1) AS BIGINT)
+    WHERE starts_with(i.key, $2) AND i.status NOT IN {INSTANCE.ENDED}
+),
+below AS (SELECT id FROM child WHERE parent = $1 UNION ALL SELECT c.id FROM child c JOIN below b ON c.parent = b.id)
+SELECT id FROM below;
+
+-- subjob_order: The event in which an instance last changed its state, and a chunk's last event.
+SELECT (SELECT max(id) FROM life WHERE instance = $1), (SELECT max(id) FROM event WHERE chunk = $2);
+
+-- attachment_names: Attachments of an instance, in the order they were given.
+SELECT name FROM attachment WHERE instance = $1 ORDER BY rowid;
+
+-- attachment_digests: Name and digest of each.
+SELECT name, digest FROM attachment WHERE instance = $1;
+
+-- instance: One instance.
+FROM instance WHERE id = $1;
+
+-- instances_of: Instances of a job's version, the oldest first.
+FROM instance WHERE job = $1 AND version = $2 ORDER BY id;
+
+-- instances_like: Unnamed instances of equal job, version and identifying parameters, the newest first.
+FROM instance WHERE job = $1 AND version = $2 AND identity = $3 AND key IS NULL ORDER BY id DESC;
+
+-- instance_keyed: The instance of a job's version that was given a key.
+FROM instance WHERE job = $1 AND version = $2 AND key = $3;
+
+-- has_unfinished: A row if any instance has not ended.
+SELECT 1 FROM instance WHERE status NOT IN {INSTANCE.ENDED} LIMIT 1;
+
+-- instances: One row per instance, the newest first, as of $4 (NULL: now).
+SELECT id, job, status, progress, version, key, params, created, started, ended, seconds, error
+FROM instances_at(coalesce($4, {NOW}))
+WHERE ($1 IS NULL OR job = $1) AND ($2 IS NULL OR status = $2) AND ($3 IS NULL OR created >= make_timestamptz($3))
+ORDER BY id DESC LIMIT $5 OFFSET $6;
+
+-- jobs: One row per job and version, as of $1 (NULL: now).
+SELECT job, version, count(*) AS instances, count(*) FILTER (status = 'COMPLETED') AS completed,
+    count(*) FILTER (status = 'FAILED') AS failed, count(*) FILTER (status = 'CANCELLED') AS cancelled,
+    count(*) FILTER (status NOT IN ('COMPLETED', 'FAILED', 'CANCELLED')) AS unfinished, max(created) AS latest
+FROM instances_at(coalesce($1, {NOW})) GROUP BY job, version ORDER BY job, version;
+
+-- instances_in: Instances in some states, of one job or any, that were submitted by a time.
+SELECT id FROM instance WHERE status IN (SELECT unnest($1::TINYINT[])) AND ($2 IS NULL OR job = $2) AND created_us <= $3 ORDER BY id;
+
+-- count_by_status: How many instances there are in each state.
+SELECT status, count(*) FROM instances GROUP BY status ORDER BY status;
+
+-- count_instances: How many instances there are.
+SELECT count(*) FROM submitted;
+
+-- instance_with_key: Instances with a key, of whatever job, the newest first.
+SELECT id FROM submitted WHERE key = $1 ORDER BY id DESC;
+
+-- report: What an instance's reduction returned.
+SELECT report FROM instance WHERE id = $1 AND report IS NOT NULL;
+
+-- step_names: Names of an instance's steps in chain order.
+SELECT name FROM step WHERE instance = $1 ORDER BY step;
+
+-- step: Kind of a step, and how its inputs are stored.
+SELECT kind, input_media FROM step WHERE instance = $1 AND step = $2;
+
+-- opened_steps: Steps whose gate is open.
+SELECT step FROM step WHERE instance = $1 AND opened_us IS NOT NULL;
+
+-- attachments: Files stored with an instance, in the order they were given, as of $2 (NULL: now).
+SELECT name, bytes, digest, make_timestamptz(created_us) AS created FROM attachment
+WHERE instance = $1 AND created_us <= coalesce($2, {NOW}) ORDER BY rowid;
+
+-- attachment: The content of one of them.
+SELECT data FROM attachment WHERE instance = $1 AND name = $2;
+
+-- user_data: The user's own data that an instance was given last.
+SELECT data FROM user_data WHERE instance = $1 ORDER BY id DESC LIMIT 1;

@@ -1,0 +1,54 @@
+-- The store itself: its format, its sessions, and which ids were given.
+
+-- tables: The tables there are.
+SELECT table_name FROM duckdb_tables();
+
+-- format: The format of the tables.
+SELECT value FROM meta WHERE name = 'format';
+
+-- set_format: Note the format of the tables.
+UPDATE meta SET value = $1 WHERE name = 'format';
+
+-- begin_store: Note the format of a new store, and when it was made.
+INSERT INTO meta VALUES ('format', $1), ('created_us', $2);
+
+-- drops: Statements that drop all views and macros.
+SELECT 'DROP VIEW "' || view_name || '"' FROM duckdb_views() WHERE NOT internal
+UNION ALL
+SELECT DISTINCT 'DROP MACRO ' || CASE function_type WHEN 'table_macro' THEN 'TABLE ' ELSE '' END || '"' || function_name || '"'
+FROM duckdb_functions() WHERE NOT internal;
+
+-- last_ids: The last id of each kind that was given, by the rows there are and by what was noted of those purged.
+SELECT kind, coalesce(max(id), 0) FROM (
+    SELECT 'instance' AS kind, max(id) AS id FROM submitted
+    UNION ALL SELECT 'chunk', max(id) FROM chunk
+    UNION ALL SELECT 'claim', max(id) FROM claim
+    UNION ALL SELECT 'chain', max(id) FROM chain
+    UNION ALL SELECT 'event', max(id) FROM event
+    UNION ALL SELECT 'event', max(id) FROM instance_event
+    UNION ALL SELECT 'event', max(id) FROM gate
+    UNION ALL SELECT 'event', max(id) FROM user_data
+    UNION ALL SELECT name[6:], value::BIGINT FROM meta WHERE name LIKE 'last\_%' ESCAPE '\'
+) GROUP BY kind;
+
+-- forget_last_ids: Drop the notes of ids that were given.
+DELETE FROM meta WHERE name LIKE 'last\_%' ESCAPE '\';
+
+-- note_last_id: Note the last id of a kind.
+INSERT INTO meta VALUES ('last_' || $1, $2);
+
+-- last_session: The last session; 0 without any.
+SELECT coalesce(max(id), 0) FROM session;
+
+-- begin_session: Note that a process has opened the store.
+INSERT INTO session VALUES ($1, $2, $3, $4);
+
+-- columns: Columns of each table with their types, in order.
+SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal
+    AND table_name IN (SELECT table_name FROM duckdb_tables()) ORDER BY table_name, column_index;
+
+-- insert: Add rows to a table.
+INSERT INTO {table} VALUES {rows};
+
+-- count: How many rows a query has.
+SELECT count(*) FROM ({query});
