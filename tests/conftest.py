@@ -24,9 +24,17 @@ def store(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def batch(store: Path, clock: HandClock) -> Iterator[nb.Batch]:
-    """A batch whose steps run one after another on the engine's thread, on a clock moved by hand."""
+def inline(store: Path, clock: HandClock) -> Iterator[nb.Batch]:
+    """A batch whose steps run one after another on the engine's own thread, on a clock moved by hand."""
     with nb.open(store, executor=nb.inline(), clock=clock) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["inline", "threads"])
+def batch(request: pytest.FixtureRequest, store: Path, clock: HandClock) -> Iterator[nb.Batch]:
+    """A batch on a clock moved by hand: the law holds on the engine's own thread and on two others."""
+    executor = nb.inline() if request.param == "inline" else None
+    with nb.open(store, executor=executor, workers=2 if executor is None else None, clock=clock) as opened:
         yield opened
 
 

@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import nbbatch as nb
 from nbbatch.base.states import ChunkStatus
 from nbbatch.engine.decide import eta, no_chunks, progress, rate
 from tests.jobs import each, numbers, summing, total
-from tests.kit import HandClock, count
+from tests.kit import HandClock, count, settle
 
 DIES = """
 import os, sys, nbbatch as nb
@@ -111,3 +112,34 @@ def test_a_closed_batch_is_let_go_of(store: Path) -> None:
     gc.collect()
 
     assert gone() is None
+
+
+def test_progress_keeps_its_height_when_a_late_fan_out_brings_more_work(batch: nb.Batch, clock: HandClock) -> None:
+    """L3"""
+    opened: list[bool] = []
+
+    @nb.step(weight=0.01)
+    def sizes(n: int) -> Iterator[int]:
+        yield from (1, n)
+
+    @nb.step(weight=0.01)
+    def spread(size: int) -> Iterator[int]:
+        if size > 1 and not opened:
+            raise nb.RetryLater(60)
+        yield from range(size)
+
+    @nb.step(weight=0.98)
+    def work(i: int) -> None:
+        if i:
+            raise nb.RetryLater(60)
+
+    run = batch.submit(nb.Job("late", sizes >> spread >> work), 100)
+    settle(batch)
+    before = run.progress
+    opened.append(True)
+    clock.advance(61)
+    settle(batch)
+
+    assert before > 0.4
+    assert run.steps()["chunks"].to_list() == [1, 2, 101]
+    assert run.progress >= before

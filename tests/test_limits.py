@@ -60,6 +60,18 @@ def test_no_second_sees_more_starts_than_the_rate(batch: nb.Batch, clock: HandCl
     assert starts[-1] == 2.0
 
 
+def test_free_workers_start_no_more_than_the_rate_in_one_turn(store: Path, clock: HandClock) -> None:
+    """C19"""
+    with nb.open(store, workers=4, clock=clock) as batch:
+        run = batch.submit(each(lambda i: None, rate=1), 4)
+        for seconds in range(4):
+            settle(batch)
+            assert len(_starts(run, "visit")) == seconds + 1
+            clock.advance(1)
+
+        assert run.wait(10) == "COMPLETED"
+
+
 def test_instances_of_a_batch_share_a_rate(batch: nb.Batch, clock: HandClock) -> None:
     """C19"""
     job = each(lambda i: None, rate=0.5)

@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -403,3 +404,64 @@ def is_busy(cursor: duckdb.DuckDBPyConnection) -> bool:
     except duckdb.ResourceInUseException:
         return True
     return False
+
+
+def test_pages_that_a_dead_fan_out_staged_are_forgotten_on_opening(
+    store: Path, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R1"""
+    monkeypatch.setattr("nbbatch.worker.attempt.PAGE_OUTPUTS", 10)
+    paged, release = threading.Event(), threading.Event()
+
+    @nb.step
+    def pages(n: int) -> Iterator[int]:
+        yield from range(n)
+        paged.set()
+        release.wait(10)
+
+    job = nb.Job("pages", pages >> double >> total)
+    batch = nb.open(store, workers=1, clock=clock)
+    batch.submit(job, 25)
+    assert paged.wait(10)
+    settled(batch)
+    staged = batch.sql("SELECT count(*) FROM staged").item()
+    abandon(batch)
+    release.set()
+
+    assert staged == 20
+    with nb.open(store, executor=nb.inline(), clock=clock) as batch:
+        assert batch.sql("SELECT count(*) FROM staged").item() == 0
+        assert batch.submit(job, 25).result(10) == 2 * sum(range(25))
+
+
+def test_chunks_that_were_lost_twice_run_one_at_a_time(store: Path, clock: HandClock) -> None:
+    """R4"""
+    release = threading.Event()
+
+    def work(n: int, started: threading.Semaphore) -> None:
+        started.release()
+        release.wait(10)
+
+    for _ in range(2):
+        started = threading.Semaphore(0)
+        batch = nb.open(store, workers=2, clock=clock)
+        batch.submit(each(partial(work, started=started), max_attempts=9), 2)
+        assert started.acquire(timeout=10)
+        assert started.acquire(timeout=10)
+        abandon(batch)
+    started = threading.Semaphore(0)
+    with nb.open(store, workers=2, clock=clock) as batch:
+        run = batch.submit(each(partial(work, started=started), max_attempts=9), 2)
+        clock.advance(3600)
+        assert started.acquire(timeout=10)
+        settled(batch)
+
+        assert sorted(statuses(run, "visit")) == ["IN_PROGRESS", "QUEUED"]
+        release.set()
+        assert run.wait(10) == "COMPLETED"
+
+
+def settled(batch: nb.Batch) -> None:
+    """Let the dispatcher take what has arrived: a call is answered by the turn that follows it."""
+    for _ in range(3):
+        batch._engine.call(int)
