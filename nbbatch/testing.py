@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
@@ -31,7 +30,7 @@ from nbbatch.values.codec import ParamsCodec
 from nbbatch.worker import capture
 from nbbatch.worker.attempt import run_chunks
 from nbbatch.worker.context import Context, MicroBatch, StoredParams, said
-from nbbatch.worker.executors import inline
+from nbbatch.worker.executors import inline, run_aside
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -122,7 +121,7 @@ def run_step(step: Any, value: Any, params: Any = None, *, attempt: int = 1) -> 
 
 def _given(step: Any, result: Any) -> Iterable[Any]:
     if step.is_async:
-        result = asyncio.run(_finished(result))
+        result = run_aside(_finished(result))
     if step.kind is Kind.MANY:
         return result
     if step.kind is Kind.NONE and result is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 import polars as pl
@@ -107,6 +108,19 @@ def test_outputs_of_a_parent_are_numbered_from_zero(batch: nb.Batch) -> None:
     assert chunks["parent"].to_list() == [run.chunks("numbers")["id"].item()] * 4
 
 
+def test_what_a_generator_would_swallow_is_stored_as_it_was_raised(batch: nb.Batch) -> None:
+    """C5"""
+
+    @nb.step(fail_on=StopIteration)
+    def first(n: int) -> Iterator[int]:
+        return next(iter(()))
+
+    run = batch.submit(nb.Job("stops", first >> drop), 1)
+    settle(batch)
+
+    assert run.errors()["error_type"].to_list() == ["StopIteration"]
+
+
 def test_an_error_is_stored_with_type_message_and_traceback(batch: nb.Batch) -> None:
     """C5"""
 
@@ -119,6 +133,7 @@ def test_an_error_is_stored_with_type_message_and_traceback(batch: nb.Batch) -> 
 
     assert statuses(run) == ["ERRORED"]
     assert (error["error_type"], error["error"]) == ("OSError", "no room for 7")
+    assert re.match(r'Traceback .*\n  File ".*jobs\.py", ', error["traceback"])  # from the user's own code on
     assert "in explode" in error["traceback"]
     assert run.attempts()["ended"].null_count() == 0
     assert run.inputs() == [7]

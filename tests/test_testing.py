@@ -42,6 +42,18 @@ def test_a_step_of_any_kind_runs_alone() -> None:
     assert testing.run_step(drop, 2).outputs == []
 
 
+def test_an_async_step_is_run_from_a_thread_that_has_an_event_loop() -> None:
+    @nb.step
+    async def late(i: int) -> int:
+        await asyncio.sleep(0)
+        return i
+
+    async def cell() -> list[int]:
+        return testing.run_step(late, 2).outputs
+
+    assert asyncio.run(cell()) == [2]
+
+
 def test_a_step_alone_knows_its_attempt_and_keeps_what_it_says() -> None:
     @nb.step
     def talks(i: int, params: str) -> str:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import importlib
 import sys
 from bdb import BdbQuit
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -20,9 +17,10 @@ from nbbatch.definition.base_step import BaseStep
 from nbbatch.heal.compare import Change, listed
 from nbbatch.values.codec import ParamsCodec
 from nbbatch.worker import capture
-from nbbatch.worker.attempt import rehearse, rehearse_async
+from nbbatch.worker.attempt import run_item, run_item_async
 from nbbatch.worker.context import MicroBatch, StoredParams
 from nbbatch.worker.error_text import user_frames
+from nbbatch.worker.executors import run_aside
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,15 +108,16 @@ def replay(
 
 def run(micro: MicroBatch, *, aloud: bool = False) -> tuple[Outcome, BaseException | None]:
     """Run a micro-batch's one chunk in this thread; of an async step on an event loop of its own, in a thread beside."""
+    item, cell = micro.items[0], micro.cell(0)
     with capture.held():
-        return _run(micro, aloud=aloud)
-
-
-def _run(micro: MicroBatch, *, aloud: bool) -> tuple[Outcome, BaseException | None]:
-    if not micro.node.step.is_async:
-        return rehearse(micro, aloud=aloud)
-    with ThreadPoolExecutor(1) as aside:  # a notebook's own thread has its event loop running already
-        return aside.submit(contextvars.copy_context().run, asyncio.run, rehearse_async(micro, aloud=aloud)).result()
+        capture.install()
+        if micro.node.step.is_async:
+            outcome, error = run_aside(run_item_async(micro, item, "", cell, aloud=aloud))
+        else:
+            outcome, error = run_item(micro, item, "", cell, aloud=aloud)
+    if isinstance(error, KeyboardInterrupt):  # the person who looks into it wants to stop
+        raise error
+    return outcome, error
 
 
 def params_of(

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from nbbatch.base.errors import FailChunk, FailJob, RetryLater, SkipChunk, ValueNotStorable
 from nbbatch.base.rows import Failure, Item, Outcome, Results
@@ -35,81 +35,42 @@ def run_chunks(micro: MicroBatch) -> Results:
     """Run every item of a micro-batch in this thread; never raises what user code raised."""
     capture.install()
     worker = threading.current_thread().name
-    cells, slot = micro.cell(0)
-    try:
-        if micro.node.plain and micro.hooks is None:
-            return _run_plain(micro, worker, cells, slot)
-        outcomes: dict[int, Outcome] = {}
-        for place, item in enumerate(micro.items):
-            cells[slot] = item.chunk
-            outcomes[place] = _run_item(micro, item, worker)
-        return Results([], [], [], worker, outcomes)
-    finally:
-        cells[slot] = 0
+    if micro.node.plain and micro.hooks is None:
+        return _run_plain(micro, worker)
+    cell = micro.cell(0)
+    outcomes = {place: run_item(micro, item, worker, cell)[0] for place, item in enumerate(micro.items)}
+    return Results([], [], [], worker, outcomes)
 
 
 async def run_chunks_async(micro: MicroBatch) -> Results:
     """Run every item of an async step's micro-batch at once on this event loop."""
     capture.install()
-    runs = [asyncio.create_task(_run_item_async(micro, item, place)) for place, item in enumerate(micro.items)]
+    worker = threading.current_thread().name
+    runs = [asyncio.create_task(_in_turn(micro, item, worker, place)) for place, item in enumerate(micro.items)]
     outcomes = {place: await run for place, run in enumerate(runs)}
-    return Results([], [], [], threading.current_thread().name, outcomes)
+    return Results([], [], [], worker, outcomes)
 
 
-def rehearse(micro: MicroBatch, *, aloud: bool = False) -> tuple[Outcome, BaseException | None]:
-    """Run a micro-batch's one item in this thread and keep what was raised, for a person to look into.
-
-    Args:
-        micro: With one item.
-        aloud: What the step prints goes where it goes outside of steps, not into a log: so does a debugger's prompt.
-    """
-    item = micro.items[0]
-    ctx, emitted, started = _listened(micro, item, aloud=aloud), _Emitted(micro, item), micro.now()
-    token = capture.buffer.set(ctx)
-    try:
-        _execute(micro, item, emitted)
-    except KeyboardInterrupt:  # the person who looks into it wants to stop
-        raise
-    except BaseException as error:
-        return _broken(ctx, started, "", error), error
-    finally:
-        capture.buffer.reset(token)
-    return _completed(ctx, started, micro.now(), "", emitted.outputs, emitted.targets), None
-
-
-async def rehearse_async(micro: MicroBatch, *, aloud: bool = False) -> tuple[Outcome, BaseException | None]:
-    """As `rehearse`, of an async step."""
-    item = micro.items[0]
-    ctx, emitted, started = _listened(micro, item, aloud=aloud), _Emitted(micro, item), micro.now()
-    capture.buffer.set(ctx)
-    try:
-        await _execute_async(micro, item, emitted)
-    except KeyboardInterrupt:  # the person who looks into it wants to stop
-        raise
-    except BaseException as error:
-        return _broken(ctx, started, "", error), error
-    return _completed(ctx, started, micro.now(), "", emitted.outputs, emitted.targets), None
-
-
-def _listened(micro: MicroBatch, item: Item, *, aloud: bool) -> Context:
-    capture.install()
-    ctx = Context(micro, item)
-    ctx.aloud = aloud
-    return ctx
+async def _in_turn(micro: MicroBatch, item: Item, worker: str, place: int) -> Outcome:
+    async with AsyncExitStack() as passed:
+        for turnstile in micro.turnstiles:
+            await passed.enter_async_context(turnstile)
+        return (await run_item_async(micro, item, worker, micro.cell(place)))[0]
 
 
 # --- one attempt ---------------------------------------------------------------------------------
 
 
-def _run_plain(micro: MicroBatch, worker: str, cells: Any, slot: int) -> Results:
+def _run_plain(micro: MicroBatch, worker: str) -> Results:
     """The quick way through a micro-batch of a step that gives at most one output, to one step.
 
-    The same attempts as by `_run_item`, with everything that is equal for all of them done once: here a microsecond a
+    The same attempts as by `run_item`, with everything that is equal for all of them done once: here a microsecond a
     chunk is a tenth of what it costs in all. An attempt begins when the one before it has ended.
     """
     run, now, enter = _plain_call(micro), micro.now, capture.buffer.set
     started, ended, outputs, odd = list[int](), list[int](), list[bytes](), dict[int, Outcome]()
     gives = micro.node.step.output is not None
+    cells, slot = micro.cell(0)
     before = enter(None)
     begun = now()
     for place, item in enumerate(micro.items):
@@ -131,6 +92,7 @@ def _run_plain(micro: MicroBatch, worker: str, cells: Any, slot: int) -> Results
             if gives:
                 outputs.append(data)
         begun = end
+    cells[slot] = 0
     capture.buffer.reset(before)
     return Results(started, ended, outputs, worker, odd)
 
@@ -164,68 +126,112 @@ def _plain_call(micro: MicroBatch) -> Callable[[Any], Any]:
     return run
 
 
-def _run_item(micro: MicroBatch, item: Item, worker: str) -> Outcome:
-    ctx = Context(micro, item)
-    token = capture.buffer.set(ctx)
-    started = micro.now()
-    emitted, raised = _Emitted(micro, item), None
-    end = begin(micro.hooks, ctx)
-    try:
-        _execute(micro, item, emitted)
-    except BaseException as error:
-        raised = error
-    try:
-        return _result(ctx, started, micro.now(), worker, emitted, raised, end)
-    finally:
-        raised = None  # else its traceback and this frame would keep each other
-        capture.buffer.reset(token)
+Cell = tuple[Any, int]
+"""Where to say which chunk runs; see `MicroBatch.cell`."""
+Ran = tuple[Outcome, BaseException | None]
+"""What became of an attempt, and what it raised."""
 
 
-async def _run_item_async(micro: MicroBatch, item: Item, place: int) -> Outcome:
-    worker = threading.current_thread().name
-    cells, slot = micro.cell(place)
-    ctx = Context(micro, item)
-    capture.buffer.set(ctx)  # an asyncio task has its own copy of the context: nothing to reset
-    async with AsyncExitStack() as passed:
-        for turnstile in micro.turnstiles:
-            await passed.enter_async_context(turnstile)
-        cells[slot] = item.chunk
-        started = micro.now()
-        emitted, raised = _Emitted(micro, item), None
-        end = begin(micro.hooks, ctx)
-        try:
-            await _execute_async(micro, item, emitted)
-        except BaseException as error:
-            raised = error
-        try:
-            return _result(ctx, started, micro.now(), worker, emitted, raised, end)
-        finally:
-            raised = None
-            cells[slot] = 0
+def run_item(micro: MicroBatch, item: Item, worker: str, cell: Cell, *, aloud: bool = False) -> Ran:
+    """One attempt.
+
+    Args:
+        micro: Of which the item is.
+        item: A chunk.
+        worker: Who runs it.
+        cell: Where to say so.
+        aloud: What the step prints goes where it goes outside of steps, not into a log: so does a debugger's prompt.
+    """
+    with _Attempt(micro, item, worker, cell, aloud=aloud) as attempt:
+        attempt.take(micro.node.step.function(*_arguments(micro, item)))
+    return attempt.ended()
 
 
-class _Emitted:
-    """Encoded outputs of one attempt, handed over in pages when they are many."""
+async def run_item_async(micro: MicroBatch, item: Item, worker: str, cell: Cell, *, aloud: bool = False) -> Ran:
+    """One attempt of an async step; arguments as `run_item`."""
+    with _Attempt(micro, item, worker, cell, aloud=aloud) as attempt:
+        result = micro.node.step.function(*_arguments(micro, item))
+        if hasattr(result, "__aiter__"):
+            async for value in cast("AsyncIterator[Any]", result):
+                attempt.add(value)
+        else:
+            attempt.take(await cast("Awaitable[Any]", result))
+    return attempt.ended()
 
-    __slots__ = ("_bytes", "_encode", "_item", "_node", "_only", "_route", "_sink", "_targets", "outputs", "staged")
 
-    def __init__(self, micro: MicroBatch, item: Item) -> None:
-        step = micro.node.step
-        self._encode = step.output.encode if step.output is not None else None
-        self._only = micro.node.targets[0] if len(micro.node.targets) == 1 and not micro.node.ways else None
-        self._route = micro.node.route
-        self._node = micro.node
-        self._item = item
-        self._sink = micro.sink
-        self._bytes = 0
+class _Attempt:
+    """What is around the call of a step: its context, its marks and listeners, and what it gives, encoded.
+
+    Outputs are handed over in pages when they are many. What is raised inside stays inside.
+    """
+
+    __slots__ = (
+        "_bytes", "_cell", "_context", "_encode", "_end", "_item", "_micro", "_node", "_only", "_outcome", "_outputs", "_raised",
+        "_staged", "_started", "_targets", "_token", "_worker",
+    )  # fmt: skip
+
+    def __init__(self, micro: MicroBatch, item: Item, worker: str, cell: Cell, *, aloud: bool) -> None:
+        self._micro, self._item, self._worker, self._cell = micro, item, worker, cell
+        self._node = node = micro.node
+        self._encode = node.step.output.encode if node.step.output is not None else None
+        self._only = node.targets[0] if len(node.targets) == 1 and not node.ways else None
+        self._outputs: list[bytes] = []
         self._targets: list[int] = []
-        self.outputs: list[bytes] = []
-        self.staged = 0
+        self._bytes = self._staged = 0
+        self._context = Context(micro, item)
+        if aloud:
+            self._context.aloud = True
 
-    @property
-    def targets(self) -> list[int]:
+    def __enter__(self) -> Self:
+        self._token = capture.buffer.set(self._context)
+        cells, slot = self._cell
+        cells[slot] = self._item.chunk
+        self._started = self._micro.now()
+        self._end = begin(self._micro.hooks, self._context)
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        ended = self._micro.now()
+        try:
+            if self._end is not None:
+                self._end(error)
+            self._raised, self._outcome = error, self._result(ended, error)
+        finally:
+            cells, slot = self._cell
+            cells[slot] = 0
+            capture.buffer.reset(self._token)
+        return True
+
+    def _result(self, ended: int, error: BaseException | None) -> Outcome:
+        if error is not None:
+            return _broken(self._context, self._started, self._worker, error)
+        outputs, targets = self._outputs, self._all_targets()
+        return _completed(self._context, self._started, ended, self._worker, outputs, targets, self._staged)
+
+    def ended(self) -> Ran:
+        """What became of it; of the error nothing is kept here, else its traceback and its frame would keep each other."""
+        raised, self._raised = self._raised, None
+        return self._outcome, raised
+
+    def _all_targets(self) -> list[int]:
         """The step each output goes to."""
-        return self._targets if self._only is None else [self._only] * len(self.outputs)
+        return self._targets if self._only is None else [self._only] * len(self._outputs)
+
+    def take(self, result: Any) -> None:
+        """All that the step has returned."""
+        step = self._node.step
+        match step.kind:
+            case Kind.ONE:
+                self.add(result)
+            case Kind.MANY:
+                for value in result:
+                    self.add(value)
+            case Kind.NONE:
+                _expect_nothing(step.name, result)
+            case Kind.REDUCTION:
+                assert self._encode is not None
+                self._only = -1
+                self._outputs.append(self._encode(result))
 
     def add(self, value: Any) -> None:
         encode = self._encode
@@ -235,20 +241,20 @@ class _Emitted:
         except Exception:
             data = self._add_named(value)
         else:
-            self.outputs.append(data)
+            self._outputs.append(data)
             if self._only is None:
                 self._send_on(value, data)
         self._bytes += len(data)
-        if self._sink and (len(self.outputs) >= PAGE_OUTPUTS or self._bytes >= PAGE_BYTES):
-            self.flush()
+        if (len(self._outputs) >= PAGE_OUTPUTS or self._bytes >= PAGE_BYTES) and self._micro.sink:
+            self._flush(self._micro.sink)
 
     def _send_on(self, value: Any, data: bytes) -> None:
         """To each branch that accepts the value."""
-        targets = self._route(value)
+        targets = self._node.route(value)
         if not targets:
             raise ValueNotStorable(f"no branch accepts this output of type {type(value).__name__}")
         self._targets.extend(targets)
-        self.outputs.extend([data] * (len(targets) - 1))
+        self._outputs.extend([data] * (len(targets) - 1))
 
     def _add_named(self, value: Any) -> bytes:
         """What ``nb.to`` made has no stored form: looked into only after that, so that values without it pay nothing."""
@@ -258,56 +264,15 @@ class _Emitted:
         name, value = value.read()
         data = self._encode(value)
         if self._only is not None:
-            self._targets, self._only = [self._only] * len(self.outputs), None
+            self._targets, self._only = [self._only] * len(self._outputs), None
         self._targets.extend(self._node.address(name, value))
-        self.outputs.append(data)
+        self._outputs.append(data)
         return data
 
-    def flush(self) -> None:
-        assert self._sink is not None
-        self._sink(Page(self._item, self.staged, self.outputs, self.targets))
-        self.staged += len(self.outputs)
-        self.outputs, self._targets, self._bytes = [], [], 0
-
-    def report(self, value: Any) -> None:
-        assert self._encode is not None
-        self._only = -1
-        self.outputs.append(self._encode(value))
-
-
-def _execute(micro: MicroBatch, item: Item, emitted: _Emitted) -> None:
-    step = micro.node.step
-    result = step.function(*_arguments(micro, item))
-    match step.kind:
-        case Kind.ONE:
-            emitted.add(result)
-        case Kind.MANY:
-            for value in cast("Iterable[Any]", result):
-                emitted.add(value)
-        case Kind.NONE:
-            _expect_nothing(step.name, result)
-        case Kind.REDUCTION:
-            emitted.report(result)
-
-
-async def _execute_async(micro: MicroBatch, item: Item, emitted: _Emitted) -> None:
-    step = micro.node.step
-    result = step.function(*_arguments(micro, item))
-    if step.kind is Kind.MANY and hasattr(result, "__aiter__"):
-        async for value in cast("AsyncIterator[Any]", result):
-            emitted.add(value)
-        return
-    value = await cast("Awaitable[Any]", result)
-    match step.kind:
-        case Kind.ONE:
-            emitted.add(value)
-        case Kind.MANY:
-            for each in value:
-                emitted.add(each)
-        case Kind.NONE:
-            _expect_nothing(step.name, value)
-        case Kind.REDUCTION:
-            emitted.report(value)
+    def _flush(self, sink: Callable[[Page], None]) -> None:
+        sink(Page(self._item, self._staged, self._outputs, self._all_targets()))
+        self._staged += len(self._outputs)
+        self._outputs, self._targets, self._bytes = [], [], 0
 
 
 def _arguments(micro: MicroBatch, item: Item) -> tuple[Any, ...]:
@@ -334,39 +299,14 @@ def _expect_nothing(name: str, value: object) -> None:
 # --- what became of it ---------------------------------------------------------------------------
 
 
-def _result(
-    ctx: Context, started: int, ended: int, worker: str, emitted: _Emitted, raised: BaseException | None,
-    end: Callable[[BaseException | None], None] | None,
-) -> Outcome:  # fmt: skip
-    if end is not None:
-        end(raised)
-    if raised is not None:
-        return _broken(ctx, started, worker, raised)
-    return _completed(ctx, started, ended, worker, emitted.outputs, emitted.targets, emitted.staged)
-
-
 def _completed(
     ctx: Context, started: int, ended: int, worker: str, outputs: list[bytes], targets: list[int], staged: int = 0
 ) -> Outcome:
     handled = ctx._records  # pyright: ignore[reportPrivateUsage]
     records = len(outputs) + staged if handled is None else handled
-    log, warnings, recovered = said(ctx)
     return Outcome(
-        _COMPLETED,
-        started,
-        ended,
-        outputs,
-        targets,
-        records,
-        None,
-        0.0,
-        False,
-        log,
-        warnings,
-        recovered,
-        staged,
-        worker,
-    )
+        _COMPLETED, started, ended, outputs, targets, records, None, 0.0, False, *said(ctx), staged, worker
+    )  # fmt: skip
 
 
 def _broken(ctx: Context, started: int, worker: str, error: BaseException) -> Outcome:
@@ -381,9 +321,6 @@ def _broken(ctx: Context, started: int, worker: str, error: BaseException) -> Ou
         status = ChunkStatus.SKIPPED
     elif not isinstance(error, FailChunk) and retryable(micro.node.step.options, error):
         status = ChunkStatus.ERRORED
-    log, warnings, recovered = said(ctx)
     failed = failure(error)
     failed = failed and Failure(failed.type, *map(micro.params.hide, failed[1:]))
-    return Outcome(
-        status, started, micro.now(), [], [], 0, failed, delay, fails_job, log, warnings, recovered, 0, worker
-    )
+    return Outcome(status, started, micro.now(), [], [], 0, failed, delay, fails_job, *said(ctx), 0, worker)

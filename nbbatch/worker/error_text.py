@@ -16,7 +16,7 @@ LEAST_SECRET = 4
 """Secrets of fewer characters are left in texts: nothing could be read otherwise."""
 MAX_TEXT_CHARS = 200_000
 """Error messages and tracebacks longer than this lose their middle."""
-_WORKER = str(Path(__file__).with_name("worker.py"))
+_WORKER = str(Path(__file__).with_name("attempt.py"))
 """Whose frames are left out of a traceback."""
 
 

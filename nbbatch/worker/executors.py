@@ -16,7 +16,10 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
-from typing import Any
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 ASYNC_IN_FLIGHT = 64
 """Chunks of async steps that run at once on the event loop; an arbitrary, generous number."""
@@ -135,6 +138,12 @@ class EventLoop(Executor):
         if not thread.is_alive():
             loop.close()
         self._loop = self._thread = None
+
+
+def run_aside(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end on an event loop of its own, in a thread beside: a notebook's thread has one already."""
+    with ThreadPoolExecutor(1) as aside:
+        return aside.submit(copy_context().run, asyncio.run, coroutine).result()
 
 
 async def _cancel_all() -> None:
