@@ -63,7 +63,7 @@ def test_a_page_of_chunks_holds_little_more_than_its_rows(run: nb.JobHandle[Any]
 
 def test_sums_over_all_chunks_hold_little_more_than_what_is_odd(run: nb.JobHandle[Any]) -> None:
     """V4"""
-    assert held(run, "steps", run.id) <= HELD_ROWS
+    assert held(run, "steps", run.id, None) <= HELD_ROWS
     assert held(run, "live_steps", run.id) <= HELD_ROWS
     assert run.steps().select("chunks", "completed", "failed").rows() == [(1, 1, 0), (MANY, MANY - 100, 100)]
 

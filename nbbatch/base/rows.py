@@ -139,8 +139,21 @@ class Columns:
         return len(self.lists[0])
 
 
+class ChunkRow(NamedTuple):
+    """One row of the chunk table, in column order; made by field name, as all of these."""
+
+    id: int
+    instance: int
+    step: int
+    parent: int | None
+    seq: int | None
+    created_us: int
+    data: bytes | None = None
+    session: int | None = None
+
+
 class EventRow(NamedTuple):
-    """One row of the event table, in column order."""
+    """One row of the event table."""
 
     id: int
     chunk: int
@@ -152,10 +165,38 @@ class EventRow(NamedTuple):
     polls: int
     started_us: int | None
     ended_us: int
-    due_us: int | None
-    records: int
-    code: str | None
-    worker: str | None
+    due_us: int | None = None
+    records: int = 0
+    code: str | None = None
+    worker: str | None = None
+
+
+class DetailRow(NamedTuple):
+    """One row of the detail table."""
+
+    chunk: int
+    instance: int
+    attempt: int
+    event: int
+    error_type: str | None = None
+    error: str | None = None
+    traceback: str | None = None
+    log: str | None = None
+    warnings: list[str] | None = None
+    recovered: list[str] | None = None
+
+
+def columns(row: type[ChunkRow | EventRow], total: int, /, **given: Any) -> list[Iterable[Any]]:
+    """Many rows at once, column by column, by field name; what is no list, tuple or range is the same in all rows.
+
+    >>> columns(ChunkRow, 2, id=range(4, 6), instance=1, step=0, parent=3, seq=[0, 1], created_us=7)[:5]
+    [range(4, 6), [1, 1], [0, 0], [3, 3], [0, 1]]
+    """
+    values = {**row._field_defaults, **given}
+    return [
+        each if isinstance(each, list | tuple | range) else [each] * total
+        for each in map(values.__getitem__, row._fields)
+    ]
 
 
 class Waiting(NamedTuple):

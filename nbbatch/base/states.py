@@ -107,6 +107,8 @@ INSTANCE_TRANSITIONS: dict[InstanceStatus, frozenset[InstanceStatus]] = {
 
 CHUNK_ENDED = frozenset({_C.COMPLETED, _C.FAILED, _C.SKIPPED, _C.CANCELLED})
 """Chunks in these states are not claimed again by themselves."""
+CHUNK_OPEN = frozenset(_C) - CHUNK_ENDED
+"""Chunks in these states have something before them."""
 CHUNK_DONE = frozenset({_C.COMPLETED, _C.SKIPPED})
 """What a gate counts as done."""
 CHUNK_ERRORS = frozenset({_C.ERRORED, _C.FAILED})

@@ -15,6 +15,9 @@ from nbbatch.engine.settle import Changes
 from nbbatch.engine.state import LiveInstance, LiveStep, runs
 from nbbatch.store.database import Store
 
+PAGE_CHUNKS = 5_000
+"""Unclaimed chunks read at a time."""
+
 
 class Claims:
     """Takes chunks of steps that a lane has room for."""
@@ -63,17 +66,17 @@ class Claims:
 
         What this very turn makes is not in the store yet: it is read in the next turn.
         """
-        window = 5_000
+        window = PAGE_CHUNKS
         while step.cursor < step.last and not step.ready:
             high = min(step.last, step.cursor + window, self._store.durable_chunk)
             if high <= step.cursor:
                 self._wake()
                 return
             loaded = step.cursor < step.loaded_last
-            query = "page_unclaimed" if loaded else "page"
-            rows = self._store.rows(query, live.id, step.node.index, step.cursor, high)
+            query = "page_untouched" if loaded else "page"
+            rows = self._store.rows(query, live.id, step.node.index, step.cursor, high, PAGE_CHUNKS)
             step.add_ready(rows, [data for _, data in rows])  # pyright: ignore[reportArgumentType] - (id, data)
-            step.cursor = high
+            step.cursor = high if len(rows) < PAGE_CHUNKS else rows[-1][0]
             window *= 2
 
     def _with_inputs(self, live: LiveInstance, step: LiveStep, items: list[Item]) -> list[Item]:

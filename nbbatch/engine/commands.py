@@ -11,9 +11,16 @@ from concurrent.futures import Future
 from typing import Any
 
 from nbbatch.base.errors import NotFoundError, ShapeError, StateError
-from nbbatch.base.rows import Ended, EventRow, InstanceRow, Item
-from nbbatch.base.states import CHUNK_BY_CODE, CHUNK_TRANSITIONS, INSTANCE_ENDED, ChunkStatus, InstanceStatus
-from nbbatch.definition import JobDefinition
+from nbbatch.base.rows import ChunkRow, Ended, InstanceRow, Item
+from nbbatch.base.states import (
+    CHUNK_BY_CODE,
+    CHUNK_OPEN,
+    CHUNK_TRANSITIONS,
+    INSTANCE_ENDED,
+    ChunkStatus,
+    InstanceStatus,
+)  # fmt: skip
+from nbbatch.definition import JobDefinition, Kind
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.engine.recovery import load, recover
 from nbbatch.engine.state import Again, LiveInstance
@@ -21,6 +28,7 @@ from nbbatch.store.database import SUBJOB_KEY
 from nbbatch.worker.context import StoredParams
 
 _FAILED, _QUEUED, _CANCELLED = ChunkStatus.FAILED, ChunkStatus.QUEUED, ChunkStatus.CANCELLED
+_SKIPPABLE = [status for status in ChunkStatus if ChunkStatus.SKIPPED in CHUNK_TRANSITIONS[status]]
 _I = InstanceStatus
 
 
@@ -95,7 +103,9 @@ def _create(
     _keep_secrets(engine, row.id, params)
     chunk = engine.store.take_ids("chunk", 1) + 1
     engine.pending.instances[row.id] = (row, steps)
-    engine.pending.chunks.append((chunk, row.id, 0, None, 0, row.created_us, None, None))
+    engine.pending.chunks.append(
+        ChunkRow(id=chunk, instance=row.id, step=0, parent=None, seq=0, created_us=row.created_us)
+    )
     live = LiveInstance(job, row, params)
     live.steps[0].emit(chunk, [None])
     engine.live[row.id] = live
@@ -256,9 +266,7 @@ def cancel(engine: Engine, instance: int) -> bool:
 
 def _store_cancelled(engine: Engine, row: InstanceRow) -> None:
     now = engine.clock.now()
-    total = sum(count for _, count, _ in engine.store.rows("count_chunks", row.id))
-    events = engine.store.take_ids("event", total)
-    engine.store.run("cancel_chunks", row.id, events, now)
+    engine.store.change_chunks(row.id, _CANCELLED, CHUNK_OPEN, now)
     share = engine.live[row.id].progress() if row.id in engine.live else row.progress
     engine.store.set_status(row.id, row.status, _I.CANCELLED, now, progress=share)
     if row.retain != "all":
@@ -281,7 +289,7 @@ def retry(
     revive(engine)
     row = engine.store.instance(instance)
     live = engine.live.get(instance)
-    if row.status is _I.COMPLETED and not _failed_rows(engine, instance):
+    if row.status is _I.COMPLETED and engine.store.rows("count_standing", instance, [_FAILED.code]) == [(0,)]:
         raise StateError(f"instance {instance} ended COMPLETED; there is nothing to retry")
     if row.status in INSTANCE_ENDED:
         job = known(job, row)
@@ -302,12 +310,6 @@ def check_starts(engine: Engine, job: JobDefinition[Any, Any], instance: int) ->
         )
 
 
-def _failed_rows(engine: Engine, instance: int, chunks: list[int] | None = None) -> list[tuple[Any, ...]]:
-    rows = [row for row in engine.store.rows("last_events", instance) if row[2] == _FAILED.code]
-    chosen = None if chunks is None else set(chunks)
-    return [row for row in rows if chosen is None or row[0] in chosen]
-
-
 def take_up(
     engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any], chunks: list[int] | None = None,
     first: Callable[[InstanceRow, JobDefinition[Any, Any]], object] | None = None,
@@ -324,9 +326,7 @@ def take_up(
             first(row, job)
         if row.report is not None:
             _reduce_again(engine, row, job.nodes[-1].index, now)
-        again = [r for r in engine.store.rows("last_events", row.id) if r[2] in (_FAILED.code, _CANCELLED.code)]
-        events = engine.store.take_ids("event", len(again))
-        engine.store.run("requeue_ended", row.id, events, now, _FAILED.code, _CANCELLED.code, chunks)
+        again = engine.store.change_chunks(row.id, _QUEUED, (_FAILED, _CANCELLED), now, chunks=chunks)
         engine.store.set_status(row.id, row.status, _I.IN_PROGRESS, now, text=None)
     attach(engine, job, engine.store.instance(row.id), params)
     return len(again)
@@ -347,11 +347,9 @@ def _reduce_again(engine: Engine, row: InstanceRow, reduction: int, now: int) ->
 
 def _retry_failed(engine: Engine, live: LiveInstance, chunks: list[int] | None) -> int:
     """Failed chunks of an instance that still runs."""
-    rows = _failed_rows(engine, live.id, chunks)
     with engine.store.transaction():
-        events = engine.store.take_ids("event", len(rows))
-        engine.store.run("requeue_ended", live.id, events, engine.clock.now(), _FAILED.code, _FAILED.code, chunks)
-    for chunk, index, _, attempt, _, polls, _ in rows:
+        rows = engine.store.change_chunks(live.id, _QUEUED, (_FAILED,), engine.clock.now(), chunks=chunks)
+    for chunk, index, attempt, polls in rows:
         step = live.step_at(index)
         step.counts[_FAILED.code] -= 1
         step.counts[_QUEUED.code] += 1
@@ -364,26 +362,21 @@ def _retry_failed(engine: Engine, live: LiveInstance, chunks: list[int] | None) 
 def skip(engine: Engine, instance: int, chunks: list[int], reason: str) -> None:
     """Leave chunks out that do not run, with a reason."""
     row = engine.store.instance(instance)
-    found = [_chunk_state(engine, row, chunk) for chunk in chunks]
-    for chunk, (_, code, *_) in zip(chunks, found, strict=True):
+    found = {chunk: rest for chunk, *rest in engine.store.rows("some_standing", instance, chunks)}
+    for chunk in chunks:
+        if chunk not in found:
+            raise NotFoundError(f"instance {row.id} has no chunk {chunk}; run.chunks() lists those there are")
+        _, code, kind = found[chunk]
         _check_skippable(chunk, CHUNK_BY_CODE[code])
-    if engine.store.rows("count_reductions", instance, chunks) != [(0,)]:
-        raise StateError(f"a reduction of instance {instance} cannot be skipped: it gives the report; retry() it")
-    event, now = engine.store.take_ids("event", len(chunks)) + 1, engine.clock.now()
-    rows = [
-        EventRow(
-            event + place, chunk, instance, step, attempt, ChunkStatus.SKIPPED.code, errors, polls, None, now, None, 0,
-            None, None,
-        )
-        for place, (chunk, (step, _, attempt, errors, polls)) in enumerate(zip(chunks, found, strict=True))
-    ]  # fmt: skip
-    details = [(each.chunk, instance, each.attempt, each.id, None, reason, None, None, None, None) for each in rows]
+        if kind == Kind.REDUCTION.value:
+            raise StateError(f"a reduction of instance {instance} cannot be skipped: it gives the report; retry() it")
     with engine.store.transaction():
-        engine.store.events(rows)
-        engine.store.append("detail", details)
+        engine.store.change_chunks(
+            instance, ChunkStatus.SKIPPED, _SKIPPABLE, engine.clock.now(), chunks=chunks, reason=reason
+        )
     live = engine.live.get(instance)
-    for chunk, (step, code, *_) in zip(chunks, found, strict=True):
-        if live is not None:
+    if live is not None:
+        for chunk, (step, code, _) in found.items():
             _forget(live, step, chunk, code)
     engine.wake()
 
@@ -395,25 +388,10 @@ def _check_skippable(chunk: int, status: ChunkStatus) -> None:
         raise StateError(f"chunk {chunk} is {status} and cannot be skipped: it has ended")
 
 
-def _chunk_state(engine: Engine, row: InstanceRow, chunk: int) -> tuple[int, int, int, int, int]:
-    found = engine.store.rows("chunk_state", chunk, row.id)
-    if not found:
-        raise NotFoundError(f"instance {row.id} has no chunk {chunk}; run.chunks() lists those there are")
-    step, code, attempt, errors, polls = found[0]
-    if any(flight.live.id == row.id and _holds(flight.micro.items, chunk) for flight in engine.flights):
-        code = ChunkStatus.IN_PROGRESS.code
-    return step, code or _QUEUED.code, attempt, errors or 0, polls or 0
-
-
-def _holds(items: list[Item], chunk: int) -> bool:
-    return any(item.chunk == chunk for item in items)
-
-
 def _forget(live: LiveInstance, index: int, chunk: int, code: int) -> None:
     """Take a skipped chunk out of everything that would claim it."""
     step = live.steps[index]
-    counted = ChunkStatus.GATE_WAITING.code if not step.opened and code == _QUEUED.code else code
-    step.counts[counted] -= 1
+    step.counts[code] -= 1
     step.counts[ChunkStatus.SKIPPED.code] += 1
     step.skipped.add(chunk)
     step.again = type(step.again)(again for again in step.again if again.item.chunk != chunk)

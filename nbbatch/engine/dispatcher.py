@@ -27,7 +27,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from nbbatch.base.errors import FailChunk, StoreClosed, StoreError
-from nbbatch.base.rows import Ended, Item, Results
+from nbbatch.base.rows import ChunkRow, Ended, Item, Results
 from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.definition import Kind, Node
 from nbbatch.engine.claims import Claims
@@ -445,7 +445,10 @@ class Engine:
         live.changed = True
         if step.node.step.kind is Kind.REDUCTION and not sum(step.counts):
             chunk = self.store.take_ids("chunk", 1) + 1
-            changes.chunks.append((chunk, live.id, index, self.store.first_chunk(live.id), None, now, None, None))
+            first = self.store.first_chunk(live.id)
+            changes.chunks.append(
+                ChunkRow(id=chunk, instance=live.id, step=index, parent=first, seq=None, created_us=now)
+            )
             step.emit(chunk, [None])
 
     def _change_status(self, live: LiveInstance, decision: Decision, changes: Changes, now: int) -> None:

@@ -50,8 +50,8 @@ def put_back(step: LiveStep, micro: MicroBatch, items: list[Item], changes: Chan
     for place, item in enumerate(items, 1):
         changes.events.append(
             EventRow(
-                event + place, item.chunk, micro.instance, index, item.attempt, ChunkStatus.QUEUED.code, item.errors,
-                item.polls, now, now, None, 0, code, None,
+                id=event + place, chunk=item.chunk, instance=micro.instance, step=index, attempt=item.attempt,
+                status=ChunkStatus.QUEUED.code, errors=item.errors, polls=item.polls, started_us=now, ended_us=now, code=code,
             )
         )  # fmt: skip
     requeue(step, [item._replace(attempt=item.attempt + 1) for item in items])

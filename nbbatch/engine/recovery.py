@@ -5,10 +5,9 @@ The engine itself is driven by events; nothing here runs by the clock.
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import Any, NamedTuple
 
-from nbbatch.base.rows import EventRow, InstanceRow, Item, Waiting
+from nbbatch.base.rows import DetailRow, EventRow, InstanceRow, Item, Waiting
 from nbbatch.base.states import CHUNK_BY_CODE, ChunkStatus
 from nbbatch.definition import JobDefinition
 from nbbatch.engine.state import SUSPECT_ERRORS, Again, LiveInstance
@@ -59,24 +58,27 @@ def _lost(store: Store, orphans: list[tuple[Any, ...]], now_us: int) -> int:
     """
     failed = 0
     events: list[EventRow] = []
-    details: list[tuple[Any, ...]] = []
+    details: list[DetailRow] = []
     event = store.take_ids("event", 2 * len(orphans))
     for instance, step, chunk, attempt, claimed_us, errors, polls, most in orphans:
         is_last = errors + 1 >= most
-        status = _C.FAILED if is_last else _C.ERRORED
-        event += 1
-        events.append(
-            EventRow(event, chunk, instance, step, attempt, status.code, errors + 1, polls, claimed_us, now_us, None, 0, None, None)
+        event += 2
+        ended = EventRow(
+            id=event - 1, chunk=chunk, instance=instance, step=step, attempt=attempt,
+            status=(_C.FAILED if is_last else _C.ERRORED).code, errors=errors + 1, polls=polls, started_us=claimed_us,
+            ended_us=now_us,
         )  # fmt: skip
         text = f"{DIED} ({errors + 1} of at most {most} errors)"
-        details.append((chunk, instance, attempt, event, "ProcessDied", text, None, None, None, None))
+        details.append(
+            DetailRow(
+                chunk=chunk, instance=instance, attempt=attempt, event=ended.id, error_type="ProcessDied", error=text
+            )
+        )
+        events.append(ended)
         if is_last:
             failed += 1
-            continue
-        event += 1
-        events.append(
-            EventRow(event, chunk, instance, step, attempt, _C.QUEUED.code, errors + 1, polls, None, now_us, None, 0, None, None)
-        )  # fmt: skip
+        else:
+            events.append(ended._replace(id=event, status=_C.QUEUED.code, started_us=None))
     store.events(events)
     if details:
         store.append("detail", details)
@@ -86,15 +88,10 @@ def _lost(store: Store, orphans: list[tuple[Any, ...]], now_us: int) -> int:
 def load(store: Store, job: JobDefinition[Any, Any], row: InstanceRow, params: StoredParams) -> LiveInstance:
     """Rebuild what the engine knows of an instance; no attempt of it may be running."""
     live = LiveInstance(job, row, params)
-    opened = store.opened_steps(row.id)
-    for step in live.steps:
-        step.opened = step.opened or step.node.index in opened
     _load_counts(store, live)
-    _load_troubled(store, live)
+    _load_open(store, live)
     names = [name for (name,) in store.rows("attachment_names", row.id)]
     live.attachments = attachments(store, row.id, names) if names else None
-    for index, first in store.rows("first_unclaimed", row.id):
-        live.steps[index].cursor = first - 1
     for step in (step for step in live.steps if step.node.step.options.bisect):
         ((step.split,),) = store.rows("count_split", row.id, step.node.index)
     return live
@@ -110,35 +107,21 @@ def attachments(store: Store, instance: int, names: list[str]) -> Attachments:
 
 
 def _load_counts(store: Store, live: LiveInstance) -> None:
-    for index, total, last in store.rows("count_chunks", live.id):
+    for index, shut, first, last, records, latest, *counts in store.rows("counts", live.id):
         step = live.step_at(index)
-        step.counts[(_C.QUEUED if step.opened else _C.GATE_WAITING).code] = total
-        step.cursor = step.last = step.loaded_last = last
-    for index, completed, records, latest in store.rows("count_completed", live.id):
-        counts = live.step_at(index).counts
-        counts[_C.COMPLETED.code] = completed
-        _take(live, index, completed)
+        step.opened = not shut
+        step.counts[1:] = counts
+        step.cursor, step.last, step.loaded_last = first - 1, last, store.durable_chunk
         live.records += records
-        live.latest_end_us = max(live.latest_end_us or 0, latest)
+        live.latest_end_us = max(filter(None, (live.latest_end_us, latest)), default=None)
 
 
-def _take(live: LiveInstance, index: int, count: int) -> None:
-    step = live.steps[index]
-    step.counts[(_C.QUEUED if step.opened else _C.GATE_WAITING).code] -= count
-
-
-def _load_troubled(store: Store, live: LiveInstance) -> None:
-    """Chunks that have a history and are not COMPLETED: count them, and queue again what is to run again."""
-    rows = store.rows("last_events", live.id)
-    for status_code, group in groupby(sorted(rows, key=lambda row: row[2]), key=lambda row: row[2]):
-        status = CHUNK_BY_CODE[status_code]
-        for chunk, index, _, attempt, errors, polls, due_us in group:
-            step = live.step_at(index)
-            counted = _C.QUEUED if status is _C.GATE_WAITING and step.opened else status
-            _take(live, index, 1)
-            step.counts[counted.code] += 1
-            if counted in (_C.ERRORED, _C.POLL_WAITING):
-                live.wait(Waiting(due_us, chunk, index, attempt, errors, polls, counted))
-            elif counted in (_C.QUEUED, _C.GATE_WAITING):
-                again = Again(Item(chunk, attempt + 1, None, errors, polls), counted.code)
-                (step.suspects if errors >= SUSPECT_ERRORS else step.again).append(again)
+def _load_open(store: Store, live: LiveInstance) -> None:
+    """Chunks that have a history and are to run again: have them claimed, now or when their time comes."""
+    for chunk, index, code, attempt, errors, polls, due_us in store.rows("to_run_again", live.id):
+        step, status = live.step_at(index), CHUNK_BY_CODE[code]
+        if status in (_C.ERRORED, _C.POLL_WAITING):
+            live.wait(Waiting(due_us, chunk, index, attempt, errors, polls, status))
+        else:
+            again = Again(Item(chunk, attempt + 1, None, errors, polls), code)
+            (step.suspects if errors >= SUSPECT_ERRORS else step.again).append(again)

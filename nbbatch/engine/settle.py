@@ -12,7 +12,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from nbbatch.base.rows import Columns, EventRow, InstanceRow, Item, Outcome, Results, Waiting
+from nbbatch.base.rows import (
+    ChunkRow,
+    Columns,
+    DetailRow,
+    EventRow,
+    InstanceRow,
+    Item,
+    Outcome,
+    Results,
+    Waiting,
+    columns,
+)
 from nbbatch.base.states import ChunkStatus
 from nbbatch.definition import Kind, Options
 from nbbatch.engine.decide import over_budget
@@ -36,9 +47,9 @@ class Changes:
         default_factory=dict[int, tuple[InstanceRow, list[tuple[Any, ...]]]]
     )
     """New ones, with their steps."""
-    chunks: Columns = field(default_factory=partial(Columns, 8))
+    chunks: Columns = field(default_factory=partial(Columns, len(ChunkRow._fields)))
     events: Columns = field(default_factory=partial(Columns, len(EventRow._fields)))
-    details: list[tuple[Any, ...]] = field(default_factory=_rows)
+    details: list[DetailRow] = field(default_factory=list[DetailRow])
     outputs: Columns = field(default_factory=partial(Columns, 5))
     staged: Columns = field(default_factory=partial(Columns, 6))
     claims: list[tuple[Any, ...]] = field(default_factory=_rows)
@@ -89,11 +100,11 @@ class Clerk:
         chunks, attempts, _, errors, polls = zip(*items, strict=True)
         event = self.take_ids("event", total) + 1
         outputs = results.outputs
-        changes.events.extend(
-            range(event, event + total), chunks, [live.id] * total, [node.index] * total, attempts,
-            [_COMPLETED.code] * total, errors, polls, results.started_us, results.ended_us, [None] * total,
-            [1 if outputs else 0] * total, [code] * total, [results.worker] * total,
-        )  # fmt: skip
+        changes.events.extend(*columns(
+            EventRow, total, id=range(event, event + total), chunk=chunks, instance=live.id, step=node.index,
+            attempt=attempts, status=_COMPLETED.code, errors=errors, polls=polls, started_us=results.started_us,
+            ended_us=results.ended_us, records=1 if outputs else 0, code=code, worker=results.worker,
+        ))  # fmt: skip
         step.counts[_IN_PROGRESS] -= total
         step.counts[_COMPLETED.code] += total
         if outputs:
@@ -115,8 +126,9 @@ class Clerk:
         counts[status.code] += 1
         changes.events.append(
             EventRow(
-                event, item.chunk, live.id, node.index, item.attempt, status.code, errors, polls,
-                outcome.started_us, outcome.ended_us, due, outcome.records, code, outcome.worker,
+                id=event, chunk=item.chunk, instance=live.id, step=node.index, attempt=item.attempt, status=status.code,
+                errors=errors, polls=polls, started_us=outcome.started_us, ended_us=outcome.ended_us, due_us=due,
+                records=outcome.records, code=code, worker=outcome.worker,
             )
         )  # fmt: skip
         if status is _COMPLETED:
@@ -177,10 +189,10 @@ class Clerk:
             changes.outputs.extend([live.id] * total, [target] * total, parents, seqs, outputs)
             return
         first = self.take_ids("chunk", total) + 1
-        changes.chunks.extend(
-            range(first, first + total), [live.id] * total, [target] * total, parents, seqs, [now] * total, outputs,
-            [None] * total,
-        )  # fmt: skip
+        changes.chunks.extend(*columns(
+            ChunkRow, total, id=range(first, first + total), instance=live.id, step=target, parent=parents, seq=seqs,
+            created_us=now, data=outputs,
+        ))  # fmt: skip
         live.steps[target].emit(first, outputs)
 
     def _emit_staged(self, live: LiveInstance, item: Item, outcome: Outcome, changes: Changes, now: int) -> None:
@@ -249,7 +261,7 @@ def _splits(options: Options, outcome: Outcome, status: ChunkStatus) -> bool:
 def _detail(
     live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, event: int, status: ChunkStatus, errors: int,
     is_split: bool,
-) -> tuple[Any, ...]:  # fmt: skip
+) -> DetailRow:  # fmt: skip
     failure = outcome.failure
     message = failure.message if failure else None
     most = step.node.step.options.max_attempts
@@ -261,8 +273,8 @@ def _detail(
         message = f"{message} (not skipped: {why})"
     elif failure and is_split:
         message = f"split in two, as it failed: {message}"
-    return (
-        item.chunk, live.id, item.attempt, event,
-        failure.type if failure else None, message, failure.traceback if failure else None,
-        outcome.log or None, list(outcome.warnings) or None, list(outcome.recovered) or None,
+    return DetailRow(
+        chunk=item.chunk, instance=live.id, attempt=item.attempt, event=event,
+        error_type=failure.type if failure else None, error=message, traceback=failure.traceback if failure else None,
+        log=outcome.log or None, warnings=list(outcome.warnings) or None, recovered=list(outcome.recovered) or None,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import duckdb
 
 from nbbatch.base.errors import NotFoundError, StateError, StoreUnreadable
 from nbbatch.base.rows import EventRow, InstanceRow
-from nbbatch.base.states import INSTANCE_BY_CODE, INSTANCE_ENDED, INSTANCE_TRANSITIONS, InstanceStatus
+from nbbatch.base.states import INSTANCE_BY_CODE, INSTANCE_ENDED, INSTANCE_TRANSITIONS, ChunkStatus, InstanceStatus
 from nbbatch.store import migrations
 from nbbatch.store.connection import clear_errors, connect
 from nbbatch.store.migrations import FORMAT
@@ -250,6 +250,31 @@ class Store(Writer):
     def keep_code(self, fingerprint: str, step: str, source: str, now_us: int) -> None:
         """Keep a step's source text, once per fingerprint."""
         self.run("keep_code", fingerprint, step, source, now_us)
+
+    def change_chunks(
+        self, instance: int, to: ChunkStatus, of: Collection[ChunkStatus], now_us: int, *,
+        chunks: Sequence[int] | None = None, reason: str | None = None,
+    ) -> list[tuple[int, int, int, int]]:  # fmt: skip
+        """Change the state of chunks by hand, within the open transaction.
+
+        Args:
+            instance: Theirs.
+            to: What they become.
+            of: Those in one of these states are changed.
+            now_us: The present.
+            chunks: Only these of them; None: all.
+            reason: Kept with each.
+
+        Returns:
+            Id, step, attempts and polls of each chunk that was changed.
+        """
+        before = self.take_ids("event", 0)
+        codes, ids = [status.code for status in of], None if chunks is None else list(chunks)
+        ((changed,),) = self.rows("change_chunks", instance, before, to.code, codes, ids, now_us)
+        self.take_ids("event", changed)
+        if reason is not None:
+            self.run("note_reason", instance, before, reason)
+        return self.rows("changed_chunks", instance, before)
 
     def events(self, rows: list[EventRow]) -> None:
         """Append events within the open transaction."""

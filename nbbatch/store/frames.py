@@ -86,13 +86,13 @@ def chunks(
     """Chunks of an instance. The ids of a page are looked up first: the rest need not be joined then."""
     if step is not None:
         require_step(store, instance, step)
-    if status is not None or at_us is not None:
+    if status is not None:
         return page(store, "chunks", instance, step, status, 0, _MAX_ID, at_us, limit=limit, offset=offset)
     check_page(limit, offset)
-    ((first, last, rows),) = store.fetch("chunk_span", instance, step, limit, offset)
+    ((first, last, rows),) = store.fetch("chunk_span", instance, step, limit, offset, at_us)
     if is_cut(limit, rows):
-        tell_cut(rows, store.fetch("chunk_span", instance, step, None, offset)[0][2] - rows)
-    return store.frame("chunks", instance, step, None, first or 0, last or 0, None, limit, 0)
+        tell_cut(rows, store.fetch("chunk_span", instance, step, None, offset, at_us)[0][2] - rows)
+    return store.frame("chunks", instance, step, None, first or 0, last or 0, at_us, limit, 0)
 
 
 def steps(store: Store, instance: int, live: Sequence[Sequence[int]] = (), at_us: int | None = None) -> pl.DataFrame:
@@ -104,10 +104,8 @@ def steps(store: Store, instance: int, live: Sequence[Sequence[int]] = (), at_us
         live: Chunks of each step by state code as the engine counts them; empty: the instance is not live.
         at_us: As they stood at this time; None: now.
     """
-    if at_us is not None:
-        return store.frame("steps_at", instance, at_us).select(_STEP_COLUMNS)
-    if not live:
-        return store.frame("steps", instance).select(_STEP_COLUMNS)
+    if at_us is not None or not live:
+        return store.frame("steps", instance, at_us).select(_STEP_COLUMNS)
     import polars as pl
 
     columns = {status.name.lower(): [counts[status.code] for counts in live] for status in ChunkStatus}

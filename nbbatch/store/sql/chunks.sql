@@ -5,7 +5,7 @@ SELECT instance FROM chunk WHERE id = try_cast($1 AS BIGINT);
 
 -- inputs_of_step: Chunks of a step in their order, each with state and input; the first one's input is the instance's parameters.
 SELECT c.id, k.status, CASE WHEN c.step = 0 THEN s.params ELSE c.data END
-FROM chunk c JOIN chunks k ON k.id = c.id AND k.instance = c.instance JOIN submitted s ON s.id = c.instance
+FROM chunk c JOIN chunks_of($1, {NOW}) k ON k.id = c.id JOIN submitted s ON s.id = c.instance
 WHERE c.instance = $1 AND c.step = $2 ORDER BY c.id;
 
 -- chunks_of_step: Chunks of a step in their order.
@@ -32,22 +32,21 @@ WHERE o.instance = $1 ORDER BY list_append(p.place, o.seq);
 -- chunks: Chunks $4 to $5 of an instance in order of creation, as of $6 (NULL: now).
 SELECT id, step, status, attempts, errors, polls, parent, seq, created, started, ended, due, records, seconds,
     error_type, error
-FROM chunks_at(coalesce($6, {NOW}))
-WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR status = $3) AND id BETWEEN $4 AND $5
+FROM chunks_of($1, coalesce($6, {NOW}))
+WHERE ($2 IS NULL OR step = $2) AND ($3 IS NULL OR status = $3) AND id BETWEEN $4 AND $5
 ORDER BY id LIMIT $7 OFFSET $8;
 
 -- chunk_span: The first and the last chunk of such a frame, and how many; read first, so that the rest is joined for few.
 SELECT min(id), max(id), count(*) FROM (
-    SELECT id FROM chunk
-    WHERE instance = $1 AND ($2 IS NULL OR step IN (SELECT s.step FROM step s WHERE s.instance = $1 AND s.name = $2))
-        AND id NOT IN (FROM replaced($1))
+    SELECT id FROM present_chunks($1, coalesce($5, {NOW}))
+    WHERE $2 IS NULL OR step IN (SELECT s.step FROM step s WHERE s.instance = $1 AND s.name = $2)
     ORDER BY id LIMIT $3 OFFSET $4
 );
 
 -- any_chunk: One chunk of an instance, replaced by a rerun or not.
-SELECT c.* EXCLUDE (instance, due, status), CASE WHEN x.chunk IS NULL THEN c.status ELSE 'SUPERSEDED' END AS status
-FROM all_chunks_at({NOW}) c LEFT JOIN superseded x ON x.instance = c.instance AND x.chunk = c.id
-WHERE c.instance = $1 AND c.id = $2;
+SELECT * EXCLUDE (instance, due) FROM chunks_of($1, {NOW}) WHERE id = $2
+UNION ALL
+SELECT * EXCLUDE (instance) FROM superseded_chunks WHERE instance = $1 AND id = $2;
 
 -- chunk: Step, input and parent of a chunk.
 SELECT step, data, parent FROM chunk WHERE instance = $1 AND id = $2;

@@ -49,40 +49,13 @@ WITH odd AS (
 SELECT step, before, count(*) FROM move
 WHERE us <= $2 AND before IN ({POLL_WAITING}, {ERRORED}, {FAILED}, {CANCELLED}) GROUP BY ALL;
 
--- steps: One row per step of an instance that is not live.
-WITH first_time AS (SELECT *, status = {COMPLETED} AND attempt = 1 AS good FROM event WHERE instance = $1 AND chunk NOT IN (FROM replaced($1))),
-odd AS MATERIALIZED (SELECT DISTINCT chunk FROM first_time WHERE NOT good),
-last AS (
-    SELECT step, status, started_us, ended_us, records FROM first_time WHERE good AND chunk NOT IN (FROM odd)
-    UNION ALL
-    SELECT step, last.status, last.started_us, last.ended_us, last.records FROM (
-        SELECT step, max_by(e, id) AS last FROM first_time e WHERE chunk IN (FROM odd) GROUP BY step, chunk
-    )
-),
-counted AS (
-    SELECT step, count(*) AS seen, {COUNTS},
-        min(started_us) AS started_us, max(ended_us) FILTER (status IN {ENDED}) AS ended_us,
-        coalesce(sum(records), 0)::BIGINT AS records, count(*) FILTER (status = {COMPLETED} AND records = 0) AS filtered,
-        quantile_cont((ended_us - started_us) / 1e6, [0.5, 0.95]) AS seconds
-    FROM last GROUP BY step
-),
-made AS (SELECT step, count(*) AS chunks FROM chunk WHERE instance = $1 AND id NOT IN (FROM replaced($1)) GROUP BY step),
-waiting AS (
-    SELECT m.step, m.chunks, coalesce(c.queued, 0) + coalesce(c.gate_waiting, 0) + m.chunks - coalesce(c.seen, 0) AS open
-    FROM made m LEFT JOIN counted c ON c.step = m.step
-)
-SELECT s.step::INTEGER AS position, s.name AS step, s.kind, s.gated, coalesce(w.chunks, 0) AS chunks,
-    CASE WHEN s.gated AND s.opened_us IS NULL THEN 0 ELSE coalesce(w.open, 0) END AS queued,
-    CASE WHEN s.gated AND s.opened_us IS NULL THEN coalesce(w.open, 0) ELSE 0 END AS gate_waiting,
-    coalesce(c.in_progress, 0) AS in_progress, coalesce(c.poll_waiting, 0) AS poll_waiting,
-    coalesce(c.errored, 0) AS errored, coalesce(c.completed, 0) AS completed, coalesce(c.failed, 0) AS failed,
-    coalesce(c.skipped, 0) AS skipped, coalesce(c.cancelled, 0) AS cancelled, coalesce(c.records, 0) AS records,
-    CASE WHEN s.kind = 'many' THEN coalesce(c.filtered, 0) ELSE 0 END AS filtered, c.seconds[1] AS median_seconds, c.seconds[2] AS p95_seconds,
-    make_timestamptz(c.started_us) AS started, make_timestamptz(c.ended_us) AS ended
-FROM step s LEFT JOIN counted c ON c.step = s.step LEFT JOIN waiting w ON w.step = s.step
-WHERE s.instance = $1 ORDER BY s.step;
+-- steps: One row per step of an instance as of $2 (NULL: now).
+SELECT step::INTEGER AS position, name AS step, kind, gated, chunks, queued, gate_waiting, in_progress, poll_waiting, errored, completed,
+    failed, skipped, cancelled, records, filtered, median_seconds, p95_seconds, make_timestamptz(started_us) AS started,
+    make_timestamptz(ended_us) AS ended
+FROM tally($1, coalesce($2, {NOW})) ORDER BY position;
 
--- live_steps: The same without counts, which the engine has: what it takes to look four times a second at a million chunks.
+-- live_steps: The same now without counts, which the engine has: what it takes to look four times a second at a million chunks.
 WITH ended AS (
     SELECT step, min(started_us) AS started_us, max(ended_us) FILTER (status IN {ENDED}) AS ended_us,
         coalesce(sum(records), 0)::BIGINT AS records, count(*) FILTER (status = {COMPLETED} AND records = 0) AS filtered,
@@ -94,23 +67,3 @@ SELECT s.step::INTEGER AS position, s.name AS step, s.kind, s.gated, 0 AS chunks
     e.took[1] / 1e6 AS median_seconds, e.took[2] / 1e6 AS p95_seconds,
     make_timestamptz(e.started_us) AS started, make_timestamptz(e.ended_us) AS ended
 FROM step s LEFT JOIN ended e ON e.step = s.step WHERE s.instance = $1 ORDER BY s.step;
-
--- steps_at: As of a time past, from the chunks as they stood then.
-WITH counted AS (
-    SELECT step, count(*) AS chunks, count(*) FILTER (status = 'QUEUED') AS queued, count(*) FILTER (status = 'GATE_WAITING') AS gate_waiting,
-    count(*) FILTER (status = 'IN_PROGRESS') AS in_progress, count(*) FILTER (status = 'POLL_WAITING') AS poll_waiting,
-    count(*) FILTER (status = 'ERRORED') AS errored, count(*) FILTER (status = 'COMPLETED') AS completed,
-    count(*) FILTER (status = 'FAILED') AS failed, count(*) FILTER (status = 'SKIPPED') AS skipped,
-    count(*) FILTER (status = 'CANCELLED') AS cancelled,
-        min(started) AS started, max(ended) AS ended, coalesce(sum(records), 0)::BIGINT AS records,
-        count(*) FILTER (status = 'COMPLETED' AND records = 0) AS filtered, median(seconds) AS median_seconds, quantile_cont(seconds, 0.95) AS p95_seconds
-    FROM chunks_at($2) WHERE instance = $1 GROUP BY step
-)
-SELECT s.step::INTEGER AS position, s.name AS step, s.kind, s.gated, coalesce(c.chunks, 0) AS chunks,
-    coalesce(c.queued, 0) AS queued, coalesce(c.gate_waiting, 0) AS gate_waiting,
-    coalesce(c.in_progress, 0) AS in_progress, coalesce(c.poll_waiting, 0) AS poll_waiting,
-    coalesce(c.errored, 0) AS errored, coalesce(c.completed, 0) AS completed, coalesce(c.failed, 0) AS failed,
-    coalesce(c.skipped, 0) AS skipped, coalesce(c.cancelled, 0) AS cancelled, coalesce(c.records, 0) AS records,
-    CASE WHEN s.kind = 'many' THEN coalesce(c.filtered, 0) ELSE 0 END AS filtered, c.median_seconds, c.p95_seconds, c.started, c.ended
-FROM step s LEFT JOIN counted c ON c.step = s.name
-WHERE s.instance = $1 ORDER BY s.step;

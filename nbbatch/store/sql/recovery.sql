@@ -1,36 +1,19 @@
 -- What a restart needs.
 
--- count_chunks: Chunks of an instance per step, and the highest id of each.
-SELECT step, count(*), max(id) FROM chunk c
-ANTI JOIN (FROM replaced($1)) x ON x.chunk = c.id
-WHERE instance = $1 GROUP BY step;
+-- counts: By step of an instance whether its gate is shut, its first and last chunk, what they gave, the latest end, and how many chunks
+-- are in each state, in the order of their codes.
+SELECT step, shut, first, last, records, ended_us,
+    queued, gate_waiting, in_progress, poll_waiting, errored, completed, failed, skipped, cancelled
+FROM tally($1, {NOW});
 
--- count_completed: Completed chunks of an instance per step, and their records.
-SELECT step, count(*), sum(records), max(ended_us) FROM event e
-ANTI JOIN (FROM replaced($1)) x ON x.chunk = e.chunk
-WHERE instance = $1 AND status = {COMPLETED} GROUP BY step;
+-- to_run_again: Chunks of an instance that have an event and are to be claimed again.
+SELECT chunk, step, status, attempt, errors, polls, due_us FROM standing($1, {NOW})
+WHERE event IS NOT NULL AND status IN ({QUEUED}, {GATE_WAITING}, {ERRORED}, {POLL_WAITING}) ORDER BY chunk;
 
--- last_events: The last event of every chunk of an instance that has one and is not COMPLETED.
-WITH last AS (SELECT chunk, max(id) AS id FROM event WHERE instance = $1 AND status <> {COMPLETED} GROUP BY chunk)
-SELECT e.chunk, e.step, e.status, e.attempt, e.errors, e.polls, e.due_us
-FROM last JOIN event e ON e.id = last.id AND e.instance = $1
-ANTI JOIN (SELECT chunk FROM event WHERE instance = $1 AND status = {COMPLETED} UNION ALL FROM replaced($1)) d
-    ON d.chunk = e.chunk
-ORDER BY e.chunk;
-
--- orphans: Chunks claimed by an earlier session whose attempt never ended, with what was counted before.
-WITH latest AS (
-    SELECT instance, step, chunk, max(attempt) AS attempt, max(claimed_us) AS claimed_us FROM claimed
-    WHERE session = $1 - 1 GROUP BY ALL
-),
-last AS (
-    SELECT e.chunk, max(e.id) AS id, max(e.attempt) AS attempt FROM event e
-    SEMI JOIN (SELECT chunk FROM latest) l ON l.chunk = e.chunk GROUP BY e.chunk
-)
-SELECT l.instance, l.step, l.chunk, l.attempt, l.claimed_us, coalesce(e.errors, 0), coalesce(e.polls, 0), s.max_attempts
-FROM latest l
-JOIN step s ON s.instance = l.instance AND s.step = l.step
-LEFT JOIN last ON last.chunk = l.chunk
-LEFT JOIN event e ON e.id = last.id
-WHERE l.attempt > coalesce(last.attempt, 0)
-ORDER BY l.chunk;
+-- orphans: Chunks that the session before $1 had claimed and whose attempt never ended, with what was counted before.
+SELECT u.instance, u.step, u.chunk, u.attempt, u.claimed_us, coalesce(o.errors, 0), coalesce(o.polls, 0), s.max_attempts
+FROM unended(NULL, $1 - 1) u
+ANTI JOIN replaced_by(NULL, {NOW}) x ON x.chunk = u.chunk
+JOIN step s ON s.instance = u.instance AND s.step = u.step
+LEFT JOIN open_chunks(NULL, {NOW}) o ON o.chunk = u.chunk
+ORDER BY u.chunk;

@@ -35,27 +35,6 @@ FROM chunk c LEFT JOIN last l ON l.chunk = c.id
 WHERE c.instance = $1 AND c.id NOT IN (FROM replaced($1))
 GROUP BY c.step ORDER BY c.step;
 
--- requeue_ended: Queue chunks of an instance again whose last state is $4 or $5, with a fresh budget; $6: which ones, NULL: all.
-INSERT INTO event
-WITH last AS (SELECT chunk, max(id) AS id FROM event WHERE instance = $1 GROUP BY chunk)
-SELECT $2 + row_number() OVER (ORDER BY e.chunk), e.chunk, e.instance, e.step, e.attempt,
-    CASE WHEN s.gated AND s.opened_us IS NULL THEN {GATE_WAITING} ELSE {QUEUED} END, 0, e.polls, NULL, $3, NULL, 0, NULL, NULL
-FROM last JOIN event e ON e.id = last.id JOIN step s ON s.instance = e.instance AND s.step = e.step
-WHERE e.status IN ($4, $5) AND ($6 IS NULL OR e.chunk IN (SELECT unnest($6::BIGINT[]))) AND e.chunk NOT IN (FROM replaced($1));
-
--- completed_of: Chunks of one step of an instance that are COMPLETED, in their order.
-SELECT e.chunk FROM event e WHERE e.instance = $1 AND e.step = $2 AND e.status = {COMPLETED}
-    AND e.chunk NOT IN (FROM replaced($1)) ORDER BY e.chunk;
-
--- chunk_state: The present state of one chunk: step, state code (NULL: no event), attempt, errors, polls.
-SELECT c.step, arg_max(e.status, e.id), coalesce(max(e.attempt), 0), arg_max(e.errors, e.id), arg_max(e.polls, e.id)
-FROM chunk c LEFT JOIN event e ON e.chunk = c.id WHERE c.id = $1 AND c.instance = $2
-    AND c.id NOT IN (FROM replaced($2)) GROUP BY c.step;
-
--- count_reductions: How many of some chunks are of a reduction.
-SELECT count(*) FROM chunk c JOIN step s ON s.instance = c.instance AND s.step = c.step
-WHERE c.instance = $1 AND s.instance = $1 AND c.id IN (SELECT unnest($2::BIGINT[])) AND s.kind = 'reduction';
-
 -- count_split: How many pages of a step were split in two.
 SELECT count(*) FROM chunk c JOIN chunk p ON p.id = c.parent AND p.instance = c.instance AND p.step = c.step
 WHERE c.instance = $1 AND c.step = $2 AND c.seq = 0 AND c.id NOT IN (FROM replaced($1));
@@ -82,14 +61,27 @@ INSERT INTO chunk
 SELECT $3 + row_number() OVER (ORDER BY id), instance, step, parent, seq, $4, data, NULL
 FROM chunk WHERE instance = $1 AND id IN (SELECT unnest($2::BIGINT[]));
 
--- cancel_chunks: End every open chunk of an instance as CANCELLED; the ids of the new events begin after $2.
-INSERT INTO event
-WITH last AS (SELECT chunk, max(id) AS id FROM event WHERE instance = $1 GROUP BY chunk),
-SELECT $2 + row_number() OVER (ORDER BY c.id), c.id, c.instance, c.step,
-    greatest(coalesce(e.attempt, 0), coalesce(r.attempt, 0)), {CANCELLED}, coalesce(e.errors, 0), coalesce(e.polls, 0),
-    CASE WHEN coalesce(r.attempt, 0) > coalesce(e.attempt, 0) THEN r.claimed_us END, $3, NULL, 0, NULL, NULL
-FROM chunk c
-LEFT JOIN last ON last.chunk = c.id
-LEFT JOIN event e ON e.id = last.id
-LEFT JOIN running r ON r.chunk = c.id AND r.instance = $1
-WHERE c.instance = $1 AND (e.status IS NULL OR e.status NOT IN {ENDED}) AND c.id NOT IN (FROM replaced($1));
+-- completed_of: Chunks of one step of an instance that are COMPLETED, in their order.
+SELECT chunk FROM standing($1, {NOW}) WHERE step = $2 AND status = {COMPLETED} ORDER BY chunk;
+
+-- some_standing: How some chunks of an instance stand, and of which kind their steps are.
+SELECT k.chunk, k.step, k.status, s.kind FROM standing($1, {NOW}) k JOIN step s ON s.instance = k.instance AND s.step = k.step
+WHERE k.chunk IN (SELECT unnest($2::BIGINT[]));
+
+-- count_standing: How many chunks of an instance are in one of some states.
+SELECT count(*) FROM standing($1, {NOW}) WHERE list_contains($2::TINYINT[], status);
+
+-- change_chunks: Chunks of an instance that are in one of the states $4, and one of $5 (NULL: any), become $3 by hand: their events, with ids
+-- after $2 and at $6. What runs again has a fresh budget. Returns how many.
+INSERT INTO event BY NAME
+SELECT $2 + row_number() OVER (ORDER BY chunk) AS id, chunk, instance, step, attempt, $3 AS status,
+    CASE WHEN $3 = {QUEUED} THEN 0 ELSE errors END AS errors, polls, CASE WHEN status = {IN_PROGRESS} THEN started_us END AS started_us,
+    $6 AS ended_us, 0 AS records
+FROM standing($1, {NOW})
+WHERE list_contains($4::TINYINT[], status) AND ($5 IS NULL OR chunk IN (SELECT unnest($5::BIGINT[])));
+
+-- changed_chunks: The events of such a change: those with ids after $2.
+SELECT chunk, step, attempt, polls FROM event WHERE instance = $1 AND id > $2 ORDER BY id;
+
+-- note_reason: Why it was made.
+INSERT INTO detail BY NAME SELECT chunk, instance, attempt, id AS event, $3 AS error FROM event WHERE instance = $1 AND id > $2;

@@ -10,8 +10,9 @@ CREATE OR REPLACE MACRO instance_status(code) AS
 -- Chunks of an instance that a rerun replaced. They count for nothing, and are shown only where they themselves are asked for.
 CREATE OR REPLACE MACRO replaced(i) AS TABLE SELECT chunk FROM superseded WHERE instance = i;
 
--- The same by a time in microseconds.
-CREATE OR REPLACE MACRO replaced_by(i, t) AS TABLE SELECT chunk FROM superseded WHERE instance = i AND at_us <= t;
+-- The same by a time in microseconds, of an instance or (NULL) of all.
+CREATE OR REPLACE MACRO replaced_by(i, t) AS TABLE
+SELECT chunk FROM superseded WHERE (i IS NULL OR instance = i) AND at_us <= t;
 
 -- All that happened to an instance. Its state, progress, error, failing and report are the last there are.
 CREATE OR REPLACE VIEW life AS
@@ -35,11 +36,18 @@ WHERE s.created_us <= t;
 
 CREATE OR REPLACE VIEW instance AS FROM instance_at({NOW});
 
-CREATE OR REPLACE VIEW step AS
-SELECT s.id AS instance, c.step, c.name, c.kind, c.gated, c.weight, c.max_attempts, c.input_media, c.output_media, g.opened_us
+-- Steps of an instance (NULL: of all), and when their gates were opened last by a time; NULL where they are shut.
+CREATE OR REPLACE MACRO steps_at(i, t) AS TABLE
+SELECT s.id AS instance, c.step, c.name, c.kind, c.gated, c.weight, c.max_attempts, c.input_media, c.output_media, g.opened_us,
+    c.gated AND g.opened_us IS NULL AS shut
 FROM submitted s JOIN chain_step c ON c.chain = s.chain
-LEFT JOIN (SELECT instance, step, arg_max_null(opened_us, id) AS opened_us FROM gate GROUP BY instance, step) g
-    ON g.instance = s.id AND g.step = c.step;
+LEFT JOIN (
+    SELECT instance, step, arg_max_null(opened_us, id) AS opened_us FROM gate
+    WHERE (i IS NULL OR instance = i) AND coalesce(opened_us, closed_us) <= t GROUP BY instance, step
+) g ON g.instance = s.id AND g.step = c.step
+WHERE i IS NULL OR s.id = i;
+
+CREATE OR REPLACE VIEW step AS SELECT * EXCLUDE (shut) FROM steps_at(NULL, {NOW});
 
 CREATE OR REPLACE MACRO instances_at(t) AS TABLE
 SELECT id, job, version, key, instance_status(status) AS status, progress, decode(params) AS params,
@@ -55,53 +63,149 @@ SELECT session, instance, step, unnest(range(first, first + chunks)) AS chunk, a
 UNION ALL
 SELECT session, instance, step, id, 1, created_us FROM chunk WHERE session IS NOT NULL;
 
--- Attempts that are claimed and not ended.
-CREATE OR REPLACE VIEW running AS
-SELECT k.instance, k.chunk, max(k.attempt) AS attempt, max(k.claimed_us) AS claimed_us FROM claimed k
-ANTI JOIN event e ON e.instance = k.instance AND e.chunk = k.chunk AND e.attempt >= k.attempt
-WHERE k.session = (SELECT max(id) FROM session)
-GROUP BY k.instance, k.chunk;
-
--- Chunks as they stood at a time in microseconds.
-CREATE OR REPLACE MACRO all_chunks_at(t) AS TABLE
-WITH last AS (SELECT instance, chunk, max(id) AS id FROM event WHERE ended_us <= t GROUP BY instance, chunk),
-begun AS (
-    SELECT instance, chunk, attempt, claimed_us FROM running WHERE claimed_us <= t
-    UNION ALL
-    SELECT instance, chunk, attempt, started_us FROM event WHERE started_us <= t AND ended_us > t
-),
-opened AS (
-    SELECT instance, step, arg_max_null(opened_us, id) AS opened_us FROM gate
-    WHERE coalesce(opened_us, closed_us) <= t GROUP BY instance, step
+-- Attempts that a session has claimed, of an instance (NULL: of all), and that have not ended. An ended instance has none, which is
+-- found out first, as there may be many claims.
+CREATE OR REPLACE MACRO unended(i, of_session) AS TABLE
+WITH mine AS MATERIALIZED (
+    SELECT k.* FROM claimed k SEMI JOIN (
+        SELECT id FROM instance WHERE status NOT IN {INSTANCE.ENDED} AND (i IS NULL OR id = i)
+    ) u ON u.id = k.instance
+    WHERE k.session = of_session AND (i IS NULL OR k.instance = i)
 )
-SELECT c.id, c.instance, s.name AS step, c.parent, c.seq,
-    chunk_status(CASE
-        WHEN r.chunk IS NOT NULL THEN {IN_PROGRESS}
-        WHEN coalesce(e.status, {QUEUED}) = {QUEUED} AND s.gated AND g.opened_us IS NULL THEN {GATE_WAITING}
-        WHEN e.status = {GATE_WAITING} AND g.opened_us IS NOT NULL THEN {QUEUED}
-        ELSE coalesce(e.status, {QUEUED}) END) AS status,
-    coalesce(r.attempt, e.attempt, 0) AS attempts, coalesce(e.errors, 0) AS errors, coalesce(e.polls, 0) AS polls,
-    make_timestamptz(c.created_us) AS created,
-    make_timestamptz(coalesce(r.claimed_us, e.started_us)) AS started,
-    make_timestamptz(CASE WHEN r.chunk IS NULL AND e.status IN {ENDED} THEN e.ended_us END) AS ended,
-    CASE WHEN r.chunk IS NULL THEN (e.ended_us - e.started_us) / 1e6 END AS seconds,
-    make_timestamptz(CASE WHEN r.chunk IS NULL AND e.status IN ({POLL_WAITING}, {ERRORED}) THEN e.due_us END) AS due,
-    e.records, d.error_type, d.error
-FROM chunk c
+SELECT k.instance, k.step, k.chunk, max(k.attempt) AS attempt, max(k.claimed_us) AS claimed_us FROM mine k
+ANTI JOIN (
+    SELECT e.chunk, e.attempt FROM event e SEMI JOIN mine m ON m.chunk = e.chunk WHERE i IS NULL OR e.instance = i
+) e ON e.chunk = k.chunk AND e.attempt >= k.attempt
+GROUP BY k.instance, k.step, k.chunk;
+
+-- Attempts in progress.
+CREATE OR REPLACE VIEW running AS SELECT * FROM unended(NULL, (SELECT max(id) FROM session));
+
+-- How chunks stand. Everything that counts, lists, queues or draws chunks asks `standing`, or `tally` for numbers, which is made of
+-- the same parts. Both take an instance (NULL: all) and a time in microseconds (see {NOW} for the present). A chunk is what its last
+-- event says; IN_PROGRESS once a later attempt is claimed; QUEUED without an event; GATE_WAITING where it would be QUEUED and its
+-- step's gate is shut. Superseded ones count for nothing.
+
+-- Chunks and events that count: those of chunks that were not superseded by then.
+CREATE OR REPLACE MACRO present_chunks(i, t) AS TABLE
+SELECT c.* FROM chunk c ANTI JOIN replaced_by(i, t) x ON x.chunk = c.id WHERE (i IS NULL OR c.instance = i) AND c.created_us <= t;
+
+CREATE OR REPLACE MACRO present_events(i, t) AS TABLE
+SELECT e.* FROM event e ANTI JOIN replaced_by(i, t) x ON x.chunk = e.chunk WHERE (i IS NULL OR e.instance = i) AND e.ended_us <= t;
+
+-- Attempts that were in progress then.
+CREATE OR REPLACE MACRO begun(i, t) AS TABLE
+SELECT k.* FROM unended(i, (SELECT max(id) FROM session)) k ANTI JOIN replaced_by(i, t) x ON x.chunk = k.chunk WHERE k.claimed_us <= t
+UNION ALL
+SELECT e.instance, e.step, e.chunk, e.attempt, e.started_us FROM event e ANTI JOIN replaced_by(i, t) x ON x.chunk = e.chunk
+WHERE (i IS NULL OR e.instance = i) AND e.started_us <= t AND e.ended_us > t;
+
+-- The last event of each chunk that is done: no other follows, so nothing is joined. Nearly all chunks are found here.
+CREATE OR REPLACE MACRO done_chunks(i, t) AS TABLE
+SELECT instance, chunk, step, status, attempt, errors, polls, started_us, ended_us, due_us, records, code, id AS event
+FROM present_events(i, t) WHERE status IN {DONE};
+
+-- The last event of each chunk that has one and is not done.
+CREATE OR REPLACE MACRO open_chunks(i, t) AS TABLE
+WITH odd AS MATERIALIZED (
+    SELECT instance, chunk, step, status, attempt, errors, polls, started_us, ended_us, due_us, records, code, id AS event
+    FROM present_events(i, t) WHERE status NOT IN {DONE}
+)
+SELECT unnest(last) FROM (
+    SELECT max_by(o, event) AS last FROM odd o
+    ANTI JOIN (
+        SELECT e.chunk FROM event e SEMI JOIN odd o ON o.chunk = e.chunk
+        WHERE (i IS NULL OR e.instance = i) AND e.ended_us <= t AND e.status IN {DONE}
+    ) d ON d.chunk = o.chunk
+    GROUP BY o.chunk
+);
+
+-- Chunks without an event.
+CREATE OR REPLACE MACRO untouched_chunks(i, t) AS TABLE
+SELECT c.* FROM present_chunks(i, t) c
+ANTI JOIN (SELECT chunk FROM event WHERE (i IS NULL OR instance = i) AND ended_us <= t) e ON e.chunk = c.id;
+
+CREATE OR REPLACE MACRO standing(i, t) AS TABLE
+SELECT * FROM done_chunks(i, t)
+UNION ALL
+SELECT o.instance, o.chunk, o.step,
+    CASE WHEN r.chunk IS NOT NULL THEN {IN_PROGRESS} WHEN o.status NOT IN ({QUEUED}, {GATE_WAITING}) THEN o.status
+        WHEN s.shut THEN {GATE_WAITING} ELSE {QUEUED} END,
+    coalesce(r.attempt, o.attempt), o.errors, o.polls, coalesce(r.claimed_us, o.started_us),
+    CASE WHEN r.chunk IS NULL THEN o.ended_us END, CASE WHEN r.chunk IS NULL THEN o.due_us END, o.records, o.code, o.event
+FROM (
+    SELECT * FROM open_chunks(i, t)
+    UNION ALL
+    SELECT instance, id, step, {QUEUED}, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL FROM untouched_chunks(i, t)
+) o
+JOIN steps_at(i, t) s ON s.instance = o.instance AND s.step = o.step
+LEFT JOIN begun(i, t) r ON r.chunk = o.chunk;
+
+-- By step how many chunks there are and how many of them in each state, and what those that ended took and gave. What has no
+-- event is not looked at one by one.
+CREATE OR REPLACE MACRO tally(i, t) AS TABLE
+WITH r AS MATERIALIZED (SELECT * FROM begun(i, t)),
+open AS MATERIALIZED (SELECT * FROM open_chunks(i, t)),
+seen AS (
+    SELECT instance, step, status, started_us, ended_us, records FROM done_chunks(i, t)
+    UNION ALL
+    SELECT o.instance, o.step, CASE WHEN r.chunk IS NULL THEN o.status ELSE {IN_PROGRESS} END, coalesce(r.claimed_us, o.started_us),
+        CASE WHEN r.chunk IS NULL THEN o.ended_us END, o.records
+    FROM open o LEFT JOIN r ON r.chunk = o.chunk
+    UNION ALL
+    SELECT instance, step, {IN_PROGRESS}, claimed_us, NULL, NULL FROM r ANTI JOIN open o ON o.chunk = r.chunk
+),
+counted AS (
+    SELECT instance, step, count(*) FILTER (status NOT IN ({QUEUED}, {GATE_WAITING})) AS moved,
+        count(*) FILTER (status = {IN_PROGRESS}) AS in_progress, count(*) FILTER (status = {POLL_WAITING}) AS poll_waiting,
+        count(*) FILTER (status = {ERRORED}) AS errored, count(*) FILTER (status = {COMPLETED}) AS completed,
+        count(*) FILTER (status = {FAILED}) AS failed, count(*) FILTER (status = {SKIPPED}) AS skipped,
+        count(*) FILTER (status = {CANCELLED}) AS cancelled, coalesce(sum(records), 0)::BIGINT AS records,
+        count(*) FILTER (status = {COMPLETED} AND records = 0) AS filtered, min(started_us) AS started_us,
+        max(ended_us) FILTER (status IN {ENDED}) AS ended_us, quantile_cont(ended_us - started_us, [0.5, 0.95]) AS took_us
+    FROM seen GROUP BY instance, step
+),
+made AS (SELECT instance, step, count(*) AS chunks, min(id) AS first, max(id) AS last FROM present_chunks(i, t) GROUP BY instance, step)
+SELECT s.instance, s.step, s.name, s.kind, s.gated, s.shut, coalesce(m.chunks, 0) AS chunks, coalesce(m.first, 1) AS first,
+    coalesce(m.last, 0) AS last,
+    CASE WHEN s.shut THEN 0 ELSE coalesce(m.chunks, 0) - coalesce(c.moved, 0) END AS queued,
+    CASE WHEN s.shut THEN coalesce(m.chunks, 0) - coalesce(c.moved, 0) ELSE 0 END AS gate_waiting,
+    coalesce(c.in_progress, 0) AS in_progress, coalesce(c.poll_waiting, 0) AS poll_waiting, coalesce(c.errored, 0) AS errored,
+    coalesce(c.completed, 0) AS completed, coalesce(c.failed, 0) AS failed, coalesce(c.skipped, 0) AS skipped,
+    coalesce(c.cancelled, 0) AS cancelled, coalesce(c.records, 0) AS records,
+    CASE WHEN s.kind = 'many' THEN coalesce(c.filtered, 0) ELSE 0 END AS filtered,
+    c.started_us, c.ended_us, c.took_us[1] / 1e6 AS median_seconds, c.took_us[2] / 1e6 AS p95_seconds
+FROM steps_at(i, t) s
+LEFT JOIN made m ON m.instance = s.instance AND m.step = s.step
+LEFT JOIN counted c ON c.instance = s.instance AND c.step = s.step;
+
+-- Chunks of an instance (NULL: of all) as they stood at a time, for people.
+CREATE OR REPLACE MACRO chunks_of(i, t) AS TABLE
+SELECT c.id, c.instance, s.name AS step, c.parent, c.seq, chunk_status(k.status) AS status, k.attempt AS attempts, k.errors, k.polls,
+    make_timestamptz(c.created_us) AS created, make_timestamptz(k.started_us) AS started,
+    make_timestamptz(CASE WHEN k.status IN {ENDED} THEN k.ended_us END) AS ended, (k.ended_us - k.started_us) / 1e6 AS seconds,
+    make_timestamptz(CASE WHEN k.status IN ({POLL_WAITING}, {ERRORED}) THEN k.due_us END) AS due, k.records, d.error_type, d.error
+FROM standing(i, t) k
+JOIN present_chunks(i, t) c ON c.id = k.chunk
+JOIN steps_at(i, t) s ON s.instance = k.instance AND s.step = k.step
+LEFT JOIN detail d ON d.event = k.event AND d.instance = k.instance;
+
+CREATE OR REPLACE MACRO chunks_at(t) AS TABLE SELECT * FROM chunks_of(NULL, t);
+
+-- Superseded chunks as they stood before.
+CREATE OR REPLACE VIEW superseded_chunks AS
+SELECT c.id, c.instance, s.name AS step, c.parent, c.seq, 'SUPERSEDED' AS status, coalesce(e.last.attempt, 0) AS attempts,
+    coalesce(e.last.errors, 0) AS errors, coalesce(e.last.polls, 0) AS polls, make_timestamptz(c.created_us) AS created,
+    make_timestamptz(e.last.started_us) AS started,
+    make_timestamptz(CASE WHEN e.last.status IN {ENDED} THEN e.last.ended_us END) AS ended,
+    (e.last.ended_us - e.last.started_us) / 1e6 AS seconds, e.last.records AS records, d.error_type, d.error
+FROM superseded x JOIN chunk c ON c.id = x.chunk AND c.instance = x.instance
 JOIN step s ON s.instance = c.instance AND s.step = c.step
-LEFT JOIN opened g ON g.instance = c.instance AND g.step = c.step
-LEFT JOIN last ON last.instance = c.instance AND last.chunk = c.id
-LEFT JOIN event e ON e.id = last.id AND e.instance = last.instance
-LEFT JOIN detail d ON d.event = last.id AND d.instance = last.instance
-LEFT JOIN begun r ON r.instance = c.instance AND r.chunk = c.id
-WHERE c.created_us <= t;
+LEFT JOIN (SELECT instance, chunk, max_by(e, id) AS last FROM event e GROUP BY instance, chunk) e
+    ON e.instance = x.instance AND e.chunk = x.chunk
+LEFT JOIN detail d ON d.event = e.last.id AND d.instance = x.instance;
 
--- The same without those superseded by then.
-CREATE OR REPLACE MACRO chunks_at(t) AS TABLE
-SELECT c.* FROM all_chunks_at(t) c
-ANTI JOIN (SELECT instance, chunk FROM superseded WHERE at_us <= t) x ON x.instance = c.instance AND x.chunk = c.id;
-
-CREATE OR REPLACE VIEW chunks AS SELECT * FROM chunks_at({NOW});
+CREATE OR REPLACE VIEW chunks AS SELECT * FROM chunks_of(NULL, {NOW});
 
 -- Attempts as they stood at a time; those of superseded chunks too.
 CREATE OR REPLACE MACRO attempts_at(t) AS TABLE
