@@ -24,7 +24,7 @@ from nbbatch.base.times import Moment, moment
 from nbbatch.engine import commands, recovery, subjobs, submit
 from nbbatch.engine.dispatcher import Clock, Engine
 from nbbatch.engine.state import LiveInstance
-from nbbatch.instance import Access, checked_id
+from nbbatch.instance import Access, checked_id, saw
 from nbbatch.job import Job
 from nbbatch.run import JobHandle
 from nbbatch.store import frames
@@ -183,6 +183,7 @@ class Batch:
         """
         engine = self._access.engine()
         commands.check_job(job)
+        saw(job)
         _check_submit(key, new, retain)
         valid = job.check(params)
         brought = submit.read_extras(job, valid, attach, user_data)
@@ -195,10 +196,13 @@ class Batch:
         """Go on with every unfinished instance of a job and version; paused ones stay paused. Oldest first."""
         engine = self._access.engine()
         commands.check_job(job)
+        saw(job)
         return [JobHandle(self._access, instance, job) for instance in engine.call(commands.resume_job, engine, job)]
 
     def instance(self, instance: int, job: Job[Any, R] | None = None) -> JobHandle[R]:
-        """The handle of an instance; with its ``job``, values come back typed and it can be resumed and retried.
+        """The handle of an instance; with its ``job`` it can be resumed and retried.
+
+        Values come back typed once this process has seen the job: here, or in a `submit` of other parameters.
 
         Raises:
             NotFoundError: There is no such instance.
@@ -209,6 +213,7 @@ class Batch:
         row = self._store.instance(checked_id("an instance", instance), self._store.cursor())
         if job is not None:
             commands.check_name(job, row)
+            saw(job)
         live = engine.live.get(instance)
         return JobHandle(self._access, row.id, job or (live.job if live else None))
 

@@ -15,7 +15,6 @@ from nbbatch.definition import Node
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.heal import export, replay
 from nbbatch.store.database import SUBJOB_KEY, Store
-from nbbatch.values.codec import plain
 from nbbatch.worker.context import StoredParams
 
 if TYPE_CHECKING:
@@ -46,33 +45,28 @@ class ChunkHandle:
 
     @property
     def input(self) -> Any:
-        """Its input, typed; of the first chunk: the parameters; of the reduction: all its inputs.
+        """Its input, typed as `JobHandle.inputs`; of the first chunk the parameters, of the reduction all its inputs.
 
-        Where the job is not known in this process: as plain JSON values (a frame as polars.DataFrame).
+        None where the instance's ``retain=`` has dropped it.
         """
         ((index, data, _),) = self._store.fetch("chunk", self.run.id, self.id)
-        if self.run.job is None and (index == 0 or data is not None):
-            return plain(data or self.run.row.params)
-        node = self.run._node(self.step)
-        if index == 0 or node.step.kind == "reduction":
-            values = self.run.inputs(self.step)
-            return values[0] if index == 0 else values
-        return node.step.input.decode(data)
+        if index == 0:
+            return self.run.params
+        if self._is_reduction():
+            return self.run.inputs(self.step)
+        return None if data is None else self.run._decoder(index, "input")(data)
 
     @property
     def outputs(self) -> list[Any]:
-        """What it gave, typed (as `input`), in its order."""
-        stored = self._given()
-        if not stored:
-            return []
-        decode = plain if self.run.job is None else self.run._node(self.step).step.output.decode
-        return [decode(data) for data in stored]
+        """What it gave, typed as `JobHandle.outputs`, in its order."""
+        ((index, _, _),) = self._store.fetch("chunk", self.run.id, self.id)
+        return list(map(self.run._decoder(index, "output"), self._given()))
 
     def _given(self) -> list[bytes]:
         """What it gave, as it is stored; of the reduction: the report."""
         rows = self._store.fetch("chunk_outputs", self.run.id, self.id)
         if not rows and self._is_reduction():
-            report = self.run.row.report
+            report = self.run._row.report
             return [] if report is None else [report]
         return [data for (data,) in rows]
 
@@ -106,7 +100,8 @@ class ChunkHandle:
         return self.run.batch.instance(rows[0][0], self._subjob_definition()) if rows else None
 
     def _subjob_definition(self) -> Any:
-        return None if self.run.job is None else self.run._node(self.step).step.job
+        job = self.run._seen()
+        return None if job is None else next(node.step.job for node in job.nodes if node.step.name == self.step)
 
     @property
     def attempts(self) -> pl.DataFrame:
@@ -153,19 +148,19 @@ class ChunkHandle:
     def _node(self) -> Node:
         """Its step as the run's job has it now."""
         if self.run.job is None:
-            row = self.run.row
+            row = self.run._row
             raise StateError(
                 f"job {row.job!r} version {row.version} is not known here: replay(step) and debug(step) run a step "
                 f"{self.step!r} that you bring; batch.instance({row.id}, job) gives chunks that know theirs"
             )
-        node: Node = self.run._node(self.step)
+        node: Node = next(node for node in self.run.job.nodes if node.step.name == self.step)
         return dataclasses.replace(node, code=node.step.fingerprint)
 
     def _params(self, step: BaseStep, index: int, given: Any) -> StoredParams:
         engine = self.run._engine()
         live = engine.live.get(self.run.id)
         secrets = engine.secrets.get(self.run.id, {})
-        stored = replay.params_of(step, index, self.run.row.params, live.params if live else None, secrets)
+        stored = replay.params_of(step, index, self.run._row.params, live.params if live else None, secrets)
         if given is not None:
             valid = stored.codec.validate(given)
             return StoredParams(stored.codec, stored.codec.dump(valid), stored.codec.secrets(valid))
@@ -198,7 +193,7 @@ class ChunkHandle:
         listing = partial(export.code_of, self._store, self.run.id, self.id, index)
         node = self.run.job.nodes[index] if self.run.job else None
         return export.write(
-            Path(path), self._row(), self.run.row, index, media, data, listing(node.step if node else None), self.traceback,
+            Path(path), self._row(), self.run._row, index, media, data, listing(node.step if node else None), self.traceback,
             self.log,
         )  # fmt: skip
 
@@ -225,4 +220,4 @@ class ChunkHandle:
 
         if self.run._gone():
             return static.line(repr(self))
-        return facts.chunk_page(self._store, self.run.row, self._row(), self.traceback, self.log)
+        return facts.chunk_page(self._store, self.run._row, self._row(), self.traceback, self.log)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w  # pyright: ignore[reportMissingTypeStubs]
 
 from nbbatch.base.errors import NbbatchError
+from nbbatch.base.rows import InstanceRow
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.batch import Batch
 from nbbatch.batch import open as open_batch
@@ -132,8 +133,7 @@ class Dashboard:
         if self.batch is None or not self.batch.usable or number is None:
             return None
         run: JobHandle[Any] = self.batch.instance(number)
-        row = run.row
-        run.job = run.job or self._jobs.get((row.job, row.version))
+        run.job = run.job or self._jobs.get((_row(run).job, _row(run).version))
         return run
 
     def live(self) -> Dashboard:
@@ -208,11 +208,15 @@ def _line(row: dict[str, Any]) -> tuple[str, int]:
     return f"{told} · {row['progress']:.0%} · {created}", row["id"]
 
 
+def _row(run: JobHandle[Any]) -> InstanceRow:
+    return run._row  # pyright: ignore[reportPrivateUsage] - a person asks for its parts by name
+
+
 def _allowed(run: JobHandle[Any]) -> dict[str, str]:
     """For each button why it cannot be pressed; "" where it can."""
     status = run.status
     ended = f"it ended {words(status)}" if status in INSTANCE_ENDED else ""
-    unknown = "" if run.job else f"its job {clip(run.row.job, 60)!r} is not known here: give it in jobs="
+    unknown = "" if run.job else f"its job {clip(_row(run).job, 60)!r} is not known here: give it in jobs="
     failed = status in (InstanceStatus.FAILED, InstanceStatus.CANCELLED)
     return {
         "Pause": ended or ("it is paused" if status is InstanceStatus.PAUSED else ""),

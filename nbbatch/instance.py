@@ -9,14 +9,31 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from nbbatch.base.errors import NotFoundError, StoreClosed
+from nbbatch.base.rows import InstanceRow
 from nbbatch.base.states import ChunkStatus
 from nbbatch.base.times import Moment, moment
+from nbbatch.definition import JobDefinition
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.store import frames
 from nbbatch.store.database import Store
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+_seen: dict[tuple[str, int], JobDefinition[Any, Any]] = {}
+"""The newest job of each name and version that was given to a batch of this process."""
+
+
+def saw(job: JobDefinition[Any, Any]) -> None:
+    """Keep a job to read the values of its instances with."""
+    _seen[job.name, job.version] = job
+
+
+def seen(row: InstanceRow) -> JobDefinition[Any, Any] | None:
+    """The job of an instance, if this process has seen one of its name, version and chain."""
+    job = _seen.get((row.job, row.version))
+    return job if job is not None and job.shape == row.shape else None
 
 
 class Access:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
-from nbbatch.base.errors import JobCancelled, JobFailed, NotFoundError, StateError
+from nbbatch.base.errors import JobCancelled, JobFailed, NotFoundError
 from nbbatch.base.rows import Ended, InstanceRow
 from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.chunk import ChunkHandle
-from nbbatch.definition import JobDefinition
+from nbbatch.definition import JobDefinition, Kind
 from nbbatch.engine import commands, decide
 from nbbatch.engine.dispatcher import Engine
-from nbbatch.instance import Access, Frames, checked_id
-from nbbatch.store import frames
-from nbbatch.store.database import SUBJOB_KEY
+from nbbatch.instance import Access, Frames, checked_id, seen
+from nbbatch.store import frames, sequence
+from nbbatch.store.database import SUBJOB_KEY, Store
+from nbbatch.store.sequence import Values
+from nbbatch.values.codec import plain
 from nbbatch.worker.context import StoredParams
 
 if TYPE_CHECKING:
@@ -51,21 +53,15 @@ class JobHandle(Frames, Generic[R_co]):
     # --- state ------------------------------------------------------------------------------------
 
     @property
-    def row(self) -> InstanceRow:
-        """The stored row, as of now."""
-        self._engine()
-        return self._store.instance(self.id, self._store.cursor())
-
-    @property
     def status(self) -> InstanceStatus:
         """The instance's state."""
-        return self.row.status
+        return self._row.status
 
     @property
     def progress(self) -> float:
         """Share of the work done, from 0 to 1; it never falls. Formula: ``nbbatch.progress.progress``."""
         live = self._engine().live.get(self.id)
-        return live.best if live and live.changed else live.progress() if live else self.row.progress
+        return live.best if live and live.changed else live.progress() if live else self._row.progress
 
     @property
     def rate(self) -> float | None:
@@ -80,12 +76,12 @@ class JobHandle(Frames, Generic[R_co]):
         live = engine.live.get(self.id)
         if live:
             return decide.eta(live.progress(), live.started_us, live.latest_end_us, engine.clock.now())
-        return 0.0 if self.row.status in INSTANCE_ENDED else None
+        return 0.0 if self._row.status in INSTANCE_ENDED else None
 
     @property
     def parent(self) -> ChunkHandle | None:
         """The chunk that submitted it as a sub-job; None if a person did."""
-        key = self.row.key or ""
+        key = self._row.key or ""
         rows = self._store.fetch("chunk_instance", key.removeprefix(SUBJOB_KEY)) if key.startswith(SUBJOB_KEY) else []
         return self.batch.instance(rows[0][0]).chunk(int(key.removeprefix(SUBJOB_KEY))) if rows else None
 
@@ -148,10 +144,10 @@ class JobHandle(Frames, Generic[R_co]):
     def _reading(self) -> Reading:
         from nbbatch.panel import facts
 
-        return facts.reading(self._store, self._engine(), self.row)
+        return facts.reading(self._store, self._engine(), self._row)
 
     def result(self, timeout: float | None = None) -> R_co:
-        """The report (None for a chain without a reduction), once it has COMPLETED; blocks until then.
+        """The report (None for a chain without a reduction), once it has COMPLETED; blocks until then. Typed as `inputs`.
 
         Args:
             timeout: Seconds; None waits without limit.
@@ -160,7 +156,7 @@ class JobHandle(Frames, Generic[R_co]):
             JobFailed: It ended FAILED.
             JobCancelled: It ended CANCELLED.
             TimeoutError: It has not ended in time; it goes on.
-            StateError: Its job is not known in this process.
+            StateError: It waits for its job, which this process does not know.
         """
         return self._report(self._wait(timeout))
 
@@ -182,16 +178,16 @@ class JobHandle(Frames, Generic[R_co]):
             raise JobFailed(self.id, self._why())
         if end.status is InstanceStatus.CANCELLED:
             raise JobCancelled(
-                self.id, f"instance {self.id} of job {self.row.job!r} was cancelled; run.retry() takes it up again"
+                self.id, f"instance {self.id} of job {self._row.job!r} was cancelled; run.retry() takes it up again"
             )
-        if end.report is None:
-            return cast("R_co", None)
-        job = self._job()
-        assert job.report is not None
-        return cast("R_co", job.report.decode(end.report))
+        return cast("R_co", None if end.report is None else self._read_report(end.report))
+
+    def _read_report(self, report: bytes) -> Any:
+        job = self._seen()
+        return plain(report) if job is None or job.report is None else job.report.decode(report)
 
     def _why(self) -> str:
-        row = self.row
+        row = self._row
         first = self._store.fetch("first_failure", self.id)
         text = f"instance {self.id} of job {row.job!r} failed: {row.error}"
         if first:
@@ -396,39 +392,50 @@ class JobHandle(Frames, Generic[R_co]):
 
     # --- values -----------------------------------------------------------------------------------
 
-    def inputs(self, step: str | None = None, *, limit: int = frames.ROWS) -> list[Any]:
-        """Inputs of a step's chunks, typed, in order of creation; of the first step: the parameters.
+    def inputs(self, step: str | None = None) -> Values[Any]:
+        """Inputs of a step's chunks in the order of the items; of the first step the parameters, of the reduction all it reads.
 
         Args:
             step: Its name; default: the last step.
-            limit: Values at most.
+
+        Returns:
+            A sequence that reads its values in pages. They are typed where this process has seen the instance's job, else
+            plain JSON values (a frame as polars.DataFrame).
 
         Raises:
             NotFoundError: There is no such step.
-            StateError: The job is not known in this process.
         """
-        node = self._node(step)
-        if node.index == 0:
-            return [self.params]
-        query = "inputs_of_reduction" if node.step.kind == "reduction" else "inputs"
-        rows = self._store.fetch(query, self.id, node.index, limit)
-        return [node.step.input.decode(data) for (data,) in rows]
+        index, kind = self._place(step)
+        if index == 0:
+            return Values.of([self._row.params], self._read_params)
+        if kind is Kind.REDUCTION:
+            keys, read = sequence.outputs(self._opened, self.id, index, reduced=True)
+        else:
+            keys, read = sequence.inputs(self._opened, self.id, index)
+        return Values(keys, read, self._decoder(index, "input"))
 
-    def outputs(self, step: str | None = None, *, limit: int = frames.ROWS) -> list[Any]:
-        """What a step gave, typed; of the reduction: its report. Arguments and errors as `inputs`."""
-        node = self._node(step)
-        if node.step.output is None:
-            return []
-        if node.step.kind == "reduction":
-            report = self.row.report
-            return [] if report is None else [node.step.output.decode(report)]
-        rows = self._store.fetch("outputs", self.id, node.index, limit)
-        return [node.step.output.decode(data) for (data,) in rows]
+    def outputs(self, step: str | None = None) -> Values[Any]:
+        """What a step gave, in the order of the items; of the reduction its report. Arguments and errors as `inputs`."""
+        index, kind = self._place(step)
+        if kind is Kind.REDUCTION:
+            report = self._row.report
+            return Values.of([] if report is None else [report], self._read_report)
+        keys, read = sequence.outputs(self._opened, self.id, index)
+        return Values(keys, read, self._decoder(index, "output"))
 
     @property
     def params(self) -> Any:
-        """The parameters, typed; secrets are masked, as they are never stored."""
-        return self._job().params.masked(self.row.params)
+        """The parameters, typed as `inputs`; secrets are masked, as they are never stored."""
+        return self._read_params(self._row.params)
+
+    @property
+    def report(self) -> Any:
+        """What the reduction returned, as plain JSON values, whatever this process knows; None while there is none.
+
+        `result` gives it typed, and waits for it.
+        """
+        report = self._row.report
+        return None if report is None else plain(report)
 
     def chunk(self, chunk: int) -> ChunkHandle:
         """One chunk, to look into.
@@ -445,20 +452,41 @@ class JobHandle(Frames, Generic[R_co]):
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _job(self, job: JobDefinition[Any, Any] | None = None) -> JobDefinition[Any, R_co]:
-        job = job or self.job
-        if job is None:
-            row = self.row
-            raise StateError(
-                f"typed values of instance {self.id} need its job {row.job!r} version {row.version}: "
-                "batch.instance(id, job) gives a handle that knows it"
-            )
-        return job
-
-    def _node(self, step: str | None) -> Any:
-        nodes = self._job().nodes
+    @property
+    def _row(self) -> InstanceRow:
+        """The stored row, as of now."""
         self._engine()
-        return nodes[-1 if step is None else frames.require_step(self._store, self.id, step)]
+        return self._store.instance(self.id, self._store.cursor())
+
+    def _opened(self) -> Store:
+        """The store, as long as the batch is open."""
+        self._engine()
+        return self._store
+
+    def _job(self, job: JobDefinition[Any, Any] | None = None) -> JobDefinition[Any, Any]:
+        """The job whose code is to run."""
+        return commands.known(job or self.job, self._row)
+
+    def _seen(self) -> JobDefinition[Any, Any] | None:
+        """The job that its values are read with; None: none of its name, version and chain was seen here."""
+        return self.job or seen(self._row)
+
+    def _read_params(self, params: bytes) -> Any:
+        job = self._seen()
+        return plain(params) if job is None else job.params.masked(params)
+
+    def _place(self, step: str | None) -> tuple[int, Kind]:
+        """Which step is meant, and what kind it is; None: the last."""
+        self._engine()
+        names = frames.step_names(self._store, self.id)
+        index = len(names) - 1 if step is None else frames.require_step(self._store, self.id, step)
+        return index, Kind(self._store.fetch("step", self.id, index)[0][0])
+
+    def _decoder(self, index: int, side: Literal["input", "output"]) -> Callable[[bytes], Any]:
+        """How values of a step are read."""
+        job = self._seen()
+        codec = None if job is None else getattr(job.nodes[index].step, side)
+        return plain if codec is None else codec.decode
 
     # --- pictures ---------------------------------------------------------------------------------
 
@@ -469,14 +497,14 @@ class JobHandle(Frames, Generic[R_co]):
         """
         from nbbatch.panel import facts
 
-        return facts.chain(self._store, self._engine(), self.row)
+        return facts.chain(self._store, self._engine(), self._row)
 
     def timeline(self) -> Picture:
         """Attempts that ended, in time and by worker; above 400 of them how busy each worker was, and with what."""
         from nbbatch.panel import facts
 
         self._engine()
-        return facts.timeline(self._store, self.row)
+        return facts.timeline(self._store, self._row)
 
     def panel(self) -> Any:
         """The live panel as a widget (needs ``nbbatch[notebooks]``), also of an ended run; ``.frame`` is its open tab.
@@ -509,7 +537,7 @@ class JobHandle(Frames, Generic[R_co]):
         if not self._access.usable:
             return f"<instance {self.id} of a closed batch: nb.open({self._store.path!r}) opens it again>"
         try:
-            _ = self.row
+            _ = self._row
         except NotFoundError:
             return f"<instance {self.id}, which was purged from {self._store.path}>"
         return None
@@ -517,7 +545,7 @@ class JobHandle(Frames, Generic[R_co]):
     def _line(self, counts: list[tuple[str, int]]) -> str:
         from nbbatch.pictures import static
 
-        row = self.row
+        row = self._row
         waits = row.status not in INSTANCE_ENDED and not self.attached
         return static.run_line(row, self.progress, self.eta, waits=waits, steps=counts)
 
@@ -537,4 +565,4 @@ class JobHandle(Frames, Generic[R_co]):
 
         if gone := self._gone():
             return static.line(gone)
-        return facts.run_page(self._store, self._engine(), self.row, self._line)
+        return facts.run_page(self._store, self._engine(), self._row, self._line)

@@ -117,7 +117,7 @@ def test_defaults_order_and_non_identifying_fields_make_no_difference(batch: nb.
     two = job().params.identity(job().check({"pages": 1, "day": "2026-01-02", "size": 3}))
 
     assert one == two
-    assert paused.row.identity == one
+    assert paused._row.identity == one
 
 
 def test_after_its_end_equal_parameters_make_a_new_instance(batch: nb.Batch) -> None:
@@ -356,7 +356,7 @@ def test_cancel_ends_every_open_chunk_and_the_instance(batch: nb.Batch) -> None:
     assert run.cancel() is True
     assert count(run) == {"COMPLETED": 2, "CANCELLED": 4}
     assert run.status == "CANCELLED"
-    assert run.row.ended_us is not None
+    assert run._row.ended_us is not None
     assert run.cancel() is False
 
 

@@ -83,7 +83,7 @@ def branching() -> nb.Job[int, int]:
 
 
 def pictures(run: nb.JobHandle[Any]) -> list[Picture]:
-    return [run.chain(), run.timeline(), history_of(run._store, run.row)]
+    return [run.chain(), run.timeline(), history_of(run._store, run._row)]
 
 
 def evil_run(batch: nb.Batch, text: str) -> nb.JobHandle[Any]:
@@ -351,7 +351,7 @@ def test_steps_never_stand_on_each_other_and_lines_stay_on_the_page() -> None:
 def test_history_ends_with_the_present(batch: nb.Batch) -> None:
     run = batch.submit(summing(), 20)
     run.wait(10)
-    frame = history_of(run._store, run.row).frame
+    frame = history_of(run._store, run._row).frame
     last = frame.row(-1, named=True)
 
     assert last["completed"] == run.chunks().height

@@ -56,8 +56,8 @@ class Run(Protocol):
     @property
     def id(self) -> int: ...
     @property
-    def row(self) -> InstanceRow: ...
-    def pause(self) -> None: ...
+    def _row(self) -> InstanceRow: ...
+    def pause(self) -> Any: ...
     def resume(self) -> Any: ...
     def cancel(self) -> bool: ...
     def plan(self) -> Any: ...
@@ -97,8 +97,12 @@ class Session:
         self._inspector = ""
         self._last: dict[str, Any] = {"head": self._head(), "names": [], "tab": self.tab, "filter": self.filter.told}
 
+    @property
+    def _row(self) -> InstanceRow:
+        return self.run._row  # pyright: ignore[reportPrivateUsage] - a person asks for its parts by name
+
     def _take(self) -> Snapshot:
-        return take(self._store, self._engine, self.ledger, self.run.row, self._engine.clock.now())
+        return take(self._store, self._engine, self.ledger, self._row, self._engine.clock.now())
 
     # --- what is asked ----------------------------------------------------------------------------
 
@@ -150,7 +154,7 @@ class Session:
 
     def _is_open(self) -> bool:
         try:
-            return bool(self.run.row)
+            return bool(self._row)
         except StoreClosed:
             return False
 
@@ -304,7 +308,7 @@ class Session:
         return self.share * (self.snapshot.elapsed or 0.0)
 
     def _moment_us(self) -> int:
-        started = self.run.row.started_us or 0
+        started = self._row.started_us or 0
         return started + round(self._moment() * 1e6)
 
     def _moment_words(self) -> str:
@@ -331,14 +335,14 @@ class Session:
     def frame(self) -> pl.DataFrame:
         """What the open tab shows, as a frame."""
         if self.tab == "failures":
-            return self.run.errors(limit=None)
+            return self.run.errors()
         if self.tab == "log":
-            return self.run.logs(limit=None)
+            return self.run.logs()
         if self.tab == "history":
             return chain_picture.chain("", self._steps_then()).frame
         if self.tab == "chunks":
             return self._chunk_frame()
-        return self.run.attempts(limit=None)
+        return self.run.attempts()
 
     def _chunk_frame(self) -> pl.DataFrame:
         import polars as pl

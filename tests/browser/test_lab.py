@@ -76,7 +76,7 @@ def cancel(lab: Lab) -> float:
     lab.panel.get_by_role("button", name="Cancel", exact=True).click()
     lab.panel.get_by_role("button", name="Cancel for good?").click()
     lab.page.locator(".jp-OutputArea caption", has_text="CANCELLED").wait_for()
-    return float(lab.ask("run.row.ended_us / 1e6")) - lab.page.evaluate("window.pressed")
+    return float(lab.ask("run._row.ended_us / 1e6")) - lab.page.evaluate("window.pressed")
 
 
 def test_cancel_ends_the_run_within_a_second_after_its_cell_is_over_and_while_a_cell_awaits_it(

@@ -19,14 +19,7 @@ SELECT parent, data FROM (
 ) WHERE parent IN (SELECT id FROM chunk WHERE instance = $1 AND step = $2) ORDER BY parent, seq;
 
 -- reduction_inputs: All outputs for a reduction in the order of the items they stem from, whatever ran first.
-WITH RECURSIVE path AS (
-    SELECT id, []::INTEGER[] AS place FROM chunk WHERE instance = $1 AND parent IS NULL AND seq = 0
-        AND id NOT IN (FROM replaced($1))
-    UNION ALL
-    SELECT c.id, list_append(p.place, c.seq) FROM chunk c JOIN path p ON c.parent = p.id
-    WHERE c.instance = $1 AND c.id NOT IN (FROM replaced($1))
-)
-SELECT o.data FROM output o JOIN path p ON p.id = o.parent
+SELECT o.data FROM output o JOIN paths($1, 32767) p ON p.id = o.parent
 WHERE o.instance = $1 ORDER BY list_append(p.place, o.seq);
 
 -- chunks: Chunks $4 to $5 of an instance in order of creation, as of $6 (NULL: now).
@@ -64,18 +57,3 @@ SELECT data FROM (
         AND ($2 IN (FROM replaced($1)) OR id NOT IN (FROM replaced($1))) AND step <> (SELECT step FROM chunk WHERE instance = $1 AND id = $2)
     UNION ALL SELECT seq, data FROM output WHERE instance = $1 AND parent = $2
 ) ORDER BY seq;
-
--- inputs: Inputs of a step's chunks.
-SELECT c.data FROM chunk c WHERE c.instance = $1 AND c.step = $2 AND c.data IS NOT NULL AND c.id NOT IN (FROM replaced($1))
-ORDER BY c.id LIMIT $3;
-
--- inputs_of_reduction: What the reduction in step $2 reads, by the chunk it is from.
-SELECT data FROM output WHERE instance = $1 AND step = $2 AND parent NOT IN (FROM replaced($1)) ORDER BY parent, seq LIMIT $3;
-
--- outputs: What the chunks of a step gave.
-SELECT c.data FROM chunk c JOIN chunk p ON p.id = c.parent AND p.instance = c.instance
-WHERE c.instance = $1 AND p.step = $2 AND c.seq IS NOT NULL AND c.data IS NOT NULL AND c.step <> $2 AND c.id NOT IN (FROM replaced($1))
-UNION ALL
-SELECT o.data FROM output o JOIN chunk p ON p.id = o.parent AND p.instance = o.instance
-WHERE o.instance = $1 AND p.step = $2 AND p.id NOT IN (FROM replaced($1))
-LIMIT $3;

@@ -275,3 +275,14 @@ SELECT x.instance, x.chunk, s.name, NULL, 'SUPERSEDED', make_timestamptz(x.at_us
 FROM superseded x
 JOIN chunk c ON c.id = x.chunk AND c.instance = x.instance
 JOIN step s ON s.instance = c.instance AND s.step = c.step;
+
+-- Chunks of an instance up to a step, each with its place in the order of the items: the sequence numbers on the way to it.
+CREATE OR REPLACE MACRO paths(of, last) AS TABLE
+WITH RECURSIVE path AS (
+    SELECT id, step, []::INTEGER[] AS place FROM chunk WHERE instance = of AND parent IS NULL AND seq = 0
+        AND id NOT IN (FROM replaced(of))
+    UNION ALL
+    SELECT c.id, c.step, list_append(p.place, c.seq) FROM chunk c JOIN path p ON c.parent = p.id
+    WHERE c.instance = of AND c.step <= last AND c.id NOT IN (FROM replaced(of))
+)
+SELECT id, step, place FROM path;
