@@ -129,7 +129,7 @@ class Batch:
         self._access = Access(self._store, self._engine, self)
         self._engine.start()
         _working.add(self)
-        capture.hold()
+        capture.hold(self)
         _close_at_exit()
 
     def _expect(self, executor: Executor | None, workers: int | None) -> None:
@@ -353,7 +353,7 @@ class Batch:
             if _open.get(self.path) is self:
                 del _open[self.path]
             _working.discard(self)
-            capture.let_go()
+            capture.let_go(self)
 
     @property
     def usable(self) -> bool:
