@@ -21,6 +21,7 @@ from nbbatch.base.arguments import answering
 from nbbatch.base.display import warn
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.base.times import Moment, moment
+from nbbatch.definition.listeners import safely
 from nbbatch.engine import commands, recovery, subjobs, submit
 from nbbatch.engine.dispatcher import Clock, Engine
 from nbbatch.engine.state import LiveInstance
@@ -123,7 +124,9 @@ class Batch:
         self._marks.clear()
         self._owned, self._workers = executor is None, workers
         self._executor = executor or threads(workers)
-        self._engine = Engine(self._store, self._marks, clock, self._executor, workers or 0, random.random, self._tell)
+        self._engine = Engine(
+            self._store, self._marks, clock, self._executor, workers or 0, random.random, self._notify
+        )
         self._engine.launch_subjob = subjobs.launch
         self._closing = False
         self._access = Access(self._store, self._engine, self)
@@ -335,15 +338,15 @@ class Batch:
 
         Args:
             timeout: Seconds to wait for running attempts; those that take longer count as lost at the next opening. As long
-                again, before and after, for listeners that are being told; they can still read the store.
+                again, before and after, for listeners that still run; they can still read the store.
         """
         with _opening:
             if not self.usable:
                 return
             self._closing = True
-        self._engine.announcer.wait(timeout)  # who is told of a run may ask the engine about it
+        self._engine.notifications.wait(timeout)  # a listener may ask the engine about its run
         self._engine.stop(timeout)
-        self._engine.announcer.wait(timeout)
+        self._engine.notifications.wait(timeout)
         self._access.close()
         if self._owned:
             self._executor.shutdown(wait=False, cancel_futures=True)
@@ -366,17 +369,17 @@ class Batch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _tell(self, live: LiveInstance, moment: str, what: str) -> None:
-        """Call the listeners of a moment, with a step's name; of an instance's end, with how it ended."""
+    def _notify(self, live: LiveInstance, event: str, what: str) -> None:
+        """Call the listeners of an event, with a step's name; of an instance's end, with how it ended."""
         job, run = live.job, JobHandle(self._access, live.id, live.job, live.done)
-        ends = moment == "instance_ended"
-        told = [(listener, (run,) if ends or not what else (run, what)) for listener in job.listeners.of(moment)]
+        ends = event == "instance_ended"
         last = job.on_complete if what == InstanceStatus.COMPLETED.value else job.on_error
-        for listener, args in [*told, *([(last, (run,))] if ends and last else [])]:
-            try:
-                listener(*args)
-            except BaseException:  # SystemExit too: it would end the thread that has more to tell
-                log.exception("a listener of job %r raised at %s %s of instance %d", job.name, moment, what, live.id)
+        args, where = (
+            (run,) if ends or not what else (run, what),
+            f"{event} {what} of instance {live.id}, job {job.name!r}",
+        )
+        for listener in (*job.listeners.of(event), *([last] if ends and last else [])):
+            safely(listener, listener, *args, where=where)
 
     def __repr__(self) -> str:
         if not self._access.usable:

@@ -15,7 +15,7 @@ import pytest
 
 import nbbatch as nb
 from nbbatch import testing
-from nbbatch.engine.notifications import Announcer
+from nbbatch.engine.notifications import Notifications
 from tests.jobs import double, each, numbers, summing, total
 from tests.kit import HandClock, engine, settle
 
@@ -48,18 +48,18 @@ def test_moments_of_an_instance_are_told_in_order_once_they_are_stored(store: Pa
 
 def test_who_waits_never_meets_a_thread_that_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     """L14"""
-    announcer, told, waited = Announcer(), list[int](), list[threading.Thread]()
+    notifications, told, waited = Notifications(lambda *_: None), list[int](), list[threading.Thread]()
     begin = threading.Thread.start
 
     def start(self: threading.Thread) -> None:
-        if self.name.startswith("nbbatch-tells") and not waited:
-            waited.append(threading.Thread(target=announcer.wait, args=(10,)))
+        if self.name.startswith("nbbatch-listeners") and not waited:
+            waited.append(threading.Thread(target=notifications.wait, args=(10,)))
             begin(waited[0])
             waited[0].join(0.05)  # long enough for it to look, were it let
         begin(self)
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    announcer.add(1, lambda: told.append(1))
+    notifications.add(1, lambda: told.append(1))
     waited[0].join(10)
 
     assert told == [1]
@@ -130,7 +130,11 @@ def test_what_listeners_raise_is_logged_and_changes_nothing(batch: nb.Batch, cap
         assert run.result(10) == 6
         batch.close()
     said = "\n".join(caplog.messages)
-    for part in ("leaves, which listens, raised in chunk 2", "breaks, which listens", "raised at step_ended double"):
+    for part in (
+        "listener leaves raised in chunk 2",
+        "listener breaks raised",
+        "raised in step_ended double of instance 1",
+    ):
         assert part in said
 
 
@@ -171,9 +175,9 @@ def test_a_listener_given_again_takes_the_place_of_the_earlier_one(batch: nb.Bat
     assert told == ["new"]
 
 
-def test_a_moment_that_is_none_is_refused() -> None:
+def test_an_event_that_is_none_is_refused() -> None:
     """L14"""
-    with pytest.raises(nb.DefinitionError, match="no moment 'after_job'; there are 'instance_started'"):
+    with pytest.raises(nb.DefinitionError, match="no event 'after_job'; there are 'instance_started'"):
         summing().on("after_job")
 
 
@@ -227,7 +231,7 @@ def test_hooks_run_wherever_the_step_runs_and_write_to_its_log(store: Path, make
 
 def told_all(batch: nb.Batch) -> None:
     """Wait until every listener was called."""
-    engine(batch).announcer.wait(10)
+    engine(batch).notifications.wait(10)
 
 
 def test_a_listener_that_leaves_by_system_exit_keeps_no_other_from_being_told(batch: nb.Batch) -> None:

@@ -13,7 +13,7 @@ import pytest
 import nbbatch as nb
 from nbbatch import testing
 from nbbatch.definition import Options
-from nbbatch.definition.listeners import MOMENTS
+from nbbatch.definition.listeners import EVENTS
 
 ROOT = Path(__file__).parent.parent
 PARTS: dict[str, Any] = {"nb": nb, "run": nb.JobHandle, "batch": nb.Batch, "testing": testing, "job": nb.Job}
@@ -53,7 +53,7 @@ def test_every_row_has_code_of_names_that_exist(row: list[str]) -> None:
         if isinstance(node, ast.Call) and node.keywords and (known := words(node)):
             assert {word.arg for word in node.keywords} <= known, ast.unparse(node)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "job.on":
-            assert ast.literal_eval(node.args[0]) in MOMENTS
+            assert ast.literal_eval(node.args[0]) in EVENTS
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -15,7 +15,7 @@ from nbbatch.code.signature import Kind, Signature, accepts, type_name
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.definition.chain import ClosedChain, End, Step, links_of
 from nbbatch.definition.links import Links
-from nbbatch.definition.listeners import Listeners, When, checked_listener, checked_moment
+from nbbatch.definition.listeners import Event, Listeners
 from nbbatch.definition.options import SubjobOptions, checked_name, is_budget, named, read_options
 from nbbatch.definition.routing import Way, address, ways_of
 from nbbatch.values.codec import ParamsCodec
@@ -134,7 +134,7 @@ class JobDefinition(Generic[P, R_co]):
         if start_limit is not None and (not isinstance(start_limit, int) or start_limit < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DefinitionError(f"job {name!r}: start_limit= must be a whole number from 1, not {start_limit!r}")
         self.start_limit = start_limit
-        self.listeners = Listeners()
+        self.listeners = Listeners(name)
         _check_chain(name, links)
         if not is_budget(max_failed):
             raise DefinitionError(f"job {name!r}: max_failed= must be 0 or more, not {max_failed!r}")
@@ -151,8 +151,8 @@ class JobDefinition(Generic[P, R_co]):
         """Its steps, in the order of ``nodes``: ``[step.name for step in job.steps]`` are their names."""
         return tuple(node.step for node in self.nodes)
 
-    def on(self, moment: When) -> Callable[[F], F]:
-        """Have a function be told of what happens to instances of this job: ``@job.on("after_attempt")``.
+    def on(self, event: Event) -> Callable[[F], F]:
+        """Notify a function of what happens to instances of this job: ``@job.on("after_attempt")``.
 
         - ``instance_started``, ``instance_ended``: called with the handle, in a thread of this process, once the first claim
           or an end is stored;
@@ -164,21 +164,14 @@ class JobDefinition(Generic[P, R_co]):
         Listeners of a start are called in the order they were given, those of an end the other way round. What they raise is
         logged and changes nothing. A function given again under its name takes the place of the earlier one, so that its
         cell can be run again; lambdas of one place all have one name. An instance that is taken up again, after a restart or by
-        a retry, is told of its steps and its end anew; what a crash cuts off is not told. In worker processes the listeners
+        a retry, notifies of its steps and its end anew; what a crash cuts off is lost. In worker processes the listeners
         of attempts are copies: what they change stays there, and those that cannot be pickled are left out, with a word in
-        the log. Of a step that is a job no attempts are told: that job has listeners of its own; a replay or preview has none.
+        the log. Of a step that is a job there are no attempts to hear of: that job has listeners of its own; a replay or preview has none.
 
         Raises:
-            DefinitionError: There is no such moment, or the function is async.
+            DefinitionError: There is no such event, or the function is async.
         """
-        checked_moment(self.name, moment)
-
-        def give(function: F) -> F:
-            checked_listener(self.name, function)
-            self.listeners.add(moment, function)
-            return function
-
-        return give
+        return self.listeners.on(event)
 
     def around(self, function: F) -> F:
         """Put a context manager around each attempt, where the step runs: for timers, traces and log contexts.
@@ -190,9 +183,7 @@ class JobDefinition(Generic[P, R_co]):
         Raises:
             DefinitionError: The function is async.
         """
-        checked_listener(self.name, function)
-        self.listeners.put_around(function)
-        return function
+        return self.listeners.around(function)
 
     def current(self) -> tuple[Node, ...]:
         """The nodes with the fingerprints of their code as it is now: names that steps use may have changed since."""

@@ -1,4 +1,4 @@
-"""Who is told of what happens to a job's instances, and what is put around their attempts."""
+"""A job's listeners, and what is put around its attempts."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Any, Literal, TypeVar, get_args
 
 from nbbatch.base.errors import DefinitionError
 
 log = logging.getLogger("nbbatch")
 
-When = Literal["instance_started", "step_started", "before_attempt", "after_attempt", "step_ended", "instance_ended"]
-MOMENTS: tuple[str, ...] = get_args(When)
+Event = Literal["instance_started", "step_started", "before_attempt", "after_attempt", "step_ended", "instance_ended"]
+EVENTS: tuple[str, ...] = get_args(Event)
 """In the order in which they come."""
+F = TypeVar("F", bound=Callable[..., Any])
 _REVERSED = {"after_attempt", "step_ended", "instance_ended"}
 
 
@@ -29,75 +31,59 @@ class Hooks:
 
 
 class Listeners:
-    """A job's listeners by moment; a function that is given again under the same name takes the place of the earlier one.
+    """A job's listeners by event; a function given again under its name takes the place of the earlier one.
 
     So a cell that registers one can be run again.
     """
 
-    def __init__(self) -> None:
-        self._told: dict[str, dict[str, Callable[..., Any]]] = {}
+    def __init__(self, job: str) -> None:
+        self._job = job
+        self._of: dict[str, dict[str, Callable[..., Any]]] = {}
         self._around: dict[str, Callable[[Any], Any]] = {}
         self.hooks: Hooks | None = None
         """What attempts of the job need; None if nothing, which then costs nothing."""
-        self._tells = False
 
     def __bool__(self) -> bool:
-        """Whether there is any for a moment other than an attempt's."""
-        return self._tells
+        """Whether there is any for an event other than an attempt's."""
+        return not self._of.keys() <= {"before_attempt", "after_attempt"}
 
     def __copy__(self) -> Listeners:
         """Others, with the same functions: what is added to one is not added to the other."""
-        made = Listeners()
-        made._told = {moment: dict(told) for moment, told in self._told.items()}
-        made._around = dict(self._around)
-        made._read()
+        made = Listeners(self._job)
+        made._of = {event: dict(listeners) for event, listeners in self._of.items()}
+        made._around, made.hooks = dict(self._around), self.hooks
         return made
 
-    def add(self, moment: str, function: Callable[..., Any]) -> None:
-        """Have a function be told."""
-        self._told.setdefault(moment, {})[_name(function)] = function
-        self._read()
+    def on(self, event: str) -> Callable[[F], F]:
+        """A decorator that registers a listener; see `Job.on`."""
+        if event not in EVENTS:
+            raise DefinitionError(f"job {self._job!r}: no event {event!r}; there are {', '.join(map(repr, EVENTS))}")
+        return lambda function: self._put(self._of.setdefault(event, {}), function, function)
 
-    def put_around(self, function: Callable[[Any], Any]) -> None:
-        """Have a context manager, or a generator function that yields once, be put around each attempt."""
+    def around(self, function: F) -> F:
+        """Put a context manager, or a generator function that yields once, around each attempt; see `Job.around`."""
         manager = contextmanager(function) if inspect.isgeneratorfunction(function) else function
-        self._around[_name(function)] = manager
-        self._read()
+        return self._put(self._around, function, manager)
 
-    def of(self, moment: str) -> tuple[Callable[..., Any], ...]:
-        """The functions to be told of a moment, in their order: of an end, the last one first."""
-        found = tuple(self._told.get(moment, {}).values())
-        return found[::-1] if moment in _REVERSED else found
+    def of(self, event: str) -> tuple[Callable[..., Any], ...]:
+        """The listeners of an event, in their order: of an end, the last one first."""
+        found = tuple(self._of.get(event, {}).values())
+        return found[::-1] if event in _REVERSED else found
 
-    def _read(self) -> None:
+    def _put(self, listeners: dict[str, Callable[..., Any]], function: F, called: Callable[..., Any]) -> F:
+        if not callable(function) or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise DefinitionError(
+                f"job {self._job!r}: {function!r} cannot listen; give a plain function, which is not async"
+            )
+        name = getattr(function, "__qualname__", repr(function))
+        listeners[f"{getattr(function, '__module__', '')}.{name}"] = called
         found = Hooks(self.of("before_attempt"), tuple(self._around.values()), self.of("after_attempt"))
         self.hooks = found if found.before or found.around or found.after else None
-        self._tells = any(moment not in ("before_attempt", "after_attempt") for moment in self._told)
-
-
-def checked_moment(job: str, moment: str) -> str:
-    """The moment.
-
-    Raises:
-        DefinitionError: There is none of this name.
-    """
-    if moment not in MOMENTS:
-        raise DefinitionError(f"job {job!r}: no moment {moment!r}; there are {', '.join(map(repr, MOMENTS))}")
-    return moment
-
-
-def checked_listener(job: str, function: Callable[..., Any]) -> None:
-    """Raises DefinitionError where a function would be called and never run."""
-    if not callable(function) or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise DefinitionError(f"job {job!r}: {function!r} cannot listen; give a plain function, which is not async")
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', repr(function))}"
+        return function
 
 
 def begin(hooks: Hooks | None, context: Any) -> Callable[[BaseException | None], None] | None:
-    """Tell listeners that an attempt begins, and enter what is put around it; returns what ends it.
+    """Notify listeners that an attempt begins, and enter what is put around it; returns what ends it.
 
     Args:
         hooks: Of the job; None: nothing is done and nothing is returned.
@@ -105,18 +91,19 @@ def begin(hooks: Hooks | None, context: Any) -> Callable[[BaseException | None],
     """
     if hooks is None:
         return None
+    call = partial(safely, where=f"chunk {context.chunk}, whose attempt goes on")
     for listener in hooks.before:
-        _safely(listener, context, listener, context)
-    managers = [(around, _safely(around, context, _entered, around, context)) for around in hooks.around]
+        call(listener, listener, context)
+    managers = [(around, call(around, _entered, around, context)) for around in hooks.around]
 
     def end(error: BaseException | None) -> None:
-        """Leave, with what the step raised; then tell the listeners."""
+        """Leave, with what the step raised; then notify the listeners."""
         raised = (None, None, None) if error is None else (type(error), error, error.__traceback__)
         for around, manager in reversed(managers):
             if manager is not None:
-                _safely(around, context, manager.__exit__, *raised)
+                call(around, manager.__exit__, *raised)
         for listener in hooks.after:
-            _safely(listener, context, listener, context, error)
+            call(listener, listener, context, error)
 
     return end
 
@@ -127,10 +114,10 @@ def _entered(around: Callable[[Any], AbstractContextManager[Any]], context: Any)
     return manager
 
 
-def _safely(listener: Callable[..., Any], context: Any, call: Callable[..., Any], *args: Any) -> Any:
+def safely(listener: Callable[..., Any], call: Callable[..., Any], *args: Any, where: str) -> Any:
+    """Call a listener, or a part of it; what it raises is logged and changes nothing."""
     try:
         return call(*args)
-    except BaseException:  # a listener must not end an attempt, not even by SystemExit
-        name = getattr(listener, "__name__", repr(listener))
-        log.exception("%s, which listens, raised in chunk %d; its attempt goes on untouched", name, context.chunk)
+    except BaseException:  # not even SystemExit may end an attempt, or the thread that has more to call
+        log.exception("listener %s raised in %s", getattr(listener, "__name__", repr(listener)), where)
         return None

@@ -34,7 +34,7 @@ from nbbatch.engine.claims import Claims
 from nbbatch.engine.decide import Decision, decide
 from nbbatch.engine.limits import Flight, Pace
 from nbbatch.engine.lost import Losses, failed_future, lost, put_back, requeue, timed_out
-from nbbatch.engine.notifications import Announcer, Notifier, Tell
+from nbbatch.engine.notifications import Notifications, Notify
 from nbbatch.engine.pools import Lane, Lanes
 from nbbatch.engine.settle import Changes, Clerk, stage
 from nbbatch.engine.state import LiveInstance, LiveStep
@@ -89,7 +89,7 @@ class Engine:
 
     def __init__(
         self, store: Store, marks: Marks, clock: Clock, executor: Executor, workers: int, random: Callable[[], float],
-        tell: Tell,
+        notify: Notify,
     ) -> None:  # fmt: skip
         """Take over a store; nothing runs before `start`.
 
@@ -100,8 +100,8 @@ class Engine:
             executor: Where steps run.
             workers: How many run at once there; 0: ask the executor.
             random: For the jitter of retries; 0 ≤ value < 1.
-            tell: Called, in order and in a thread of the instance's own, with what has happened to it (see `Job.on`), once
-                it is stored.
+            notify: Calls the listeners of an instance (see `Job.on`), in order and in a thread of the instance's own, once an
+                event is committed.
         """
         self.store = store
         self.marks = marks
@@ -129,8 +129,7 @@ class Engine:
         self.launch_subjob: Callable[[Engine, MicroBatch], Future[Any]] = no_subjobs
         """How a chunk of a step that is a job is run; set before `start`."""
         self._clerk = Clerk(store.take_ids, store.run, store.set_report, random)
-        self.announcer = Announcer()
-        self._notifier = Notifier(self.announcer, tell)
+        self.notifications = Notifications(notify)
         self._inbox: queue.SimpleQueue[Flight | _Arrived | _Call | None] = queue.SimpleQueue()
         self.flights: set[Flight] = set()
         self._pace = Pace(self.flights)
@@ -430,7 +429,7 @@ class Engine:
     def _advance(self, live: LiveInstance, changes: Changes, now: int) -> None:
         if live.status is InstanceStatus.QUEUED and live.started_us is None:
             return
-        self._notifier.advanced(live, changes)
+        self.notifications.advanced(live, changes)
         opened = [step.opened for step in live.steps]
         decision = decide(live.job.nodes, live.counts, opened, failing=live.failing is not None, paused=live.paused)
         for index in decision.opens:
@@ -472,7 +471,7 @@ class Engine:
 
     def end(self, live: LiveInstance, status: InstanceStatus) -> None:
         """Tell who waits that an instance's end is stored."""
-        self._notifier.ended(live, status)
+        self.notifications.ended(live, status)
         live.done.set_result(Ended(status, live.report))
 
     # --- claim ------------------------------------------------------------------------------------
@@ -519,7 +518,7 @@ class Engine:
         """Record what changes with a claim: the start, the instance's state."""
         if live.started_us is None:
             live.started_us = now
-        self._notifier.began(live, step, changes)
+        self.notifications.began(live, step, changes)
         reduces = step.node.step.kind is Kind.REDUCTION
         if live.status is InstanceStatus.QUEUED or (reduces and live.status is not InstanceStatus.FINALIZE):
             self._advance(live, changes, now)

@@ -1,8 +1,9 @@
-"""Notifies listeners of what happened to an instance, each event once, after it is committed, without blocking the dispatcher.
+"""Notifies listeners of what happened to an instance: each event once, after it is committed, without blocking the dispatcher.
 
-`Notifier` decides which events are due, on the dispatcher thread. `Announcer` calls the listeners: one thread per
-instance that has something to tell, for as long as it has, so that the events of one instance arrive in order and a slow
-listener delays no other instance.
+    dispatcher thread ── began, advanced, ended ──▶ events that are due ── after the commit ──▶ queue ──▶ thread ──▶ listeners
+
+One queue and one thread per instance that has something to tell, for as long as it has: its events arrive in order, and a
+slow listener delays no other instance. A job without listeners costs one look at them.
 """
 
 from __future__ import annotations
@@ -18,31 +19,66 @@ from nbbatch.engine.decide import done_steps
 from nbbatch.engine.settle import Changes
 from nbbatch.engine.state import LiveInstance, LiveStep
 
-Tell = Callable[[LiveInstance, str, str], None]
-"""Tells of an instance the moment, and the step's name or how the instance ended; never raises."""
+Notify = Callable[[LiveInstance, str, str], None]
+"""Calls the listeners of an instance with an event and the step's name, or how the instance ended; never raises."""
 
 
-class Announcer:
-    """The announcements of one engine."""
+class Notifications:
+    """The events of one engine's instances on their way to the listeners."""
 
-    def __init__(self) -> None:
-        self._calls: dict[int, deque[Callable[[], None]]] = {}
+    def __init__(self, notify: Notify) -> None:
+        self._notify = notify
+        self._queues: dict[int, deque[Callable[[], None]]] = {}
         self._threads: dict[int, threading.Thread] = {}
         self._lock = threading.Lock()
 
+    # --- which events are due, on the dispatcher thread -------------------------------------------
+
+    def began(self, live: LiveInstance, step: LiveStep, changes: Changes) -> None:
+        """Chunks of a step are claimed: the first ones of the step, or of the instance, are an event."""
+        if live.job.listeners:
+            if live.status is InstanceStatus.QUEUED:
+                self._once(live, "instance_started", None, changes)
+            self._once(live, "step_started", step, changes)
+
+    def advanced(self, live: LiveInstance, changes: Changes) -> None:
+        """Counts have changed: steps may have ended, with all before them."""
+        if live.job.listeners:
+            for step, done in zip(live.steps, done_steps(live.job.nodes, live.counts), strict=True):
+                if done and ("step_started", step.node.index) in live.notified:
+                    self._once(live, "step_ended", step, changes)
+
+    def ended(self, live: LiveInstance, status: InstanceStatus) -> None:
+        """The end of an instance is stored: its steps that are still open end too, before it."""
+        if live.job.listeners:
+            for step in live.steps:
+                if ("step_started", step.node.index) in live.notified:
+                    self._once(live, "step_ended", step, None)
+        if live.job.listeners or live.job.on_complete or live.job.on_error:
+            self.add(live.id, partial(self._notify, live, "instance_ended", status.value))
+
+    def _once(self, live: LiveInstance, event: str, step: LiveStep | None, changes: Changes | None) -> None:
+        """Queue an event that was not queued before, once the changes are stored."""
+        name, index = (step.node.step.name, step.node.index) if step else ("", -1)
+        if (event, index) not in live.notified:
+            live.notified.add((event, index))
+            call = partial(self.add, live.id, partial(self._notify, live, event, name))
+            call() if changes is None else changes.after.append(call)
+
+    # --- the queues -------------------------------------------------------------------------------
+
     def add(self, instance: int, call: Callable[[], None]) -> None:
-        """Have a function that never raises be called after those of this instance that wait already; any thread."""
+        """Have a function that never raises be called after those of this instance that are queued; any thread."""
         with self._lock:
-            self._calls.setdefault(instance, deque()).append(call)
+            self._queues.setdefault(instance, deque()).append(call)
             if instance not in self._threads:
-                name = f"nbbatch-tells-of-{instance}"
-                thread = self._threads[instance] = threading.Thread(
-                    target=self._tell, args=(instance,), name=name, daemon=True
-                )
+                name = f"nbbatch-listeners-of-{instance}"
+                thread = threading.Thread(target=self._run, args=(instance,), name=name, daemon=True)
+                self._threads[instance] = thread
                 thread.start()
 
     def wait(self, timeout: float) -> None:
-        """Until all is told, for so many seconds at most; a function that asks for it is not waited for."""
+        """Until the queues are empty, for so many seconds at most; a listener that asks for it is not waited for."""
         until = time.monotonic() + timeout
         with self._lock:  # so that each of them has been started
             threads = list(self._threads.values())
@@ -50,51 +86,13 @@ class Announcer:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, until - time.monotonic()))
 
-    def _tell(self, instance: int) -> None:
+    def _run(self, instance: int) -> None:
         while call := self._next(instance):
             call()
 
     def _next(self, instance: int) -> Callable[[], None] | None:
         with self._lock:
-            if self._calls[instance]:
-                return self._calls[instance].popleft()
-            del self._calls[instance], self._threads[instance]
+            if self._queues[instance]:
+                return self._queues[instance].popleft()
+            del self._queues[instance], self._threads[instance]
             return None
-
-
-class Notifier:
-    """The moments of one engine's instances; a job without listeners costs one look at them."""
-
-    def __init__(self, announcer: Announcer, tell: Tell) -> None:
-        self._announcer = announcer
-        self._tell = tell
-
-    def began(self, live: LiveInstance, step: LiveStep, changes: Changes) -> None:
-        """Chunks of a step are claimed: the first ones of the step, or of the instance, are told of."""
-        if live.job.listeners:
-            if live.status is InstanceStatus.QUEUED:
-                self._once(live, "instance_started", changes)
-            self._once(live, "step_started", changes, step)
-
-    def advanced(self, live: LiveInstance, changes: Changes) -> None:
-        """Counts have changed: tell of steps that are done, and whose predecessors are."""
-        if not live.job.listeners:
-            return
-        for step, ended in zip(live.steps, done_steps(live.job.nodes, live.counts), strict=True):
-            if ended and ("step_started", step.node.index) in live.told:
-                self._once(live, "step_ended", changes, step)
-
-    def ended(self, live: LiveInstance, status: InstanceStatus) -> None:
-        """The end of an instance is stored: tell of its steps that are still open, then of it."""
-        job = live.job
-        for step in live.steps if job.listeners else ():
-            if ("step_started", step.node.index) in live.told and ("step_ended", step.node.index) not in live.told:
-                self._announcer.add(live.id, partial(self._tell, live, "step_ended", step.node.step.name))
-        if job.listeners or job.on_complete or job.on_error:
-            self._announcer.add(live.id, partial(self._tell, live, "instance_ended", status.value))
-
-    def _once(self, live: LiveInstance, moment: str, changes: Changes, step: LiveStep | None = None) -> None:
-        name, index = (step.node.step.name, step.node.index) if step else ("", -1)
-        if (moment, index) not in live.told:
-            live.told.add((moment, index))
-            changes.after.append(partial(self._announcer.add, live.id, partial(self._tell, live, moment, name)))

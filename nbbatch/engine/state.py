@@ -229,8 +229,8 @@ class LiveInstance:
         self.stored_counts: tuple[tuple[int, ...], ...] = ()
         """Counts of each step as of the last commit, for other threads."""
         self.attachments: Attachments | None = None
-        self.told: set[tuple[str, int]] = set()
-        """Moments that listeners were told of, by step."""
+        self.notified: set[tuple[str, int]] = set()
+        """Events that listeners were notified of, by step."""
         self.changed = True
         """Something happened since the last decision."""
         self.staged: dict[tuple[int, int], dict[int, int]] = {}
