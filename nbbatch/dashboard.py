@@ -24,7 +24,6 @@ from nbbatch.batch import Batch
 from nbbatch.batch import open as open_batch
 from nbbatch.job import Job
 from nbbatch.pictures.markup import clip
-from nbbatch.pictures.style import INSTANCE, words
 from nbbatch.run import JobHandle
 
 if TYPE_CHECKING:
@@ -204,7 +203,7 @@ def _line(row: dict[str, Any]) -> tuple[str, int]:
     status = InstanceStatus(row["status"])
     created = row["created"].strftime("%Y-%m-%d %H:%M")
     key = f" · {clip(row['key'], 40)}" if row["key"] else ""
-    told = f"{INSTANCE[status].glyph} {words(status)} · {clip(row['job'], 60)} v{row['version']} #{row['id']}{key}"
+    told = f"{status.look.named} · {clip(row['job'], 60)} v{row['version']} #{row['id']}{key}"
     return f"{told} · {row['progress']:.0%} · {created}", row["id"]
 
 
@@ -215,7 +214,7 @@ def _row(run: JobHandle[Any]) -> InstanceRow:
 def _allowed(run: JobHandle[Any]) -> dict[str, str]:
     """For each button why it cannot be pressed; "" where it can."""
     status = run.status
-    ended = f"it ended {words(status)}" if status in INSTANCE_ENDED else ""
+    ended = f"it ended {status.look.word}" if status in INSTANCE_ENDED else ""
     unknown = "" if run.job else f"its job {clip(_row(run).job, 60)!r} is not known here: give it in jobs="
     failed = status in (InstanceStatus.FAILED, InstanceStatus.CANCELLED)
     return {

@@ -14,7 +14,7 @@ from xml.etree import ElementTree  # noqa: ICN001 - its name says what it is
 import pytest
 
 import nbbatch as nb
-from nbbatch.base.states import ChunkStatus, InstanceStatus
+from nbbatch.base.states import STACKED, ChunkStatus, InstanceStatus
 from nbbatch.panel.facts import history as history_of
 from nbbatch.pictures import chain_picture, history, layout, static, style, timeline
 from nbbatch.pictures.picture import Picture
@@ -298,22 +298,21 @@ def test_a_chain_counts_what_the_steps_frame_counts(batch: nb.Batch) -> None:
 
 
 def test_no_state_is_told_by_colour_alone() -> None:
-    looks = list(style.CHUNK.values())
+    looks = [status.look for status in STACKED]
     by_colour: dict[str, list[str]] = {}
     for each_look in looks:
         by_colour.setdefault(each_look.colour, []).append(each_look.pattern)
 
-    assert set(style.CHUNK) == set(ChunkStatus)
-    assert set(style.INSTANCE) == set(InstanceStatus)
+    assert sorted(STACKED) == sorted(ChunkStatus)
+    assert len({status.look.word for status in ChunkStatus}) == len(ChunkStatus)
+    assert len({status.look.word for status in InstanceStatus}) == len(InstanceStatus)
     assert len({each_look.glyph for each_look in looks}) == len(looks)
     assert len({each_look.pattern for each_look in looks}) == len(looks)
 
 
 @pytest.mark.parametrize("paper", ["#ffffff", "#111111"])
 def test_every_colour_stands_out_on_light_and_on_dark(paper: str) -> None:
-    colours = {each_look.colour for each_look in (*style.CHUNK.values(), *style.INSTANCE.values())} | set(
-        style.STEP_COLOURS
-    )
+    colours = {status.look.colour for status in (*ChunkStatus, *InstanceStatus)} | set(style.STEP_COLOURS)
 
     assert {colour: ratio for colour in colours if (ratio := contrast(colour, paper)) < 3} == {}
 

@@ -1,24 +1,51 @@
-"""The states of chunks and instances, and the one table of transitions for each.
+"""The states of chunks and instances: what each is, how it is stored, told and drawn, and where it may lead.
 
-The store's guards, the tests and the drawing in the docs all read these tables. ``code`` is the small
-integer the store keeps (DuckDB's enums cannot grow); a code is never given to another state.
+SQL (see `nbbatch.store.queries`), pictures, pages, the panel's JavaScript and CSS, and the drawing in the docs are all made
+from these tables: no other file has a list of states, or their codes, words or colours.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Never, Self
+from typing import Final, NamedTuple, Never, Self
+
+
+class Look(NamedTuple):
+    """How people meet a state: a word, a glyph, a colour and a pattern, so that none is told by colour alone."""
+
+    word: str
+    glyph: str
+    colour: str
+    """With a contrast of at least 3 : 1 on white and on #111, so that one set serves light and dark pages."""
+    pattern: str = ""
+    """Path drawn over the colour, in a tile of 6 by 6; "" for a plain fill."""
+
+    @property
+    def named(self) -> str:
+        """Glyph and word."""
+        return f"{self.glyph} {self.word}"
+
+
+GREEN: Final = "#2c9a5b"
+BLUE: Final = "#3b82f6"
+AMBER: Final = "#c2750c"
+VIOLET: Final = "#8b5cf6"
+GREY: Final = "#7d8590"
+RED: Final = "#e0434b"
 
 
 class _Status(str, Enum):
-    """A state that is its own name as text and carries the integer the store keeps."""
+    """A state that is its own name as text."""
 
     code: int
+    """The small integer the store keeps, as DuckDB's enums cannot grow; it is never given to another state."""
+    look: Look
 
-    def __new__(cls, text: str, code: int) -> Self:
+    def __new__(cls, text: str, code: int, look: Look) -> Self:
         member = str.__new__(cls, text)
         member._value_ = text
         member.code = code
+        member.look = look
         return member
 
     def __str__(self) -> str:
@@ -32,44 +59,44 @@ class _Status(str, Enum):
 class ChunkStatus(_Status):
     """State of one work chunk."""
 
-    QUEUED = "QUEUED", 1
+    QUEUED = "QUEUED", 1, Look("queued", "○", GREY, "M2 3h2")
     """Ready to be claimed."""
-    GATE_WAITING = "GATE_WAITING", 2
+    GATE_WAITING = "GATE_WAITING", 2, Look("waiting at a gate", "‖", GREY, "M1.5 0v6M4.5 0v6")
     """Its step is gated and the step before is not wholly done."""
-    IN_PROGRESS = "IN_PROGRESS", 3
+    IN_PROGRESS = "IN_PROGRESS", 3, Look("running", "▶", BLUE, "M-1 7L7 -1M-1 1L1 -1M5 7L7 5")
     """Claimed; a worker has it or will have it at once."""
-    POLL_WAITING = "POLL_WAITING", 4
+    POLL_WAITING = "POLL_WAITING", 4, Look("waiting to poll", "◷", VIOLET, "M1.5 3h3M3 1.5v3")
     """The step raised RetryLater; it is claimed again when its time comes."""
-    ERRORED = "ERRORED", 5
+    ERRORED = "ERRORED", 5, Look("waiting to retry", "↻", AMBER, "M0 6L3 0L6 6")
     """The last attempt failed; it is claimed again when its backoff is over."""
-    COMPLETED = "COMPLETED", 6
+    COMPLETED = "COMPLETED", 6, Look("completed", "✓", GREEN)
     """Done; its outputs were stored in the same transaction."""
-    FAILED = "FAILED", 7
+    FAILED = "FAILED", 7, Look("failed", "✗", RED, "M0 0L6 6M6 0L0 6")
     """Out of attempts, or failed by an error that a retry cannot mend."""
-    SKIPPED = "SKIPPED", 8
+    SKIPPED = "SKIPPED", 8, Look("skipped", "»", GREEN, "M0 1.5h6M0 4.5h6")
     """Left out, with a reason: by hand, by its step, or split in two halves; gates count it as done."""
-    CANCELLED = "CANCELLED", 9
+    CANCELLED = "CANCELLED", 9, Look("cancelled", "■", GREY, "M0 0h6v6h-6zM1.5 1.5h3v3h-3z")
     """Its instance was cancelled before it ended."""
 
 
 class InstanceStatus(_Status):
     """State of one job instance."""
 
-    QUEUED = "QUEUED", 1
+    QUEUED = "QUEUED", 1, Look("queued", "○", GREY)
     """Stored; no chunk was claimed yet."""
-    IN_PROGRESS = "IN_PROGRESS", 2
+    IN_PROGRESS = "IN_PROGRESS", 2, Look("running", "▶", BLUE)
     """Chunks run or wait, none in trouble."""
-    ERRORED = "ERRORED", 3
+    ERRORED = "ERRORED", 3, Look("running, with errors", "▶", AMBER)
     """Work goes on, and at least one chunk is ERRORED or FAILED."""
-    PAUSED = "PAUSED", 4
+    PAUSED = "PAUSED", 4, Look("paused", "‖", VIOLET)
     """Nothing new is claimed until resume()."""
-    FINALIZE = "FINALIZE", 5
+    FINALIZE = "FINALIZE", 5, Look("running its reduction", "▶", BLUE)
     """The reduction runs."""
-    COMPLETED = "COMPLETED", 6
+    COMPLETED = "COMPLETED", 6, Look("completed", "✓", GREEN)
     """Every chunk ended well and the report, if any, is stored."""
-    FAILED = "FAILED", 7
+    FAILED = "FAILED", 7, Look("failed", "✗", RED)
     """Nothing more can run and a failure is over budget."""
-    CANCELLED = "CANCELLED", 8
+    CANCELLED = "CANCELLED", 8, Look("cancelled", "■", GREY)
     """Cancelled by hand."""
 
 
@@ -90,6 +117,11 @@ CHUNK_TRANSITIONS: dict[ChunkStatus, frozenset[ChunkStatus]] = {
     _C.CANCELLED: frozenset({_C.QUEUED}),
 }
 """From each chunk state to the states it may go to. Back to QUEUED: a gate opens, an orphan is recovered, a retry."""
+
+STACKED: Final = (
+    _C.COMPLETED, _C.SKIPPED, _C.IN_PROGRESS, _C.ERRORED, _C.POLL_WAITING, _C.QUEUED, _C.GATE_WAITING, _C.CANCELLED, _C.FAILED,
+)  # fmt: skip
+"""Chunk states in the order in which bars and areas are stacked and legends listed."""
 
 _WORKING = {_I.QUEUED, _I.IN_PROGRESS, _I.ERRORED, _I.FINALIZE}
 

@@ -51,7 +51,7 @@ def chain(store: Store, engine: Engine, row: InstanceRow) -> Picture:
 
 
 def _title(row: InstanceRow) -> str:
-    return f"{static.worded(row.status)} · {row.job} v{row.version} #{row.id}"
+    return f"{row.status.look.named} · {row.job} v{row.version} #{row.id}"
 
 
 # --- time -----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import ipywidgets as w  # pyright: ignore[reportMissingTypeStubs]
 import traitlets
 
 from nbbatch.base.errors import NbbatchError
-from nbbatch.panel.widget import Panel, in_place, settling
+from nbbatch.panel.widget import CSS, Panel, in_place, settling
 from nbbatch.pictures import static
 
 _HERE = Path(__file__).parent
@@ -24,8 +24,8 @@ LOOK_SECONDS = 1.0
 class Table(anywidget.AnyWidget):
     """The table itself."""
 
-    _esm = _HERE / "overview.js"
-    _css = _HERE / "panel.css"
+    _esm = (_HERE / "overview.js").read_text(encoding="utf-8")
+    _css = CSS
     shown = traitlets.Dict().tag(sync=True)
 
 

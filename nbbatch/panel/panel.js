@@ -1,6 +1,5 @@
 // The panel's page side: builds its parts once, then puts in what changed. All markup comes escaped from the kernel.
 const TABS = [["timeline", "Timeline"], ["failures", "Failures"], ["chunks", "Chunks"], ["log", "Log"], ["history", "History"]];
-const STATES = ["", "QUEUED", "IN_PROGRESS", "ERRORED", "POLL_WAITING", "COMPLETED", "FAILED", "SKIPPED", "CANCELLED"];
 const HELD = "A cell keeps the kernel busy: the button is heard when that cell is over. Interrupting the cell ends its waiting, not the run.";
 const SMALLEST = 0.62; // of a picture's own size: below, its words are too small to read, and it is scrolled
 let panels = 0;
@@ -148,7 +147,6 @@ function tabs(send, id) {
 function chunkTools(send, pane) {
   const step = make("select", { "aria-label": "Step" });
   const state = make("select", { "aria-label": "State" });
-  for (const each of STATES) state.append(make("option", { value: each }, each ? each.toLowerCase().replace("_", " ") : "all states"));
   const body = make("div", { class: "nbc-body" });
   const before = [];
   let after = 0;
@@ -159,10 +157,15 @@ function chunkTools(send, pane) {
   step.addEventListener("change", anew);
   state.addEventListener("change", anew);
   pane.append(make("div", { class: "nbc-tools" }, step, state, first, next, make("button", { type: "button", onclick: () => look(after) }, "Refresh")), body);
-  function names(steps) {
-    if (step.dataset.names === steps.join("\n")) return;
-    step.dataset.names = steps.join("\n");
-    step.replaceChildren(make("option", { value: "" }, "all steps"), ...steps.map((name, place) => make("option", { value: place }, name)));
+  // Options as [value, label]; the first is for all of them.
+  function offer(select, options) {
+    if (select.dataset.told === JSON.stringify(options)) return;
+    select.dataset.told = JSON.stringify(options);
+    select.replaceChildren(...options.map(([value, label]) => make("option", { value }, label)));
+  }
+  function names(steps, states) {
+    offer(step, [["", "all steps"], ...steps.map((name, place) => [place, name])]);
+    offer(state, [["", "all states"], ...states]);
   }
   // The filter is the kernel's: a view that comes later, or after a reload, says what its rows are.
   let told = "";
@@ -270,7 +273,7 @@ function render({ model, el }) {
     const scrolls = chain.scrollWidth > chain.clientWidth || chain.scrollHeight > chain.clientHeight;
     if (scrolls) chain.tabIndex = 0; else chain.removeAttribute("tabindex");
     tab.follow(shown.tab);
-    chunks.names(shown.names);
+    chunks.names(shown.names, shown.states);
     chunks.follow(shown.filter);
     put(tab.buttons.failures, shown.errors ? `Failures (${shown.errors})` : "Failures");
     if (shown.tab in bodies && !inHand(bodies[shown.tab])) fill(bodies[shown.tab], shown.body);

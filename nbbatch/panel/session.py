@@ -29,7 +29,7 @@ from nbbatch.pictures import chain_picture
 from nbbatch.pictures import timeline as timeline_picture
 from nbbatch.pictures.chain_picture import StepFacts
 from nbbatch.pictures.markup import clip, tag
-from nbbatch.pictures.style import INSTANCE, duration, words
+from nbbatch.pictures.style import duration
 from nbbatch.store.database import Store
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ CATCH_UP = 0.1
 GROUP_AGAIN = 2.0
 """Seconds between two groupings of failures while a run goes on."""
 NEW_LINE = "\n"
+_STATES = [[status.value, status.look.word] for status in ChunkStatus if status is not ChunkStatus.GATE_WAITING]
+"""What chunks can be filtered by; those that wait at a gate are listed with the queued ones."""
 _CLOSED = "The batch is closed: this is the last that was seen. nb.open() opens it again."
 
 
@@ -243,7 +245,7 @@ class Session:
         return {
             "head": self._head(),
             "chain": chain_picture.chain("Chain of steps", now.steps).svg,
-            "names": [clip(step.name, 60) for step in now.steps],
+            "names": [clip(step.name, 60) for step in now.steps], "states": _STATES,
             "errors": now.errors,
             "tab": self.tab,
             "body": self._tab_body(),
@@ -318,7 +320,7 @@ class Session:
         now = self.snapshot
         key = "" if now.key is None else f" · {clip(now.key, 60)}"
         return {
-            "status": now.status.value, "word": f"{INSTANCE[now.status].glyph} {words(now.status)}",
+            "status": now.status.value, "word": now.status.look.named,
             "name": f"{clip(now.job, 80)} v{now.version} #{now.id}{key}", "facts": facts_line(now),
             "share": round(now.share, 4), "note": self._note(), "paused": now.status is InstanceStatus.PAUSED,
             "cannot": cannot(now), "plan": self._plan, "answered": self.answered,
@@ -382,7 +384,7 @@ def facts_line(now: Snapshot) -> str:
 
 def cannot(now: Snapshot) -> dict[str, str]:
     """For each button why it cannot be pressed; "" where it can."""
-    over = f"the run is {words(now.status)}" if now.ended else ""
+    over = f"the run is {now.status.look.word}" if now.ended else ""
     waits = "" if now.known else "the run waits for its job"
     retry = "" if now.failed or now.status is InstanceStatus.CANCELLED else "nothing has failed"
     return {"pause": over or waits, "cancel": over, "retry": retry or waits}

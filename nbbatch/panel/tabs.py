@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from nbbatch.base.states import CHUNK_BY_CODE, ChunkStatus
+from nbbatch.base.states import CHUNK_BY_CODE, CHUNK_ERRORS, ChunkStatus
 from nbbatch.panel.chunk_table import Page
 from nbbatch.pictures.chain_picture import StepFacts
 from nbbatch.pictures.markup import block, clip, fitting, tag, text
-from nbbatch.pictures.style import CHUNK, duration, words
+from nbbatch.pictures.style import duration
 from nbbatch.store.database import Store
 
 MOST = 24_000
@@ -49,7 +49,7 @@ def _chunk_row(names: Sequence[str], row: tuple[Any, ...]) -> str:
 
 
 def _state(status: ChunkStatus) -> str:
-    return tag("span", f"{CHUNK[status].glyph} {words(status)}", class_=f"nbc-s nbc-{status.value}")
+    return tag("span", status.look.named, class_="nbc-bad" if status in CHUNK_ERRORS else None)
 
 
 # --- one chunk ------------------------------------------------------------------------------------

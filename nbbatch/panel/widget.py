@@ -15,12 +15,14 @@ from IPython.display import publish_display_data as _publish  # pyright: ignore[
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.panel.session import Poller, Run, Session
 from nbbatch.panel.snapshot import Snapshot
+from nbbatch.pictures.style import variables
 from nbbatch.store.database import Store
 
 if TYPE_CHECKING:
     import polars as pl
 
 _HERE = Path(__file__).parent
+CSS = variables(".nbc") + (_HERE / "panel.css").read_text(encoding="utf-8")
 
 
 class Panel(anywidget.AnyWidget):
@@ -28,7 +30,7 @@ class Panel(anywidget.AnyWidget):
 
     # text, not paths: of a path anywidget remembers every widget, for reloading it
     _esm = (_HERE / "panel.js").read_text(encoding="utf-8")
-    _css = (_HERE / "panel.css").read_text(encoding="utf-8")
+    _css = CSS
     shown = traitlets.Dict().tag(sync=True)
     inspector = traitlets.Unicode().tag(sync=True)
     """Sent by itself: it changes by clicks alone."""

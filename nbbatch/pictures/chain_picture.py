@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from nbbatch.base.states import ChunkStatus
+from nbbatch.base.states import STACKED, ChunkStatus
 from nbbatch.pictures.layout import LEAD, MARGIN, NODE, Place, edge, label, places
 from nbbatch.pictures.markup import clip, fitted, tag, text
 from nbbatch.pictures.picture import Picture, drawing
-from nbbatch.pictures.style import CHUNK, duration, fill, patterns, short, words
+from nbbatch.pictures.style import duration, fill, patterns, short
 
 if TYPE_CHECKING:
     import polars as pl
@@ -78,7 +78,7 @@ def chain(title: str, steps: Sequence[StepFacts], *, counted: bool = True) -> Pi
 
 def _body(key: str, title: str, steps: Sequence[StepFacts], where: Sequence[Place], counted: bool) -> str:
     head = tag("text", text(title, 110), x=MARGIN[0], y=MARGIN[1] + 6, class_="b", font_size="13.5")
-    used = [(status.value, CHUNK[status]) for status in CHUNK if any(step.counts.get(status) for step in steps)]
+    used = [(status.value, status.look) for status in STACKED if any(step.counts.get(status) for step in steps)]
     tip = tag("marker", tag("path", d="M0 0L7 4L0 8z", class_="tip"), id=f"{key}-tip", viewBox="0 0 7 8",
               refX=1, refY=4, markerWidth=7, markerHeight=8, markerUnits="userSpaceOnUse", orient="auto")  # fmt: skip
     edges = "".join(
@@ -129,7 +129,7 @@ def standing(step: StepFacts) -> ChunkStatus | None:
 
 def _node(key: str, step: StepFacts, place: Place, counted: bool) -> str:
     status = standing(step) if counted else None
-    look = CHUNK[status] if status else None
+    look = status.look if status else None
     thick = 1.0 if look is None else 1.8
     dash = "4 3" if counted and status in (None, _C.QUEUED, _C.GATE_WAITING) else None
     box = tag("rect", class_="paper", x=place.x, y=place.y, width=NODE[0], height=NODE[1], rx=9)
@@ -183,14 +183,12 @@ def _counts(key: str, step: StepFacts, place: Place) -> str:
 def _tally(step: StepFacts, x: float, y: float) -> str:
     """Counts of the states that are not done, the most telling first; as many as fit."""
     shown = [
-        status
-        for status in reversed(list(CHUNK))
-        if step.counts.get(status) and status not in (_C.COMPLETED, _C.SKIPPED)
+        status for status in reversed(STACKED) if step.counts.get(status) and status not in (_C.COMPLETED, _C.SKIPPED)
     ]
     if not shown:
         return tag("text", "✓ all completed" if not step.counts.get(_C.SKIPPED) else f"» {step.counts[_C.SKIPPED]:,} skipped",
                    x=x, y=y, class_="s")  # fmt: skip
-    told = tag("title", "; ".join(f"{step.counts[status]:,} {words(status)}" for status in shown))
+    told = tag("title", "; ".join(f"{step.counts[status]:,} {status.look.word}" for status in shown))
     forms = (_tallied(step, shown, worded) for worded in range(len(shown), -1, -1))
     fits = next((form for form in forms if len(form) <= _TALLY_CHARS), _tallied(step, shown, 0))
     return tag("text", told, text(fits, _TALLY_CHARS), x=x, y=y, class_="s m")
@@ -198,21 +196,21 @@ def _tally(step: StepFacts, x: float, y: float) -> str:
 
 def _tallied(step: StepFacts, shown: Sequence[ChunkStatus], worded: int) -> str:
     return " · ".join(
-        f"{CHUNK[status].glyph} {short(step.counts[status])}{' ' + words(status) if place < worded else ''}"
+        f"{status.look.glyph} {short(step.counts[status])}{' ' + status.look.word if place < worded else ''}"
         for place, status in enumerate(shown)
     )
 
 
 def bar(key: str, counts: Mapping[ChunkStatus, int], x: float, y: float, width: float) -> str:
     """A stacked bar; a state that has any chunk is at least 3 pixels wide."""
-    present = [(status, counts[status]) for status in CHUNK if counts.get(status)]
+    present = [(status, counts[status]) for status in STACKED if counts.get(status)]
     total = sum(count for _, count in present)
     free = width - 3.0 * len(present)
     widths = [3.0 + free * count / total for _, count in present]
     starts = [x, *accumulate(widths, initial=x)][1:]
     parts = [
-        tag("rect", tag("title", f"{count:,} {words(status)}"), x=start, y=y, width=wide, height=_BAR,
-            fill=fill(key, status.value, CHUNK[status]))
+        tag("rect", tag("title", f"{count:,} {status.look.word}"), x=start, y=y, width=wide, height=_BAR,
+            fill=fill(key, status.value, status.look))
         for (status, count), start, wide in zip(present, starts, widths, strict=False)
     ]  # fmt: skip
     return tag("rect", class_="track", x=x, y=y, width=width, height=_BAR, rx=2) + "".join(parts)
@@ -243,7 +241,7 @@ def _words(step: StepFacts, names: Sequence[str], counted: bool) -> str:
     if not step.total:
         return "no chunks yet"
     states = ", ".join(
-        f"{CHUNK[status].glyph} {count:,} {words(status)}" for status in CHUNK if (count := step.counts.get(status))
+        f"{status.look.glyph} {count:,} {status.look.word}" for status in STACKED if (count := step.counts.get(status))
     )
     times = f"  p50 {duration(step.median)}, p95 {duration(step.p95)}" if step.median is not None else ""
     return f"{blocks(step.counts)}  {states}{times}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nbbatch.base.states import ChunkStatus
+from nbbatch.base.states import STACKED, ChunkStatus
 from nbbatch.pictures.markup import number, tag, text
 from nbbatch.pictures.picture import Picture, drawing
-from nbbatch.pictures.style import CHUNK, duration, fill, patterns, short, words
+from nbbatch.pictures.style import duration, fill, patterns, short
 from nbbatch.pictures.timeline import ticks
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ def history(
         facts: Gives the frame behind it.
     """
     last: Counts = counts[-1] if counts else {}
-    ended = ", ".join(f"{CHUNK[status].glyph} {last[status]:,} {words(status)}" for status in CHUNK if last.get(status))
+    ended = ", ".join(
+        f"{status.look.glyph} {last[status]:,} {status.look.word}" for status in STACKED if last.get(status)
+    )
     span = moments[-1] if moments else 0.0
     about = f"after {duration(span)}: {ended or 'no chunks'}"
     svg = drawing(
@@ -44,8 +46,8 @@ def history(
 
 def _body(key: str, title: str, moments: Sequence[float], counts: Sequence[Counts]) -> str:
     head = tag("text", text(title, 110), x=12.0, y=19.0, class_="b")
-    present = [status for status in CHUNK if any(count.get(status) for count in counts)]
-    looks = [(status.value, CHUNK[status]) for status in present]
+    present = [status for status in STACKED if any(count.get(status) for count in counts)]
+    looks = [(status.value, status.look) for status in present]
     if not present:
         return head + tag("text", "no chunks yet", x=_LEFT, y=_TOP + 20, class_="q")
     most = max(sum(count.values()) for count in counts)
@@ -62,8 +64,8 @@ def _areas(
     for status in present:
         top = [low + count.get(status, 0) for low, count in zip(floor, counts, strict=True)]
         drawn.append(
-            tag("path", tag("title", words(status)), d=_area(moments, floor, top, span, most),
-                fill=fill(key, status.value, CHUNK[status]))
+            tag("path", tag("title", status.look.word), d=_area(moments, floor, top, span, most),
+                fill=fill(key, status.value, status.look))
         )  # fmt: skip
         floor = top
     return "".join(drawn)
@@ -106,11 +108,11 @@ def _legend(key: str, present: Sequence[ChunkStatus], last: Counts) -> str:
     drawn: list[str] = []
     for place, status in enumerate(reversed(present)):
         x, y = _LEFT + _WIDTH + 14, _TOP + 19 * place
-        drawn.append(tag("rect", x=x, y=y, width=14.0, height=11.0, fill=fill(key, status.value, CHUNK[status])))
+        drawn.append(tag("rect", x=x, y=y, width=14.0, height=11.0, fill=fill(key, status.value, status.look)))
         drawn.append(
             tag(
                 "text",
-                f"{CHUNK[status].glyph} {short(last.get(status, 0))} {words(status)}",
+                f"{status.look.glyph} {short(last.get(status, 0))} {status.look.word}",
                 x=x + 20,
                 y=y + 10,
                 class_="s m",

@@ -12,10 +12,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from nbbatch.base.rows import InstanceRow
-from nbbatch.base.states import CHUNK_BY_CODE, ChunkStatus, InstanceStatus
+from nbbatch.base.states import CHUNK_BY_CODE, STACKED, ChunkStatus, InstanceStatus
 from nbbatch.pictures.chain_picture import StepFacts, blocks
 from nbbatch.pictures.markup import block, clip, tag, text
-from nbbatch.pictures.style import CHUNK, INSTANCE, duration, words
+from nbbatch.pictures.style import duration
 
 if TYPE_CHECKING:
     import polars as pl
@@ -57,7 +57,7 @@ def run_line(
     row: InstanceRow, share: float, eta: float | None, *, waits: bool, steps: Iterable[tuple[str, int]]
 ) -> str:
     """One line that says how an instance stands."""
-    parts = [f"{INSTANCE[row.status].glyph} {row.status} · {clip(row.job, 100)} v{row.version} #{row.id}"]
+    parts = [f"{row.status.look.glyph} {row.status} · {clip(row.job, 100)} v{row.version} #{row.id}"]
     if row.key is not None:
         parts.append(f"key {clip(row.key, 100)!r}")
     if waits:
@@ -188,15 +188,15 @@ def _step(step: StepFacts) -> list[Any]:
     given = {"none": "", "many": f" → * {step.gives}"}.get(step.kind, f" → {step.gives}")
     taken = f"all {step.takes}" if step.kind == "reduction" else step.takes
     states = " · ".join(
-        f"{CHUNK[status].glyph} {count:,} {words(status)}" for status in CHUNK if (count := step.counts.get(status))
+        f"{status.look.glyph} {count:,} {status.look.word}" for status in STACKED if (count := step.counts.get(status))
     )
     times = ["" if seconds is None else duration(seconds) for seconds in (step.median, step.p95)]
     bar = Html(f"<code>{_coloured(blocks(step.counts))}</code>") if step.total else ""
     return [gate + clip(step.name, 60), clip(taken + given, 80), step.total, bar, states or "no chunks yet", *times]
 
 
-_INK = {"█": CHUNK[ChunkStatus.COMPLETED], "▓": CHUNK[ChunkStatus.IN_PROGRESS], "×": CHUNK[ChunkStatus.FAILED],
-        "░": CHUNK[ChunkStatus.QUEUED]}  # fmt: skip
+_INK = {"█": ChunkStatus.COMPLETED.look, "▓": ChunkStatus.IN_PROGRESS.look, "×": ChunkStatus.FAILED.look,
+        "░": ChunkStatus.QUEUED.look}  # fmt: skip
 
 
 def _coloured(bar: str) -> str:
@@ -242,7 +242,7 @@ def _instance(row: dict[str, Any], button: bool) -> list[Any]:
         named = Html(
             tag("button", named, type="button", data_instance=row["id"], aria_label=label, aria_expanded="false")
         )
-    return [named, f"{clip(row['job'], 80)} v{row['version']}", clip(row["key"], 60), INSTANCE[status].named(status),
+    return [named, f"{clip(row['job'], 80)} v{row['version']}", clip(row["key"], 60), status.look.named,
             f"{row['progress']:.0%}", created, took, clip(row["error"], 120)]  # fmt: skip
 
 
@@ -285,7 +285,7 @@ _AGAIN = (
 def _standing(status: str) -> str:
     if status == "SUPERSEDED":
         return "↷ superseded: a rerun did it anew"
-    return CHUNK[ChunkStatus(status)].named(ChunkStatus(status))
+    return ChunkStatus(status).look.named
 
 
 _ATTEMPT_COLUMNS = ("attempt", "state", "started", "took", "worker", "error")
@@ -296,7 +296,7 @@ def _attempt(row: dict[str, Any]) -> list[Any]:
     started = row["started"].strftime("%Y-%m-%d %H:%M:%S") if row["started"] else ""
     error = f"{clip(row['error_type'], 80)}: {clip(row['error'])}" if row["error"] else ""
     took = "" if row["seconds"] is None else duration(row["seconds"])
-    return [str(row["attempt"]), CHUNK[status].named(status), started, took, clip(row["worker"], 40), error]
+    return [str(row["attempt"]), status.look.named, started, took, clip(row["worker"], 40), error]
 
 
 def counted_attempts(row: dict[str, Any]) -> str:
@@ -309,8 +309,3 @@ def counted_attempts(row: dict[str, Any]) -> str:
     said += [f"{row['errors']} error{'' if row['errors'] == 1 else 's'}"] if row["errors"] else []
     said += [f"polled {row['polls']} time{'' if row['polls'] == 1 else 's'}"] if row["polls"] else []
     return ", ".join(said)
-
-
-def worded(status: InstanceStatus) -> str:
-    """Glyph and word of an instance's state."""
-    return f"{INSTANCE[status].glyph} {words(status)}"

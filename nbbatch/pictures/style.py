@@ -1,56 +1,17 @@
-"""How states look: a glyph, a word, a colour and a pattern each, so that none is told by colour alone.
+"""How pictures are coloured: patterns beside colours, paper and ink that follow the theme, lengths and counts in few letters.
 
-Every colour has a contrast of at least 3 : 1 on white and on #111, so one set serves light and dark; only paper and ink
-follow the theme: the notebook's if there is one, else the system's.
+The looks of states are in `nbbatch.base.states`. Every colour serves light and dark; only paper and ink follow the theme: the
+notebook's if there is one, else the system's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable
 
-from nbbatch.base.states import ChunkStatus, InstanceStatus
+from nbbatch.base.states import AMBER, BLUE, GREEN, GREY, VIOLET, ChunkStatus, InstanceStatus, Look
 from nbbatch.pictures.markup import tag
 
-
-class Look(NamedTuple):
-    """How one state is drawn."""
-
-    glyph: str
-    colour: str
-    pattern: str
-    """Path drawn over the colour, in a tile of 6 by 6; "" for a plain fill."""
-
-    def named(self, status: ChunkStatus | InstanceStatus) -> str:
-        """Glyph and word."""
-        return f"{self.glyph} {words(status)}"
-
-
-CHUNK: Mapping[ChunkStatus, Look] = {
-    ChunkStatus.COMPLETED: Look("✓", "#2c9a5b", ""),
-    ChunkStatus.SKIPPED: Look("»", "#2c9a5b", "M0 1.5h6M0 4.5h6"),
-    ChunkStatus.IN_PROGRESS: Look("▶", "#3b82f6", "M-1 7L7 -1M-1 1L1 -1M5 7L7 5"),
-    ChunkStatus.ERRORED: Look("↻", "#c2750c", "M0 6L3 0L6 6"),
-    ChunkStatus.POLL_WAITING: Look("◷", "#8b5cf6", "M1.5 3h3M3 1.5v3"),
-    ChunkStatus.QUEUED: Look("○", "#7d8590", "M2 3h2"),
-    ChunkStatus.GATE_WAITING: Look("‖", "#7d8590", "M1.5 0v6M4.5 0v6"),
-    ChunkStatus.CANCELLED: Look("■", "#7d8590", "M0 0h6v6h-6zM1.5 1.5h3v3h-3z"),
-    ChunkStatus.FAILED: Look("✗", "#e0434b", "M0 0L6 6M6 0L0 6"),
-}
-"""In the order in which they are stacked."""
-
-INSTANCE: Mapping[InstanceStatus, Look] = {
-    InstanceStatus.QUEUED: Look("○", "#7d8590", ""),
-    InstanceStatus.IN_PROGRESS: Look("▶", "#3b82f6", ""),
-    InstanceStatus.ERRORED: Look("▶", "#c2750c", ""),
-    InstanceStatus.PAUSED: Look("‖", "#8b5cf6", ""),
-    InstanceStatus.FINALIZE: Look("▶", "#3b82f6", ""),
-    InstanceStatus.COMPLETED: Look("✓", "#2c9a5b", ""),
-    InstanceStatus.FAILED: Look("✗", "#e0434b", ""),
-    InstanceStatus.CANCELLED: Look("■", "#7d8590", ""),
-}
-
-STEP_COLOURS = ("#3b82f6", "#2c9a5b", "#c2750c", "#8b5cf6", "#0e96a8", "#d1479c", "#7d8590", "#8a8f1e")
+STEP_COLOURS = (BLUE, GREEN, AMBER, VIOLET, "#0e96a8", "#d1479c", GREY, "#8a8f1e")
 """Of steps in a timeline, used again after the last; the pattern goes round with another period."""
 STEP_PATTERNS = ("", "M-1 7L7 -1M-1 1L1 -1M5 7L7 5", "M0 3h6", "M2 3h2", "M3 0v6", "M0 6L3 0L6 6", "M1.5 3h3M3 1.5v3")
 
@@ -69,13 +30,15 @@ STYLE = (
 )
 
 
-def words(status: ChunkStatus | InstanceStatus) -> str:
-    """A state as people read it.
+def variables(scope: str) -> str:
+    """CSS: the colours of chunk states as variables, and that of the instance's state in ``data-status`` as ``--state``.
 
-    >>> words(ChunkStatus.POLL_WAITING)
-    'poll waiting'
+    >>> variables(".here").splitlines()[0][:30]
+    '.here { --queued: #7d8590; --g'
     """
-    return status.value.lower().replace("_", " ")
+    chunk = " ".join(f"--{status.value.lower().replace('_', '-')}: {status.look.colour};" for status in ChunkStatus)
+    lines = [f'{scope} [data-status="{status}"] {{ --state: {status.look.colour}; }}' for status in InstanceStatus]
+    return "\n".join([f"{scope} {{ {chunk} }}", *lines, ""])
 
 
 def fill(key: str, name: str, look: Look) -> str:
@@ -100,7 +63,7 @@ def patterns(key: str, looks: Iterable[tuple[str, Look]]) -> str:
 
 def step_look(position: int) -> Look:
     """How the attempts of the step at this place in the chain are drawn."""
-    return Look("", STEP_COLOURS[position % len(STEP_COLOURS)], STEP_PATTERNS[position % len(STEP_PATTERNS)])
+    return Look("", "", STEP_COLOURS[position % len(STEP_COLOURS)], STEP_PATTERNS[position % len(STEP_PATTERNS)])
 
 
 def duration(seconds: float | None) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nbbatch.base.states import ChunkStatus
 from nbbatch.pictures.markup import clip, number, tag, text
 from nbbatch.pictures.picture import Picture, drawing
-from nbbatch.pictures.style import CHUNK, duration, fill, patterns, step_look
+from nbbatch.pictures.style import duration, fill, patterns, step_look
 
 if TYPE_CHECKING:
     import polars as pl
@@ -78,7 +78,7 @@ def _body(
     key: str, title: str, steps: Sequence[str], lanes: Sequence[str], bars: Sequence[Bar], span: float
 ) -> str:  # fmt: skip
     used = sorted({bar.step for bar in bars})
-    looks = [(f"s{step}", step_look(step)) for step in used] + [("FAILED", CHUNK[ChunkStatus.FAILED])]
+    looks = [(f"s{step}", step_look(step)) for step in used] + [("FAILED", ChunkStatus.FAILED.look)]
     head = tag("text", text(title, 110), x=12.0, y=19.0, class_="b")
     rows = "".join(_lane(place, name) for place, name in enumerate(lanes))
     scale = _WIDTH / (span or 1.0)
@@ -140,7 +140,7 @@ def _one(key: str, steps: Sequence[str], bar: Bar, scale: float) -> str:
     if not bar.failed:
         return body
     return body + tag(
-        "rect", x=x, y=y, width=max(wide, 3.0), height=5.0, fill=fill(key, "FAILED", CHUNK[ChunkStatus.FAILED])
+        "rect", x=x, y=y, width=max(wide, 3.0), height=5.0, fill=fill(key, "FAILED", ChunkStatus.FAILED.look)
     )
 
 
@@ -160,7 +160,7 @@ def _merged(key: str, steps: Sequence[str], bars: Sequence[Bar], scale: float) -
         for step, parts in sorted(paths.items())
     ]
     red = tag("path", tag("title", "attempts that ended in an error"), d="".join(marks),
-              fill=fill(key, "FAILED", CHUNK[ChunkStatus.FAILED])) if marks else ""  # fmt: skip
+              fill=fill(key, "FAILED", ChunkStatus.FAILED.look)) if marks else ""  # fmt: skip
     return "".join(drawn) + red
 
 
@@ -168,7 +168,7 @@ def _legend_items(steps: Sequence[str], bars: Sequence[Bar]) -> list[tuple[str, 
     """Name of the look, its plain colour, and the words beside it."""
     items = [(f"s{step}", step_look(step).colour, clip(steps[step], 24)) for step in sorted({bar.step for bar in bars})]
     if any(bar.failed for bar in bars):
-        items.append(("FAILED", CHUNK[ChunkStatus.FAILED].colour, "✗ ended in an error"))
+        items.append(("FAILED", ChunkStatus.FAILED.look.colour, "✗ ended in an error"))
     if any(not bar.status for bar in bars):
         items.append(("", "", "height: share of time busy"))
     return items
@@ -197,7 +197,7 @@ def _legend(key: str, steps: Sequence[str], bars: Sequence[Bar], top: float) -> 
     for (name, _, words), (x, line) in zip(items, _legend_places(items), strict=True):
         y = top + 18 * line
         if name:
-            look = CHUNK[ChunkStatus.FAILED] if name == "FAILED" else step_look(int(name[1:]))
+            look = ChunkStatus.FAILED.look if name == "FAILED" else step_look(int(name[1:]))
             drawn.append(tag("rect", x=_LEFT + x, y=y, width=14.0, height=11.0, fill=fill(key, name, look)))
         drawn.append(tag("text", text(words, 40), x=_LEFT + x + (20 if name else 0), y=y + 10, class_="s"))
     return "".join(drawn)

@@ -23,6 +23,8 @@ from typing import Any
 
 import pytest
 
+from nbbatch.pictures.style import variables
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -313,7 +315,7 @@ class Bare:
         folder = ROOT / "nbbatch" / "panel"
         esm = (folder / "panel.js").read_text().replace("export default { render };", "const panel = { render };")
         shown = json.dumps(session.step()).replace("</", "<\\/")
-        page.set_content(BARE.format(css=(folder / "panel.css").read_text(), esm=esm, shown=shown))
+        page.set_content(BARE.format(css=variables(".nbc") + (folder / "panel.css").read_text(), esm=esm, shown=shown))
         page.wait_for_selector(".nbc-facts:not(:empty)")
 
     @property
