@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import nbbatch as nb
+from nbbatch.engine import state
 from nbbatch.panel import ledger
 from nbbatch.panel.session import Session
 from nbbatch.store.queries import QUERIES
-from tests.jobs import each
+from tests.jobs import each, total
 
 MANY = 100_000
 HELD_ROWS = 500
@@ -83,3 +86,32 @@ def test_the_panel_catches_up_a_page_at_a_time_and_sends_little(run: nb.JobHandl
         panel.ask({"do": "tab", "tab": tab})
         assert len(json.dumps(panel.step(0.0))) < 60_000
     assert panel.snapshot.chunks == MANY + 1
+
+
+def test_the_window_of_unclaimed_chunks_is_bounded_by_their_bytes(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """V4"""
+    monkeypatch.setattr(state, "WINDOW_BYTES", 40_000)
+    began, release = threading.Event(), threading.Event()
+    held: list[int] = []
+
+    @nb.step
+    def texts(n: int) -> Iterator[str]:
+        for i in range(n):
+            yield f"{i:04}" * 250
+
+    @nb.step(concurrency=1)  # so that what is claimed leaves the window one by one
+    def work(text: str) -> int:
+        began.set()
+        release.wait(10)
+        held.append(batch._engine.live[1].steps[1].ready_bytes)
+        return int(text[:4])
+
+    with nb.open(store, workers=1) as batch:
+        run = batch.submit(nb.Job("texts", texts >> work >> total), 500)
+        assert began.wait(10)
+        live = batch._engine.live[1].steps[1]
+        assert live.last - live.cursor > 400
+        release.set()
+
+        assert run.result(30) == sum(range(500))
+    assert max(held) <= 41_100

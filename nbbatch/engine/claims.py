@@ -12,11 +12,8 @@ from nbbatch.definition import Kind
 from nbbatch.engine.limits import Pace
 from nbbatch.engine.pools import Lane
 from nbbatch.engine.settle import Changes
-from nbbatch.engine.state import LiveInstance, LiveStep, runs
+from nbbatch.engine.state import PAGE_CHUNKS, LiveInstance, LiveStep, runs
 from nbbatch.store.database import Store
-
-PAGE_CHUNKS = 5_000
-"""Unclaimed chunks read at a time."""
 
 
 class Claims:
@@ -74,9 +71,10 @@ class Claims:
                 return
             loaded = step.cursor < step.loaded_last
             query = "page_untouched" if loaded else "page"
-            rows = self._store.rows(query, live.id, step.node.index, step.cursor, high, PAGE_CHUNKS)
+            most = step.page_chunks()
+            rows = self._store.rows(query, live.id, step.node.index, step.cursor, high, most)
             step.add_ready(rows, [data for _, data in rows])  # pyright: ignore[reportArgumentType] - (id, data)
-            step.cursor = high if len(rows) < PAGE_CHUNKS else rows[-1][0]
+            step.cursor = high if len(rows) < most else rows[-1][0]
             window *= 2
 
     def _with_inputs(self, live: LiveInstance, step: LiveStep, items: list[Item]) -> list[Item]:

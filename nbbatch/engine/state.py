@@ -10,10 +10,11 @@ All of this belongs to the dispatcher thread. Other threads may read single numb
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from itertools import count
+from itertools import accumulate, count
 from typing import Any, NamedTuple
 
 from nbbatch.base.rows import Ended, InstanceRow, Item, Waiting
@@ -27,6 +28,10 @@ WINDOW_CHUNKS = 10_000
 """Unclaimed chunks of one step held in memory …"""
 WINDOW_BYTES = 16_000_000
 """… or about this many bytes of their inputs."""
+PAGE_CHUNKS = 5_000
+"""Unclaimed chunks read from the store at once, if their inputs are small …"""
+FIRST_PAGE_CHUNKS = 50
+"""… and while their size is unknown."""
 TARGET_US = 8_000
 """A micro-batch grows until it is about this much work, so that hand-over costs little and no result waits long."""
 MAX_BATCH = 1_000
@@ -44,6 +49,10 @@ class Again(NamedTuple):
 
     item: Item
     status: int
+
+
+def _total(inputs: Iterable[bytes | None]) -> int:
+    return sum(map(len, filter(None, inputs)))
 
 
 def runs(items: Iterable[Item]) -> list[tuple[int, int, int]]:
@@ -74,6 +83,7 @@ class LiveStep:
         "in_flight",
         "last",
         "loaded_last",
+        "mean_bytes",
         "mean_us",
         "node",
         "opened",
@@ -98,6 +108,8 @@ class LiveStep:
         """Highest id when the instance was loaded: up to it, a window may hold chunks that are past claiming."""
         self.ready: deque[tuple[int, bytes | None]] = deque()
         self.ready_bytes = 0
+        self.mean_bytes: float | None = None
+        """Mean size of the inputs that came into the window last; None: none has."""
         self.again: deque[Again] = deque()
         self.suspects: deque[Again] = deque()
         self.suspect_in_flight: int | None = None
@@ -113,16 +125,32 @@ class LiveStep:
         if not self.last:
             self.cursor = self.last = first - 1
         if self.opened and self._has_room() and self.cursor == self.last:
-            taken = inputs[: WINDOW_CHUNKS - len(self.ready)]
+            taken = self._fitting(inputs[: WINDOW_CHUNKS - len(self.ready)])
             self.add_ready(zip(count(first), taken), taken)
             self.cursor = first + len(taken) - 1
         self.last = first + len(inputs) - 1
         self.counts[_QUEUED if self.opened else _GATE_WAITING] += len(inputs)
 
-    def add_ready(self, chunks: Iterable[tuple[int, bytes | None]], inputs: Iterable[bytes | None]) -> None:
+    def add_ready(self, chunks: Iterable[tuple[int, bytes | None]], inputs: Sequence[bytes | None]) -> None:
         """Put chunks into the window."""
+        total = _total(inputs)
         self.ready.extend(chunks)
-        self.ready_bytes += sum(map(len, filter(None, inputs)))
+        self.ready_bytes += total
+        if inputs:
+            self.mean_bytes = total / len(inputs)
+
+    def _fitting(self, inputs: Sequence[bytes | None]) -> Sequence[bytes | None]:
+        """As many of the first inputs as the window has bytes for, and at least one."""
+        room = WINDOW_BYTES - self.ready_bytes
+        if _total(inputs) <= room:
+            return inputs
+        return inputs[: bisect_right(list(accumulate(len(data or b"") for data in inputs)), room) + 1]
+
+    def page_chunks(self) -> int:
+        """How many unclaimed chunks to read from the store at once, by the size of the last ones; few while it is unknown."""
+        if self.mean_bytes is None:
+            return FIRST_PAGE_CHUNKS
+        return max(1, min(PAGE_CHUNKS, int(WINDOW_BYTES / (self.mean_bytes + 1))))
 
     def emit_many(self, first: int, last: int, total: int) -> None:
         """Take note of ``total`` new chunks that are only in the store, with ids from first to last."""
