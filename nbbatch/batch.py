@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from nbbatch.base import ranges
 from nbbatch.base.arguments import answering
 from nbbatch.base.display import warn
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
@@ -132,7 +133,7 @@ class Batch:
         self._access = Access(self._store, self._engine, self)
         self._engine.start()
         _working.add(self)
-        capture.hold(self)
+        capture.hold()
         _close_at_exit()
 
     def _expect(self, executor: Executor | None, workers: int | None) -> None:
@@ -293,7 +294,8 @@ class Batch:
     ) -> pl.DataFrame:  # fmt: skip
         """One row per instance, newest first.
 
-        Columns: id, job, status, progress (0 to 1), version, key, params (JSON text, secrets masked), created, started,
+        Columns: id, job, status, progress (0 to 1), version, key, parent (the chunk that submitted it as a sub-job), params
+        (JSON text, secrets masked), created, started,
         ended, seconds, error. An unfinished instance whose job is not known in this process waits for it; see
         ``repr(batch.instance(id))``.
 
@@ -356,7 +358,7 @@ class Batch:
             if _open.get(self.path) is self:
                 del _open[self.path]
             _working.discard(self)
-            capture.let_go(self)
+            capture.let_go()
 
     @property
     def usable(self) -> bool:
@@ -441,7 +443,7 @@ def _job_name(job: str | None) -> str | None:
 def _check_submit(key: str | None, new: bool, retain: str) -> None:
     if key is not None and new:
         raise ValueError("key= and new= exclude each other: a key names one instance, new= makes another one")
-    if key is not None and not key.strip():
+    if key is not None and not ranges.text(key, "key=").strip():
         raise ValueError("key= needs a name that is not blank")
     if retain not in RETAIN:
         raise ValueError(f"retain= takes one of {', '.join(map(repr, RETAIN))}, not {retain!r}")

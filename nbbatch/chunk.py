@@ -14,7 +14,7 @@ from nbbatch.base.rows import Item
 from nbbatch.definition import Node
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.heal import export, replay
-from nbbatch.store.database import SUBJOB_KEY, Store
+from nbbatch.store.database import Store
 from nbbatch.worker.context import StoredParams
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class ChunkHandle:
     @property
     def subjob(self) -> Any:
         """The `JobHandle` of the instance it submitted, of a step that is a job; None before that, and of other steps."""
-        rows = self._store.fetch("instance_with_key", f"{SUBJOB_KEY}{self.id}")
+        rows = self._store.fetch("subjob_of", self.id)
         return self.run.batch.instance(rows[0][0], self._subjob_definition()) if rows else None
 
     def _subjob_definition(self) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from nbbatch.base.errors import NotFoundError, StoreClosed
+from nbbatch.base.ranges import MAX_ID, index, shown
 from nbbatch.base.rows import InstanceRow
 from nbbatch.base.states import ChunkStatus
 from nbbatch.base.times import Moment, moment
@@ -81,13 +81,14 @@ def checked_id(what: str, given: Any) -> int:
 
     Raises:
         TypeError: It is no whole number.
+        NotFoundError: None can have it.
     """
-    try:
-        if not isinstance(given, bool):
-            return operator.index(given)
-    except TypeError:
-        pass
-    raise TypeError(f"{what} is named by its id, a whole number, not {given!r}")
+    number = index(given)
+    if number is None:
+        raise TypeError(f"{what} is named by its id, a whole number, not {shown(given)}")
+    if not 0 <= number <= MAX_ID:
+        raise NotFoundError(f"{what} is named by its id, which {shown(given)} cannot be")
+    return number
 
 
 class Frames:

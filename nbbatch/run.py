@@ -17,7 +17,7 @@ from nbbatch.engine import commands, decide
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.instance import Access, Frames, checked_id, seen
 from nbbatch.store import frames, sequence
-from nbbatch.store.database import SUBJOB_KEY, Store
+from nbbatch.store.database import Store
 from nbbatch.store.sequence import Values
 from nbbatch.values.codec import plain
 from nbbatch.worker.context import StoredParams
@@ -81,9 +81,9 @@ class JobHandle(Frames, Generic[R_co]):
     @property
     def parent(self) -> ChunkHandle | None:
         """The chunk that submitted it as a sub-job; None if a person did."""
-        key = self._row.key or ""
-        rows = self._store.fetch("chunk_instance", key.removeprefix(SUBJOB_KEY)) if key.startswith(SUBJOB_KEY) else []
-        return self.batch.instance(rows[0][0]).chunk(int(key.removeprefix(SUBJOB_KEY))) if rows else None
+        chunk = self._row.parent
+        rows = [] if chunk is None else self._store.fetch("chunk_instance", chunk)
+        return self.batch.instance(rows[0][0]).chunk(chunk) if rows else None
 
     @property
     def user_data(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Stores of an older format: synthetic ones, as this is the first."""
+"""Stores of an older format: the first one, made of the present one, and synthetic newer ones."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import pytest
 import nbbatch as nb
 from nbbatch.store import database as stores
 from nbbatch.store import migrations
-from tests.jobs import summing
+from tests.jobs import numbers, summing, total
 from tests.kit import count, settle
 
 NEXT = {
-    1: "CREATE TABLE label (instance BIGINT, text VARCHAR); INSERT INTO label SELECT id, job FROM submitted",
-    2: "ALTER TABLE label ADD COLUMN size INTEGER; UPDATE label SET size = length(text); DROP VIEW instances",
+    2: "CREATE TABLE label (instance BIGINT, text VARCHAR); INSERT INTO label SELECT id, job FROM submitted",
+    3: "ALTER TABLE label ADD COLUMN size INTEGER; UPDATE label SET size = length(text); DROP VIEW instances",
 }
 
 
 @pytest.fixture
 def old(store: Path) -> Path:
-    """A store of format 1 with a run that ended and one that is paused."""
+    """A store of the present format with a run that ended and one that is paused."""
     with nb.open(store, executor=nb.inline()) as batch:
         batch.submit(summing(), 50).wait(10)
         batch.submit(summing("paused"), 5).pause()
@@ -35,8 +35,8 @@ def old(store: Path) -> Path:
 
 @pytest.fixture
 def newer(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """This nbbatch knows format 3."""
-    monkeypatch.setattr(stores, "FORMAT", 3)
+    """This nbbatch knows two formats more."""
+    monkeypatch.setattr(stores, "FORMAT", 4)
     monkeypatch.setattr(migrations, "MIGRATIONS", NEXT)
     return monkeypatch
 
@@ -55,14 +55,14 @@ def test_an_older_store_opens_as_the_present_one_with_a_copy_beside_it(old: Path
         assert paused.resume().result(10) == 20
 
     assert rows(old, "SELECT text, size FROM label ORDER BY instance") == [("summing", 7), ("paused", 6)]
-    assert rows(old, "SELECT value FROM meta WHERE name = 'format'") == [("3",)]
+    assert rows(old, "SELECT value FROM meta WHERE name = 'format'") == [("4",)]
     assert rows(old, "SELECT status FROM instances ORDER BY id") == [("COMPLETED",), ("COMPLETED",)]
-    copy = old.with_name("store.format1.duckdb")
+    copy = old.with_name("store.format2.duckdb")
     assert copy.read_bytes() == before
     newer.undo()
     with nb.open(copy, executor=nb.inline()) as batch:
         assert batch.instances()["status"].to_list() == ["PAUSED", "COMPLETED"]
-    with pytest.raises(nb.StoreUnreadable, match="has store format 3; this nbbatch knows up to 1"):
+    with pytest.raises(nb.StoreUnreadable, match="has store format 4; this nbbatch knows up to 2"):
         nb.open(old)
 
 
@@ -76,29 +76,29 @@ def test_what_a_log_holds_is_in_the_copy_too(old: Path, newer: pytest.MonkeyPatc
     done = subprocess.run([sys.executable, "-c", code, str(old)], cwd=Path(__file__).parent.parent)
     assert done.returncode == -signal.SIGKILL
     assert Path(f"{old}.wal").exists()
-    newer.setattr(stores, "FORMAT", 3)
+    newer.setattr(stores, "FORMAT", 4)
     newer.setattr(migrations, "MIGRATIONS", NEXT)
     nb.open(old).close()
 
-    for each in (old, old.with_name("store.format1.duckdb")):
+    for each in (old, old.with_name("store.format2.duckdb")):
         assert rows(each, "SELECT job FROM submitted ORDER BY id") == [("summing",), ("paused",), ("last",)]
 
 
 def test_a_second_copy_does_not_take_the_place_of_another_one(old: Path, newer: pytest.MonkeyPatch) -> None:
     """R9"""
-    copy = old.with_name("store.format1.duckdb")
+    copy = old.with_name("store.format2.duckdb")
     copy.write_text("somebody's")
     nb.open(old).close()
 
     assert copy.read_text() == "somebody's"
-    assert rows(old.with_name("store.format1.2.duckdb"), "SELECT count(*) FROM submitted") == [(2,)]
+    assert rows(old.with_name("store.format2.2.duckdb"), "SELECT count(*) FROM submitted") == [(2,)]
 
 
 @pytest.mark.parametrize(
     ("known", "text"),
     [
-        ({**NEXT, 2: "CREATE TABLE extra (id INTEGER); SELECT nothing FROM nowhere"}, "nowhere"),
-        ({2: NEXT[2]}, "can no longer migrate"),
+        ({**NEXT, 3: "CREATE TABLE extra (id INTEGER); SELECT nothing FROM nowhere"}, "nowhere"),
+        ({3: NEXT[3]}, "can no longer migrate"),
     ],
     ids=["a statement that fails", "too old"],
 )
@@ -119,7 +119,7 @@ def test_what_cannot_be_migrated_is_left_as_it_is(
 def test_without_room_for_a_copy_nothing_is_changed(old: Path, newer: pytest.MonkeyPatch) -> None:
     """R9 R5"""
     before = old.read_bytes()
-    old.with_name("store.format1.duckdb.part").mkdir()
+    old.with_name("store.format2.duckdb.part").mkdir()
     with pytest.raises(nb.StoreUnreadable, match="could not be made"):
         nb.open(old)
 
@@ -135,11 +135,11 @@ from tests.test_migrations import NEXT
 
 class Deadly(dict):
     def __getitem__(self, number):
-        if number == 2:
+        if number == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__getitem__(number)
 
-database.FORMAT, migrations.MIGRATIONS = 3, Deadly(NEXT)
+database.FORMAT, migrations.MIGRATIONS = 4, Deadly(NEXT)
 nb.open(sys.argv[1])
 """
 
@@ -150,8 +150,8 @@ def test_a_kill_in_the_middle_leaves_the_old_store(old: Path) -> None:
         done = subprocess.run([sys.executable, "-c", CHILD, str(old)], cwd=Path(__file__).parent.parent)
         assert done.returncode == -signal.SIGKILL
 
-    assert not old.with_name("store.format1.2.duckdb").exists()
-    for each in (old, old.with_name("store.format1.duckdb")):
+    assert not old.with_name("store.format2.2.duckdb").exists()
+    for each in (old, old.with_name("store.format2.duckdb")):
         with nb.open(each, executor=nb.inline()) as batch:
             assert batch.instance(1, summing()).result() == 2450
             assert {name for (name,) in batch._store.fetch("tables")}.isdisjoint({"label"})
@@ -167,3 +167,48 @@ def test_views_are_made_anew_so_that_a_corrected_one_reaches_old_stores(old: Pat
         assert count(batch.instance(1)) == {"COMPLETED": 52}
         assert batch.sql("SELECT DISTINCT status FROM chunks WHERE instance = 1").rows() == [("COMPLETED",)]
         assert batch.instance(1).attempts()["status"].to_list() == ["COMPLETED"] * 52
+
+
+FIRST = """
+ALTER TABLE submitted ALTER version TYPE INTEGER;
+ALTER TABLE event ALTER records TYPE INTEGER;
+UPDATE submitted SET key = 'sub-job of chunk ' || parent WHERE parent IS NOT NULL;
+ALTER TABLE submitted DROP COLUMN parent;
+UPDATE meta SET value = '1' WHERE name = 'format';
+"""
+"""Makes a store of format 1 of one of format 2."""
+
+
+def test_a_store_of_the_first_format_opens_and_its_sub_jobs_are_found_by_their_chunks(store: Path) -> None:
+    """R9 S1"""
+    outer = nb.Job("outer", numbers >> summing("inner").as_step() >> total)
+    with nb.open(store, executor=nb.inline()) as batch:
+        assert batch.submit(outer, 3).result(10) == 2
+        batch.submit(summing("keyed"), 3, key="sub-job of chunk x").result(10)
+    with duckdb.connect(str(store)) as con:
+        for view in rows_of(con, "SELECT view_name FROM duckdb_views() WHERE NOT internal"):
+            con.execute(f"DROP VIEW {view}")
+        for macro in rows_of(
+            con,
+            "SELECT DISTINCT function_name FROM duckdb_functions() WHERE NOT internal AND function_type = 'table_macro'",
+        ):
+            con.execute(f"DROP MACRO TABLE {macro}")
+        con.execute(FIRST)
+
+    with nb.open(store, executor=nb.inline()) as batch:
+        run = batch.instance(1, outer)
+        inner = run.chunk(run.chunks("inner")["id"][0]).subjob
+        assert (inner.parent.id, inner.result()) == (run.chunks("inner")["id"][0], 0)
+        assert batch.instances()["key"].drop_nulls().to_list() == ["sub-job of chunk x"]
+        wide = nb.Job("wide", numbers >> nb.step(handle_bytes), version=202501011200)
+        run = batch.submit(wide, 1)
+        assert (run.id, run.wait(10), batch.instances()["version"][0]) == (6, "COMPLETED", 202501011200)
+        assert run.steps()["records"].to_list() == [1, 3_000_000_000]
+
+
+def handle_bytes(i: int) -> None:
+    nb.context().records(3_000_000_000)
+
+
+def rows_of(con: duckdb.DuckDBPyConnection, query: str) -> list[object]:
+    return [value for (value,) in con.execute(query).fetchall()]

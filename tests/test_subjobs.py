@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import nbbatch as nb
@@ -110,8 +111,7 @@ def test_cancelling_ends_the_sub_jobs_too(batch: nb.Batch) -> None:
     assert count(run) == {"IN_PROGRESS": 1}
 
     assert run.cancel()
-    ended = {(row["job"], row["key"]): row["status"] for row in batch.instances().iter_rows(named=True)}
-    assert sorted(ended.values()) == ["CANCELLED", "CANCELLED", "CANCELLED", "IN_PROGRESS"]
+    assert sorted(batch.instances()["status"]) == ["CANCELLED", "CANCELLED", "CANCELLED", "IN_PROGRESS"]
     assert other.status == "IN_PROGRESS"
     settle(batch)
     assert count(run) == {"CANCELLED": 1}
@@ -226,3 +226,24 @@ def test_a_job_as_a_step_says_what_it_cannot_do() -> None:
         inner.as_step()(3)
     with pytest.raises(nb.DefinitionError, match="gives int, but step 'chars' takes str"):
         numbers >> nb.Job("chars", chars).as_step()  # type: ignore[operator]
+
+
+def test_only_the_store_says_whose_sub_job_an_instance_is(batch: nb.Batch) -> None:
+    """L6"""
+
+    def later(value: int) -> None:
+        raise nb.RetryLater(60)
+
+    low = one_step(later, name="low")
+    run = batch.submit(nb.Job("top", low.as_step()), 1)
+    settle(batch)
+    chunk = run.chunks()["id"][0]
+    alike = [batch.submit(job, 1, key=f"sub-job of chunk {chunk}") for job in (low, one_step(later, name="other"))]
+    beside = batch.submit(low, 1)
+
+    assert [each.parent for each in (*alike, beside)] == [None, None, None]
+    (inner,) = batch.instances().filter(pl.col("parent") == chunk).iter_rows(named=True)
+    assert (inner["job"], inner["key"]) == ("low", None)
+    run.cancel()
+    assert batch.instance(inner["id"]).status == "CANCELLED"
+    assert [each.status for each in (*alike, beside)] == ["IN_PROGRESS"] * 3

@@ -6,7 +6,7 @@
     ├── NotFoundError (LookupError)      no such instance, chunk or step
     ├── StateError                       an action that the present state does not allow
     │   └── ShapeError                   a job whose chain differs from the stored one
-    ├── ValueNotStorable (ValueError)    an output that has no stored form
+    ├── ValueNotStorable (ValueError)    a value that has no stored form, or is out of its range
     ├── NoContextError                   nb.context() outside a running step
     ├── JobFailed                        result() of an instance that ended FAILED
     ├── JobCancelled                     result() of an instance that ended CANCELLED
@@ -26,6 +26,8 @@ Signals derive from ``BaseException`` so that a step's own ``except Exception`` 
 """
 
 from __future__ import annotations
+
+from nbbatch.base.times import Duration, duration
 
 
 class NbbatchError(Exception):
@@ -62,7 +64,7 @@ class ShapeError(StateError):
 
 
 class ValueNotStorable(NbbatchError, ValueError):
-    """A value has no stored form that would come back equal; the text names the field."""
+    """A value has no stored form that would come back equal, or is out of its range; the text names it."""
 
 
 class NoContextError(NbbatchError):
@@ -139,19 +141,20 @@ class RetryLater(Signal):
     """Put the chunk aside (POLL_WAITING) and run it again later; no error is counted and polls have no limit.
 
     Args:
-        seconds: Delay until the next attempt; 0 or more.
+        seconds: Delay until the next attempt, also as a timedelta or text: from 0 to ten years.
         reason: Shown with the attempt.
 
     Raises:
-        ValueError: ``seconds`` is negative or not finite.
+        ValueNotStorable: The delay is out of that range, as a moment in milliseconds would be; it fails the chunk.
     """
 
-    def __init__(self, seconds: float, reason: str = "") -> None:
-        if not 0 <= seconds < float("inf"):
-            raise ValueError(f"RetryLater needs seconds >= 0 and finite, not {seconds!r}")
-        self.seconds = float(seconds)
+    def __init__(self, seconds: Duration, reason: str = "") -> None:
+        try:
+            self.seconds = duration(seconds, "RetryLater")
+        except ValueError as error:
+            raise ValueNotStorable(str(error)) from None
         self.reason = reason
-        super().__init__(seconds, reason)
+        super().__init__(self.seconds, reason)
 
 
 class FailChunk(Signal):

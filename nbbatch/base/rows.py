@@ -17,7 +17,9 @@ class InstanceRow:
     job: str
     version: int
     key: str | None
-    """Name given by ``submit(key=)``; None: found by its parameters."""
+    """Name given by ``submit(key=)``; None: found by its parameters, or by its parent."""
+    parent: int | None
+    """The chunk that submitted it as a sub-job; None: a person did."""
     identity: str
     params: bytes
     shape: str

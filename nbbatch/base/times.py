@@ -10,6 +10,8 @@ import math
 import re
 from datetime import UTC, date, datetime, time, timedelta
 
+from nbbatch.base.ranges import real, shown
+
 Duration = float | timedelta | str
 """Seconds, a timedelta, or text."""
 Moment = datetime | date | float | timedelta | str
@@ -46,11 +48,21 @@ def duration(said: Duration, name: str) -> float:
     seconds = _seconds(said)
     if seconds is None or math.isnan(seconds) or seconds < 0:
         raise ValueError(
-            f"{name} takes seconds, 0 or more, a timedelta, or text such as '90 s' or '10 min'; not {said!r}"
+            f"{name} takes seconds, 0 or more, a timedelta, or text such as '90 s' or '10 min'; not {shown(said)}"
         )
     if seconds > LONGEST:
-        raise ValueError(f"{name} takes at most ten years, not {said!r}; it is in seconds")
+        raise ValueError(f"{name} takes at most ten years, not {shown(said)}; it is in seconds")
     return seconds
+
+
+def patience(said: Duration | None, name: str) -> float | None:
+    """Seconds to wait at most, 0 or more; None: without a limit, which more than ten years is too.
+
+    >>> patience("10 min", ""), patience(math.inf, ""), patience(None, "")
+    (600.0, None, None)
+    """
+    seconds = math.inf if said is None else _seconds(said)
+    return None if seconds is not None and seconds > LONGEST else duration(said, name)  # pyright: ignore[reportArgumentType]
 
 
 def moment(said: Moment | None, now_us: int, name: str = "as_of=") -> int | None:
@@ -76,7 +88,7 @@ def moment(said: Moment | None, now_us: int, name: str = "as_of=") -> int | None
     if found is None:
         raise ValueError(
             f"{name} takes a datetime, its ISO text, or how long ago: seconds, a timedelta, or text such as '10 min ago', "
-            f"'2 hours ago'; not {said!r}"
+            f"'2 hours ago'; not {shown(said)}"
         )
     return found
 
@@ -100,7 +112,7 @@ def delay(said: Duration | datetime, now_us: int, name: str) -> float:
         return duration(max(0, point - now_us) / 1e6, name)
     if isinstance(said, datetime) or _seconds(said) is None:
         raise ValueError(
-            f"{name} takes seconds, a timedelta, a datetime, or text such as '10 min' or an HTTP date; not {said!r}"
+            f"{name} takes seconds, a timedelta, a datetime, or text such as '10 min' or an HTTP date; not {shown(said)}"
         )
     return duration(said, name)
 
@@ -120,7 +132,7 @@ def _ago(said: object, now_us: int, name: str) -> int | None:
     if ago is None or not 0 <= ago < math.inf:
         return None
     if ago > LONGEST and not isinstance(said, timedelta):
-        raise ValueError(f"{name} takes seconds ago, not since 1970: give datetime.fromtimestamp(…) for {said!r}")
+        raise ValueError(f"{name} takes seconds ago, not since 1970: give datetime.fromtimestamp(…) for {shown(said)}")
     return max(0, now_us - round(ago * 1e6))
 
 
@@ -130,7 +142,7 @@ def _seconds(said: object) -> float | None:
         return said.total_seconds()
     if isinstance(said, str):
         return _spelled(said.strip())
-    return float(said) if isinstance(said, int | float) and not isinstance(said, bool) else None
+    return real(said)
 
 
 def _spelled(text: str) -> float | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast, overload
 
 from pydantic import ValidationError
 
+from nbbatch.base import ranges
 from nbbatch.base.arguments import answering
 from nbbatch.base.errors import DefinitionError, ParameterError, StateError
 from nbbatch.code.signature import Kind, Signature, accepts, type_name
@@ -16,7 +17,7 @@ from nbbatch.definition.base_step import BaseStep
 from nbbatch.definition.chain import ClosedChain, End, Step, links_of
 from nbbatch.definition.links import Links
 from nbbatch.definition.listeners import Event, Listeners
-from nbbatch.definition.options import SubjobOptions, checked_name, is_budget, named, read_options
+from nbbatch.definition.options import SubjobOptions, checked_name, named, read_options
 from nbbatch.definition.routing import Way, address, ways_of
 from nbbatch.values.codec import ParamsCodec
 
@@ -124,22 +125,20 @@ class JobDefinition(Generic[P, R_co]):
         """
         links = links_of(chain)
         self.name = checked_name("job", name)
-        if not isinstance(version, int) or version < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise DefinitionError(f"job {name!r}: version= must be a whole number from 1, not {version!r}")
-        self.version = version
-        self.description = description
+        try:
+            self.version = ranges.whole(version, "version=")
+            self.description = ranges.text(description, "description=")
+            self.start_limit = None if start_limit is None else ranges.limit(start_limit, "start_limit=")
+            allowed = ranges.budget(max_failed, "max_failed=")
+        except ValueError as error:
+            raise DefinitionError(f"job {name!r}: {error}") from None
         self.gated = gated
         self.validate, self.on_complete, self.on_error = validate, on_complete, on_error
         self.before_store = before_store
-        if start_limit is not None and (not isinstance(start_limit, int) or start_limit < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise DefinitionError(f"job {name!r}: start_limit= must be a whole number from 1, not {start_limit!r}")
-        self.start_limit = start_limit
         self.listeners = Listeners(name)
         _check_chain(name, links)
-        if not is_budget(max_failed):
-            raise DefinitionError(f"job {name!r}: max_failed= must be 0 or more, not {max_failed!r}")
         self.fail_fast = fail_fast
-        self.nodes = _nodes(name, links, gated, max_failed)
+        self.nodes = _nodes(name, links, gated, allowed)
         first, last = self.nodes[0].step, self.nodes[-1].step
         self.params_type = first.input_type
         self.params = _params(first)

@@ -10,6 +10,7 @@ from typing import Any, TypedDict, TypeVar, cast, get_type_hints
 
 from pydantic import ValidationError
 
+from nbbatch.base import ranges, times
 from nbbatch.base.arguments import check_known, taken_by
 from nbbatch.base.errors import DefinitionError, NotFoundError, ValueNotStorable
 
@@ -29,9 +30,12 @@ class Backoff:
     """How long a chunk waits after an error: exponential, capped, with jitter.
 
     Args:
-        base: Seconds before the first retry, on average; 0 or more.
-        cap: Seconds at most, before jitter.
+        base: Seconds before the first retry, on average; 0 or more, up to ten years.
+        cap: Seconds at most, before jitter; ``math.inf``: as long as it takes.
         jitter: Share by which a wait is shortened or lengthened at random, 0 to 1.
+
+    Raises:
+        DefinitionError: Any of it is out of its range.
     """
 
     base: float = 1.0
@@ -39,8 +43,13 @@ class Backoff:
     jitter: float = 0.2
 
     def __post_init__(self) -> None:
-        if not (self.base >= 0 and self.cap >= 0) or not 0 <= self.jitter <= 1:
-            raise DefinitionError(f"{self!r}: base and cap must be 0 or more, jitter from 0 to 1")
+        try:
+            base, cap = times.duration(self.base, "base"), times.patience(self.cap, "cap")
+            jitter = ranges.portion(self.jitter, "jitter")
+        except ValueError as error:
+            raise DefinitionError(f"Backoff: {error}") from None
+        for name, value in (("base", base), ("cap", times.LONGEST if cap is None else cap), ("jitter", jitter)):
+            object.__setattr__(self, name, float(value))
 
     def delay(self, retry: int, random: float) -> float:
         """Seconds before the n-th retry: min(cap, base · 2^(n−1)) · (1 ± jitter).
@@ -58,85 +67,67 @@ class Backoff:
         return wait * (1 + self.jitter * (2 * random - 1))
 
 
-def _option(default: Any, read: Callable[[Any], Any], rule: str) -> Any:
-    """An option: what reads the value that was given, and the rule in words for those it refuses."""
-    return field(default=default, metadata={"read": read, "rule": rule})
+Read = Callable[[Any, str], Any]
+"""Takes a value and what it was given for, and returns it as it is kept; raises ValueError with what it may be."""
 
 
-def _where(holds: Callable[[Any], bool]) -> Callable[[Any], Any]:
-    """Reads values that meet a condition, as they are."""
-
-    def read(value: Any) -> Any:
-        if not holds(value):
-            raise ValueError
-        return value
-
-    return read
+def _option(default: Any, read: Read) -> Any:
+    return field(default=default, metadata={"read": read})
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _maybe(read: Read) -> Read:
+    return lambda value, what: None if value is None else read(value, what)
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and _is_number(value) and value >= 1
-
-
-def is_budget(value: Any) -> bool:
-    """Whether it can be a number or a share of failed chunks."""
-    return _is_number(value) and value >= 0
-
-
-def _read_backoff(value: Any) -> Backoff:
+def _read_backoff(value: Any, what: str) -> Backoff:
     if value is None or isinstance(value, Backoff):
         return value or Backoff()
-    if not _is_number(value):
-        raise ValueError
-    return Backoff(base=value)
+    try:
+        return Backoff(base=times.duration(value, what))
+    except ValueError:
+        raise ValueError(f"{what} must be a Backoff, or seconds up to ten years, not {ranges.shown(value)}") from None
 
 
-def _read_classes(value: Any) -> tuple[type[BaseException], ...]:
+def _read_classes(value: Any, what: str) -> tuple[type[BaseException], ...]:
     classes = tuple(cast("Iterable[Any]", value if isinstance(value, Iterable) else (value,)))
     if not all(isinstance(each, type) and issubclass(each, BaseException) for each in classes):
-        raise ValueError
+        raise ValueError(f"{what} must be exception classes, not {ranges.shown(value)}")
     return classes
 
 
-def _read_seconds(value: Any) -> float | None:
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    return _where(lambda each: each is None or (_is_number(each) and each > 0))(seconds)
+def _read_timeout(value: Any, what: str) -> float | None:
+    try:
+        seconds = times.patience(value, what)
+    except ValueError:
+        seconds = 0
+    if seconds == 0:
+        raise ValueError(f"{what} must be above 0 seconds, not {ranges.shown(value)}")
+    return seconds
 
 
-_flag = _where(lambda value: isinstance(value, bool))
+def _read_max_skipped(value: Any, what: str) -> int:
+    return ranges.limit(value, what, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What a step declares beside its signature, read and checked; see `step`."""
 
-    description: str = _option("", _where(lambda value: isinstance(value, str)), "text")
-    max_attempts: int = _option(4, _where(_is_count), "a whole number, 1 or more")
-    backoff: Backoff = _option(Backoff(), _read_backoff, "a Backoff or a number of seconds")
-    retry_on: tuple[type[BaseException], ...] = _option((), _read_classes, "exception classes")
-    fail_on: tuple[type[BaseException], ...] = _option((), _read_classes, "exception classes")
-    gate: bool = _option(False, _flag, "True or False")
-    concurrency: int | None = _option(
-        None, _where(lambda value: value is None or _is_count(value)), "a whole number, 1 or more"
-    )
-    rate: float | None = _option(
-        None, _where(lambda value: value is None or (_is_number(value) and value > 0)), "above 0"
-    )
-    timeout: float | None = _option(None, _read_seconds, "above 0 seconds")
-    weight: float | None = _option(
-        None, _where(lambda value: value is None or (_is_number(value) and 0 < value < 1)), "above 0 and below 1"
-    )
-    max_failed: float | None = _option(None, _where(lambda value: value is None or is_budget(value)), "0 or more")
-    skip_on: tuple[type[BaseException], ...] = _option((), _read_classes, "exception classes")
-    max_skipped: int | None = _option(
-        None, _where(lambda value: value in (None, 0) or _is_count(value)), "a whole number, 0 or more"
-    )
-    bisect: bool = _option(False, _flag, "True or False")
-    always: bool = _option(False, _flag, "True or False")
+    description: str = _option("", ranges.text)
+    max_attempts: int = _option(4, ranges.limit)
+    backoff: Backoff = _option(Backoff(), _read_backoff)
+    retry_on: tuple[type[BaseException], ...] = _option((), _read_classes)
+    fail_on: tuple[type[BaseException], ...] = _option((), _read_classes)
+    gate: bool = _option(False, ranges.flag)
+    concurrency: int | None = _option(None, _maybe(ranges.limit))
+    rate: float | None = _option(None, ranges.rate)
+    timeout: float | None = _option(None, _read_timeout)
+    weight: float | None = _option(None, _maybe(ranges.share))
+    max_failed: float | None = _option(None, _maybe(ranges.budget))
+    skip_on: tuple[type[BaseException], ...] = _option((), _read_classes)
+    max_skipped: int | None = _option(None, _maybe(_read_max_skipped))
+    bisect: bool = _option(False, ranges.flag)
+    always: bool = _option(False, ranges.flag)
 
     @property
     def limited(self) -> bool:
@@ -257,11 +248,10 @@ def read_options(name: str, given: Mapping[str, Any]) -> Options:
 
 
 def _read(name: str, option: str, value: Any) -> Any:
-    meant = Options.__dataclass_fields__[option].metadata
     try:
-        return meant["read"](value)
-    except ValueError:
-        raise DefinitionError(f"step {name!r}: {option}= must be {meant['rule']}, not {value!r}") from None
+        return Options.__dataclass_fields__[option].metadata["read"](value, f"{option}=")
+    except ValueError as error:
+        raise DefinitionError(f"step {name!r}: {error}") from None
 
 
 OPTIONS = tuple(each.name for each in fields(Options))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from typing import Any
 
+from nbbatch.base import ranges
 from nbbatch.base.errors import NotFoundError, ShapeError, StateError
 from nbbatch.base.rows import ChunkRow, Ended, InstanceRow, Item
 from nbbatch.base.states import (
@@ -24,8 +25,8 @@ from nbbatch.definition import JobDefinition, Kind
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.engine.recovery import load, recover
 from nbbatch.engine.state import Again, LiveInstance
-from nbbatch.store.database import SUBJOB_KEY
 from nbbatch.worker.context import StoredParams
+from nbbatch.worker.error_text import clean
 
 _FAILED, _QUEUED, _CANCELLED = ChunkStatus.FAILED, ChunkStatus.QUEUED, ChunkStatus.CANCELLED
 _SKIPPABLE = [status for status in ChunkStatus if ChunkStatus.SKIPPED in CHUNK_TRANSITIONS[status]]
@@ -40,16 +41,17 @@ def submit(
     key: str | None,
     new: bool,
     retain: str,
+    parent: int | None = None,
 ) -> tuple[int, Future[Ended] | None]:
-    """Find the instance these parameters or this key mean, or make one; have it run.
+    """Find the instance these parameters, this key or this chunk mean, or make one; have it run.
 
     Returns:
         Its id, and a future of its end if it is unfinished.
     """
     revive(engine)
-    row = None if new else _existing(engine, job, params, identity, key)
+    row = None if new else _existing(engine, job, params, identity, key, parent)
     if row is None:
-        live = _create(engine, job, params, identity, key, retain)
+        live = _create(engine, job, params, identity, key, retain, parent)
     elif row.status in INSTANCE_ENDED:
         _keep_secrets(engine, row.id, params)
         return row.id, None
@@ -59,15 +61,21 @@ def submit(
 
 
 def _existing(
-    engine: Engine, job: JobDefinition[Any, Any], params: StoredParams, identity: str, key: str | None
-) -> InstanceRow | None:
-    if key is None:
+    engine: Engine, job: JobDefinition[Any, Any], params: StoredParams, identity: str, key: str | None,
+    parent: int | None,
+) -> InstanceRow | None:  # fmt: skip
+    if parent is not None:
+        row = engine.store.by_parent(job.name, job.version, parent)
+        named = f"chunk {parent} has submitted"
+    elif key is not None:
+        row = engine.store.by_key(job.name, job.version, key)
+        named = f"key {key!r} of job {job.name!r} names"
+    else:
         return _unfinished(engine, job, identity)
-    row = engine.store.by_key(job.name, job.version, key)
     if row is not None and row.identity != identity:
         difference = job.params.difference(row.params, params.data)
         raise StateError(
-            f"key {key!r} of job {job.name!r} names instance {row.id}, which has other parameters: {difference}. "
+            f"{named} instance {row.id}, which has other parameters: {difference}. "
             "Submit the same parameters, or choose another key"
         )
     return row
@@ -84,11 +92,12 @@ def _unfinished(engine: Engine, job: JobDefinition[Any, Any], identity: str) -> 
 
 
 def _create(
-    engine: Engine, job: JobDefinition[Any, Any], params: StoredParams, identity: str, key: str | None, retain: str
-) -> LiveInstance:
+    engine: Engine, job: JobDefinition[Any, Any], params: StoredParams, identity: str, key: str | None, retain: str,
+    parent: int | None,
+) -> LiveInstance:  # fmt: skip
     """A new instance, stored by the coming turn, together with its first claim."""
     row = InstanceRow(
-        id=engine.store.take_ids("instance", 1) + 1, job=job.name, version=job.version, key=key, identity=identity,
+        id=engine.store.take_ids("instance", 1) + 1, job=job.name, version=job.version, key=key, parent=parent, identity=identity,
         params=params.data, shape=job.shape, retain=retain, status=_I.QUEUED, paused=False, failing=None,
         created_us=engine.clock.now(), started_us=None, ended_us=None, progress=0.0, error=None, report=None,
     )  # fmt: skip
@@ -251,7 +260,7 @@ def cancel(engine: Engine, instance: int) -> bool:
     row = engine.store.instance(instance)
     if row.status in INSTANCE_ENDED:
         return False
-    below = [engine.store.instance(child) for (child,) in engine.store.rows("subjobs", instance, SUBJOB_KEY)]
+    below = [engine.store.instance(child) for (child,) in engine.store.rows("subjobs", instance)]
     with engine.store.transaction():
         for each in (row, *below):
             _store_cancelled(engine, each)
@@ -361,6 +370,7 @@ def _retry_failed(engine: Engine, live: LiveInstance, chunks: list[int] | None) 
 
 def skip(engine: Engine, instance: int, chunks: list[int], reason: str) -> None:
     """Leave chunks out that do not run, with a reason."""
+    reason = ranges.text(clean(reason) if isinstance(reason, str) else reason, "the reason")  # pyright: ignore[reportUnnecessaryIsInstance]
     row = engine.store.instance(instance)
     found = {chunk: rest for chunk, *rest in engine.store.rows("some_standing", instance, chunks)}
     for chunk in chunks:

@@ -1,8 +1,8 @@
 """Steps that are jobs: a chunk that submits an instance of its own and waits for its end without holding a worker.
 
-    claim ──▶ a worker checks the parameters ──▶ instance, keyed by the chunk ┄┄ ends ┄┄▶ a worker gives its report on
+    claim ──▶ a worker checks the parameters ──▶ instance, found by the chunk ┄┄ ends ┄┄▶ a worker gives its report on
 
-The chunk is IN_PROGRESS meanwhile, but no thread is: its future is set by the end of the sub-instance. The key makes
+The chunk is IN_PROGRESS meanwhile, but no thread is: its future is set by the end of the sub-instance. The column ``parent`` makes
 the pair survive anything: after a kill the chunk is claimed again, finds its sub-instance and waits on. One that has
 FAILED or was CANCELLED before the chunk was queued again (a retry) is taken up again.
 """
@@ -23,7 +23,6 @@ from nbbatch.engine import commands
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.engine.rerun import retry_all
 from nbbatch.engine.submit import Extras, read_extras, submit
-from nbbatch.store.database import SUBJOB_KEY
 from nbbatch.worker.attempt import run_chunks
 from nbbatch.worker.context import MicroBatch, StoredParams
 
@@ -79,7 +78,7 @@ def _start(
     if micro.cancellation.cancelled:
         raise JobCancelled(micro.instance, f"instance {micro.instance} was cancelled")
     retain = engine.store.instance(micro.instance).retain
-    child, end = submit(engine, brought, job, params, identity, f"{SUBJOB_KEY}{chunk}", False, retain)
+    child, end = submit(engine, brought, job, params, identity, None, False, retain, chunk)
     if end is None and _is_to_retry(engine, child, chunk):
         retry_all(engine, child, job)
         end = commands.finished(engine, child)

@@ -13,12 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nbbatch.base import ranges
 from nbbatch.base.errors import ParameterError, StateError
 from nbbatch.base.rows import Ended
 from nbbatch.definition import JobDefinition
 from nbbatch.engine import commands
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.engine.recovery import attachments
+from nbbatch.worker.error_text import clean
 
 MAX_BYTES = 1_000_000_000
 """An attachment may have so many bytes; bigger files are better named by a path in the parameters."""
@@ -62,8 +64,8 @@ def read_extras(
     text = None
     try:
         text = None if user_data is None else json.dumps(dict(user_data), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        problems.append(f"user_data: {error}")
+    except (TypeError, ValueError, RecursionError) as error:
+        problems.append(clean(f"user_data: {error}"))
     if problems:
         raise ParameterError(job.name, problems)
     return Extras(tuple(filter(None, attached)), text, replaces)
@@ -84,9 +86,10 @@ def _before_store(
 
 def _attachment(name: str, content: bytes | Path, problems: list[str]) -> Attachment | None:
     try:
+        name = ranges.text(name, "an attachment's name")
         data = bytes(content) if isinstance(content, bytes | bytearray | memoryview) else Path(content).read_bytes()
-    except (OSError, TypeError) as error:
-        problems.append(f"attach.{name}: {error}")
+    except (OSError, TypeError, ValueError) as error:
+        problems.append(clean(f"attach.{name}: {error}"))
         return None
     if not name.strip() or len(data) > MAX_BYTES:
         problems.append(f"attach.{name}: {len(data)} bytes; at most {MAX_BYTES}, under a name that is not blank")

@@ -232,6 +232,11 @@ def batch(head: str, instances: pl.DataFrame, total: int, *, buttons: bool = Fal
     return fitting(lambda room: table(head, _INSTANCE_COLUMNS, rows, total=total, room=room))
 
 
+def _named(row: dict[str, Any]) -> str | None:
+    """What an instance goes by: its key, or the chunk that submitted it."""
+    return row["key"] if row["parent"] is None else f"of chunk {row['parent']}"
+
+
 def _instance(row: dict[str, Any], button: bool) -> list[Any]:
     status = InstanceStatus(row["status"])
     took = "" if row["seconds"] is None else duration(row["seconds"])
@@ -242,7 +247,7 @@ def _instance(row: dict[str, Any], button: bool) -> list[Any]:
         named = Html(
             tag("button", named, type="button", data_instance=row["id"], aria_label=label, aria_expanded="false")
         )
-    return [named, f"{clip(row['job'], 80)} v{row['version']}", clip(row["key"], 60), status.look.named,
+    return [named, f"{clip(row['job'], 80)} v{row['version']}", clip(_named(row), 60), status.look.named,
             f"{row['progress']:.0%}", created, took, clip(row["error"], 120)]  # fmt: skip
 
 

@@ -33,9 +33,6 @@ from nbbatch.store.writing import Writer
 
 log = logging.getLogger("nbbatch")
 
-SUBJOB_KEY = "sub-job of chunk "
-"""The key of an instance that a chunk submitted: this and the chunk's id."""
-
 
 class Store(Writer):
     """One open store; see the module's notes on threads and transactions."""
@@ -120,7 +117,7 @@ class Store(Writer):
         chain = self._chain(row.shape, steps)
         self.append("submitted", [(
             row.id, row.job, row.version, row.key, row.identity, row.params, chain, row.retain, row.created_us,
-            row.started_us,
+            row.started_us, row.parent,
         )])  # fmt: skip
 
     def _chain(self, shape: str, steps: Sequence[tuple[Any, ...]]) -> int:
@@ -148,8 +145,7 @@ class Store(Writer):
         Raises:
             NotFoundError: There is none of this id.
         """
-        with self.cursors.reading():
-            found = _instances(cursor or self._con, "instance", instance)
+        found = _instances(cursor or self._con, "instance", instance)
         if not found:
             raise NotFoundError(f"no instance {instance} in {self.path}; batch.instances() lists those there are")
         return found[0]
@@ -166,6 +162,11 @@ class Store(Writer):
     def by_key(self, job: str, version: int, key: str) -> InstanceRow | None:
         """The instance of a job's version that was given this key, whatever its state."""
         found = _instances(self._con, "instance_keyed", job, version, key)
+        return found[0] if found else None
+
+    def by_parent(self, job: str, version: int, chunk: int) -> InstanceRow | None:
+        """The instance of a job's version that a chunk submitted, whatever its state."""
+        found = _instances(self._con, "instance_below", job, version, chunk)
         return found[0] if found else None
 
     def unfinished_of(self, job: str, version: int) -> list[InstanceRow]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from nbbatch.base.errors import StoreError
+from nbbatch.base.errors import StoreError, ValueNotStorable
 from nbbatch.base.rows import ArrowStream, Columns
 from nbbatch.store.queries import QUERIES
 from nbbatch.store.reading import Reader
@@ -23,6 +23,11 @@ INSERT_ROWS = 2
 """Up to so many rows, a parsed INSERT is cheaper than an appender that is flushed (0.29 ms for a row, against 0.38)."""
 ARROW_ROWS = 300
 """From this many rows on, Arrow columns are cheaper than the appender."""
+_VALUES = (
+    duckdb.DataError, duckdb.InvalidInputException, duckdb.NotSupportedError, duckdb.IntegrityError,
+    duckdb.OutOfMemoryException,
+)  # fmt: skip
+"""What DuckDB raises when a value is at fault. Whatever else it raises means that the store itself cannot be written."""
 _POLARS = {
     "BIGINT": "Int64", "INTEGER": "Int32", "SMALLINT": "Int16", "TINYINT": "Int8", "DOUBLE": "Float64", "BOOLEAN": "Boolean",
     "VARCHAR": "String", "BLOB": "Binary",
@@ -33,8 +38,8 @@ class Writer(Reader):
     """The writing half of a `Store`; one thread at a time may use it."""
 
     def __init__(self, path: str, con: duckdb.DuckDBPyConnection) -> None:
-        super().__init__(path)
-        self._con = con
+        super().__init__(con)
+        self.path = path
         self._importing: threading.Thread | None = None
         self._appenders: dict[str, duckdb.Appender] = {}
         self._inserts: dict[tuple[str, int], duckdb.Statement] = {}
@@ -49,7 +54,6 @@ class Writer(Reader):
         self._next: dict[str, int] = dict(self.rows("last_ids"))
         self.durable_chunk = self._next["chunk"]
         """Chunks up to this id are committed."""
-        self.cursors.start(self._con)
 
     @contextmanager
     def transaction(self) -> Generator[None]:
@@ -57,15 +61,20 @@ class Writer(Reader):
 
         Raises:
             StoreError: The store could not be written (a full disk, say); nothing of the block is stored.
+            ValueNotStorable: A value of the block is at fault, not the store; nothing of the block is stored either.
         """
-        self._con.execute(self._begin).complete()
         try:
+            self._con.execute(self._begin).complete()
             yield
             self._flush()
             self._con.execute(self._commit).complete()
             self.durable_chunk = self._next["chunk"]
         except BaseException as error:
             self._abandon()
+            if isinstance(error, _VALUES):
+                raise ValueNotStorable(
+                    f"a value cannot be stored in {self.path}, and nothing of this change is: {error}"
+                ) from error
             if isinstance(error, duckdb.Error):
                 raise StoreError(
                     f"{self.path} could not be written, nothing of this change is stored: {error}"
@@ -103,8 +112,8 @@ class Writer(Reader):
             return
         if table not in self._appenders:
             self._appenders[table] = self._con.appender(table)
+        self._dirty.add(table)  # first: of rows that are refused the appender keeps those before the odd one
         self._appenders[table].append_rows(rows)
-        self._dirty.add(table)
 
     def _insert_of(self, table: str, rows: int, columns: int) -> duckdb.Statement:
         """An INSERT of so many rows, parsed once."""
@@ -151,5 +160,5 @@ class Writer(Reader):
         for appender in self._appenders.values():
             appender.clear()
         self._appenders.clear()
-        self.cursors.close()
+        self.close_cursors()
         self._con.close()

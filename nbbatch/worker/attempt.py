@@ -22,7 +22,7 @@ from nbbatch.definition import Kind, To, retryable, skippable
 from nbbatch.definition.listeners import begin
 from nbbatch.worker import capture
 from nbbatch.worker.context import Context, MicroBatch, Page, said
-from nbbatch.worker.error_text import failure
+from nbbatch.worker.error_text import clean, failure
 
 PAGE_OUTPUTS = 5_000
 """A fan-out hands its outputs over in pages of at most this many …"""
@@ -34,7 +34,7 @@ _COMPLETED = ChunkStatus.COMPLETED
 def run_chunks(micro: MicroBatch) -> Results:
     """Run every item of a micro-batch in this thread; never raises what user code raised."""
     capture.install()
-    worker = threading.current_thread().name
+    worker = clean(threading.current_thread().name)
     if micro.node.plain and micro.hooks is None:
         return _run_plain(micro, worker)
     cell = micro.cell(0)
@@ -45,7 +45,7 @@ def run_chunks(micro: MicroBatch) -> Results:
 async def run_chunks_async(micro: MicroBatch) -> Results:
     """Run every item of an async step's micro-batch at once on this event loop."""
     capture.install()
-    worker = threading.current_thread().name
+    worker = clean(threading.current_thread().name)
     runs = [asyncio.create_task(_in_turn(micro, item, worker, place)) for place, item in enumerate(micro.items)]
     outcomes = {place: await run for place, run in enumerate(runs)}
     return Results([], [], [], worker, outcomes)

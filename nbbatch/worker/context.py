@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
 
-from nbbatch.base.errors import NoContextError
+from nbbatch.base import ranges
+from nbbatch.base.errors import NoContextError, ValueNotStorable
 from nbbatch.base.rows import Item
 from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
@@ -180,10 +181,18 @@ class Context(capture.LogBuffer):
         self.said = True
         self._recovered += (clean(text),)
 
-    def records(self, count: int) -> None:
-        """Say how many records this attempt handled; without it, the number of its outputs counts."""
+    def records(self, count: float) -> None:
+        """Say how many records this attempt handled; without it, the number of its outputs counts.
+
+        Raises:
+            ValueNotStorable: It is no whole number from 0 to 10**15.
+        """
+        try:
+            number = int(count) if isinstance(count, float) and count.is_integer() else count
+            self._records = ranges.whole(number, "context().records", 0, ranges.MAX_RECORDS)
+        except ValueError as error:
+            raise ValueNotStorable(str(error)) from None
         self.said = True
-        self._records = int(count)
 
     def __repr__(self) -> str:
         return f"<context of step {self.step}: instance {self.instance}, chunk {self.chunk}, attempt {self.attempt}>"

@@ -23,15 +23,20 @@ _WORKER = str(Path(__file__).with_name("attempt.py"))
 def failure(error: BaseException) -> Failure | None:
     """What is stored of an error or signal; None of a `RetryLater` without a reason."""
     if isinstance(error, Signal):
-        reason = str(getattr(error, "reason", ""))
-        return (
-            None if isinstance(error, RetryLater) and not reason else Failure(type(error).__name__, clean(reason), "")
-        )
+        reason = _reason(error)
+        return None if isinstance(error, RetryLater) and not reason else Failure(type(error).__name__, reason, "")
     kind = type(error)
     name = (
         kind.__qualname__ if kind.__module__ in {"builtins", "__main__"} else f"{kind.__module__}.{kind.__qualname__}"
     )
-    return Failure(name, shorten(clean(text_of(error))), shorten(clean(_traceback(error))))
+    return Failure(clean(name), shorten(clean(text_of(error))), shorten(clean(_traceback(error))))
+
+
+def _reason(signal: Signal) -> str:
+    try:
+        return shorten(clean(str(getattr(signal, "reason", ""))))
+    except Exception as other:  # as in `text_of`
+        return f"<a reason whose text could not be made: {type(other).__name__}>"
 
 
 def user_frames(error: BaseException) -> TracebackType | None:

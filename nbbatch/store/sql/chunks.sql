@@ -1,7 +1,7 @@
 -- Chunks, their inputs and their outputs.
 
--- chunk_instance: The instance of a chunk, whose id may be any text.
-SELECT instance FROM chunk WHERE id = try_cast($1 AS BIGINT);
+-- chunk_instance: The instance of a chunk.
+SELECT instance FROM chunk WHERE id = $1;
 
 -- inputs_of_step: Chunks of a step in their order, each with state and input; the first one's input is the instance's parameters.
 SELECT c.id, k.status, CASE WHEN c.step = 0 THEN s.params ELSE c.data END

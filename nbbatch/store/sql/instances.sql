@@ -6,11 +6,10 @@ SELECT steps, id FROM chain;
 -- ends: How often an instance has ended.
 SELECT count(*) FROM instance_event WHERE instance = $1 AND status IN {INSTANCE.ENDED};
 
--- subjobs: Unfinished instances that chunks of an instance submitted, and theirs. $2 is what their keys begin with.
+-- subjobs: Unfinished instances that chunks of an instance submitted, and theirs.
 WITH RECURSIVE child AS (
-    SELECT i.id, c.instance AS parent
-    FROM instance i JOIN chunk c ON c.id = try_cast(substr(i.key, length($2) + 1) AS BIGINT)
-    WHERE starts_with(i.key, $2) AND i.status NOT IN {INSTANCE.ENDED}
+    SELECT i.id, c.instance AS parent FROM instance i JOIN chunk c ON c.id = i.parent
+    WHERE i.status NOT IN {INSTANCE.ENDED}
 ),
 below AS (SELECT id FROM child WHERE parent = $1 UNION ALL SELECT c.id FROM child c JOIN below b ON c.parent = b.id)
 SELECT id FROM below;
@@ -30,17 +29,20 @@ FROM instance WHERE id = $1;
 -- instances_of: Instances of a job's version, the oldest first.
 FROM instance WHERE job = $1 AND version = $2 ORDER BY id;
 
--- instances_like: Unnamed instances of equal job, version and identifying parameters, the newest first.
-FROM instance WHERE job = $1 AND version = $2 AND identity = $3 AND key IS NULL ORDER BY id DESC;
+-- instances_like: Unnamed instances of equal job, version and identifying parameters that people submitted, the newest first.
+FROM instance WHERE job = $1 AND version = $2 AND identity = $3 AND key IS NULL AND parent IS NULL ORDER BY id DESC;
 
 -- instance_keyed: The instance of a job's version that was given a key.
 FROM instance WHERE job = $1 AND version = $2 AND key = $3;
+
+-- instance_below: The instance of a job's version that a chunk submitted.
+FROM instance WHERE job = $1 AND version = $2 AND parent = $3;
 
 -- has_unfinished: A row if any instance has not ended.
 SELECT 1 FROM instance WHERE status NOT IN {INSTANCE.ENDED} LIMIT 1;
 
 -- instances: One row per instance, the newest first, as of $4 (NULL: now).
-SELECT id, job, status, progress, version, key, params, created, started, ended, seconds, error
+SELECT id, job, status, progress, version, key, parent, params, created, started, ended, seconds, error
 FROM instances_at(coalesce($4, {NOW}))
 WHERE ($1 IS NULL OR job = $1) AND ($2 IS NULL OR status = $2) AND ($3 IS NULL OR created >= make_timestamptz($3))
 ORDER BY id DESC LIMIT $5 OFFSET $6;
@@ -60,8 +62,8 @@ SELECT status, count(*) FROM instances GROUP BY status ORDER BY status;
 -- count_instances: How many instances there are.
 SELECT count(*) FROM submitted;
 
--- instance_with_key: Instances with a key, of whatever job, the newest first.
-SELECT id FROM submitted WHERE key = $1 ORDER BY id DESC;
+-- subjob_of: Instances that a chunk submitted, the newest first.
+SELECT id FROM submitted WHERE parent = $1 ORDER BY id DESC;
 
 -- report: What an instance's reduction returned.
 SELECT report FROM instance WHERE id = $1 AND report IS NOT NULL;

@@ -13,14 +13,15 @@ CREATE TABLE session (id BIGINT, opened_us BIGINT, pid BIGINT, version VARCHAR);
 CREATE TABLE submitted (
     id BIGINT,
     job VARCHAR,
-    version INTEGER,
-    key VARCHAR,             -- NULL: found by its parameters
+    version BIGINT,
+    key VARCHAR,             -- NULL: found by its parameters, or by its parent
     identity VARCHAR,        -- digest of the identifying parameters
     params BLOB,             -- JSON, secrets masked
     chain BIGINT,
     retain VARCHAR,          -- all | failed | none
     created_us BIGINT,       -- when it was QUEUED
-    started_us BIGINT        -- when it was IN_PROGRESS, if that was within the same transaction
+    started_us BIGINT,       -- when it was IN_PROGRESS, if that was within the same transaction
+    parent BIGINT            -- the chunk that submitted it as a sub-job; NULL: a person did
 );
 
 -- What happens to an instance afterwards; views.sql has `life`, which adds its birth.
@@ -90,7 +91,7 @@ CREATE TABLE event (
     started_us BIGINT,       -- NULL for changes made by hand
     ended_us BIGINT,
     due_us BIGINT,           -- when ERRORED or POLL_WAITING is claimed again
-    records INTEGER,
+    records BIGINT,
     code VARCHAR,            -- fingerprint of the step's code
     worker VARCHAR
 );
@@ -146,3 +147,10 @@ CREATE TABLE superseded (chunk BIGINT, instance BIGINT, at_us BIGINT);
 
 -- Source text of each step, and of what it reaches, once per fingerprint.
 CREATE TABLE code (fingerprint VARCHAR, step VARCHAR, source VARCHAR, first_us BIGINT);
+
+-- from format 1: Wide numbers, and whose sub-job an instance is: a column, not what its key looks like.
+ALTER TABLE submitted ALTER version TYPE BIGINT;
+ALTER TABLE event ALTER records TYPE BIGINT;
+ALTER TABLE submitted ADD COLUMN parent BIGINT;
+UPDATE submitted SET parent = try_cast(substr(key, 18) AS BIGINT), key = NULL
+WHERE starts_with(key, 'sub-job of chunk ') AND try_cast(substr(key, 18) AS BIGINT) IN (SELECT id FROM chunk);

@@ -28,7 +28,7 @@ WITH last AS (
         arg_max(ended_us, id) AS ended_us, min(ended_us) FILTER (status = {INSTANCE.IN_PROGRESS}) AS started_us
     FROM life WHERE ended_us IS NULL OR ended_us <= t GROUP BY instance
 )
-SELECT s.id, s.job, s.version, s.key, s.identity, s.params, c.shape, s.retain, l.status, l.status = {INSTANCE.PAUSED} AS paused,
+SELECT s.id, s.job, s.version, s.key, s.parent, s.identity, s.params, c.shape, s.retain, l.status, l.status = {INSTANCE.PAUSED} AS paused,
     nullif(l.failing, '') AS failing, s.created_us, l.started_us,
     CASE WHEN l.status IN {INSTANCE.ENDED} THEN l.ended_us END AS ended_us, coalesce(l.progress, 0) AS progress, l.error, l.report
 FROM submitted s JOIN last l ON l.instance = s.id JOIN chain c ON c.id = s.chain
@@ -50,7 +50,7 @@ WHERE i IS NULL OR s.id = i;
 CREATE OR REPLACE VIEW step AS SELECT * EXCLUDE (shut) FROM steps_at(NULL, {NOW});
 
 CREATE OR REPLACE MACRO instances_at(t) AS TABLE
-SELECT id, job, version, key, instance_status(status) AS status, progress, decode(params) AS params,
+SELECT id, job, version, key, parent, instance_status(status) AS status, progress, decode(params) AS params,
     make_timestamptz(created_us) AS created, make_timestamptz(started_us) AS started, make_timestamptz(ended_us) AS ended,
     (ended_us - started_us) / 1e6 AS seconds, error
 FROM instance_at(t);
