@@ -1,6 +1,8 @@
 # Needs make and Python 3.11 or newer; everything else goes into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+SECONDS ?= 600
+SEED ?= 1
 comma := ,
 install = if command -v uv >/dev/null 2>&1; then VIRTUAL_ENV=.venv uv pip install -q -c constraints.txt -e '.[$(1)]'; \
 	else $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(1)]'; fi
@@ -38,6 +40,9 @@ bench-full: .venv/ready ## the same with millions of chunks, and beside other du
 	@$(call install,test$(comma)peers)
 	@$(BIN)/python -m benchmarks --full
 
+torture: .venv/ready ## random chains killed at random, for as long as you like: make torture SECONDS=600 SEED=1
+	@$(BIN)/python -m tests.crash.torture --seconds $(SECONDS) --seed $(SEED) --keep
+
 pictures: .venv/ready ## the pictures of the panel in docs/pictures, drawn anew (needs Chromium)
 	@$(call install,test$(comma)browser)
 	@$(BIN)/python -m docs.make_pictures
@@ -49,4 +54,4 @@ lab: .venv/ready ## JupyterLab on the notebooks
 clean: ## remove .venv and what runs leave behind
 	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache .coverage
 
-.PHONY: help demo test check bench bench-full pictures lab clean
+.PHONY: help demo test check bench bench-full torture pictures lab clean

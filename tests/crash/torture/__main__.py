@@ -21,15 +21,21 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="stop beginning seeds after that long")
     parser.add_argument("--seed", type=int, default=1, help="the first one; the others follow it")
     parser.add_argument("--seeds", type=int, default=10**9, help="how many at most")
-    parser.add_argument("--without", default="", help="actions left out, with commas between")
+    parser.add_argument(
+        "--without", default="", help="actions, and options of steps and jobs, left out, with commas between"
+    )
     parser.add_argument("--kind", default="", help="of executor: inline, threads or processes; default: drawn")
     parser.add_argument("--keep", action="store_true", help="keep the stores of seeds that failed")
+    parser.add_argument("--ignore", default="", help="kinds of findings left out, with commas between")
     given = parser.parse_args()
     tally, until = Tally(), time.monotonic() + given.seconds
     for seed in range(given.seed, given.seed + given.seeds):
         if time.monotonic() > until:
             break
-        torture(seed, tally, without=set(given.without.split(",")), kind=given.kind, keep=given.keep)
+        torture(
+            seed, tally, without=set(given.without.split(",")), ignore=set(given.ignore.split(",")), kind=given.kind,
+            keep=given.keep,
+        )  # fmt: skip
     print(tally.summary())
     return bool(tally.found)
 

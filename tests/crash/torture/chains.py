@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import rshift
@@ -188,7 +188,7 @@ class Chain:
         return through((self.first, *self.segments), rules, [params], Trace() if trace is None else trace)
 
     def job(self, rules: Rules) -> nb.Job[Any, Any]:
-        last = _END[self.ends](self.name)
+        last = _END[self.ends](self.name, rules, {"max_attempts": 3, "backoff": _BACKOFF})
         return nb.Job(self.name, chained((self.first, *self.segments), rules) >> last, **self.options)
 
     def subs(self) -> list[Chain]:
@@ -229,35 +229,43 @@ def _flat(segments: Iterable[Segment]) -> Iterator[Segment]:
                 yield from _flat(way)
 
 
-def _listed(name: str) -> Any:
-    @nb.step(name=f"{name}-list", max_attempts=1000)
+def _listed(name: str, rules: Rules, options: dict[str, Any]) -> Any:
+    step = f"{name}-list"
+
+    @nb.step(name=step, **options)
     def listed(values: Iterable[str]) -> list[str]:
-        return list(values)
+        values = list(values)
+        act(rules, step, name, ("bad", "poll", "failchunk"))
+        return values
 
     return listed
 
 
-def _totalled(name: str) -> Any:
-    @nb.step(name=f"{name}-total", max_attempts=1000)
+def _totalled(name: str, rules: Rules, options: dict[str, Any]) -> Any:
+    step = f"{name}-total"
+
+    @nb.step(name=step, **options)
     def totalled(values: Iterable[str], params: str) -> str:
+        act(rules, step, params, ("bad", "poll"))
         return total(name, values, params)
 
     return totalled
 
 
-def _taken(name: str) -> Any:
-    @nb.step(name=f"{name}-end", max_attempts=1000)
+def _taken(name: str, rules: Rules, options: dict[str, Any]) -> Any:
+    @nb.step(name=f"{name}-end", **options)
     def taken(item: str) -> None: ...
 
     return taken
 
 
-_END: dict[str, Callable[[str], Any]] = {"list": _listed, "total": _totalled, "none": _taken}
+_BACKOFF = nb.Backoff(0.002, 0.05)
+_END: dict[str, Callable[[str, Rules, dict[str, Any]], Any]] = {"list": _listed, "total": _totalled, "none": _taken}
 
 
 def _declared(step: Plain) -> dict[str, Any]:
     skips = {"skip_on": Left} if "left" in step.kinds else {}
-    return {"backoff": nb.Backoff(0.002, 0.05), **skips, **step.options}
+    return {"backoff": _BACKOFF, **skips, **step.options}
 
 
 def _function(step: Plain, rules: Rules) -> Callable[..., Any]:
@@ -288,14 +296,15 @@ def _function(step: Plain, rules: Rules) -> Callable[..., Any]:
 # --- random ones ----------------------------------------------------------------------------------
 
 
-def draw(seed: int) -> Chain:
-    """The chain of a seed."""
-    return _Draw(random.Random(f"chain {seed}")).chain("torture", deep=True)
+def draw(seed: int, without: Collection[str] = ()) -> Chain:
+    """The chain of a seed, without some options of steps and jobs."""
+    return _Draw(random.Random(f"chain {seed}"), without).chain("torture", deep=True)
 
 
 class _Draw:
-    def __init__(self, dice: random.Random) -> None:
+    def __init__(self, dice: random.Random, without: Collection[str]) -> None:
         self._dice = dice
+        self._without = without
         self._given = 0
 
     def chain(self, name: str, *, deep: bool) -> Chain:
@@ -307,6 +316,7 @@ class _Draw:
         options = {
             "max_failed": dice.choice((0, 0, 0, 3, 0.5)), "fail_fast": dice.random() < 0.2, "gated": dice.random() < 0.15,
         } if deep else {}  # fmt: skip
+        options = {word: value for word, value in options.items() if word not in self._without}
         return Chain(name, first, segments, ends, options)
 
     def _segment(self, prefix: str, deep: bool) -> Segment:
@@ -335,6 +345,7 @@ class _Draw:
             options["always"] = True
         if dice.random() < 0.1:
             options["concurrency"] = dice.randint(1, 3)
+        options = {word: value for word, value in options.items() if word not in self._without}
         name = self._name(prefix)
         return Plain(name, most, () if is_first else kinds, options, is_async=dice.random() < 0.12)
 

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +29,8 @@ from tests.crash.torture.life import HARD, Action, World, live
 from tests.crash.torture.rules import Rules
 
 ACTIONS = {
-    "pause": 2, "resume": 3, "pause_resume": 1, "cancel": 1, "retry": 3, "rerun": 3, "skip": 1, "skip_first": 0.1,
-    "retry_group": 1, "purge": 1, "purge_other": 0.5, "mend": 2, "sub": 1.5,
+    "pause": 2, "resume": 3, "pause_resume": 1, "cancel": 2, "retry": 3, "rerun": 5, "skip": 1.5, "skip_first": 0.1,
+    "retry_group": 1.5, "purge": 1, "purge_other": 0.5, "mend": 2, "sub": 2,
 }  # fmt: skip
 """What a user may do, and how often it is drawn."""
 
@@ -53,6 +54,8 @@ class Tally:
     lives: int = 0
     kills: Counter[str] = field(default_factory=Counter[str])
     actions: Counter[str] = field(default_factory=Counter[str])
+    refused: int = 0
+    """Actions that came at a wrong moment, with an error that says so."""
     found: dict[int, list[tuple[str, str]]] = field(default_factory=dict[int, list[tuple[str, str]]])
 
     def summary(self) -> str:
@@ -62,20 +65,29 @@ class Tally:
             f"{count} {kind}" for kind, count in kinds.items() if kind not in ("lost", "doubled", "illegal")
         )
         return (
-            f"{self.seeds} seeds, {self.lives} lives, {self.kills.total()} kills, {self.actions.total()} actions: "
+            f"{self.seeds} seeds, {self.lives} lives, {self.kills.total()} kills, {self.actions.total()} actions "
+            f"({self.refused} refused): "
             f"seeds with {kinds['lost']} lost, {kinds['doubled']} doubled, {kinds['illegal']} illegal"
             f"{', ' if others else ''}{others}; failed seeds: {sorted(self.found) or 'none'}"
         )
 
 
-def torture(seed: int, tally: Tally, *, without: set[str] = frozenset(), kind: str = "", keep: bool = False) -> bool:
+def torture(
+    seed: int,
+    tally: Tally,
+    *,
+    without: Collection[str] = (),
+    ignore: Collection[str] = (),
+    kind: str = "",
+    keep: bool = False,
+) -> bool:
     """All lives of one seed. Prints a line; returns whether nothing was found."""
     dice = random.Random(f"lives {seed}")
     drawn = dice.choices(("threads", "inline", "processes"), (6, 3, 1))[0]
     folder = Path(tempfile.mkdtemp(prefix=f"torture-{seed}-"))
     rules = Rules(seed, str(folder / "mended"), dice.choice((0.0, 0.002, 0.008)))
     Path(rules.mended).write_text("0")
-    world = World(folder, draw(seed), rules, kind or drawn)
+    world = World(folder, draw(seed, without), rules, kind or drawn)
     began, killed, found = time.monotonic(), 0, list[tuple[str, str]]()
     lives = dice.randint(2, 8)
     for number in range(lives + 1):
@@ -83,7 +95,7 @@ def torture(seed: int, tally: Tally, *, without: set[str] = frozenset(), kind: s
         actions = _actions(dice, without, last=last)
         died, told = _life(world, actions, Kill("", 0, 0) if last else _kill(dice, world, actions), tally, last=last)
         killed += died
-        found.extend(told)
+        found.extend(each for each in told if each[0] not in ignore)
     tally.seeds += 1
     if found:
         tally.found[seed] = found
@@ -105,7 +117,7 @@ def _by_kind(found: list[tuple[str, str]]) -> dict[str, list[str]]:
     return kinds
 
 
-def _actions(dice: random.Random, without: set[str], *, last: bool) -> tuple[Action, ...]:
+def _actions(dice: random.Random, without: Collection[str], *, last: bool) -> tuple[Action, ...]:
     most = 2 if last else dice.choice((0, 1, 1, 2, 3, 4))
     names = dice.choices(list(ACTIONS), list(ACTIONS.values()), k=most)
     drawn = [
@@ -147,6 +159,7 @@ def _life(
     tally.lives += 1
     tally.kills[kill.word] += watch.killed
     tally.actions.update(watch.done)
+    tally.refused += watch.refused
     return watch.killed, watch.found
 
 
@@ -172,10 +185,11 @@ class _Watch:
         self._log = Path(f"{world.store}.wal")
         self._child, self._pipe, self._kill = child, pipe, kill
         self._text = b""
-        self._seen = self._size = 0
+        self._seen, self._size = 0, self._written()
         self._at: float | None = None
         self.killed = False
         self.done: list[str] = []
+        self.refused = 0
         self.found: list[tuple[str, str]] = []
         self._bye = False
 
@@ -198,7 +212,10 @@ class _Watch:
             self.found.append(("crash", f"a life ended by itself with status {status}"))
 
     def _end(self) -> None:
-        os.killpg(self._child, signal.SIGKILL)
+        try:
+            os.killpg(self._child, signal.SIGKILL)
+        except ProcessLookupError:  # it has no group of its own yet
+            os.kill(self._child, signal.SIGKILL)
 
     def _read(self) -> bool:
         """Take in what is said, for a moment; False once it says no more."""
@@ -217,16 +234,25 @@ class _Watch:
             self.found.append(tuple(json.loads(rest)))
         elif word == "act":
             self.done.append(rest)
+        elif word == "refused":
+            self.refused += 1
         self._bye = self._bye or word == "bye"
         if word == self._kill.word:
             self._count()
 
     def _look(self) -> None:
         """Whether the store's log was written."""
-        size = self._log.stat().st_size if self._log.exists() else 0
+        size = self._written()
         if size != self._size:
             self._size = size
             self._count()
+
+    def _written(self) -> int:
+        """Bytes of the store's log."""
+        try:
+            return self._log.stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def _count(self) -> None:
         self._seen += 1

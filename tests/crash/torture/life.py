@@ -172,8 +172,10 @@ class _Life:
     def _do(self, action: Action) -> None:
         self.say("act", action.name)
         dice = random.Random(action.seed)
-        with suppress(*REFUSALS):
+        try:
             getattr(self, f"_{action.name}")(dice)
+        except REFUSALS as error:
+            self.say("refused", action.name, error)
 
     def _main(self) -> nb.JobHandle[Any]:
         return self.batch.instance(1, self.job)

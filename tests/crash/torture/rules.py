@@ -47,7 +47,8 @@ def fault(rules: Rules, step: str, item: str, kinds: tuple[str, ...]) -> tuple[s
     Kinds: "bad" raises until it is mended, "failchunk" and "failjob" are signals likewise, "flaky" raises at its first
     attempts, "poll" is not ready at its first, "left" is skipped for good.
     """
-    if not kinds or share(rules.seed, "fault", step, item) > 0.12:
+    often = 0.12 if "." in item else 0.3  # of an item, or of a reduction
+    if not kinds or share(rules.seed, "fault", step, item) > often:
         return None
     place = int(share(rules.seed, "kind", step, item) * len(kinds))
     return kinds[place], 1 + int(share(rules.seed, "level", step, item) * LEVELS)
