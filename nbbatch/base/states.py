@@ -145,6 +145,8 @@ CHUNK_DONE = frozenset({_C.COMPLETED, _C.SKIPPED})
 """What a gate counts as done."""
 CHUNK_ERRORS = frozenset({_C.ERRORED, _C.FAILED})
 """What an attempt that ended in an error leaves its chunk in."""
+CHUNK_RETRIED = frozenset({_C.FAILED, _C.CANCELLED})
+"""What a retry of an ended instance takes up again."""
 INSTANCE_ENDED = frozenset({_I.COMPLETED, _I.FAILED, _I.CANCELLED})
 """Instances in these states run no more by themselves."""
 

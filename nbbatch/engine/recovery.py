@@ -107,7 +107,7 @@ def attachments(store: Store, instance: int, names: list[str]) -> Attachments:
 
 
 def _load_counts(store: Store, live: LiveInstance) -> None:
-    for index, shut, first, last, records, latest, *counts in store.rows("counts", live.id):
+    for index, shut, first, last, records, latest, counts in store.rows("step_states", live.id):
         step = live.step_at(index)
         step.opened = not shut
         step.counts[1:] = counts

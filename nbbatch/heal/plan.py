@@ -63,10 +63,7 @@ def plan(store: Store, instance: int, job: JobDefinition[Any, Any], chunks: list
     check_shape(job, row)
     ended = chunks is None and row.status in INSTANCE_ENDED
     always = [node.index for node in job.nodes if ended and node.step.options.always]
-    found = (
-        store.fetch("retry_plan_always", instance, always) if always else store.fetch("retry_plan", instance, chunks)
-    )
-    rows = {step: rest for step, *rest in found}
+    rows = {step: rest for step, *rest in store.fetch("retry_plan", instance, chunks, always)}
     lines: list[Line] = []
     for node in job.current():
         again, kept, left, code = rows.get(node.index, (0, 0, 0, None))

@@ -128,15 +128,9 @@ def live_counts(live: LiveInstance) -> list[dict[ChunkStatus, int]]:
     return [{CHUNK_BY_CODE[code]: count for code, count in enumerate(each) if count} for each in live.stored_counts]
 
 
-def stored_counts(store: Store, instance: int) -> list[dict[ChunkStatus, int]]:
-    """The same of an instance that is not live; reads all its events, a million in about 20 ms."""
-    shut = {step for (step,) in store.fetch("shut_steps", instance)}
-    made: list[tuple[int, int]] = store.fetch("made_per_step", instance)
-    counts: list[dict[ChunkStatus, int]] = [{} for _ in made]
-    for step, code, count in store.fetch("last_per_step", instance):
-        counts[step][CHUNK_BY_CODE[code]] = counts[step].get(CHUNK_BY_CODE[code], 0) + count
-    for step, total in made:
-        waits = ChunkStatus.GATE_WAITING if step in shut else ChunkStatus.QUEUED
-        queued = counts[step].pop(ChunkStatus.QUEUED, 0) + total - sum(counts[step].values())
-        counts[step] |= {waits: queued} if queued else {}
-    return counts
+def stored_counts(store: Store, instance: int, at_us: int | None = None) -> list[dict[ChunkStatus, int]]:
+    """The same of an instance that is not live, or as of a time past; reads all its events, a million in about 30 ms."""
+    return [
+        {CHUNK_BY_CODE[code]: count for code, count in enumerate(counts, 1) if count}
+        for (counts,) in store.fetch("counts", instance, at_us)
+    ]

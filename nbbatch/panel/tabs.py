@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from nbbatch.base.states import CHUNK_BY_CODE, CHUNK_ERRORS, ChunkStatus
+from nbbatch.base.states import CHUNK_ERRORS, ChunkStatus
 from nbbatch.panel.chunk_table import Page
+from nbbatch.panel.snapshot import stored_counts
 from nbbatch.pictures.chain_picture import StepFacts
 from nbbatch.pictures.markup import block, clip, fitting, tag, text
 from nbbatch.pictures.style import duration
@@ -120,20 +121,6 @@ def _said(
 
 
 def steps_at(store: Store, instance: int, steps: Sequence[StepFacts], at_us: int) -> list[StepFacts]:
-    """The steps with their chunks by state as they were at a moment; without durations.
-
-    Chunks that nobody had begun, behind a gate or not, count as QUEUED.
-    """
-    made = dict(store.fetch("made_at", instance, at_us))
-    counts: dict[int, dict[ChunkStatus, int]] = {place: {} for place in range(len(steps))}
-    for query in ("begun_at", "left_at"):
-        for place, code, count in store.fetch(query, instance, at_us):
-            counts[place][CHUNK_BY_CODE[code]] = count
-    for place, before, again in store.fetch("again_at", instance, at_us):
-        counts[place][CHUNK_BY_CODE[before]] = counts[place].get(CHUNK_BY_CODE[before], 0) - again
-    for place, each in counts.items():
-        each[_C.QUEUED] = made.get(place, 0) - sum(each.values())
-    return [
-        replace(step, counts={status: n for status, n in counts[place].items() if n > 0}, median=None, p95=None)
-        for place, step in enumerate(steps)
-    ]
+    """The steps with their chunks by state as they were at a moment; without durations."""
+    then = stored_counts(store, instance, at_us)
+    return [replace(step, counts=counts, median=None, p95=None) for step, counts in zip(steps, then, strict=True)]

@@ -11,7 +11,16 @@ import re
 from collections.abc import Iterable
 from importlib import resources
 
-from nbbatch.base.states import CHUNK_DONE, CHUNK_ENDED, CHUNK_ERRORS, INSTANCE_ENDED, ChunkStatus, InstanceStatus
+from nbbatch.base.states import (
+    CHUNK_BY_CODE,
+    CHUNK_DONE,
+    CHUNK_ENDED,
+    CHUNK_ERRORS,
+    CHUNK_RETRIED,
+    INSTANCE_ENDED,
+    ChunkStatus,
+    InstanceStatus,
+)
 
 _FOLDER = resources.files("nbbatch.store").joinpath("sql")
 
@@ -32,9 +41,12 @@ WORDS = {
     "ENDED": _codes(CHUNK_ENDED),
     "DONE": _codes(CHUNK_DONE),
     "ERRORS": _codes(CHUNK_ERRORS),
+    "RETRIED": _codes(CHUNK_RETRIED),
     "INSTANCE.ENDED": _codes(INSTANCE_ENDED),
-    "COUNTS": ", ".join(f"count(*) FILTER (status = {each.code}) AS {each.name.lower()}" for each in ChunkStatus),
-    "ZEROS": ", ".join(f"0 AS {each.name.lower()}" for each in ChunkStatus),
+    "CODES": str(sorted(each.code for each in ChunkStatus)),
+    "SUM_EACH": ", ".join(f"coalesce(sum(n) FILTER (status = {code}), 0)" for code in sorted(CHUNK_BY_CODE)),
+    "COUNT_COLUMNS": ", ".join(f"counts[{each.code}] AS {each.name.lower()}" for each in ChunkStatus),
+    "ZERO_COLUMNS": ", ".join(f"0 AS {each.name.lower()}" for each in ChunkStatus),
     "NOW": str(2**63 - 1),
 }
 """What may stand in braces, and the text it becomes. NOW is the time of what is so at present: later than all others."""

@@ -1,17 +1,17 @@
 -- Attempts and what they left: frames as of $4 (NULL: now), of step $2 and chunk $3 or of any.
 
 -- attempts: One row per attempt, in order of their ends, running ones last.
-SELECT * EXCLUDE (instance, traceback, log, event) FROM attempts_at(coalesce($4, {NOW}))
-WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR chunk = $3)
+SELECT * EXCLUDE (instance, traceback, log, event) FROM attempts_of($1, coalesce($4, {NOW}))
+WHERE ($2 IS NULL OR step = $2) AND ($3 IS NULL OR chunk = $3)
 ORDER BY event, chunk LIMIT $5 OFFSET $6;
 
 -- errors: One row per attempt that ended in an error.
-SELECT chunk, step, attempt, status, ended, error_type, error, traceback FROM attempts_at(coalesce($4, {NOW}))
-WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR chunk = $3) AND error IS NOT NULL
+SELECT chunk, step, attempt, status, ended, error_type, error, traceback FROM attempts_of($1, coalesce($4, {NOW}))
+WHERE ($2 IS NULL OR step = $2) AND ($3 IS NULL OR chunk = $3) AND error IS NOT NULL
 ORDER BY event, chunk LIMIT $5 OFFSET $6;
 
 -- first_failure: The first attempt that left its chunk FAILED.
-SELECT step, chunk, error_type, error FROM attempts WHERE instance = $1 AND status = 'FAILED' ORDER BY event LIMIT 1;
+SELECT step, chunk, error_type, error FROM attempts_of($1, {NOW}) WHERE status = 'FAILED' ORDER BY event LIMIT 1;
 
 -- skips: One row per chunk that was left out, by hand or by its step.
 SELECT e.chunk, s.name AS step, e.attempt, make_timestamptz(e.ended_us) AS skipped, e.started_us IS NULL AS by_hand,

@@ -1,46 +1,33 @@
 -- Chunks that are done again.
 
--- retry_plan: By step, chunks that a retry (of chunks $2, or of all) runs again, keeps and leaves out, and the code that failed. Nearly all
--- chunks have one event, COMPLETED at the first attempt: only the others need a look for their last.
-WITH mine AS (SELECT * FROM event WHERE instance = $1 AND chunk NOT IN (FROM replaced($1))),
-odd AS MATERIALIZED (SELECT DISTINCT chunk FROM mine WHERE NOT (status = {COMPLETED} AND attempt = 1)),
-last AS (
-    SELECT arg_max(step, id) AS step, arg_max(status, id) AS status, arg_max(code, id) AS code,
-        $2 IS NULL OR chunk IN (SELECT unnest($2::BIGINT[])) AS chosen
-    FROM mine WHERE chunk IN (FROM odd) GROUP BY chunk
+-- retry_plan: By step, chunks that a retry (of chunks $2, or of all) runs again, keeps and leaves out, and the code that failed; of steps $3
+-- all that is done is done again, with everything that came of it.
+WITH RECURSIVE family AS (
+    SELECT chunk AS id FROM done_chunks($1, {NOW}) WHERE step IN (SELECT unnest($3::INTEGER[]))
+    UNION
+    SELECT c.id FROM chunk c JOIN family f ON c.parent = f.id WHERE c.instance = $1 AND len($3::INTEGER[]) > 0
+),
+open AS (
+    SELECT step, code, status, status IN {RETRIED} AND ($2 IS NULL OR chunk IN (SELECT unnest($2::BIGINT[]))) OR chunk IN (FROM family) AS again
+    FROM open_chunks($1, {NOW})
 ),
 part AS (
-    SELECT step, count(*) FILTER (status IN ({FAILED}, {CANCELLED}) AND chosen) AS again, count(*) FILTER (status IN {DONE}) AS kept,
-        count(*) FILTER (status IN ({FAILED}, {CANCELLED}) AND NOT chosen) AS left_out,
+    SELECT step, count(*) FILTER (again) AS again, 0 AS kept, count(*) FILTER (status IN {RETRIED} AND NOT again) AS left_out,
         coalesce(mode(code) FILTER (status = {FAILED}), mode(code)) AS code, 0 AS rank
-    FROM last GROUP BY step
+    FROM open GROUP BY step
     UNION ALL
-    SELECT step, 0, count(*), 0, arg_max(code, id), 1 FROM mine
-    WHERE status = {COMPLETED} AND attempt = 1 AND chunk NOT IN (FROM odd) GROUP BY step
+    SELECT step, 0, count(*), 0, arg_max(code, event), 1 FROM done_chunks($1, {NOW}) GROUP BY step
+    UNION ALL
+    SELECT step, count(*), -count(*), 0, NULL, 2 FROM done_chunks($1, {NOW}) d SEMI JOIN family f ON f.id = d.chunk GROUP BY step
 )
 SELECT step, sum(again)::BIGINT, sum(kept)::BIGINT, sum(left_out)::BIGINT, arg_min(code, rank) FROM part GROUP BY step ORDER BY step;
-
--- retry_plan_always: The same where steps $2 are always done again: what comes of their chunks is found through all descendants.
-WITH RECURSIVE family AS (
-    SELECT chunk AS id FROM event WHERE instance = $1 AND status = {COMPLETED} AND step IN (SELECT unnest($2::INTEGER[]))
-    UNION
-    SELECT c.id FROM chunk c JOIN family f ON c.parent = f.id WHERE c.instance = $1
-),
-last AS (SELECT chunk, arg_max(status, id) AS status, arg_max(code, id) AS code FROM event
-    WHERE instance = $1 AND chunk NOT IN (FROM replaced($1)) GROUP BY chunk)
-SELECT c.step, count(*) FILTER (l.status IN ({FAILED}, {CANCELLED}) OR c.id IN (FROM family)) AS again,
-    count(*) FILTER (l.status IN {DONE} AND c.id NOT IN (FROM family)) AS kept, 0 AS left_out,
-    coalesce(mode(l.code) FILTER (l.status = {FAILED}), mode(l.code)) AS code
-FROM chunk c LEFT JOIN last l ON l.chunk = c.id
-WHERE c.instance = $1 AND c.id NOT IN (FROM replaced($1))
-GROUP BY c.step ORDER BY c.step;
 
 -- count_split: How many pages of a step were split in two.
 SELECT count(*) FROM chunk c JOIN chunk p ON p.id = c.parent AND p.instance = c.instance AND p.step = c.step
 WHERE c.instance = $1 AND c.step = $2 AND c.seq = 0 AND c.id NOT IN (FROM replaced($1));
 
 -- count_stopped: How many chunks of an instance stand FAILED by a FailJob.
-SELECT count(*) FROM chunks WHERE instance = $1 AND status = 'FAILED' AND error_type = 'FailJob';
+SELECT count(*) FROM chunks_of($1, {NOW}) WHERE status = 'FAILED' AND error_type = 'FailJob';
 
 -- count_dropped: How many of some chunks have lost their input.
 SELECT count(*) FROM chunk WHERE instance = $1 AND id IN (SELECT unnest($2::BIGINT[])) AND data IS NULL;

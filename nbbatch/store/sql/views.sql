@@ -141,43 +141,42 @@ FROM (
 JOIN steps_at(i, t) s ON s.instance = o.instance AND s.step = o.step
 LEFT JOIN begun(i, t) r ON r.chunk = o.chunk;
 
--- By step how many chunks there are and how many of them in each state, and what those that ended took and gave. What has no
--- event is not looked at one by one.
+-- By step how many chunks there are, how many of them in each state (in the order of their codes), and when the first of those in
+-- progress began. What has no event is not looked at one by one.
 CREATE OR REPLACE MACRO tally(i, t) AS TABLE
 WITH r AS MATERIALIZED (SELECT * FROM begun(i, t)),
 open AS MATERIALIZED (SELECT * FROM open_chunks(i, t)),
 seen AS (
-    SELECT instance, step, status, started_us, ended_us, records FROM done_chunks(i, t)
+    SELECT instance, step, status, count(*) AS n, NULL AS begun_us FROM done_chunks(i, t) GROUP BY instance, step, status
     UNION ALL
-    SELECT o.instance, o.step, CASE WHEN r.chunk IS NULL THEN o.status ELSE {IN_PROGRESS} END, coalesce(r.claimed_us, o.started_us),
-        CASE WHEN r.chunk IS NULL THEN o.ended_us END, o.records
-    FROM open o LEFT JOIN r ON r.chunk = o.chunk
+    SELECT o.instance, o.step, CASE WHEN r.chunk IS NULL THEN o.status ELSE {IN_PROGRESS} END, count(*), min(r.claimed_us)
+    FROM open o LEFT JOIN r ON r.chunk = o.chunk GROUP BY ALL
     UNION ALL
-    SELECT instance, step, {IN_PROGRESS}, claimed_us, NULL, NULL FROM r ANTI JOIN open o ON o.chunk = r.chunk
+    SELECT instance, step, {IN_PROGRESS}, count(*), min(claimed_us) FROM r ANTI JOIN open o ON o.chunk = r.chunk GROUP BY instance, step
 ),
 counted AS (
-    SELECT instance, step, count(*) FILTER (status NOT IN ({QUEUED}, {GATE_WAITING})) AS moved,
-        count(*) FILTER (status = {IN_PROGRESS}) AS in_progress, count(*) FILTER (status = {POLL_WAITING}) AS poll_waiting,
-        count(*) FILTER (status = {ERRORED}) AS errored, count(*) FILTER (status = {COMPLETED}) AS completed,
-        count(*) FILTER (status = {FAILED}) AS failed, count(*) FILTER (status = {SKIPPED}) AS skipped,
-        count(*) FILTER (status = {CANCELLED}) AS cancelled, coalesce(sum(records), 0)::BIGINT AS records,
-        count(*) FILTER (status = {COMPLETED} AND records = 0) AS filtered, min(started_us) AS started_us,
-        max(ended_us) FILTER (status IN {ENDED}) AS ended_us, quantile_cont(ended_us - started_us, [0.5, 0.95]) AS took_us
+    SELECT instance, step, [{SUM_EACH}] AS counts, sum(n) FILTER (status NOT IN ({QUEUED}, {GATE_WAITING})) AS moved,
+        min(begun_us) AS begun_us
     FROM seen GROUP BY instance, step
 ),
 made AS (SELECT instance, step, count(*) AS chunks, min(id) AS first, max(id) AS last FROM present_chunks(i, t) GROUP BY instance, step)
 SELECT s.instance, s.step, s.name, s.kind, s.gated, s.shut, coalesce(m.chunks, 0) AS chunks, coalesce(m.first, 1) AS first,
     coalesce(m.last, 0) AS last,
-    CASE WHEN s.shut THEN 0 ELSE coalesce(m.chunks, 0) - coalesce(c.moved, 0) END AS queued,
-    CASE WHEN s.shut THEN coalesce(m.chunks, 0) - coalesce(c.moved, 0) ELSE 0 END AS gate_waiting,
-    coalesce(c.in_progress, 0) AS in_progress, coalesce(c.poll_waiting, 0) AS poll_waiting, coalesce(c.errored, 0) AS errored,
-    coalesce(c.completed, 0) AS completed, coalesce(c.failed, 0) AS failed, coalesce(c.skipped, 0) AS skipped,
-    coalesce(c.cancelled, 0) AS cancelled, coalesce(c.records, 0) AS records,
-    CASE WHEN s.kind = 'many' THEN coalesce(c.filtered, 0) ELSE 0 END AS filtered,
-    c.started_us, c.ended_us, c.took_us[1] / 1e6 AS median_seconds, c.took_us[2] / 1e6 AS p95_seconds
+    list_transform({CODES}, lambda code: CASE
+        WHEN code = CASE WHEN s.shut THEN {GATE_WAITING} ELSE {QUEUED} END THEN coalesce(m.chunks, 0) - coalesce(c.moved, 0)
+        WHEN code IN ({QUEUED}, {GATE_WAITING}) THEN 0
+        ELSE coalesce(c.counts[code], 0) END)::BIGINT[] AS counts,
+    c.begun_us
 FROM steps_at(i, t) s
 LEFT JOIN made m ON m.instance = s.instance AND m.step = s.step
 LEFT JOIN counted c ON c.instance = s.instance AND c.step = s.step;
+
+-- By step what its attempts that ended took and gave.
+CREATE OR REPLACE MACRO spent(i, t) AS TABLE
+SELECT instance, step, coalesce(sum(records), 0)::BIGINT AS records, count(*) FILTER (status = {COMPLETED} AND records = 0) AS empty,
+    min(started_us) AS started_us, max(ended_us) FILTER (status IN {ENDED}) AS ended_us,
+    quantile_cont(ended_us - started_us, [0.5, 0.95]) AS took_us
+FROM present_events(i, t) GROUP BY instance, step;
 
 -- Chunks of an instance (NULL: of all) as they stood at a time, for people.
 CREATE OR REPLACE MACRO chunks_of(i, t) AS TABLE
@@ -189,8 +188,6 @@ FROM standing(i, t) k
 JOIN present_chunks(i, t) c ON c.id = k.chunk
 JOIN steps_at(i, t) s ON s.instance = k.instance AND s.step = k.step
 LEFT JOIN detail d ON d.event = k.event AND d.instance = k.instance;
-
-CREATE OR REPLACE MACRO chunks_at(t) AS TABLE SELECT * FROM chunks_of(NULL, t);
 
 -- Superseded chunks as they stood before.
 CREATE OR REPLACE VIEW superseded_chunks AS
@@ -205,28 +202,26 @@ LEFT JOIN (SELECT instance, chunk, max_by(e, id) AS last FROM event e GROUP BY i
     ON e.instance = x.instance AND e.chunk = x.chunk
 LEFT JOIN detail d ON d.event = e.last.id AND d.instance = x.instance;
 
-CREATE OR REPLACE VIEW chunks AS SELECT * FROM chunks_of(NULL, {NOW});
+CREATE OR REPLACE VIEW chunks AS FROM chunks_of(NULL, {NOW});
 
--- Attempts as they stood at a time; those of superseded chunks too.
-CREATE OR REPLACE MACRO attempts_at(t) AS TABLE
+-- Attempts of an instance (NULL: of all) as they stood at a time; those of superseded chunks too.
+CREATE OR REPLACE MACRO attempts_of(i, t) AS TABLE
 SELECT e.instance, e.chunk, s.name AS step, e.attempt, chunk_status(CASE WHEN e.ended_us <= t THEN e.status ELSE {IN_PROGRESS} END) AS status,
     make_timestamptz(e.started_us) AS started, CASE WHEN e.ended_us <= t THEN make_timestamptz(e.ended_us) END AS ended,
     e.worker, e.code, coalesce(len(d.warnings), 0)::INTEGER AS warnings, coalesce(len(d.recovered), 0)::INTEGER AS recovered,
     CASE WHEN e.ended_us <= t THEN e.records END AS records, CASE WHEN e.ended_us <= t THEN (e.ended_us - e.started_us) / 1e6 END AS seconds,
     d.error_type, d.error, d.traceback, d.log, e.id AS event
 FROM event e
-JOIN step s ON s.instance = e.instance AND s.step = e.step
+JOIN steps_at(i, t) s ON s.instance = e.instance AND s.step = e.step
 LEFT JOIN detail d ON d.event = e.id AND d.instance = e.instance AND e.ended_us <= t
-WHERE e.started_us <= t
+WHERE (i IS NULL OR e.instance = i) AND e.started_us <= t
 UNION ALL BY NAME
 SELECT r.instance, r.chunk, s.name AS step, r.attempt, 'IN_PROGRESS' AS status, make_timestamptz(r.claimed_us) AS started,
     0 AS warnings, 0 AS recovered, {NOW} AS event
-FROM running r
-JOIN chunk c ON c.id = r.chunk AND c.instance = r.instance
-JOIN step s ON s.instance = c.instance AND s.step = c.step
+FROM unended(i, (SELECT max(id) FROM session)) r JOIN steps_at(i, t) s ON s.instance = r.instance AND s.step = r.step
 WHERE r.claimed_us <= t;
 
-CREATE OR REPLACE VIEW attempts AS SELECT * FROM attempts_at({NOW});
+CREATE OR REPLACE VIEW attempts AS FROM attempts_of(NULL, {NOW});
 
 -- Gates by the time they were opened or closed (opened_us is NULL then).
 CREATE OR REPLACE VIEW gates AS
