@@ -4,6 +4,9 @@ A chain of steps is declared by the functions' own type hints; every item is a d
 row of a polars frame. A killed kernel loses nothing: run the cells again and the job goes on.
 """
 
+import sys
+from typing import TYPE_CHECKING, Any
+
 from nbbatch.base.display import options
 from nbbatch.base.errors import (
     DefinitionError,
@@ -26,6 +29,7 @@ from nbbatch.base.errors import (
     StoreUnreadable,
     ValueNotStorable,
 )
+from nbbatch.base.names import no_attribute
 from nbbatch.base.states import ChunkStatus, InstanceStatus
 from nbbatch.batch import Batch, open
 from nbbatch.chunk import ChunkHandle
@@ -82,4 +86,39 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    return [*__all__, *(name for name in globals() if name.startswith("__"))]
+    return [*__all__, "__version__", *(name for name in globals() if name.startswith("__"))]
+
+
+__version__: str
+"""Of the package that is installed."""
+
+_MEANT = {
+    "run submit start execute map": "batch = nb.open(path), then run = batch.submit(job, params)",
+    "batch connect store Store Engine Session Client init": "nb.open(path) opens a store and gives the batch",
+    "job workflow Workflow flow Flow pipeline Pipeline dag DAG chain Chain graph": "nb.Job(name, step >> step) makes a job",
+    "task Task op component activity work node": "@nb.step makes a step of a function",
+    "chunk instance": "run = batch.instance(id), run.chunk(id)",
+    "retry Retry RetryPolicy retries": "@nb.step(max_attempts=, backoff=) says how an error is retried, nb.RetryLater a wait",
+    "Skip Fail Later Snooze Cancel Reschedule": "a step raises nb.SkipChunk, nb.FailChunk, nb.FailJob or nb.RetryLater",
+    "get_context current_context ctx logger log get_logger": "nb.context() is the context of a running step, nb.context().log its logger",
+    "executor Executor ThreadPoolExecutor pool": "nb.threads(n), nb.processes(n) or any concurrent.futures.Executor, as nb.open(executor=)",
+    "ProcessPoolExecutor": "nb.processes(n)",
+    "testing": "import nbbatch.testing",
+    "otel telemetry tracing": "import nbbatch.otel",
+    "dashboard Dashboard ui": "import nbbatch.dashboard",
+    "branch switch when route": "nb.choose(decide, {…}) chooses a branch, nb.to(name, value) names a step",
+}
+
+# `import nbbatch` has put its modules there; the functions that are meant have other names.
+for _module in ("batch", "chunk", "instance", "job", "run"):
+    globals().pop(_module, None)
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version  # takes longer to import than most of what is above
+
+            return version("nbbatch")
+        raise no_attribute(sys.modules[__name__], "nbbatch", name, _MEANT, __all__)

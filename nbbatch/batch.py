@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from nbbatch.base import ranges
 from nbbatch.base.arguments import answering
 from nbbatch.base.display import warn
+from nbbatch.base.names import Answering
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.base.times import Moment, moment
 from nbbatch.definition.listeners import safely
@@ -75,8 +76,8 @@ class SystemClock:
 def open(  # noqa: A001 - nb.open reads as the built-in does
     path: str | os.PathLike[str] = "nbbatch.duckdb",
     executor: Executor | None = None,
-    workers: int | None = None,
     *,
+    workers: int | None = None,
     clock: Clock | None = None,
 ) -> Batch:
     """Open a store, or create it, and start its engine.
@@ -106,16 +107,37 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
         if found is not None and where != MEMORY and found.usable:
             found._expect(executor, workers)  # pyright: ignore[reportPrivateUsage]
             return found
-        batch = Batch(where, executor, workers, clock or SystemClock())
+        batch = Batch(where, executor, workers, clock or SystemClock(), by_open=True)
         if where != MEMORY:
             _open[where] = batch
         return batch
 
 
-class Batch:
+class Batch(Answering):
     """An open store and the engine that works on it; made by `open`. A context manager that closes at its end."""
 
-    def __init__(self, path: str, executor: Executor | None, workers: int | None, clock: Clock) -> None:
+    _WHAT = "a batch"
+    _INDEX = "batch.instance(id) gives the handle of an instance, batch.instances() a frame of all"
+    _MEANT: ClassVar[Mapping[str, str]] = {
+        "run start execute enqueue add call apply apply_async send delay map starmap": "batch.submit(job, params) starts a job",
+        "get fetch find load handle future run_by_id get_instance": "batch.instance(id) gives the handle of an instance",
+        "list all runs history items keys values count status state": "batch.instances() is a frame of all instances",
+        "query execute_sql con connection cursor": "batch.sql(query) reads the store",
+        "delete remove clean clean_up clear prune vacuum": "batch.purge(older_than=…) removes instances that ended",
+        "stop kill abort terminate": "batch.cancel(job) cancels instances, batch.close() closes the store",
+        "shutdown exit quit disconnect": "batch.close() closes the store",
+        "wait join result results": "run = batch.submit(job, params) gives a handle: run.wait(), run.result()",
+        "pause retry rerun skip": "run = batch.instance(id) gives a handle, which has it",
+        "dashboard ui show": "batch.panel() shows the instances, nbbatch.dashboard a page for a colleague without code",
+    }
+
+    def __init__(
+        self, path: str, executor: Executor | None = None, workers: int | None = None, clock: Clock | None = None, *,
+        by_open: bool = False,
+    ) -> None:  # fmt: skip
+        if not by_open:
+            raise TypeError("a Batch is made by nb.open(path): it opens a file once in a process")
+        clock = clock or SystemClock()
         self.path = path
         self._clock = clock
         self._store = Store(path, clock.now())
@@ -221,26 +243,32 @@ class Batch:
         live = engine.live.get(instance)
         return JobHandle(self._access, row.id, job or (live.job if live else None))
 
-    def cancel(self, job: str | None = None, *, status: str | None = None, older_than: Moment | None = None) -> int:
+    def cancel(
+        self, job: str | None = None, *, status: str | Iterable[str] | None = None, older_than: Moment | None = None
+    ) -> int:
         """Cancel every unfinished instance that meets all of the filters; returns how many.
 
         Args:
             job: Only this job's name.
-            status: Only this state.
-            older_than: Only those submitted longer ago, or before a datetime: as for `purge`.
+            status: Only this state, or one of these.
+            older_than: Only those submitted longer ago, or before a datetime: as for `purge`. 0: all.
 
         Raises:
-            ValueError: There is no such state, or ``older_than`` is no time.
+            ValueError: There is no such state, ``older_than`` is no time, or no filter is given where several jobs have
+                unfinished instances.
             TypeError: ``job`` is no name.
         """
-        engine = self._access.engine()
-        wanted = set(InstanceStatus) - INSTANCE_ENDED if status is None else {InstanceStatus(status)}
-        job = _job_name(job)
-        now = self._clock.now()
+        engine, now = self._access.engine(), self._clock.now()
+        codes = [each.code for each in _statuses(status, set(InstanceStatus) - INSTANCE_ENDED)]
         before = moment(older_than, now, "older_than=")
-        codes = [each.code for each in wanted]
-        rows = self._store.fetch("instances_in", codes, job, now if before is None else before)
-        return sum(engine.call(commands.cancel, engine, instance) for (instance,) in rows)
+        rows = self._store.fetch("instances_in", codes, _job_name(job), now if before is None else before)
+        jobs = sorted({name for _, name in rows})
+        if job is status is older_than is None and len(jobs) > 1:
+            raise ValueError(
+                f"cancel() without a filter would end {len(rows)} instances of {len(jobs)} jobs ({', '.join(jobs)}): "
+                "say which, as in cancel(job), cancel(status=…); cancel(older_than=0) cancels all"
+            )
+        return sum(engine.call(commands.cancel, engine, instance) for instance, _ in rows)
 
     def purge(self, *, older_than: Moment, status: str | Iterable[str] | None = None, job: str | None = None) -> int:
         """Remove ended instances and all their rows for good; returns how many. Unfinished ones are never touched.
@@ -258,8 +286,7 @@ class Batch:
             TypeError: ``job`` is no name.
         """
         engine = self._access.engine()
-        chosen = [status] if isinstance(status, str) else INSTANCE_ENDED if status is None else status
-        statuses = {InstanceStatus(each) for each in chosen}
+        statuses = _statuses(status, INSTANCE_ENDED)
         if not statuses <= INSTANCE_ENDED:
             raise ValueError(f"purge() removes instances that have ended, not {status!r}")
         before = moment(older_than, self._clock.now(), "older_than=")
@@ -432,6 +459,13 @@ class Batch:
 
     def _page(self) -> dict[str, str]:
         return {"text/html": self._repr_html_(), "text/plain": repr(self)}
+
+
+def _statuses(status: str | Iterable[str] | None, default: Iterable[str]) -> set[InstanceStatus]:
+    return {
+        InstanceStatus(each)
+        for each in ([status] if isinstance(status, str) else default if status is None else status)
+    }
 
 
 def _job_name(job: str | None) -> str | None:

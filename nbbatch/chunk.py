@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbbatch.base.errors import StateError
+from nbbatch.base.names import Answering
 from nbbatch.base.rows import Item
 from nbbatch.definition import Node
 from nbbatch.definition.base_step import BaseStep
@@ -21,8 +22,23 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-class ChunkHandle:
+class ChunkHandle(Answering):
     """One chunk, looked into."""
+
+    _WHAT = "a chunk"
+    _INDEX = "its values are chunk.input and chunk.outputs"
+    _MEANT: ClassVar[Mapping[str, str]] = {
+        "output result results value report": "chunk.outputs is the list of what it gave",
+        "inputs data item payload": "chunk.input is its input",
+        "error exception errors message": "chunk.traceback is its newest error, chunk.attempts() has all",
+        "logs stdout": "chunk.log is what it printed and logged",
+        "state": "chunk.status is its state",
+        "retry rerun run restart": "chunk.replay() runs it here and stores nothing; run.retry() runs what failed, "
+        "run.rerun(step=…, where=pl.col('chunk') == id) this one",
+        "skip": "run.skip(id, reason) leaves it out",
+        "seconds duration started ended records worker": "chunk.attempts() has it",
+        "ancestors": "chunk.lineage is the list of chunks it stems from",
+    }
 
     def __init__(self, run: Any, chunk: int) -> None:
         self.run = run
@@ -103,7 +119,6 @@ class ChunkHandle:
         job = self.run._seen()
         return None if job is None else next(node.step.job for node in job.nodes if node.step.name == self.step)
 
-    @property
     def attempts(self) -> pl.DataFrame:
         """Its attempts; columns as in `JobHandle.attempts`."""
         return self.run.attempts(chunk=self.id)
@@ -120,7 +135,7 @@ class ChunkHandle:
 
     # --- again --------------------------------------------------------------------------------------
 
-    def replay(self, step: BaseStep | None = None, params: Any = None) -> replay.Replay:
+    def replay(self, step: BaseStep | None = None, *, params: Any = None) -> replay.Replay:
         """Run the step on the stored input in this thread with the code as it is now; nothing is stored.
 
         Args:
@@ -169,7 +184,7 @@ class ChunkHandle:
         return stored
 
     def debug(
-        self, step: BaseStep | None = None, params: Any = None, *, post_mortem: Callable[[Any], None] | None = None
+        self, step: BaseStep | None = None, *, params: Any = None, post_mortem: Callable[[Any], None] | None = None
     ) -> replay.Replay:
         """Replay it, and where it raises, open the debugger at that line; ``breakpoint()`` in the step stops there too.
 

@@ -42,7 +42,6 @@ class Dashboard:
 
     Attributes:
         batch: The store that is open; None before one is picked.
-        frame: The instances listed, as polars; None before a store is picked.
     """
 
     def __init__(self, folder: str | os.PathLike[str] = ".", jobs: Iterable[Job[Any, Any]] = ()) -> None:
@@ -55,7 +54,7 @@ class Dashboard:
         """
         self.folder = Path(folder).expanduser()
         self.batch: Batch | None = None
-        self.frame: pl.DataFrame | None = None
+        self._frame: pl.DataFrame | None = None
         self._jobs = {(job.name, job.version): job for job in jobs}
         self._sure: int | None = None
         self._stop = threading.Event()
@@ -96,7 +95,7 @@ class Dashboard:
 
     def _picked(self, change: Any) -> None:
         with self._lock:
-            self.batch = self.frame = None
+            self.batch = self._frame = None
             self._say("")
             try:
                 self.batch = open_batch(change["new"]) if change["new"] else None
@@ -108,8 +107,8 @@ class Dashboard:
         """Read the store and send to the page what has changed; called once a second while the page is `live`."""
         with self._lock:
             usable = self.batch is not None and self.batch.usable
-            self.frame = self.batch.instances(limit=MOST) if self.batch and usable else None
-            lines = [] if self.frame is None else [_line(row) for row in self.frame.iter_rows(named=True)]
+            self._frame = self.batch.instances(limit=MOST) if self.batch and usable else None
+            lines = [] if self._frame is None else [_line(row) for row in self._frame.iter_rows(named=True)]
             if list(self.instances.options) != lines:
                 chosen: int | None = self.instances.value
                 self.instances.options = lines
@@ -134,6 +133,10 @@ class Dashboard:
         run: JobHandle[Any] = self.batch.instance(number)
         run.job = run.job or self._jobs.get((_row(run).job, _row(run).version))
         return run
+
+    def frame(self) -> pl.DataFrame | None:
+        """The instances listed, as polars; None before a store is picked."""
+        return self._frame
 
     def live(self) -> Dashboard:
         """Look once a second from now on, until `close`."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from nbbatch.base.errors import NotFoundError, StoreClosed
+from nbbatch.base.names import Answering
 from nbbatch.base.ranges import MAX_ID, index, shown
 from nbbatch.base.rows import InstanceRow
 from nbbatch.base.states import ChunkStatus
@@ -91,7 +92,7 @@ def checked_id(what: str, given: Any) -> int:
     return number
 
 
-class Frames:
+class Frames(Answering):
     """The frames of one instance. Any thread may read them; each is one statement, so it is one moment of the run.
 
     Each takes ``as_of=``: a datetime (without a zone: local time), its ISO text, or how long ago ("10 min ago", a timedelta,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast
 
 from nbbatch.base.errors import JobCancelled, JobFailed, NotFoundError
 from nbbatch.base.rows import Ended, InstanceRow
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from nbbatch.heal import code_versions, plan
-    from nbbatch.heal.compare import Diff
+    from nbbatch.heal.compare_runs import Diff
     from nbbatch.heal.failures import Failures
     from nbbatch.pictures.picture import Picture
     from nbbatch.pictures.progress_line import Reading
@@ -36,6 +36,27 @@ R_co = TypeVar("R_co", covariant=True)
 
 class JobHandle(Frames, Generic[R_co]):
     """The live object of one instance. Speaks ``concurrent.futures.Future`` where the names are the same."""
+
+    _WHAT = "a run"
+    _INDEX = "run.chunk(id) gives one chunk, run.chunks() a frame of all"
+    _MEANT: ClassVar[Mapping[str, str]] = {
+        "get value results join output res": "run.result() waits and gives the report, run.outputs(step) what a step gave",
+        "state": "run.status is its state",
+        "stop kill abort terminate": "run.cancel() ends it",
+        "start run submit execute go": "batch.submit(job, params) starts a job; run.resume() goes on, run.retry() runs what failed again",
+        "restart repeat redo": "run.retry() runs what failed again, run.rerun(step=…) a whole step",
+        "tasks items work work_chunks": "run.chunks() is a frame of all chunks",
+        "error failed error_message": "run.errors() is a frame of errors, run.failures() groups them, run.exception() waits for its own",
+        "traceback": "run.errors() has every traceback",
+        "log": "run.logs() is a frame of what steps printed and logged",
+        "ready finished completed is_done is_finished ended": "run.done() says whether it has ended",
+        "is_running": "run.running() says it",
+        "is_cancelled is_canceled canceled": "run.cancelled() says it",
+        "name version key created started seconds duration row info": "batch.instances() has it, in the row of run.id",
+        "frame df to_frame to_pandas to_polars": "run.chunks(), run.steps(), run.attempts() … are polars frames",
+        "watch monitor progress_bar": "run.panel() shows it live, run.wait(progress=True) in a terminal",
+        "add_callback then on_done": "run.add_done_callback(fn), or @job.on('instance_ended')",
+    }
 
     def __init__(
         self, access: Access, instance: int, job: JobDefinition[Any, R_co] | None, end: Future[Ended] | None = None
@@ -201,12 +222,12 @@ class JobHandle(Frames, Generic[R_co]):
         """End it now: nothing new starts, open chunks become CANCELLED, late results are dropped.
 
         Returns:
-            False if it had ended already; then nothing changes.
+            As of a ``concurrent.futures.Future``: False if it had ended already; then nothing changes.
         """
         engine = self._engine()
         return engine.call(commands.cancel, engine, self.id)
 
-    def pause(self) -> None:
+    def pause(self) -> JobHandle[R_co]:
         """Claim nothing more; running chunks finish and are recorded. Holds over a restart, until `resume`.
 
         Raises:
@@ -214,6 +235,7 @@ class JobHandle(Frames, Generic[R_co]):
         """
         engine = self._engine()
         engine.call(commands.pause, engine, self.id)
+        return self
 
     def resume(self, job: JobDefinition[Any, Any] | None = None) -> JobHandle[R_co]:
         """Go on after `pause`, or after a restart once the job is known; with this job's code where one is given.
@@ -299,8 +321,8 @@ class JobHandle(Frames, Generic[R_co]):
         Args:
             job: The job with the code to run; default: the one this handle knows.
             step: Name of the step.
-            where: Which of its chunks, by the fields of their inputs (a plain input is ``value``), ``chunk_id`` and
-                ``status``; default: all.
+            where: Which of its chunks, by the fields of their inputs (a plain input is ``value``), ``chunk`` (its id)
+                and ``status``; default: all.
             params: As for `retry`.
 
         Raises:
@@ -311,16 +333,16 @@ class JobHandle(Frames, Generic[R_co]):
             ShapeError: The job's chain differs from the one it began with.
         """
         from nbbatch.engine import rerun
-        from nbbatch.heal.compare import chosen
+        from nbbatch.heal import inputs
 
         engine, job = self._again(job, params)
         index = frames.require_step(self._store, self.id, step)
-        chunks = chosen(self._store, self.id, index, where)
-        engine.call(rerun.rerun, engine, self.id, job, index, chunks)
+        chosen = inputs.chosen(self._store, self.id, index, where)
+        engine.call(rerun.rerun, engine, self.id, job, index, chosen)
         self.job = job
         return self
 
-    def skip(self, chunk: int, reason: str) -> None:
+    def skip(self, chunk: int, reason: str) -> JobHandle[R_co]:
         """Leave a chunk out for a reason; gates count it as done.
 
         A FAILED instance goes on to its end once no more has failed than its budget allows.
@@ -329,17 +351,17 @@ class JobHandle(Frames, Generic[R_co]):
             StateError: The chunk runs or has ended well, or the instance failed and kept no data to go on with.
             NotFoundError: There is no such chunk.
         """
-        self._skip_some([chunk], reason)
+        return self._skip_some([chunk], reason)
 
     # --- looking into it ---------------------------------------------------------------------------
 
-    def failures(self, *, limit: int = 100_000) -> Failures:
+    def failures(self, *, limit: int | None = 100_000) -> Failures:
         """Failed chunks by cause, the largest group first, with what their inputs have in common against the good ones.
 
         Act on a group: ``run.failures()[0].retry(job)``, ``.skip("why")``, ``.chunks()``.
 
         Args:
-            limit: Failed chunks looked at, the newest; and good ones compared with, at most 20,000.
+            limit: Failed chunks looked at, the newest (None: all); and good ones compared with, at most 20,000.
         """
         from nbbatch.heal.failures import Actions, failures
 
@@ -370,7 +392,7 @@ class JobHandle(Frames, Generic[R_co]):
             NotFoundError: One of them has no such step.
             TypeError: ``other`` is no handle.
         """
-        from nbbatch.heal.compare import compare
+        from nbbatch.heal.compare_runs import compare
 
         if not isinstance(other, JobHandle):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"diff() compares with another run, not {other!r}; batch.instance(id) gives one")
@@ -381,14 +403,15 @@ class JobHandle(Frames, Generic[R_co]):
         return compare(self._store, self.id, index, other._store, other.id, theirs, step)
 
     def _chunks_by_id(self, chunks: list[int]) -> pl.DataFrame:
-        frame = self.chunks(limit=2**62)
+        frame = self.chunks(limit=None)
         return frame.filter(frame["id"].is_in(chunks))
 
-    def _skip_some(self, chunks: list[int], reason: str) -> None:
+    def _skip_some(self, chunks: list[int], reason: str) -> JobHandle[R_co]:
         from nbbatch.engine import rerun
 
         engine = self._engine()
         engine.call(rerun.skip_all, engine, self.id, self.job, chunks, reason)
+        return self
 
     # --- values -----------------------------------------------------------------------------------
 
@@ -507,7 +530,7 @@ class JobHandle(Frames, Generic[R_co]):
         return facts.timeline(self._store, self._row)
 
     def panel(self) -> Any:
-        """The live panel as a widget (needs ``nbbatch[notebooks]``), also of an ended run; ``.frame`` is its open tab.
+        """The live panel as a widget (needs ``nbbatch[notebooks]``), also of an ended run; ``.frame()`` is its open tab.
 
         Showing it starts no work, and closing it ends none.
         """

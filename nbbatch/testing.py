@@ -3,7 +3,7 @@
     run_step(count, File(...)).outputs              one step, in this thread, no store
     with testing.batch() as batch: …                a whole job, in memory, on a clock that jumps over every wait
     inject(job, Fault("count", OSError("busy")))    the same job with an error at a named point
-    with survive(path, faulty, params) as run: …    a job whose process dies where a fault says `Died`
+    with survive(faulty, params, path=…) as run: …  a job whose process dies where a fault says `Died`
 
 `batch` is the real engine on a real store, which lives in memory: what passes here passes on a file.
 """
@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from concurrent.futures import Future
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -92,7 +92,7 @@ class StepRun:
     recovered: tuple[str, ...]
 
 
-def run_step(step: Any, value: Any, params: Any = None, *, attempt: int = 1) -> StepRun:
+def run_step(step: Any, value: Any, *, params: Any = None, attempt: int = 1) -> StepRun:
     """Run one step in this thread, with a context and without a store.
 
     Args:
@@ -147,6 +147,7 @@ class Fault:
     """Name of the step."""
     error: BaseException
     """Raised as it is: an exception, or a signal."""
+    _: KW_ONLY
     when: Literal["before", "after"] = "before"
     """Before the step begins, or once it has run to its end and given everything: then what it did is lost."""
     times: int = 1
@@ -204,16 +205,16 @@ def _never() -> Future[Any]:
 
 
 @contextmanager
-def survive(path: str | Path, job: Job[P, R], params: P | dict[str, Any]) -> Generator[JobHandle[R]]:
+def survive(job: Job[P, R], params: P | dict[str, Any], *, path: str | Path) -> Generator[JobHandle[R]]:
     """Run a job to its end, and open the store again each time the process is said to have died.
 
     What was committed is there then, and nothing else; the chunk that ran has lost an attempt. Chunks of the same
     micro-batch may have run too, and run again.
 
     Args:
-        path: Of the store; in memory it would not outlive anything.
         job: Made by `inject` with faults whose error is `Died`.
         params: Its parameters.
+        path: Of the store; in memory it would not outlive anything.
     """
     executor, clock = _Mortal(), VirtualClock()
     batch = open_store(path, executor, clock=clock)

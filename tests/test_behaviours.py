@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-NUMBER = re.compile(r"\b[DSCGLRV][1-9]\d?\b")
+NUMBER = re.compile(r"\b[DSCGLRVN][1-9]\d?\b")
 
 
 def promised() -> list[str]:

@@ -44,8 +44,8 @@ def test_a_picked_store_shows_its_newest_instance(page: Dashboard, batch: nb.Bat
     pick(page)
 
     assert page.batch is batch
-    assert page.frame is not None
-    assert page.frame["id"].to_list() == [2, 1]
+    assert page.frame() is not None
+    assert page.frame()["id"].to_list() == [2, 1]
     assert page.instances.value == 2
     assert "summing v1 #2" in page.detail.value
     assert enabled(page) == set()

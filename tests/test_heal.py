@@ -350,7 +350,7 @@ def test_a_rerun_of_an_unknown_column_lists_those_there_are(batch: nb.Batch) -> 
     run = batch.submit(scaled(2), 2)
     run.wait(10)
 
-    with pytest.raises(nb.NotFoundError, match="they have chunk_id, status, value"):
+    with pytest.raises(nb.NotFoundError, match="they have chunk, status, value"):
         run.rerun(step="scale", where=pl.col("path") == "x")
 
 
@@ -594,7 +594,7 @@ def test_what_was_looked_into_says_that_its_batch_is_closed(store: Path) -> None
     assert "closed" in run._repr_html_()
     assert "closed" in chunk._repr_html_()
     with pytest.raises(nb.StoreClosed):
-        chunk.attempts  # noqa: B018 - reading it is the test
+        chunk.attempts()
 
 
 @pytest.mark.parametrize("after", [{}, None, [1]], ids=str)

@@ -658,7 +658,7 @@ def test_a_sub_job_that_is_retried_does_what_it_always_does(batch: nb.Batch) -> 
     broken.clear()
 
     assert run.retry(quiet=True).result(10) == 1
-    assert batch.instance(batch.instances(job="inner")["id"].max(), inner).attempts("look").height == 4
+    assert sorted(batch.instance(each).attempts("look").height for each in batch.instances(job="inner")["id"]) == [0, 4]
 
 
 @pytest.mark.parametrize("retain", ["failed", "none"])
@@ -688,6 +688,6 @@ def test_a_report_is_not_made_anew_from_what_is_left_of_dropped_data(batch: nb.B
     run.result(10)
 
     with pytest.raises(nb.StateError, match=r"retain='failed'.* are gone"):
-        run.rerun(step="double", where=pl.col("chunk_id") > 2)
+        run.rerun(step="double", where=pl.col("chunk") > 2)
     assert run.result(10) == 6
     assert run.rerun(step="numbers").result(10) == 6

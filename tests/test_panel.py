@@ -81,7 +81,7 @@ def test_every_tab_is_bounded_escaped_and_has_a_frame(ended: nb.JobHandle[int], 
     assert shown["body"]
     assert len(json.dumps(shown)) < 50_000
     assert "<script" not in json.dumps(shown)
-    assert not panel.frame.is_empty()
+    assert not panel.frame().is_empty()
 
 
 def test_the_snapshot_agrees_with_the_frames(ended: nb.JobHandle[int]) -> None:
@@ -117,7 +117,7 @@ def test_chunks_are_filtered_paged_and_inspected(ended: nb.JobHandle[int]) -> No
     panel.ask({"do": "tab", "tab": "chunks"})
     panel.ask({"do": "chunks", "step": "1", "status": "FAILED", "after": 0})
     panel.step()
-    failed = panel.frame
+    failed = panel.frame()
     panel.ask({"do": "inspect", "chunk": failed["id"][0]})
     card = panel.step()["inspector"]
     panel.ask({"do": "chunks", "step": "", "status": "", "after": 0})
@@ -144,10 +144,10 @@ def test_the_history_shows_the_run_as_it_was(ended: nb.JobHandle[int]) -> None:
     panel.ask({"do": "tab", "tab": "history"})
     panel.ask({"do": "at", "share": 0.0})
     panel.step()
-    begun = panel.frame
+    begun = panel.frame()
     panel.ask({"do": "at", "share": 1.0})
     panel.step()
-    over = panel.frame
+    over = panel.frame()
 
     assert begun["completed"].sum() == 0
     assert over["completed"].to_list() == ended.steps()["completed"].to_list()
@@ -260,7 +260,7 @@ def test_the_widget_sends_one_trait_and_answers_its_page(ended: nb.JobHandle[int
     panel._poller.wait(10)
 
     assert panel.shown["tab"] == "log"
-    assert panel.frame.columns == ended.logs().columns
+    assert panel.frame().columns == ended.logs().columns
     assert "application/vnd.jupyter.widget-view+json" in panel.bundle()
     panel.close()
 
@@ -353,7 +353,7 @@ def test_chunks_that_a_rerun_replaced_count_nowhere_and_can_be_looked_into(faile
     mended.set()
     failed.rerun(step="parse").wait(10)
     panel, _ = opened(failed, "chunks")
-    frames = [panel.frame]
+    frames = [panel.frame()]
     panel.ask({"do": "tab", "tab": "history"})
     panel.step()
     panel.ask({"do": "inspect", "chunk": old[0]})
@@ -361,7 +361,7 @@ def test_chunks_that_a_rerun_replaced_count_nowhere_and_can_be_looked_into(faile
 
     assert set(old).isdisjoint(frames[0]["id"])
     assert [step.total for step in panel.snapshot.steps] == [1, 8, 1]
-    assert panel.frame["chunks"].to_list() == [1, 8, 1]
+    assert panel.frame()["chunks"].to_list() == [1, 8, 1]
     assert "superseded" in card
 
 
@@ -377,7 +377,7 @@ def test_a_page_of_a_state_lists_what_the_frame_lists(
         panel.ask({"do": "chunks", "step": "", "status": status, "after": after})
         panel.step()
         page = panel._chunks()
-        found += panel.frame["id"].to_list()
+        found += panel.frame()["id"].to_list()
         after = page.next
 
     assert found == failed.chunks(status=status)["id"].to_list()
@@ -509,7 +509,7 @@ def test_a_run_without_a_finished_chunk_has_words_for_every_tab(threaded: nb.Bat
     run = threaded.submit(nb.Job("begins", held >> find >> total), 1)
     panel, body = opened(run, tab)
     assert body
-    assert panel.frame is not None
+    assert panel.frame() is not None
     run.cancel()
     hold.set()
 

@@ -246,7 +246,7 @@ def test_many_attempts_are_merged_and_none_is_lost(batch: nb.Batch) -> None:
     run = batch.submit(each(odd, max_failed=1.0), timeline.SINGLE + 100)
     run.wait(20)
     picture = run.timeline()
-    frame = picture.frame
+    frame = picture.frame()
 
     assert frame.columns == ["worker", "step", "start_seconds", "end_seconds", "busy", "attempts", "failed"]
     assert frame["attempts"].sum() == timeline.SINGLE + 101
@@ -293,7 +293,7 @@ def test_a_chain_counts_what_the_steps_frame_counts(batch: nb.Batch) -> None:
     run.wait(10)
     names = ["step", "chunks", "completed", "failed", "queued", "gate_waiting", "in_progress"]
 
-    assert run.chain().frame.select(names).rows() == run.steps().select(names).rows()
+    assert run.chain().frame().select(names).rows() == run.steps().select(names).rows()
     assert "✗ 1 failed" in words_in(run.chain().svg)
 
 
@@ -350,7 +350,7 @@ def test_steps_never_stand_on_each_other_and_lines_stay_on_the_page() -> None:
 def test_history_ends_with_the_present(batch: nb.Batch) -> None:
     run = batch.submit(summing(), 20)
     run.wait(10)
-    frame = history_of(run._store, run._row).frame
+    frame = history_of(run._store, run._row).frame()
     last = frame.row(-1, named=True)
 
     assert last["completed"] == run.chunks().height

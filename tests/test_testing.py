@@ -61,7 +61,7 @@ def test_a_step_alone_knows_its_attempt_and_keeps_what_it_says() -> None:
         nb.context().recovered(OSError("once"))
         return f"{params} {nb.context().attempt}"
 
-    run = testing.run_step(talks, 1, "hello", attempt=3)
+    run = testing.run_step(talks, 1, params="hello", attempt=3)
 
     assert run.outputs == ["hello 3"]
     assert run.log == "hello\n"
@@ -136,7 +136,7 @@ def test_a_death_anywhere_costs_an_attempt_and_changes_no_result(
 ) -> None:
     """R1 R4"""
     faulty = testing.inject(summing(), testing.Fault(step, testing.Died(), when=when, times=2))
-    with testing.survive(tmp_path / "store.duckdb", faulty, 4) as run:
+    with testing.survive(faulty, 4, path=tmp_path / "store.duckdb") as run:
         assert run.result() == 12
         assert run.errors().select("step", "error_type").rows() == [(step, "ProcessDied")] * 2
         assert run.steps()["completed"].to_list() == [1, 4, 1]
@@ -145,7 +145,9 @@ def test_a_death_anywhere_costs_an_attempt_and_changes_no_result(
 def test_a_run_outlives_deaths_in_its_sub_jobs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """R1"""
     inner = testing.inject(summing("inner"), testing.Fault("double", testing.Died(), times=2))
-    with testing.survive(tmp_path / "store.duckdb", nb.Job("outer", numbers >> inner.as_step() >> total), 4) as run:
+    with testing.survive(
+        nb.Job("outer", numbers >> inner.as_step() >> total), 4, path=tmp_path / "store.duckdb"
+    ) as run:
         assert run.result() == sum(2 * sum(range(n)) for n in range(4))
         assert run.attempts("inner").height == 3 + 1
     assert [record.name for record in caplog.records if record.name == "concurrent.futures"] == []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import pickle
 import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 import nbbatch as nb
 from nbbatch.base.times import LONGEST, delay, duration, moment
 from nbbatch.testing import START_US
-from tests.jobs import summing
+from tests.jobs import numbers, summing
 from tests.kit import HandClock
 
 NOW_US = 1_700_000_000_000_000  # 14 November 2023, 22:13:20 UTC
@@ -108,3 +110,39 @@ def test_a_datetime_without_a_zone_is_local_time_everywhere(batch: nb.Batch, clo
     assert run.chunks(as_of=late).height == 5
     assert batch.purge(older_than=early) == 0
     assert batch.purge(older_than=late) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        (5, 5), (timedelta(minutes=1), 60), ("90", 90), ("10 min", 600), (datetime.now(UTC) + timedelta(hours=1), 3600),
+        (datetime.now() + timedelta(hours=1), 3600),  # noqa: DTZ005 - local time
+        (format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True), 7200),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0), (datetime(2020, 1, 1, tzinfo=UTC), 0),
+    ],
+)  # fmt: skip
+def test_retry_later_takes_a_time_in_every_form(said: Any, seconds: float) -> None:
+    """V7"""
+    signal = nb.RetryLater(said, "busy")
+
+    assert seconds - 50 < signal.seconds <= seconds + 1
+    assert pickle.loads(pickle.dumps(signal)).seconds == signal.seconds
+
+
+@pytest.mark.parametrize("wrong", [-1, math.nan, 1_764_000_000_000, "soon", None, datetime(2099, 1, 1, tzinfo=UTC)])
+def test_retry_later_refuses_what_is_no_time(wrong: Any) -> None:
+    """V7"""
+    with pytest.raises(nb.ValueNotStorable, match="RetryLater takes"):
+        nb.RetryLater(wrong)
+
+
+def test_options_of_a_step_take_times_in_every_form() -> None:
+    """V7"""
+    step = nb.step(timeout="1.5 min", backoff=timedelta(minutes=2))(numbers.function)
+
+    assert step.options.timeout == 90
+    assert step.options.backoff == nb.Backoff("2 min", 300) == nb.Backoff(120, "5 min")
+    with pytest.raises(
+        nb.DefinitionError, match=r"timeout= must be above 0: seconds, a timedelta or text .* not 'soon'"
+    ):
+        nb.step(timeout="soon")(numbers.function)

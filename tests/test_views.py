@@ -175,7 +175,7 @@ def test_a_chunk_leads_to_its_family(batch: nb.Batch) -> None:
     assert (chunk.input, chunk.outputs, chunk.step, chunk.status) == (1, [2], "double", "COMPLETED")
     assert chunk.parent is not None
     assert [child.id for child in chunk.parent.children] == [2, 3, 4]
-    assert chunk.attempts.height == 1
+    assert chunk.attempts().height == 1
 
 
 def test_looking_starts_no_work(batch: nb.Batch) -> None:

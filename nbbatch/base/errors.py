@@ -27,7 +27,10 @@ Signals derive from ``BaseException`` so that a step's own ``except Exception`` 
 
 from __future__ import annotations
 
-from nbbatch.base.times import Duration, duration
+import time
+from datetime import datetime
+
+from nbbatch.base.times import Duration, delay
 
 
 class NbbatchError(Exception):
@@ -141,16 +144,17 @@ class RetryLater(Signal):
     """Put the chunk aside (POLL_WAITING) and run it again later; no error is counted and polls have no limit.
 
     Args:
-        seconds: Delay until the next attempt, also as a timedelta or text: from 0 to ten years.
+        seconds: When to try again: seconds from now, a timedelta, a datetime (without a zone: local time), or text such as
+            "10 min" or what an HTTP header ``Retry-After`` holds. What is past is now; ten years at most.
         reason: Shown with the attempt.
 
     Raises:
-        ValueNotStorable: The delay is out of that range, as a moment in milliseconds would be; it fails the chunk.
+        ValueNotStorable: It is none of these, as a moment in milliseconds would be; it fails the chunk.
     """
 
-    def __init__(self, seconds: Duration, reason: str = "") -> None:
+    def __init__(self, seconds: Duration | datetime, reason: str = "") -> None:
         try:
-            self.seconds = duration(seconds, "RetryLater")
+            self.seconds = delay(seconds, time.time_ns() // 1000, "RetryLater")
         except ValueError as error:
             raise ValueNotStorable(str(error)) from None
         self.reason = reason

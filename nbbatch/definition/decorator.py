@@ -30,14 +30,14 @@ class StepDecorator:
         name: Default: the function's name.
         description: For people.
         max_attempts: Errors after which a chunk is FAILED; 1 or more.
-        backoff: A `Backoff`, or seconds before the first retry.
+        backoff: A `Backoff`, or how long before the first retry: seconds, a timedelta or text such as "10 min".
         retry_on: Exception classes (and subclasses, also as causes) to retry though a retry is not expected to help.
         fail_on: Exception classes to fail at once; wins over ``retry_on``.
         gate: Wait until the steps before are wholly done.
         concurrency: Chunks of this step that run at once at most, in one batch.
         rate: Starts at most in any one second, in one batch; a fraction above 1 counts as the whole number below it,
             0.5 is one start in two seconds.
-        timeout: Seconds (or a timedelta) an attempt may take; longer ones count as an error (TimeoutError), and what
+        timeout: Seconds (or a timedelta, or text) an attempt may take; longer ones count as an error (TimeoutError), and what
             they give later is dropped. An async step is cancelled. The workers of ``nb.processes()`` are killed and
             replaced; what the others ran is run again, without an error. A thread, or another library's worker, cannot
             be stopped: it stays taken until the step returns, for which a thread can look at ``nb.context().cancelled``.

@@ -88,6 +88,7 @@ class JobDefinition(Generic[P, R_co]):
         self,
         name: str,
         chain: ClosedChain[P, R_co] | End[P, Any],
+        *,
         version: int = 1,
         gated: bool = False,
         description: str = "",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from datetime import timedelta
+from dataclasses import KW_ONLY, dataclass, field, fields
 from inspect import Parameter, Signature, signature
-from typing import Any, TypedDict, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast, get_type_hints
 
 from pydantic import ValidationError
 
@@ -30,8 +29,8 @@ class Backoff:
     """How long a chunk waits after an error: exponential, capped, with jitter.
 
     Args:
-        base: Seconds before the first retry, on average; 0 or more, up to ten years.
-        cap: Seconds at most, before jitter; ``math.inf``: as long as it takes.
+        base: Before the first retry, on average: seconds, a timedelta or text, up to ten years.
+        cap: At most, before jitter; ``math.inf``: as long as it takes.
         jitter: Share by which a wait is shortened or lengthened at random, 0 to 1.
 
     Raises:
@@ -40,7 +39,12 @@ class Backoff:
 
     base: float = 1.0
     cap: float = 300.0
+    _: KW_ONLY
     jitter: float = 0.2
+
+    if TYPE_CHECKING:
+
+        def __init__(self, base: times.Duration = 1.0, cap: times.Duration = 300.0, *, jitter: float = 0.2) -> None: ...
 
     def __post_init__(self) -> None:
         try:
@@ -85,7 +89,9 @@ def _read_backoff(value: Any, what: str) -> Backoff:
     try:
         return Backoff(base=times.duration(value, what))
     except ValueError:
-        raise ValueError(f"{what} must be a Backoff, or seconds up to ten years, not {ranges.shown(value)}") from None
+        raise ValueError(
+            f"{what} must be a Backoff, or seconds, a timedelta or text such as '10 min', up to ten years, not {ranges.shown(value)}"
+        ) from None
 
 
 def _read_classes(value: Any, what: str) -> tuple[type[BaseException], ...]:
@@ -101,7 +107,9 @@ def _read_timeout(value: Any, what: str) -> float | None:
     except ValueError:
         seconds = 0
     if seconds == 0:
-        raise ValueError(f"{what} must be above 0 seconds, not {ranges.shown(value)}")
+        raise ValueError(
+            f"{what} must be above 0: seconds, a timedelta or text such as '10 min', not {ranges.shown(value)}"
+        )
     return seconds
 
 
@@ -148,7 +156,7 @@ class SubjobOptions(TypedDict, total=False):
 
     description: str
     max_attempts: int
-    backoff: Backoff | float | None
+    backoff: Backoff | times.Duration | None
     retry_on: Exceptions
     fail_on: Exceptions
     gate: bool
@@ -165,7 +173,7 @@ class SubjobOptions(TypedDict, total=False):
 class StepOptions(SubjobOptions, total=False):
     """Options as they are given to a step."""
 
-    timeout: float | timedelta | None
+    timeout: times.Duration | None
 
 
 def named(accepted: type, **defaults: Any) -> Callable[[F], F]:

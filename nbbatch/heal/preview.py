@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
+from html import escape
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
-from nbbatch.base.errors import NotFoundError, StateError
+from nbbatch.base.errors import NotFoundError
 from nbbatch.base.rows import Item, Outcome
 from nbbatch.definition import JobDefinition, Kind, Node
 from nbbatch.heal.replay import run
-from nbbatch.pictures.markup import Listed, text
 from nbbatch.pictures.style import duration
 from nbbatch.worker.context import MicroBatch, StoredParams
 
@@ -57,10 +58,14 @@ class PreviewedStep:
         """One row per item: input, outputs (as text), seconds, error."""
         import polars as pl
 
-        said = [each.error and f"{type(each.error).__name__}: {each.error}" for each in self.tried]
         rows = [
-            (repr(each.input), repr(each.outputs), each.seconds, error)
-            for each, error in zip(self.tried, said, strict=True)
+            (
+                repr(each.input),
+                repr(each.outputs),
+                each.seconds,
+                each.error and f"{type(each.error).__name__}: {each.error}",
+            )
+            for each in self.tried
         ]
         schema = {"input": pl.String, "outputs": pl.String, "seconds": pl.Float64, "error": pl.String}
         return pl.DataFrame(rows, schema=schema, orient="row")
@@ -73,16 +78,25 @@ class PreviewedStep:
     __repr__ = __str__
 
 
-class Preview(Listed[PreviewedStep]):
+class Preview(Sequence[PreviewedStep]):
     """What `Job.preview` ran, a step at a time; also by name: ``preview["count"]``."""
 
+    def __init__(self, steps: Sequence[PreviewedStep]) -> None:
+        self.steps = list(steps)
+
     def __getitem__(self, index: Any) -> Any:
-        if not isinstance(index, str):
-            return cast("Any", super().__getitem__(index))
-        named = {step.name: step for step in self}
-        if index not in named:
-            raise NotFoundError(f"no step {index!r} was previewed; there are {', '.join(map(repr, named))}")
-        return named[index]
+        if isinstance(index, str):
+            names = [step.name for step in self.steps]
+            if index not in names:
+                raise NotFoundError(f"no step {index!r} was previewed; there are {', '.join(map(repr, names))}")
+            return self.steps[names.index(index)]
+        return cast("Any", self.steps[index])
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[PreviewedStep]:
+        return iter(self.steps)
 
     @property
     def chunks(self) -> int:
@@ -95,12 +109,14 @@ class Preview(Listed[PreviewedStep]):
         return sum(step.guess * step.mean_seconds for step in self)
 
     def __repr__(self) -> str:
-        whole = f"the full run: about {self.chunks:,} chunks, {duration(self.seconds)} of work on one worker"
-        return "\n".join([*map(str, self), whole])
+        lines = [str(step) for step in self]
+        return "\n".join(
+            [*lines, f"the full run: about {self.chunks:,} chunks, {duration(self.seconds)} of work on one worker"]
+        )
 
     def _repr_html_(self) -> str:
-        tables = "".join(f"<b>{text(step.name)}</b>{_html(step)}" for step in self)
-        return super()._repr_html_() + tables
+        tables = "".join(f"<b>{escape(step.name)}</b>{_html(step)}" for step in self)
+        return f'<pre style="white-space:pre-wrap">{escape(repr(self))}</pre>{tables}'
 
 
 def _html(step: PreviewedStep) -> str:
@@ -108,10 +124,10 @@ def _html(step: PreviewedStep) -> str:
     return frame._repr_html_()
 
 
-def preview(job: JobDefinition[Any, Any], params: Any, limit: int) -> Preview:
+def preview(job: JobDefinition[Any, Any], params: Any, limit: int | None) -> Preview:
     """Run a job's steps on at most ``limit`` items each; see `Job.preview`."""
-    if limit < 1:
-        raise StateError(f"preview() needs limit= of 1 or more, not {limit!r}")
+    if isinstance(limit, bool) or not (limit is None or isinstance(limit, int)) or (limit is not None and limit < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"preview() takes limit= of 1 or more items, or None for all; not {limit!r}")
     return Preview(_steps(job, _stored(job, params), limit))
 
 
@@ -120,7 +136,7 @@ def _stored(job: JobDefinition[Any, Any], params: Any) -> StoredParams:
     return StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid))
 
 
-def _steps(job: JobDefinition[Any, Any], stored: StoredParams, limit: int) -> list[PreviewedStep]:
+def _steps(job: JobDefinition[Any, Any], stored: StoredParams, limit: int | None) -> list[PreviewedStep]:
     offered: list[list[bytes]] = [[] for _ in job.nodes]
     guesses = [1.0] + [0.0] * (len(job.nodes) - 1)
     ids = count(1)
@@ -145,7 +161,7 @@ def _steps(job: JobDefinition[Any, Any], stored: StoredParams, limit: int) -> li
     return steps
 
 
-def _tryable(node: Node, limit: int) -> Node:
+def _tryable(node: Node, limit: int | None) -> Node:
     """The node; of a step that is a job, one that previews that job in turn and gives its report."""
     job = node.step.job
     if job is None:

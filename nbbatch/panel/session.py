@@ -292,7 +292,7 @@ class Session:
 
     def _timeline(self) -> str:
         picture = timeline_picture.timeline(
-            "Who worked on what", self._names(), self.ledger.lane_names(), self.ledger.bars(), lambda: self.frame
+            "Who worked on what", self._names(), self.ledger.lane_names(), self.ledger.bars(), self.frame
         )
         return picture.svg
 
@@ -333,7 +333,6 @@ class Session:
             return "It waits for its job: run the cell that submits it, or batch.resume(job)."
         return clip(self.snapshot.error, 300)
 
-    @property
     def frame(self) -> pl.DataFrame:
         """What the open tab shows, as a frame."""
         if self.tab == "failures":
@@ -341,7 +340,7 @@ class Session:
         if self.tab == "log":
             return self.run.logs()
         if self.tab == "history":
-            return chain_picture.chain("", self._steps_then()).frame
+            return chain_picture.chain("", self._steps_then()).frame()
         if self.tab == "chunks":
             return self._chunk_frame()
         return self.run.attempts()

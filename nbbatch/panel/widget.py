@@ -57,10 +57,9 @@ class Panel(anywidget.AnyWidget):
         view = cast("Any", self._repr_mimebundle_())
         return dict(view[0] if isinstance(view, tuple) else view or {})  # pyright: ignore[reportUnknownArgumentType]
 
-    @property
     def frame(self) -> pl.DataFrame:
         """What the open tab shows, as a polars frame."""
-        return self._poller.session.frame
+        return self._poller.session.frame()
 
     def close(self) -> None:
         """Stop looking, and take the panel away; the run goes on."""

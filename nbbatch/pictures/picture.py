@@ -28,7 +28,6 @@ class Picture:
         self.text = words
         self._facts = facts
 
-    @property
     def frame(self) -> pl.DataFrame:
         """The facts that are drawn."""
         return self._facts()

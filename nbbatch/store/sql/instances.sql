@@ -53,8 +53,8 @@ SELECT job, version, count(*) AS instances, count(*) FILTER (status = 'COMPLETED
     count(*) FILTER (status NOT IN ('COMPLETED', 'FAILED', 'CANCELLED')) AS unfinished, max(created) AS latest
 FROM instances_at(coalesce($1, {NOW})) GROUP BY job, version ORDER BY job, version;
 
--- instances_in: Instances in some states, of one job or any, that were submitted by a time.
-SELECT id FROM instance WHERE status IN (SELECT unnest($1::TINYINT[])) AND ($2 IS NULL OR job = $2) AND created_us <= $3 ORDER BY id;
+-- instances_in: Instances in some states, of one job or any, that were submitted by a time; with their jobs.
+SELECT id, job FROM instance WHERE status IN (SELECT unnest($1::TINYINT[])) AND ($2 IS NULL OR job = $2) AND created_us <= $3 ORDER BY id;
 
 -- count_by_status: How many instances there are in each state.
 SELECT status, count(*) FROM instances GROUP BY status ORDER BY status;
