@@ -155,7 +155,7 @@ class Batch(Answering):
         self._access = Access(self._store, self._engine, self)
         self._engine.start()
         _working.add(self)
-        capture.hold()
+        capture.hold(self)
         _close_at_exit()
 
     def _expect(self, executor: Executor | None, workers: int | None) -> None:
@@ -385,7 +385,7 @@ class Batch(Answering):
             if _open.get(self.path) is self:
                 del _open[self.path]
             _working.discard(self)
-            capture.let_go()
+            capture.let_go(self)
 
     @property
     def usable(self) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import subprocess
 import sys
 import threading
-import traceback
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from functools import partial
@@ -18,6 +19,7 @@ import duckdb
 import pytest
 
 import nbbatch as nb
+from nbbatch.store import queries
 from nbbatch.store.database import Store
 from nbbatch.testing import START_US
 from tests.jobs import double, each, numbers, one_step, summing, total
@@ -39,7 +41,7 @@ def abandon(batch: nb.Batch) -> None:
     batch._store.close()
     nb.batch._open.pop(batch.path, None)
     nb.batch._working.discard(batch)
-    nb.batch.capture.let_go()
+    nb.batch.capture.let_go(batch)
 
 
 def lose(store: Path, clock: HandClock, job: nb.Job[int, object], started: threading.Event) -> None:
@@ -376,31 +378,40 @@ def test_the_last_batch_that_closes_gives_stdout_and_logging_back(store: Path) -
     assert (sys.stdout, logging.getLogRecordFactory()) == before
 
 
-def test_closing_interrupts_what_another_thread_reads(store: Path) -> None:
+LONG = "SELECT count(*) FROM range(100_000_000_000) a, range(100) b"
+READS: dict[str, Callable[[Store], Any]] = {
+    "sql": lambda store: store.query(LONG),
+    "rows": lambda store: store.fetch("long"),
+    "frame": lambda store: store.frame("long"),
+    "stream": lambda store: list(store.stream("long")()),
+}
+
+
+@pytest.mark.parametrize("how", READS)
+def test_who_reads_while_a_batch_closes_hears_that_it_is_closed(
+    store: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """R7"""
+    importlib.import_module("polars")  # computes for long itself
+    monkeypatch.setitem(queries.QUERIES, "long", LONG)
     batch = nb.open(store)
-    refused: list[BaseException] = []
+    heard: list[BaseException] = []
 
     def read() -> None:
         try:
-            batch.sql("SELECT count(*) FROM range(100_000_000_000) a, range(100) b")
-        except nb.QueryRefused as error:
-            refused.append(error)
+            READS[how](batch._store)
+        except BaseException as error:
+            heard.append(error)
 
     reader = threading.Thread(target=read)
     reader.start()
-    while not is_within(reader, "__arrow_c_stream__"):
-        pass
+    wait_until_busy(reader)
     batch.close()
     reader.join(10)
 
-    assert len(refused) == 1
-
-
-def is_within(thread: threading.Thread, function: str) -> bool:
-    """Whether a thread runs a function just now; asking its connection instead would disturb what it reads."""
-    frame = sys._current_frames().get(thread.ident or 0)
-    return any(each.f_code.co_name == function for each, _ in traceback.walk_stack(frame)) if frame else False
+    assert [type(error) for error in heard] == [nb.StoreClosed]
+    with pytest.raises(nb.StoreClosed):
+        READS[how](batch._store)
 
 
 def test_pages_that_a_dead_fan_out_staged_are_forgotten_on_opening(
@@ -462,3 +473,25 @@ def settled(batch: nb.Batch) -> None:
     """Let the dispatcher take what has arrived: a call is answered by the turn that follows it."""
     for _ in range(3):
         batch._engine.call(int)
+
+
+def test_a_thread_takes_its_connection_with_it(store: Path) -> None:
+    """V40"""
+    with nb.open(store, executor=nb.inline()) as batch:
+        run = batch.submit(summing(), 1)
+        run.wait(10)
+        before = len(batch._store.cursors._open)
+        for _ in range(3):
+            reader = threading.Thread(target=lambda: run.status)
+            reader.start()
+            reader.join()
+
+        assert len(batch._store.cursors._open) == before
+
+
+def wait_until_busy(thread: threading.Thread) -> None:
+    """Until a thread has computed for longer than it takes to begin a query."""
+    assert thread.ident is not None
+    clock = time.pthread_getcpuclockid(thread.ident)
+    while time.clock_gettime(clock) < 0.1:
+        assert thread.is_alive()

@@ -145,7 +145,8 @@ class Store(Writer):
         Raises:
             NotFoundError: There is none of this id.
         """
-        found = _instances(cursor or self._con, "instance", instance)
+        with self.cursors.reading():
+            found = _instances(cursor or self._con, "instance", instance)
         if not found:
             raise NotFoundError(f"no instance {instance} in {self.path}; batch.instances() lists those there are")
         return found[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import duckdb
 
 from nbbatch.base.errors import QueryRefused
 from nbbatch.base.rows import ArrowStream
-from nbbatch.store.connection import close
+from nbbatch.store.cursors import Cursors
 from nbbatch.store.queries import QUERIES
 
 if TYPE_CHECKING:
@@ -23,31 +22,33 @@ READ_ROWS = 2_000
 class Reader:
     """The reading half of a `Store`. What it gives never has half a transaction in it, and holds the engine up nowhere."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
-        self._con = con
-        self._local = threading.local()
-        self._cursors: list[duckdb.DuckDBPyConnection] = []
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.cursors = Cursors(path)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """This thread's connection for reading."""
-        found = getattr(self._local, "cursor", None)
-        if found is None:
-            found = self._local.cursor = self._con.cursor()
-            self._cursors.append(found)
-        return found
+        """This thread's connection for reading.
+
+        Raises:
+            StoreClosed: The store is closed.
+        """
+        return self.cursors.mine()
 
     def fetch(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a named query, on this thread's connection."""
-        return self.cursor().execute(QUERIES[query], list(values)).fetchall()
+        with self.cursors.reading():
+            return self.cursor().execute(QUERIES[query], list(values)).fetchall()
 
     def frame(self, query: str, *values: Any) -> pl.DataFrame:
         """Rows of a named query as a polars frame, on this thread's connection."""
-        return _frame(self.cursor(), QUERIES[query], *values)
+        with self.cursors.reading():
+            return _frame(self.cursor(), QUERIES[query], *values)
 
     def count(self, query: str, *values: Any) -> int:
         """How many rows a named query has."""
         counting = QUERIES["count"].format(query=QUERIES[query].rstrip(";"))
-        return self.cursor().execute(counting, list(values)).fetchall()[0][0]
+        with self.cursors.reading():
+            return self.cursor().execute(counting, list(values)).fetchall()[0][0]
 
     def query(self, sql: str) -> pl.DataFrame:
         """Rows of one SELECT that a user wrote.
@@ -55,38 +56,31 @@ class Reader:
         Raises:
             QueryRefused: It is more than one statement, not a SELECT, or DuckDB refuses it.
         """
-        cursor = self.cursor()
-        try:
-            statements = cursor.extract_statements(sql)
-            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise QueryRefused("sql() takes exactly one SELECT; the store is changed only by running jobs")
-            cursor.execute("BEGIN TRANSACTION READ ONLY").complete()
+        with self.cursors.reading():
+            cursor = self.cursor()
             try:
-                return _frame(cursor, sql)
-            finally:
-                cursor.rollback()
-        except duckdb.Error as error:
-            raise QueryRefused(f"DuckDB refuses this query: {error}") from error
+                statements = cursor.extract_statements(sql)
+                if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                    raise QueryRefused("sql() takes exactly one SELECT; the store is changed only by running jobs")
+                cursor.execute("BEGIN TRANSACTION READ ONLY").complete()
+                try:
+                    return _frame(cursor, sql)
+                finally:
+                    cursor.rollback()
+            except duckdb.Error as error:
+                raise QueryRefused(f"DuckDB refuses this query: {error}") from error
 
     def stream(self, query: str, *values: Any) -> Callable[[], Iterator[bytes]]:
         """A reader of one column of a named query, page by page, on a connection of its own."""
 
         def read() -> Iterator[bytes]:
-            cursor = self._con.cursor()
-            try:
+            with self.cursors.own() as cursor:
                 result = cursor.execute(QUERIES[query], list(values))
                 while rows := result.fetchmany(READ_ROWS):
                     for (data,) in rows:
                         yield data
-            finally:
-                cursor.close()
 
         return read
-
-    def close_cursors(self) -> None:
-        """Let the connections of all threads go."""
-        for cursor in self._cursors:
-            close(cursor)
 
 
 def _frame(cursor: duckdb.DuckDBPyConnection, sql: str, *values: Any) -> pl.DataFrame:

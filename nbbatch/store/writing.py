@@ -38,8 +38,8 @@ class Writer(Reader):
     """The writing half of a `Store`; one thread at a time may use it."""
 
     def __init__(self, path: str, con: duckdb.DuckDBPyConnection) -> None:
-        super().__init__(con)
-        self.path = path
+        super().__init__(path)
+        self._con = con
         self._importing: threading.Thread | None = None
         self._appenders: dict[str, duckdb.Appender] = {}
         self._inserts: dict[tuple[str, int], duckdb.Statement] = {}
@@ -54,6 +54,7 @@ class Writer(Reader):
         self._next: dict[str, int] = dict(self.rows("last_ids"))
         self.durable_chunk = self._next["chunk"]
         """Chunks up to this id are committed."""
+        self.cursors.start(self._con)
 
     @contextmanager
     def transaction(self) -> Generator[None]:
@@ -160,5 +161,5 @@ class Writer(Reader):
         for appender in self._appenders.values():
             appender.clear()
         self._appenders.clear()
-        self.close_cursors()
+        self.cursors.close()
         self._con.close()

@@ -15,17 +15,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
-from io import TextIOBase
 from typing import Any, TextIO
 
 MAX_LOG_CHARS = 1_000_000
 """Characters kept of one attempt's log; what comes later is dropped and said so."""
 
-_holders: list[None] = []
-"""One for each who may run steps. No lock: hooks that go too early are back with the next micro-batch."""
+_holders: set[object] = set()
+"""Who may run steps. No lock: hooks that go too early are back with the next micro-batch."""
 buffer: ContextVar[LogBuffer | None] = ContextVar("nbbatch_log", default=None)
 
 
@@ -60,46 +59,77 @@ class LogBuffer:
         return "".join(self._parts) + tail
 
 
-class _Proxy(TextIOBase):
-    """A stream that writes to the running attempt's log, or else to the stream it stands for."""
+class _Proxy:
+    """A stream that writes to the running attempt's log, and is the stream it stands for in all else.
+
+    No subclass of ``io.TextIOBase``: its methods would hide those of the stream, and its finalizer would close it.
+    """
+
+    _target: TextIO
 
     def __init__(self, target: TextIO) -> None:
-        self._target = target
+        object.__setattr__(self, "_target", target)
 
     def write(self, text: str, /) -> int:
         log = buffer.get()
-        if log is None or log.aloud:
-            return self._target.write(text)
+        if log is None or log.aloud or not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            return self._target.write(text)  # what is no text is refused as the stream does
         log.write(text)
         return len(text)
+
+    def writelines(self, lines: Iterable[str], /) -> None:
+        for line in lines:
+            self.write(line)
 
     def flush(self) -> None:
         log = buffer.get()
         if (log is None or log.aloud) and not self._target.closed:
             self._target.flush()
 
+    @property
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride] - for isinstance()
+        return type(self._target)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._target, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._target, name, value)
+
+    def __enter__(self) -> Any:
+        return self._target.__enter__()
+
+    def __exit__(self, *error: object) -> Any:
+        return self._target.__exit__(*error)  # pyright: ignore[reportArgumentType]
+
+    def __iter__(self) -> Any:
+        return iter(self._target)
+
+    def __next__(self) -> str:
+        return next(self._target)
+
+    def __repr__(self) -> str:
+        return repr(self._target)
 
 
 def install() -> None:
     """Put the hooks in place where they are not; cheap to call before every micro-batch."""
-    if not isinstance(sys.stdout, _Proxy) and sys.stdout is not None:
+    if type(sys.stdout) is not _Proxy and sys.stdout is not None:
         sys.stdout = _Proxy(sys.stdout)
-    if not isinstance(sys.stderr, _Proxy) and sys.stderr is not None:
+    if type(sys.stderr) is not _Proxy and sys.stderr is not None:
         sys.stderr = _Proxy(sys.stderr)
     if not isinstance(logging.getLogRecordFactory(), _Factory):
         logging.setLogRecordFactory(_Factory(logging.getLogRecordFactory()))
 
 
-def hold() -> None:
+def hold(who: object) -> None:
     """Somebody may run steps from here on: a batch that is open, say."""
-    _holders.append(None)
+    _holders.add(who)
 
 
-def let_go() -> None:
-    """Somebody who called `hold` runs none any more; with the last one the hooks go."""
-    _holders.pop()
+def let_go(who: object) -> None:
+    """Somebody who called `hold` runs none any more; with the last one the hooks go. May be called twice."""
+    _holders.discard(who)
     if not _holders:
         _remove()
 
@@ -107,18 +137,19 @@ def let_go() -> None:
 @contextmanager
 def held() -> Generator[None]:
     """Run steps, and leave the streams as they were."""
-    hold()
+    who = object()
+    hold(who)
     try:
         yield
     finally:
-        let_go()
+        let_go(who)
 
 
 def _remove() -> None:
     """Take the hooks away again where they are still on top."""
-    if isinstance(sys.stdout, _Proxy):
+    if type(sys.stdout) is _Proxy:
         sys.stdout = sys.stdout._target  # pyright: ignore[reportPrivateUsage]
-    if isinstance(sys.stderr, _Proxy):
+    if type(sys.stderr) is _Proxy:
         sys.stderr = sys.stderr._target  # pyright: ignore[reportPrivateUsage]
     factory = logging.getLogRecordFactory()
     if isinstance(factory, _Factory):

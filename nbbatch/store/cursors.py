@@ -1,0 +1,95 @@
+"""Connections for reading: one for each thread that looks, closed when its thread ends, or else with the store.
+
+Whoever reads while the store closes is interrupted and hears `StoreClosed`, whatever DuckDB or polars make of that.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+
+import duckdb
+
+from nbbatch.base.errors import StoreClosed
+from nbbatch.store.connection import close
+
+
+class _Cursor:
+    """A connection, and what closes it: called by hand, or when nothing refers to this any more."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
+        self.con = con
+        self.close = weakref.finalize(self, _close, con)
+        self.close.atexit = False
+
+
+class Cursors:
+    """All connections of one store but the writer's."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._writer: duckdb.DuckDBPyConnection | None = None
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        self._open = weakref.WeakSet[_Cursor]()
+
+    def start(self, writer: duckdb.DuckDBPyConnection) -> None:
+        """Have connections be made to the writer's database."""
+        self._writer = writer
+
+    def mine(self) -> duckdb.DuckDBPyConnection:
+        """This thread's connection.
+
+        Raises:
+            StoreClosed: The store is closed.
+        """
+        found: _Cursor | None = getattr(self._local, "cursor", None)
+        if found is None or not found.close.alive:
+            found = self._local.cursor = self._another()
+        return found.con
+
+    @contextmanager
+    def own(self) -> Generator[duckdb.DuckDBPyConnection]:
+        """One more connection, for a reader who keeps a result open while others read on its thread."""
+        cursor = self._another()
+        try:
+            with self.reading():
+                yield cursor.con
+        finally:
+            cursor.close()
+
+    @contextmanager
+    def reading(self) -> Generator[None]:
+        """Whatever is raised because the store was closed meanwhile is a `StoreClosed`."""
+        try:
+            yield
+        except Exception as error:  # polars has errors of its own for a stream that breaks off
+            if self._writer is None and not isinstance(error, StoreClosed):
+                raise self._closed() from error
+            raise
+
+    def close(self) -> None:
+        """Interrupt who reads, close all connections, make no more. May be called twice."""
+        with self._lock:
+            self._writer = None
+            cursors = list(self._open)
+        for cursor in cursors:
+            cursor.close()
+
+    def _another(self) -> _Cursor:
+        with self._lock:
+            if self._writer is None:
+                raise self._closed()
+            cursor = _Cursor(self._writer.cursor())
+            self._open.add(cursor)
+            return cursor
+
+    def _closed(self) -> StoreClosed:
+        return StoreClosed(f"the batch on {self._path} is closed; nb.open() opens it again")
+
+
+def _close(con: duckdb.DuckDBPyConnection) -> None:
+    with suppress(duckdb.Error):  # it is closed already
+        close(con)
