@@ -5,7 +5,6 @@ Supplies the clock, the executor and the store, and keeps one batch per file and
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import random
@@ -13,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from functools import cache
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
@@ -33,10 +32,10 @@ from nbbatch.run import JobHandle
 from nbbatch.store import frames
 from nbbatch.store.connection import MEMORY
 from nbbatch.store.database import Store
-from nbbatch.worker import capture
+from nbbatch.worker import capture, exits
 from nbbatch.worker.context import StoredParams
 from nbbatch.worker.executors import checked_executor, checked_workers, threads, workers_of
-from nbbatch.worker.running import Marks
+from nbbatch.worker.running import Marks, left
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,9 +50,8 @@ EXIT_SECONDS = 5.0
 """… and how long the interpreter's exit does."""
 RETAIN = ("all", "failed", "none")
 
-_open: dict[str, Batch] = {}
 _working: set[Batch] = set()
-"""Open batches."""
+"""Batches that hold a store: open ones, and those whose closing was interrupted."""
 _opening = threading.RLock()
 
 
@@ -103,14 +101,13 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
     name = os.fspath(path)
     where = MEMORY if name == MEMORY else str(Path(name).expanduser().resolve())
     with _opening:
-        found = _open.get(where)
-        if found is not None and where != MEMORY and found.usable:
+        found = _found(where)
+        if found is not None and found.usable:
             found._expect(executor, workers)  # pyright: ignore[reportPrivateUsage]
             return found
-        batch = Batch(where, executor, workers, clock or SystemClock(), by_open=True)
-        if where != MEMORY:
-            _open[where] = batch
-        return batch
+        if found is not None:
+            found._finish_closing()  # pyright: ignore[reportPrivateUsage]
+        return Batch(where, executor, workers, clock or SystemClock(), by_open=True)
 
 
 class Batch(Answering):
@@ -140,23 +137,32 @@ class Batch(Answering):
         clock = clock or SystemClock()
         self.path = path
         self._clock = clock
-        self._store = Store(path, clock.now())
-        self._marks = Marks(None if path == MEMORY else f"{path}.running")
-        self.recovered = recovery.recover(self._store, self._marks.read(), clock.now())
-        """What opening found of a process that died: chunks queued again, lost attempts, chunks lost too often."""
-        self._marks.clear()
         self._owned, self._workers = executor is None, workers
-        self._executor = executor or threads(workers)
-        self._engine = Engine(
-            self._store, self._marks, clock, self._executor, workers or 0, random.random, self._notify
-        )
-        self._engine.launch_subjob = subjobs.launch
-        self._closing = False
-        self._access = Access(self._store, self._engine, self)
-        self._engine.start()
-        _working.add(self)
-        capture.hold(self)
-        _close_at_exit()
+        self._pid = os.getpid()
+        self._ending = threading.Lock()
+        self._closing = self._ended = False
+        with ExitStack() as undo:  # an opening that fails or is interrupted leaves nothing open
+            self._store = Store(path, clock.now())
+            undo.callback(self._forget)
+            undo.callback(self._store.close)
+            marks = None if path == MEMORY else f"{path}.running"
+            self.recovered = recovery.recover(self._store, left(marks) if marks else set(), clock.now())
+            """What opening found of a process that died: chunks queued again, lost attempts, chunks lost too often."""
+            self._marks = Marks(marks)
+            undo.callback(self._marks.close)
+            self._executor = executor or threads(workers)
+            undo.callback(self._shut)
+            self._engine = Engine(
+                self._store, self._marks, clock, self._executor, workers or 0, random.random, self._notify
+            )
+            self._engine.launch_subjob = subjobs.launch
+            self._access = Access(self._store, self._engine, self)
+            undo.callback(self._engine.stop, 0)
+            self._engine.start()
+            _working.add(self)
+            capture.hold(self)
+            exits.first(_close_all)
+            undo.pop_all()
 
     def _expect(self, executor: Executor | None, workers: int | None) -> None:
         """Warn where it was opened otherwise than it is asked for now."""
@@ -369,28 +375,53 @@ class Batch(Answering):
             timeout: Seconds to wait for running attempts; those that take longer count as lost at the next opening. As long
                 again, before and after, for listeners that still run; they can still read the store.
         """
-        with _opening:
-            if not self.usable:
-                return
-            self._closing = True
-        self._engine.notifications.wait(timeout)  # a listener may ask the engine about its run
-        self._engine.stop(timeout)
-        self._engine.notifications.wait(timeout)
-        self._access.close()
+        self._close(lambda: timeout)
+
+    def _close(self, left: Callable[[], float]) -> None:
+        """As `close`; ``left`` tells how long may be waited at each of three places."""
+        if self._pid != os.getpid() or self._ended or not self._ending.acquire(blocking=False):
+            return  # in a forked child there is nothing to close; and where another thread closes it, that does so
+        try:
+            self._end(left)
+        finally:
+            self._ending.release()
+
+    def _finish_closing(self) -> None:
+        """What a `close` left that was interrupted; one that goes on in another thread is waited for."""
+        if self._pid == os.getpid():
+            with self._ending:
+                if not self._ended:
+                    self._end(lambda: 0.0)
+
+    def _end(self, left: Callable[[], float]) -> None:
+        """Let go of everything, each part even if one before it fails; when interrupted, without waiting any more."""
+        self._closing = True
+        with ExitStack() as parts:  # from the last to the first
+            for part in (self._forget, self._marks.close, self._store.close, self._shut, self._access.close):
+                parts.callback(part)
+            parts.callback(self._engine.stop, 0)
+            self._engine.notifications.wait(left())  # a listener may ask the engine about its run
+            self._engine.stop(left())
+            self._engine.notifications.wait(left())
+
+    def _shut(self) -> None:
         if self._owned:
             self._executor.shutdown(wait=False, cancel_futures=True)
-        self._store.close()
-        self._marks.close()
-        with _opening:
-            if _open.get(self.path) is self:
-                del _open[self.path]
+
+    def _forget(self) -> None:
+        if self._store.closed:
             _working.discard(self)
             capture.let_go(self)
+            self._ended = True
 
     @property
     def usable(self) -> bool:
         """Whether it is open, and in this process."""
         return self._access.usable and not self._closing
+
+    def holds(self, path: str) -> bool:
+        """Whether a path, resolved, is that of its file, under whatever name it was opened."""
+        return self._pid == os.getpid() and (self.path == path or self._store.is_at(path))
 
     def __enter__(self) -> Self:
         return self
@@ -483,21 +514,16 @@ def _check_submit(key: str | None, new: bool, retain: str) -> None:
         raise ValueError(f"retain= takes one of {', '.join(map(repr, RETAIN))}, not {retain!r}")
 
 
-@cache
-def _close_at_exit() -> None:
-    """Have all batches be closed before the pools are joined at the interpreter's exit.
-
-    ``atexit`` comes after ``concurrent.futures`` has joined its threads, which by then may wait for a dispatcher that
-    can no longer start anything; the hook that module uses itself runs in reverse order of registration. Once for all
-    batches, as it cannot be taken back and would keep a closed one in memory.
-    """
-    register = getattr(threading, "_register_atexit", None)
-    try:
-        (register or atexit.register)(_close_all)
-    except RuntimeError:
-        atexit.register(_close_all)
+def _found(path: str) -> Batch | None:
+    """The batch that holds a file, by whatever name it was opened."""
+    return next((batch for batch in tuple(_working) if path != MEMORY and batch.holds(path)), None)
 
 
 def _close_all() -> None:
-    for batch in list(_working):
-        batch.close(EXIT_SECONDS)
+    """Close all batches before Python joins the threads of pools, which may wait for a dispatcher; in `EXIT_SECONDS`."""
+    until = time.monotonic() + EXIT_SECONDS
+    for batch in tuple(_working):
+        try:
+            batch._close(lambda: max(0.0, until - time.monotonic()))  # pyright: ignore[reportPrivateUsage]
+        except BaseException:
+            log.exception("%s was not closed as it should be at the end of the process", batch.path)

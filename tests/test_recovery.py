@@ -39,9 +39,7 @@ def abandon(batch: nb.Batch) -> None:
     engine.wake()
     engine._thread.join(10)
     batch._store.close()
-    nb.batch._open.pop(batch.path, None)
-    nb.batch._working.discard(batch)
-    nb.batch.capture.let_go(batch)
+    batch._forget()
 
 
 def lose(store: Path, clock: HandClock, job: nb.Job[int, object], started: threading.Event) -> None:

@@ -48,6 +48,8 @@ from nbbatch.worker.running import Marks
 T = TypeVar("T")
 log = logging.getLogger("nbbatch")
 
+LAST_TURN_SECONDS = 1.0
+"""How long a batch that closes waits for the dispatcher once attempts are no longer waited for: to store what has arrived."""
 PAGES_AHEAD = 4
 """Pages a fan-out may hand over before it waits for the store."""
 
@@ -136,6 +138,8 @@ class Engine:
         self._losses = Losses(marks)
         self._claims = Claims(store, self._pace, self.wake)
         self._stopping = False
+        self._abandoned = False
+        """What still runs is not waited for any more."""
         self._thread = threading.Thread(target=self._loop, name="nbbatch-dispatcher", daemon=True)
         clock.subscribe(self.wake)
 
@@ -179,24 +183,30 @@ class Engine:
             timeout: Seconds to wait; attempts that run longer count as lost when the store is opened again.
         """
         self._stopping = True
-        self.wake()
-        self._thread.join(timeout)
-        self.flights.clear()
-        self.wake()
-        self._thread.join(timeout)
+        self._join(timeout)
+        self._abandoned = True
+        self._join(LAST_TURN_SECONDS)
         for live in self.live.values():
             live.cancellation.cancelled = True
             live.done.cancel()
         self._lanes.close()
 
+    def _join(self, timeout: float) -> None:
+        """Wait for the end of the dispatcher thread, where there is one."""
+        self.wake()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
     # --- the loop ---------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        while not (self._stopping and not self.flights):
+        while not (self._stopping and (self._abandoned or not self.flights)):
             arrived = [] if self.pending else self._receive()
             try:
                 self._turn(arrived)
             except Exception as error:  # whatever it is, waiting threads must learn of it
+                if self._abandoned:  # the store is closed
+                    return
                 self._answer(error)
                 self._halt(error)
 

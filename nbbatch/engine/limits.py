@@ -208,7 +208,7 @@ class Pace:
     def _goes_on(self, flight: Flight, now: int) -> bool:
         """Whether a process has time left, as it had to be started first: its step's time is counted from its beginning."""
         micro, seconds = flight.micro, flight.step.node.step.options.timeout
-        if not flight.lane.is_replaceable or micro.marks is None or micro.marks.path is None or not micro.slots:
+        if not flight.lane.is_replaceable or micro.marks is None or micro.marks.where is None or not micro.slots:
             return False
         assert seconds is not None
         due = (micro.marks.begun_us[micro.slots[0]] or now) + round(seconds * 1e6)

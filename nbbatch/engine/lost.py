@@ -26,7 +26,7 @@ class Losses:
 
     def split(self, micro: MicroBatch) -> tuple[list[Item], list[Item]]:
         """The chunks of a lost micro-batch that are charged, and those that are queued as if never claimed."""
-        known = self._marks.path is not None and len(micro.slots) > 0
+        known = self._marks.where is not None and len(micro.slots) > 0
         begun = {self._marks.cells[slot] for slot in micro.slots}
         charged = [item for item in micro.items if item.chunk in begun]
         self._vain = 0 if charged else self._vain + 1

@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,42 @@ def connect(path: str) -> duckdb.DuckDBPyConnection:
     """
     if path != MEMORY:
         _check_place(Path(path))
-    with clear_errors(path):
+    is_new = path != MEMORY and not os.path.lexists(path)
+    try:
+        return _connected(path)
+    except StoreLocked:
+        raise
+    except BaseException:
+        if is_new:
+            remove(path)
+        raise
+
+
+def _check_other_names(path: Path) -> None:
+    """DuckDB finds a log by the name it was opened by: under another one, what is in the log would be lost."""
+    for wal in path.parent.glob("*.wal"):
+        other = wal.with_suffix("")
+        if other != path and other.exists() and other.samefile(path):
+            raise StoreUnreadable(
+                f"{path} is another name of {other}, beside which {wal.name} holds its newest changes: open it by that name"
+            )
+
+
+def _connected(path: str) -> duckdb.DuckDBPyConnection:
+    with clear_errors(path), ExitStack() as undo:
         con = duckdb.connect(path, config=dict(_SETTINGS))
+        undo.callback(con.close)
         con.execute("SET GLOBAL TimeZone = 'UTC'").complete()
         con.execute("SET GLOBAL lock_configuration = true").complete()
+        undo.pop_all()
         return con
+
+
+def remove(path: str) -> None:
+    """Take away what making a store left that could not be made: in its place, the next attempt would find a damaged one."""
+    for each in (path, f"{path}.wal"):
+        with suppress(OSError):
+            Path(each).unlink()
 
 
 def _check_place(path: Path) -> None:
@@ -53,6 +84,8 @@ def _check_place(path: Path) -> None:
             f"{path}.wal is there but {path} is not: opening it would lose what the log holds. "
             "Bring the database file back beside it, or move the log away"
         )
+    if path.exists() and path.stat().st_nlink > 1:
+        _check_other_names(path)
     target = path if path.exists() else path.parent
     if not os.access(target, os.W_OK):
         raise StoreUnreadable(f"{target} cannot be written by this user; change its permissions or open a copy")

@@ -17,12 +17,17 @@ from nbbatch.store.connection import close
 
 
 class _Cursor:
-    """A connection, and what closes it: called by hand, or when nothing refers to this any more."""
+    """A connection that is closed by hand, or when nothing refers to this any more."""
 
     def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
-        self.con = con
-        self.close = weakref.finalize(self, _close, con)
-        self.close.atexit = False
+        self.con: duckdb.DuckDBPyConnection | None = con
+        self._end = weakref.finalize(self, _close, con)
+        self._end.atexit = False
+
+    def close(self) -> None:
+        """May be called twice."""
+        self.con = None
+        self._end()
 
 
 class Cursors:
@@ -46,17 +51,21 @@ class Cursors:
             StoreClosed: The store is closed.
         """
         found: _Cursor | None = getattr(self._local, "cursor", None)
-        if found is None or not found.close.alive:
-            found = self._local.cursor = self._another()
-        return found.con
+        con = found.con if found is not None else None
+        return con or self._put_by()
+
+    def _put_by(self) -> duckdb.DuckDBPyConnection:
+        cursor, con = self._another()
+        self._local.cursor = cursor
+        return con
 
     @contextmanager
     def own(self) -> Generator[duckdb.DuckDBPyConnection]:
         """One more connection, for a reader who keeps a result open while others read on its thread."""
-        cursor = self._another()
+        cursor, con = self._another()
         try:
             with self.reading():
-                yield cursor.con
+                yield con
         finally:
             cursor.close()
 
@@ -78,13 +87,14 @@ class Cursors:
         for cursor in cursors:
             cursor.close()
 
-    def _another(self) -> _Cursor:
+    def _another(self) -> tuple[_Cursor, duckdb.DuckDBPyConnection]:
         with self._lock:
             if self._writer is None:
                 raise self._closed()
-            cursor = _Cursor(self._writer.cursor())
+            con = self._writer.cursor()
+            cursor = _Cursor(con)
             self._open.add(cursor)
-            return cursor
+            return cursor, con
 
     def _closed(self) -> StoreClosed:
         return StoreClosed(f"the batch on {self._path} is closed; nb.open() opens it again")

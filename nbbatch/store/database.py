@@ -26,7 +26,7 @@ from nbbatch.base.errors import NotFoundError, StateError, StoreUnreadable
 from nbbatch.base.rows import EventRow, InstanceRow
 from nbbatch.base.states import INSTANCE_BY_CODE, INSTANCE_ENDED, INSTANCE_TRANSITIONS, ChunkStatus, InstanceStatus
 from nbbatch.store import migrations
-from nbbatch.store.connection import clear_errors, connect
+from nbbatch.store.connection import MEMORY, clear_errors, connect, remove
 from nbbatch.store.migrations import FORMAT
 from nbbatch.store.queries import QUERIES, VIEWS
 from nbbatch.store.writing import Writer
@@ -48,6 +48,7 @@ class Store(Writer):
             StoreLocked: Another process holds it.
             StoreUnreadable: It is damaged, foreign, newer, or cannot be written; nothing was changed.
         """
+        is_new = path != MEMORY and not os.path.lexists(path)
         super().__init__(path, connect(path))
         try:
             with clear_errors(path):
@@ -56,9 +57,12 @@ class Store(Writer):
                 self._begin_writing()
                 self._chains: dict[str, int] | None = dict(self.rows("chains"))
         except BaseException:
-            self._con.close()
+            self.close()
+            if is_new:
+                remove(path)
             raise
         self.session = 0
+        self._file = None if path == MEMORY else Path(path).stat()
 
     # --- opening ----------------------------------------------------------------------------------
 
@@ -109,6 +113,12 @@ class Store(Writer):
     def _abandon(self) -> None:
         self._chains = None
         super()._abandon()
+
+    def is_at(self, path: str) -> bool:
+        """Whether a path is that of this store's file."""
+        with suppress(OSError):
+            return self._file is not None and os.path.samestat(Path(path).stat(), self._file)
+        return False
 
     # --- instances --------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from nbbatch.values.attachments import Attachments, Files
 from nbbatch.values.codec import ParamsCodec
 from nbbatch.worker import capture
 from nbbatch.worker.error_text import clean, starred, text_of
-from nbbatch.worker.running import Marks
+from nbbatch.worker.running import Slots
 
 
 class Cancellation:
@@ -88,7 +88,7 @@ class MicroBatch:
     """Takes a page of outputs of a fan-out; None: outputs stay in memory until the attempt ends."""
     inputs: Callable[[], Iterator[bytes]] | None = None
     """Stored inputs of a reduction, read as they are consumed."""
-    marks: Marks | None = None
+    marks: Slots | None = None
     slots: Sequence[int] = ()
     """Where to say what runs: one slot for a micro-batch that runs its items in order, one per item for an async one."""
     turnstiles: Sequence[asyncio.Semaphore] = ()

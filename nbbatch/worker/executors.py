@@ -14,13 +14,18 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any, TypeVar
+from queue import SimpleQueue
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
+CANCEL_SECONDS = 2.0
+"""How long an async step that is cancelled may take to end."""
 ASYNC_IN_FLIGHT = 64
 """Chunks of async steps that run at once on the event loop; an arbitrary, generous number."""
 
@@ -36,10 +41,12 @@ def default_workers() -> int:
 def threads(workers: int | None = None) -> ThreadPoolExecutor:
     """A pool of threads in this process.
 
+    They are daemon threads: a step that hangs does not keep the interpreter from ending.
+
     Args:
         workers: Number of threads, 1 or more; default: cores + 4, at most 32.
     """
-    return ThreadPoolExecutor(checked_workers(workers) or default_workers(), thread_name_prefix="nbbatch")
+    return Threads(checked_workers(workers) or default_workers())
 
 
 def processes(workers: int | None = None) -> Executor:
@@ -108,6 +115,85 @@ class inline(Executor):  # noqa: N801 - made and used like a function, as thread
         return future
 
 
+class Threads(ThreadPoolExecutor):
+    """A pool of daemon threads; a ``ThreadPoolExecutor`` by name only, whose threads Python joins before it ends."""
+
+    def __init__(self, workers: int) -> None:  # pyright: ignore[reportMissingSuperCall] - nothing of it is used
+        self._max_workers = workers
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._unfinished: deque[None] = deque()
+        """As long as there are calls that wait or run."""
+        self._team: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._is_shut = False
+        weakref.finalize(self, self._calls.put, None).atexit = False
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Have a thread call ``fn``."""
+        with self._lock:
+            if self._is_shut:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._grow()
+            self._unfinished.append(None)
+            future: Future[Any] = Future()
+            self._calls.put(_Call(future, fn, args, kwargs))
+            return future
+
+    def _grow(self) -> None:
+        """Start a thread for one more call, unless one is free or there are enough."""
+        team = len(self._team)
+        if team > len(self._unfinished) or team >= self._max_workers:
+            return
+        thread = threading.Thread(
+            target=_serve, args=(self._calls, self._unfinished), name=f"nbbatch_{team}", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # too many threads, or the interpreter ends: those that there are go on
+            if not team:
+                raise
+        else:
+            self._team.append(thread)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls and let the threads end once they have made those they have."""
+        with self._lock:
+            self._is_shut = True
+            while cancel_futures and not self._calls.empty():
+                call = self._calls.get()
+                if call is not None:
+                    call.future.cancel()
+            self._calls.put(None)
+        for thread in self._team if wait else ():
+            thread.join()
+
+
+class _Call(NamedTuple):
+    future: Future[Any]
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def run(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            result = self.function(*self.args, **self.kwargs)
+        except BaseException as error:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
+
+
+def _serve(calls: SimpleQueue[_Call | None], unfinished: deque[None]) -> None:
+    """What a thread of a pool does; it refers to no pool, so that one nobody refers to ends its threads."""
+    while call := calls.get():
+        call.run()
+        unfinished.pop()
+        del call  # keeps no result alive while it waits
+    calls.put(None)  # for the next one
+
+
 class EventLoop(Executor):
     """An executor for coroutine functions: one event loop in one thread, started at first use."""
 
@@ -123,20 +209,18 @@ class EventLoop(Executor):
         """Schedule ``fn(*args, **kwargs)`` on the loop."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._loop.run_forever, name="nbbatch-async", daemon=True)
+            self._loop.set_default_executor(threads())  # of asyncio.to_thread(): daemons too
+            self._thread = threading.Thread(target=_serve_loop, args=(self._loop,), name="nbbatch-async", daemon=True)
             self._thread.start()
         return asyncio.run_coroutine_threadsafe(fn(*args, **kwargs), self._loop)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - as in Executor
-        """Stop the loop; what still runs on it is cancelled."""
+        """Cancel what runs on the loop, then stop it: at once, or in its own time where a step goes on in spite of that."""
         loop, thread = self._loop, self._thread
         if loop is None or thread is None:
             return
-        asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result(timeout=5)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout=5 if wait else 0)
-        if not thread.is_alive():
-            loop.close()
+        asyncio.run_coroutine_threadsafe(_wind_up(), loop)
+        thread.join(timeout=CANCEL_SECONDS if wait else 0)
         self._loop = self._thread = None
 
 
@@ -146,12 +230,18 @@ def run_aside(coroutine: Coroutine[Any, Any, T]) -> T:
         return aside.submit(copy_context().run, asyncio.run, coroutine).result()
 
 
-async def _cancel_all() -> None:
-    current = asyncio.current_task()
-    pending = [task for task in asyncio.all_tasks() if task is not current]
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
+def _serve_loop(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
+
+
+async def _wind_up() -> None:
+    """Cancel all tasks, again and again, as one may catch its cancellation and go on; then stop the loop."""
+    while pending := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=0.1)
+    asyncio.get_running_loop().stop()
 
 
 def checked_workers(workers: int | None) -> int | None:

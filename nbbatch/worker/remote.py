@@ -18,7 +18,7 @@ from nbbatch.values.attachments import Attachments, Files
 from nbbatch.values.codec import ParamsCodec
 from nbbatch.worker.attempt import run_chunks
 from nbbatch.worker.context import MicroBatch, StoredParams, wall_us
-from nbbatch.worker.running import marks_of
+from nbbatch.worker.running import slots_of
 
 log = logging.getLogger("nbbatch")
 
@@ -34,7 +34,8 @@ class Packed:
     attachments: Files | None
     secrets: dict[str, str] = field(repr=False)
     items: list[Item]
-    marks: str | None
+    marks: tuple[str, bytes] | None
+    """The file of marks, and the token of the opening that it belongs to."""
     slots: Sequence[int]
 
 
@@ -73,7 +74,7 @@ def pack(micro: MicroBatch) -> Packed:
         pickle.PicklingError, TypeError: The step's function refers to something that cannot travel.
     """
     digest, code = _pickled(micro.node, micro.params.codec, micro.hooks)
-    marks = micro.marks.path if micro.marks else None
+    marks = micro.marks.where if micro.marks else None
     attached = micro.attachments.files() if isinstance(micro.attachments, Attachments) else None
     return Packed(
         micro.instance, digest, code, micro.params.data, attached, micro.params.secrets, micro.items, marks, micro.slots
@@ -89,7 +90,7 @@ def run_packed(packed: Packed) -> Results:
     """Run a packed micro-batch in a worker process."""
     node, codec, hooks = _unpickled(packed.digest, packed.code)
     params = StoredParams(codec, packed.data, packed.secrets)
-    marks = marks_of(packed.marks) if packed.marks else None
+    marks = slots_of(*packed.marks) if packed.marks else None
     if marks and packed.slots and node.step.options.timeout is not None:
         marks.begun_us[packed.slots[0]] = wall_us()
     results = run_chunks(

@@ -4,33 +4,63 @@ A claim covers a micro-batch, most of which has not begun when a kill comes; cha
 fail chunks that never ran. So each worker writes the chunk it begins into a slot and 0 when it has ended. What is
 written to a shared mapping outlives the process, SIGKILL included, and costs a fraction of a microsecond. A machine
 that loses power may lose the marks; then no chunk is charged.
+
+The file is made anew by each opening, under a token of its own, so that neither a worker that outlived its parent nor one
+that is kept for a second opening writes into marks that are not its own. A file of that name that is not one of ours, a
+link or anything else that is no plain file, is left alone, and the store is refused.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
+import secrets
+import stat
+import struct
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
+from nbbatch.base.errors import StoreUnreadable
+
 SLOTS = 4096
 """Chunks that can be marked at once; what runs beyond them is not charged when it is lost."""
-_SIZE = SLOTS * 16
+_MAGIC = b"nbbatch running\n"
+_HEAD = 32
+"""Bytes before the slots: the magic ones, and the token of the opening that made the file."""
+_SIZE = _HEAD + SLOTS * 16
+_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+"""Follow no link, wait for no pipe."""
 
 
-class Marks:
-    """The slots of one store; the engine hands them out, workers write them."""
+class Slots:
+    """The slots of one opening of a store, as its workers write them."""
+
+    where: tuple[str, bytes] | None = None
+    """For worker processes: the file, and the token of the opening. None: they are in this process's memory only."""
+
+    def __init__(self, mapped: mmap.mmap) -> None:
+        view = memoryview(mapped)[_HEAD:].cast("q")
+        self.cells = view[:SLOTS]
+        """What workers write: ``cells[slot] = chunk``; 0: none. Writing one is a single store of eight bytes."""
+        self.begun_us = view[SLOTS:]
+        """When a worker process began what a slot is for, where the step has a time limit; 0: not yet, or not asked for."""
+
+
+class Marks(Slots):
+    """The slots as the engine hands them out."""
 
     def __init__(self, path: str | None) -> None:
-        """Map the file, creating it if need be; None: memory only."""
-        self.path = path
+        """Make the file, in the place of what an earlier process left; None: memory only.
+
+        Raises:
+            StoreUnreadable: It cannot be made.
+        """
+        token = secrets.token_bytes(_HEAD - len(_MAGIC))
+        super().__init__(mmap.mmap(-1, _SIZE) if path is None else _made(path, token))
+        self.where = None if path is None else (path, token)
         self._free = list(range(SLOTS - 1, -1, -1))
-        self._map = _mapped(path) if path else mmap.mmap(-1, _SIZE)
-        self._view = memoryview(self._map).cast("q")
-        self.cells = self._view[:SLOTS]
-        """What workers write: ``cells[slot] = chunk``; 0: none. Writing one is a single store of eight bytes."""
-        self.begun_us = self._view[SLOTS:]
-        """When a worker process began what a slot is for, where the step has a time limit; 0: not yet, or not asked for."""
 
     def take(self, count: int) -> list[int]:
         """Reserve up to ``count`` slots."""
@@ -42,30 +72,117 @@ class Marks:
             self.cells[slot] = self.begun_us[slot] = 0
             self._free.append(slot)
 
-    def read(self) -> set[int]:
-        """The chunks that were running when an earlier process died."""
-        return set(self.cells) - {0}
-
-    def clear(self) -> None:
-        """Forget them, once their lost attempts are on record."""
-        self._map[:_SIZE] = bytes(_SIZE)
-
     def close(self) -> None:
-        """Let the mapping go, and the file with it: a store that was closed has nothing running."""
-        for view in (self.cells, self.begun_us, self._view):
-            view.release()
-        self._map.close()
-        if self.path:
-            Path(self.path).unlink(missing_ok=True)
+        """Remove the file: a store that was closed has nothing running. May be called twice.
 
-
-def _mapped(path: str) -> mmap.mmap:
-    with Path(path).open("a+b") as file:
-        file.truncate(_SIZE)
-        return mmap.mmap(file.fileno(), _SIZE)
+        What an attempt writes that is left running goes into the mapping, which nobody reads any more.
+        """
+        if self.where is not None and _token(self.where[0]) == self.where[1]:
+            Path(self.where[0]).unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=16)
-def marks_of(path: str) -> Marks:
-    """The marks of a store as a worker process writes them."""
-    return Marks(path)
+def slots_of(path: str, token: bytes) -> Slots | None:
+    """The slots of one opening in a worker process; None where they are not: on another host, or once it was closed."""
+    with suppress(OSError):
+        mapped = _mapped(path)
+        if mapped[:_HEAD] == _MAGIC + token:
+            return Slots(mapped)
+    return None
+
+
+def left(path: str) -> set[int]:
+    """The chunks that were running when an earlier process died.
+
+    Raises:
+        StoreUnreadable: What stands there is no file of ours, or cannot be read.
+    """
+    try:
+        data = _content(path, _SIZE)
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise _foreign(path) from error
+        why = (
+            f"was left by an earlier process and cannot be read: {error.strerror}. Change its permissions, or remove it"
+        )
+        raise _refused(path, why) from error
+    if len(data) != _SIZE or not data.startswith(_MAGIC):
+        raise _foreign(path)
+    return {chunk for chunk in struct.unpack(f"{SLOTS}q", data[_HEAD : _HEAD + SLOTS * 8]) if chunk > 0}
+
+
+def _made(path: str, token: bytes) -> mmap.mmap:
+    """A new file in the place of an old one, which stays as it is for whoever has it mapped."""
+    new = f"{path}.new"
+    try:
+        fd = _created(new)
+        with os.fdopen(fd, "wb", buffering=0) as file:
+            # written, not stretched: a hole that the disk has no room for would end the process by SIGBUS
+            _write(file.fileno(), _MAGIC + token + bytes(_SIZE - _HEAD))
+        Path(new).replace(path)
+        return _mapped(path)
+    except OSError as error:
+        with suppress(OSError):
+            Path(new).unlink()
+        raise _refused(
+            path, f"could not be written: {error.strerror}. Free disk space, or open another path"
+        ) from error
+
+
+def _created(path: str) -> int:
+    """Create a file that is not there; what a process left that was killed here is replaced."""
+    how = os.O_RDWR | os.O_CREAT | os.O_EXCL | _PLAIN
+    with suppress(FileExistsError):
+        return os.open(path, how, 0o600)
+    found = os.lstat(path)
+    if not stat.S_ISREG(found.st_mode) or (found.st_size and _token(path) is None):
+        raise _foreign(path)
+    Path(path).unlink()
+    return os.open(path, how, 0o600)
+
+
+def _write(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _mapped(path: str) -> mmap.mmap:
+    fd = os.open(path, os.O_RDWR | _PLAIN)
+    try:
+        return mmap.mmap(fd, _SIZE)
+    except ValueError as error:  # it is shorter
+        raise OSError(0, str(error)) from error
+    finally:
+        os.close(fd)
+
+
+def _token(path: str) -> bytes | None:
+    """The token in a file of ours; None: it is gone, or another one."""
+    with suppress(OSError):
+        head = _content(path, _HEAD)
+        return head[len(_MAGIC) :] if head.startswith(_MAGIC) else None
+    return None
+
+
+def _content(path: str, size: int) -> bytes:
+    """The first bytes of a plain file under one name (writing through a hard link would change another file); of all else none."""
+    fd = os.open(path, os.O_RDONLY | _PLAIN)
+    try:
+        found = os.fstat(fd)
+        return os.read(fd, size) if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 else b""
+    finally:
+        os.close(fd)
+
+
+def _foreign(path: str) -> StoreUnreadable:
+    return _refused(
+        path,
+        "is in the way: the store needs this name to note what runs, and it is no file of nbbatch. It was left as it "
+        "is: move it away, or open the store under another name",
+    )
+
+
+def _refused(path: str, why: str) -> StoreUnreadable:
+    return StoreUnreadable(f"{path} {why}")
