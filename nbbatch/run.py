@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from nbbatch.heal import code_versions, plan
-    from nbbatch.heal.compare_runs import Diff
+    from nbbatch.heal.compare import Diff
     from nbbatch.heal.failures import Failures
     from nbbatch.pictures.picture import Picture
     from nbbatch.pictures.progress_line import Reading
@@ -333,12 +333,12 @@ class JobHandle(Frames, Generic[R_co]):
             ShapeError: The job's chain differs from the one it began with.
         """
         from nbbatch.engine import rerun
-        from nbbatch.heal import inputs
+        from nbbatch.heal.compare import chosen
 
         engine, job = self._again(job, params)
         index = frames.require_step(self._store, self.id, step)
-        chosen = inputs.chosen(self._store, self.id, index, where)
-        engine.call(rerun.rerun, engine, self.id, job, index, chosen)
+        chunks = chosen(self._store, self.id, index, where)
+        engine.call(rerun.rerun, engine, self.id, job, index, chunks)
         self.job = job
         return self
 
@@ -392,7 +392,7 @@ class JobHandle(Frames, Generic[R_co]):
             NotFoundError: One of them has no such step.
             TypeError: ``other`` is no handle.
         """
-        from nbbatch.heal.compare_runs import compare
+        from nbbatch.heal.compare import compare
 
         if not isinstance(other, JobHandle):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"diff() compares with another run, not {other!r}; batch.instance(id) gives one")

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from nbbatch.base.times import time_of
+from nbbatch.heal.failures import Failed, grouped
 from nbbatch.heal.traits import common_traits
-from nbbatch.heal.triage import Failed, grouped
 from nbbatch.values.codec import Codec
 
 Row = dict[str, Any]

@@ -497,8 +497,9 @@ class Engine:
                     continue
                 for step in reversed(live.steps):
                     lane = self._lanes.of(step.node)
-                    if step.claimable() and self._pace.has_room(live, step, lane, now):
-                        claimed = self._claim_from(live, step, lane, changes, now) or claimed
+                    room = step.claimable() and self._pace.has_room(live, step, lane, now)
+                    if room and self._claim_from(live, step, lane, changes, now):
+                        claimed = True
                         break
 
     def _claim_from(self, live: LiveInstance, step: LiveStep, lane: Lane, changes: Changes, now: int) -> bool:

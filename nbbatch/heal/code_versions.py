@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from html import escape
-from typing import overload
 
 from nbbatch.base.times import time_of
+from nbbatch.pictures.markup import Listed, pre
 from nbbatch.store.database import Store
 
 
@@ -31,25 +30,12 @@ class Version:
         )
 
 
-class Versions(Sequence[Version]):
+class Versions(Listed[Version]):
     """Versions of a step's code, oldest first."""
 
     def __init__(self, step: str, versions: Sequence[Version]) -> None:
+        super().__init__(versions)
         self.step = step
-        self._versions = list(versions)
-
-    @overload
-    def __getitem__(self, index: int) -> Version: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Version]: ...
-    def __getitem__(self, index: int | slice) -> Version | list[Version]:
-        return self._versions[index]
-
-    def __len__(self) -> int:
-        return len(self._versions)
-
-    def __iter__(self) -> Iterator[Version]:
-        return iter(self._versions)
 
     def diff(self, old: int = -2, new: int = -1) -> str:
         """What changed from one version to another, as a unified diff; "" while there is only one.
@@ -62,7 +48,7 @@ class Versions(Sequence[Version]):
             return ""
         import difflib
 
-        before, after = self._versions[old], self._versions[new]
+        before, after = self[old], self[new]
         lines = difflib.unified_diff(
             before.source.splitlines(), after.source.splitlines(),
             f"{self.step} {before.fingerprint[:4]}", f"{self.step} {after.fingerprint[:4]}", lineterm="",
@@ -77,8 +63,8 @@ class Versions(Sequence[Version]):
         return "\n".join([*lines, *([self.diff()] if len(self) > 1 else [])])
 
     def _repr_html_(self) -> str:
-        source = f"<details><summary>source</summary><pre>{escape(self[-1].source)}</pre></details>" if self else ""
-        return f'<pre style="white-space:pre-wrap">{escape(repr(self))}</pre>{source}'
+        source = f"<details><summary>source</summary>{pre(self[-1].source)}</details>" if self else ""
+        return super()._repr_html_() + source
 
 
 def versions(store: Store, instance: int, index: int, step: str) -> Versions:

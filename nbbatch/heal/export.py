@@ -10,7 +10,6 @@ import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +21,7 @@ from nbbatch.base.errors import StoreUnreadable
 from nbbatch.base.rows import InstanceRow, Item
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.heal.replay import Replay, node_of, params_of, replay
+from nbbatch.pictures.markup import pre
 from nbbatch.store.database import Store
 from nbbatch.values.codec import plain
 
@@ -179,7 +179,7 @@ class LoadedFailure:
 
     def _repr_html_(self) -> str:
         parts = [("", repr(self)), ("code", self.code), ("traceback", self.traceback), ("log", self.log)]
-        return "".join(f"<b>{name}</b><pre>{escape(text)}</pre>" for name, text in parts if text)
+        return "".join(f"<b>{name}</b>{pre(text)}" for name, text in parts if text)
 
 
 def _fields(params: Any) -> Any:

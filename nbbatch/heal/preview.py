@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
-from html import escape
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +12,7 @@ from nbbatch.base.errors import NotFoundError
 from nbbatch.base.rows import Item, Outcome
 from nbbatch.definition import JobDefinition, Kind, Node
 from nbbatch.heal.replay import run
+from nbbatch.pictures.markup import Listed, text
 from nbbatch.pictures.style import duration
 from nbbatch.worker.context import MicroBatch, StoredParams
 
@@ -58,14 +57,10 @@ class PreviewedStep:
         """One row per item: input, outputs (as text), seconds, error."""
         import polars as pl
 
+        said = [each.error and f"{type(each.error).__name__}: {each.error}" for each in self.tried]
         rows = [
-            (
-                repr(each.input),
-                repr(each.outputs),
-                each.seconds,
-                each.error and f"{type(each.error).__name__}: {each.error}",
-            )
-            for each in self.tried
+            (repr(each.input), repr(each.outputs), each.seconds, error)
+            for each, error in zip(self.tried, said, strict=True)
         ]
         schema = {"input": pl.String, "outputs": pl.String, "seconds": pl.Float64, "error": pl.String}
         return pl.DataFrame(rows, schema=schema, orient="row")
@@ -78,25 +73,16 @@ class PreviewedStep:
     __repr__ = __str__
 
 
-class Preview(Sequence[PreviewedStep]):
+class Preview(Listed[PreviewedStep]):
     """What `Job.preview` ran, a step at a time; also by name: ``preview["count"]``."""
 
-    def __init__(self, steps: Sequence[PreviewedStep]) -> None:
-        self.steps = list(steps)
-
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, str):
-            names = [step.name for step in self.steps]
-            if index not in names:
-                raise NotFoundError(f"no step {index!r} was previewed; there are {', '.join(map(repr, names))}")
-            return self.steps[names.index(index)]
-        return cast("Any", self.steps[index])
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[PreviewedStep]:
-        return iter(self.steps)
+        if not isinstance(index, str):
+            return cast("Any", super().__getitem__(index))
+        named = {step.name: step for step in self}
+        if index not in named:
+            raise NotFoundError(f"no step {index!r} was previewed; there are {', '.join(map(repr, named))}")
+        return named[index]
 
     @property
     def chunks(self) -> int:
@@ -109,14 +95,12 @@ class Preview(Sequence[PreviewedStep]):
         return sum(step.guess * step.mean_seconds for step in self)
 
     def __repr__(self) -> str:
-        lines = [str(step) for step in self]
-        return "\n".join(
-            [*lines, f"the full run: about {self.chunks:,} chunks, {duration(self.seconds)} of work on one worker"]
-        )
+        whole = f"the full run: about {self.chunks:,} chunks, {duration(self.seconds)} of work on one worker"
+        return "\n".join([*map(str, self), whole])
 
     def _repr_html_(self) -> str:
-        tables = "".join(f"<b>{escape(step.name)}</b>{_html(step)}" for step in self)
-        return f'<pre style="white-space:pre-wrap">{escape(repr(self))}</pre>{tables}'
+        tables = "".join(f"<b>{text(step.name)}</b>{_html(step)}" for step in self)
+        return super()._repr_html_() + tables
 
 
 def _html(step: PreviewedStep) -> str:

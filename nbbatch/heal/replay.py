@@ -7,7 +7,6 @@ import sys
 from bdb import BdbQuit
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any
 
 from nbbatch.base.errors import DefinitionError
@@ -15,6 +14,7 @@ from nbbatch.base.rows import Item, Outcome
 from nbbatch.definition import Node
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.heal.compare import Change, listed
+from nbbatch.pictures.markup import pre
 from nbbatch.values.codec import ParamsCodec
 from nbbatch.worker import capture
 from nbbatch.worker.attempt import run_item, run_item_async
@@ -69,8 +69,7 @@ class Replay:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        more = f"<pre>{escape(self.traceback)}</pre>" if self.traceback else ""
-        return f'<pre style="white-space:pre-wrap">{escape(str(self))}</pre>{more}'
+        return pre(str(self)) + (pre(self.traceback) if self.traceback else "")
 
 
 def node_of(step: BaseStep, index: int) -> Node:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
+from typing import Any, TypeVar, overload
 from unicodedata import east_asian_width
+
+T = TypeVar("T")
 
 _UNFIT = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u200e\u200f\u202a-\u202e\u2066-\u2069]"
@@ -64,6 +66,38 @@ def block(value: str, most: int) -> str:
     if len(value) > most:
         value = f"{value[: most // 3]}\n… {len(value) - most:,} characters left out …\n{value[-(most - most // 3) :]}"
     return escape(_UNFIT.sub("\ufffd", value))
+
+
+def pre(value: str) -> str:
+    """Lines as an element, broken where they are too long for the page."""
+    shown = escape(_UNFIT.sub("\ufffd", value))
+    return f'<pre style="white-space:pre-wrap">{shown}</pre>'
+
+
+class Shown:
+    """Shows itself in a notebook as in a terminal."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return pre(repr(self))
+
+
+class Listed(Shown, Sequence[T]):
+    """A list to be read and shown."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = list(items)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        return self._items[index]
+
+    def __len__(self) -> int:
+        return len(self._items)
 
 
 def fitting(parts: Iterable[str], most: int, more: str = "") -> str:

@@ -305,7 +305,6 @@ def test_a_paused_run_of_an_earlier_process_can_be_rerun(tmp_path: Path) -> None
         assert run.result(10) == [0, 1, 2]
 
 
-@found
 def test_a_retry_is_claimed_however_many_steps_behind_it_are_done() -> None:
     bad = Bad({3})
 
