@@ -43,6 +43,10 @@ bench-full: .venv/ready ## the same with millions of chunks, and beside other du
 torture: .venv/ready ## random chains killed at random, for as long as you like: make torture SECONDS=600 SEED=1
 	@$(BIN)/python -m tests.crash.torture --seconds $(SECONDS) --seed $(SEED) --keep
 
+mutants: .venv/ready ## a sample of 300 mutants of engine and store, each against the tests that cover it (an hour)
+	@$(call install,mutants)
+	@$(BIN)/python -m tests.mutants
+
 pictures: .venv/ready ## the pictures of the panel in docs/pictures, drawn anew (needs Chromium)
 	@$(call install,test$(comma)browser)
 	@$(BIN)/python -m docs.make_pictures
@@ -54,4 +58,4 @@ lab: .venv/ready ## JupyterLab on the notebooks
 clean: ## remove .venv and what runs leave behind
 	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache .coverage
 
-.PHONY: help demo test check bench bench-full torture pictures lab clean
+.PHONY: help demo test check bench bench-full torture mutants pictures lab clean
