@@ -161,7 +161,7 @@ def test_views_are_made_anew_so_that_a_corrected_one_reaches_old_stores(old: Pat
     """A store that an earlier nbbatch wrote, with a view that was wrong and a macro that was not there yet."""
     with duckdb.connect(str(old)) as con:
         con.execute("CREATE OR REPLACE VIEW chunks AS SELECT id, instance, 'WRONG' AS status FROM chunk")
-        con.execute("DROP MACRO TABLE attempts_at")
+        con.execute("DROP MACRO TABLE attempts_of")
 
     with nb.open(old, executor=nb.inline()) as batch:
         assert count(batch.instance(1)) == {"COMPLETED": 52}

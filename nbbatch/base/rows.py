@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -118,20 +118,34 @@ class Results(NamedTuple):
 class Columns:
     """Rows on their way to a table, as one list per column: a micro-batch is added in a few operations, not one per row."""
 
-    __slots__ = ("lists",)
+    __slots__ = ("_row", "lists")
 
-    def __init__(self, width: int) -> None:
-        self.lists: tuple[list[Any], ...] = tuple([] for _ in range(width))
+    def __init__(self, row: Row) -> None:
+        self._row = row
+        self.lists: tuple[list[Any], ...] = tuple([] for _ in row._fields)
 
     def append(self, row: Sequence[Any]) -> None:
         """Add one row."""
         for column, value in zip(self.lists, row, strict=True):
             column.append(value)
 
-    def extend(self, *columns: Iterable[Any]) -> None:
-        """Add rows given as columns of equal length."""
-        for column, values in zip(self.lists, columns, strict=True):
-            column.extend(values)
+    def extend(self, total: int, /, **given: Any) -> None:
+        """Add many rows by field name; what is no list, tuple or range is the same in all of them.
+
+        >>> chunks = Columns(ChunkRow)
+        >>> chunks.extend(2, id=range(4, 6), instance=1, step=0, parent=3, seq=[0, 1], created_us=7)
+        >>> chunks.rows()
+        [(4, 1, 0, 3, 0, 7, None, None), (5, 1, 0, 3, 1, 7, None, None)]
+        """
+        values = {**self._row._field_defaults, **given}
+        for name, column in zip(self._row._fields, self.lists, strict=True):
+            column.extend(_spread(values.pop(name), total))
+        if values:
+            raise TypeError(f"{self._row.__name__} has no {', '.join(values)}")
+
+    def column(self, name: str) -> list[Any]:
+        """One column."""
+        return self.lists[self._row._fields.index(name)]
 
     def rows(self) -> list[tuple[Any, ...]]:
         """The same, row by row."""
@@ -141,8 +155,12 @@ class Columns:
         return len(self.lists[0])
 
 
+def _spread(value: Any, total: int) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple | range) else [value] * total  # pyright: ignore[reportUnknownVariableType]
+
+
 class ChunkRow(NamedTuple):
-    """One row of the chunk table, in column order; made by field name, as all of these."""
+    """One row of the chunk table. Fields are the columns in their order; it is made by field name, as all of these."""
 
     id: int
     instance: int
@@ -188,17 +206,54 @@ class DetailRow(NamedTuple):
     recovered: list[str] | None = None
 
 
-def columns(row: type[ChunkRow | EventRow], total: int, /, **given: Any) -> list[Iterable[Any]]:
-    """Many rows at once, column by column, by field name; what is no list, tuple or range is the same in all rows.
+class StepRow(NamedTuple):
+    """One step of a chain, without its chain."""
 
-    >>> columns(ChunkRow, 2, id=range(4, 6), instance=1, step=0, parent=3, seq=[0, 1], created_us=7)[:5]
-    [range(4, 6), [1, 1], [0, 0], [3, 3], [0, 1]]
-    """
-    values = {**row._field_defaults, **given}
-    return [
-        each if isinstance(each, list | tuple | range) else [each] * total
-        for each in map(values.__getitem__, row._fields)
-    ]
+    step: int
+    name: str
+    kind: str
+    gated: bool
+    weight: float
+    max_attempts: int
+    input_media: str
+    output_media: str | None
+
+
+class OutputRow(NamedTuple):
+    """One row of the output table."""
+
+    instance: int
+    step: int
+    parent: int
+    seq: int
+    data: bytes
+
+
+class StagedRow(NamedTuple):
+    """One row of the staged table."""
+
+    chunk: int
+    instance: int
+    attempt: int
+    step: int
+    seq: int
+    data: bytes
+
+
+class ClaimRow(NamedTuple):
+    """One row of the claim table."""
+
+    id: int
+    session: int
+    instance: int
+    step: int
+    first: int
+    chunks: int
+    attempt: int
+    claimed_us: int
+
+
+Row = type[ChunkRow | EventRow | OutputRow | StagedRow]
 
 
 class Waiting(NamedTuple):

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
 
-from nbbatch.base.rows import Item
+from nbbatch.base.rows import ClaimRow, Item
 from nbbatch.base.states import ChunkStatus
 from nbbatch.definition import Kind
 from nbbatch.engine.limits import Pace
@@ -40,14 +40,20 @@ class Claims:
         """Have a claim stored; of chunks that this very turn makes, in their own rows."""
         session = self._store.session
         if items[0].chunk > self._store.durable_chunk and len(changes.chunks):
-            ids, sessions = changes.chunks.lists[0], changes.chunks.lists[-1]
+            ids, sessions = changes.chunks.column("id"), changes.chunks.column("session")
             for first, total, _ in runs(items):
                 place = bisect_left(ids, first)
                 sessions[place : place + total] = [session] * total
             return None
         claim = self._store.take_ids("claim", 1) + 1
         index = step.node.index
-        changes.claims.extend((claim, session, live.id, index, *run, now) for run in runs(items))
+        changes.claims.extend(
+            ClaimRow(
+                id=claim, session=session, instance=live.id, step=index, first=first, chunks=total, attempt=attempt,
+                claimed_us=now,
+            )
+            for first, total, attempt in runs(items)
+        )  # fmt: skip
         return claim
 
     def _size(self, live: LiveInstance, step: LiveStep, lane: Lane, now: int) -> int:

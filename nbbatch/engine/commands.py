@@ -12,7 +12,7 @@ from typing import Any
 
 from nbbatch.base import ranges
 from nbbatch.base.errors import NotFoundError, ShapeError, StateError
-from nbbatch.base.rows import ChunkRow, Ended, InstanceRow, Item
+from nbbatch.base.rows import ChunkRow, Ended, InstanceRow, Item, StepRow
 from nbbatch.base.states import (
     CHUNK_BY_CODE,
     CHUNK_OPEN,
@@ -102,10 +102,10 @@ def _create(
         created_us=engine.clock.now(), started_us=None, ended_us=None, progress=0.0, error=None, report=None,
     )  # fmt: skip
     steps = [
-        (
-            node.index, node.step.name, node.step.kind.value, node.gated, node.weight,
-            node.step.options.max_attempts, node.step.input.media,
-            node.step.output.media if node.step.output else None,
+        StepRow(
+            step=node.index, name=node.step.name, kind=node.step.kind.value, gated=node.gated, weight=node.weight,
+            max_attempts=node.step.options.max_attempts, input_media=node.step.input.media,
+            output_media=node.step.output.media if node.step.output else None,
         )
         for node in job.nodes
     ]  # fmt: skip

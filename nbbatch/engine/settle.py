@@ -10,19 +10,21 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from nbbatch.base.rows import (
     ChunkRow,
+    ClaimRow,
     Columns,
     DetailRow,
     EventRow,
     InstanceRow,
     Item,
     Outcome,
+    OutputRow,
     Results,
+    StagedRow,
+    StepRow,
     Waiting,
-    columns,
 )
 from nbbatch.base.states import ChunkStatus
 from nbbatch.definition import Kind, Options
@@ -35,24 +37,20 @@ _COMPLETED = ChunkStatus.COMPLETED
 _IN_PROGRESS = ChunkStatus.IN_PROGRESS.code
 
 
-def _rows() -> list[tuple[Any, ...]]:
-    return []
-
-
 @dataclass(slots=True)
 class Changes:
     """What one transaction will store, in the order of the fields."""
 
-    instances: dict[int, tuple[InstanceRow, list[tuple[Any, ...]]]] = field(
-        default_factory=dict[int, tuple[InstanceRow, list[tuple[Any, ...]]]]
+    instances: dict[int, tuple[InstanceRow, list[StepRow]]] = field(
+        default_factory=dict[int, tuple[InstanceRow, list[StepRow]]]
     )
     """New ones, with their steps."""
-    chunks: Columns = field(default_factory=partial(Columns, len(ChunkRow._fields)))
-    events: Columns = field(default_factory=partial(Columns, len(EventRow._fields)))
+    chunks: Columns = field(default_factory=partial(Columns, ChunkRow))
+    events: Columns = field(default_factory=partial(Columns, EventRow))
     details: list[DetailRow] = field(default_factory=list[DetailRow])
-    outputs: Columns = field(default_factory=partial(Columns, 5))
-    staged: Columns = field(default_factory=partial(Columns, 6))
-    claims: list[tuple[Any, ...]] = field(default_factory=_rows)
+    outputs: Columns = field(default_factory=partial(Columns, OutputRow))
+    staged: Columns = field(default_factory=partial(Columns, StagedRow))
+    claims: list[ClaimRow] = field(default_factory=list[ClaimRow])
     writes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     """Further statements, after the rows."""
     after: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
@@ -100,11 +98,11 @@ class Clerk:
         chunks, attempts, _, errors, polls = zip(*items, strict=True)
         event = self.take_ids("event", total) + 1
         outputs = results.outputs
-        changes.events.extend(*columns(
-            EventRow, total, id=range(event, event + total), chunk=chunks, instance=live.id, step=node.index,
+        changes.events.extend(
+            total, id=range(event, event + total), chunk=chunks, instance=live.id, step=node.index,
             attempt=attempts, status=_COMPLETED.code, errors=errors, polls=polls, started_us=results.started_us,
             ended_us=results.ended_us, records=1 if outputs else 0, code=code, worker=results.worker,
-        ))  # fmt: skip
+        )  # fmt: skip
         step.counts[_IN_PROGRESS] -= total
         step.counts[_COMPLETED.code] += total
         if outputs:
@@ -186,13 +184,13 @@ class Clerk:
         """Outputs for one step become its chunks, or inputs of the reduction."""
         total = len(outputs)
         if target == live.reduction:
-            changes.outputs.extend([live.id] * total, [target] * total, parents, seqs, outputs)
+            changes.outputs.extend(total, instance=live.id, step=target, parent=parents, seq=seqs, data=outputs)
             return
         first = self.take_ids("chunk", total) + 1
-        changes.chunks.extend(*columns(
-            ChunkRow, total, id=range(first, first + total), instance=live.id, step=target, parent=parents, seq=seqs,
+        changes.chunks.extend(
+            total, id=range(first, first + total), instance=live.id, step=target, parent=parents, seq=seqs,
             created_us=now, data=outputs,
-        ))  # fmt: skip
+        )  # fmt: skip
         live.steps[target].emit(first, outputs)
 
     def _emit_staged(self, live: LiveInstance, item: Item, outcome: Outcome, changes: Changes, now: int) -> None:
@@ -226,8 +224,9 @@ def stage(live: LiveInstance, page: Page, changes: Changes) -> None:
     item, first, outputs, targets = page
     total = len(outputs)
     changes.staged.extend(
-        [item.chunk] * total, [live.id] * total, [item.attempt] * total, targets, range(first, first + total), outputs
-    )
+        total, chunk=item.chunk, instance=live.id, attempt=item.attempt, step=targets, seq=range(first, first + total),
+        data=outputs,
+    )  # fmt: skip
     counts = live.staged.setdefault((item.chunk, item.attempt), {})
     for target, count in Counter(targets).items():
         counts[target] = counts.get(target, 0) + count

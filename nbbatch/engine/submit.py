@@ -108,16 +108,20 @@ def submit(engine: Engine, extras: Extras | None, *args: Any) -> tuple[int, Futu
     new = instance in engine.pending.instances
     if not new:
         _check_equal(engine, instance, extras)
-        rows: list[tuple[Any, ...]] = []
     else:
         now = engine.clock.now()
-        rows = [(instance, each.name, each.digest, len(each.data), now, each.data) for each in extras.attached]
-    if rows:
-        engine.pending.writes.append(partial(engine.store.append, "attachment", rows))
+        for each in extras.attached:
+            engine.pending.writes.append(partial(
+                engine.store.add, "attachment", instance=instance, name=each.name, digest=each.digest,
+                bytes=len(each.data), created_us=now, data=each.data,
+            ))  # fmt: skip
+    if new and extras.attached:
         engine.live[instance].attachments = attachments(engine.store, instance, [each.name for each in extras.attached])
     if extras.user_data is not None and (new or extras.replaces):
-        row = (engine.store.take_ids("event", 1) + 1, instance, engine.clock.now(), extras.user_data)
-        engine.pending.writes.append(partial(engine.store.append, "user_data", [row]))
+        event = engine.store.take_ids("event", 1) + 1
+        engine.pending.writes.append(partial(
+            engine.store.add, "user_data", id=event, instance=instance, created_us=engine.clock.now(), data=extras.user_data
+        ))  # fmt: skip
     return instance, end
 
 

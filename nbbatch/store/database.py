@@ -17,13 +17,14 @@ import logging
 import os
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from nbbatch.base.errors import NotFoundError, StateError, StoreUnreadable
-from nbbatch.base.rows import EventRow, InstanceRow
+from nbbatch.base.rows import EventRow, InstanceRow, StepRow
 from nbbatch.base.states import INSTANCE_BY_CODE, INSTANCE_ENDED, INSTANCE_TRANSITIONS, ChunkStatus, InstanceStatus
 from nbbatch.store import migrations
 from nbbatch.store.connection import MEMORY, clear_errors, connect, remove
@@ -122,23 +123,22 @@ class Store(Writer):
 
     # --- instances --------------------------------------------------------------------------------
 
-    def create_instance(self, row: InstanceRow, steps: Sequence[tuple[Any, ...]]) -> None:
+    def create_instance(self, row: InstanceRow, steps: Sequence[StepRow]) -> None:
         """Store an instance and its chain within the open transaction: it is QUEUED, or IN_PROGRESS where it has started."""
         chain = self._chain(row.shape, steps)
-        self.append("submitted", [(
-            row.id, row.job, row.version, row.key, row.identity, row.params, chain, row.retain, row.created_us,
-            row.started_us, row.parent,
-        )])  # fmt: skip
+        same = self._columns["submitted"].keys() & {each.name for each in fields(row)}
+        self.add("submitted", chain=chain, **{name: getattr(row, name) for name in same})
 
-    def _chain(self, shape: str, steps: Sequence[tuple[Any, ...]]) -> int:
+    def _chain(self, shape: str, steps: Sequence[StepRow]) -> int:
         """The id of a chain of steps, stored once."""
         if self._chains is None:
             self._chains = dict(self.rows("chains"))
         text = json.dumps([shape, *steps])
         if text not in self._chains:
             chain = self._chains[text] = self.take_ids("chain", 1) + 1
-            self.append("chain", [(chain, shape, text)])
-            self.append("chain_step", [(chain, *step) for step in steps])
+            self.add("chain", id=chain, shape=shape, steps=text)
+            for step in steps:
+                self.add("chain_step", chain=chain, **step._asdict())
         return self._chains[text]
 
     def _note(
@@ -147,7 +147,10 @@ class Store(Writer):
     ) -> None:  # fmt: skip
         event = self.take_ids("event", 1) + 1
         code = None if status is None else status.code
-        self.append("instance_event", [(event, instance, now_us, code, text, progress, failing, report)])
+        self.add(
+            "instance_event", id=event, instance=instance, ended_us=now_us, status=code, text=text, progress=progress,
+            failing=failing, report=report,
+        )  # fmt: skip
 
     def instance(self, instance: int, cursor: duckdb.DuckDBPyConnection | None = None) -> InstanceRow:
         """One instance.
@@ -219,11 +222,11 @@ class Store(Writer):
 
     def open_gate(self, instance: int, step: int, now_us: int) -> None:
         """Open a step's gate: all its chunks are QUEUED from here on."""
-        self.append("gate", [(self.take_ids("event", 1) + 1, instance, step, now_us, None)])
+        self.add("gate", id=self.take_ids("event", 1) + 1, instance=instance, step=step, opened_us=now_us)
 
     def close_gate(self, instance: int, step: int, now_us: int) -> None:
         """Close a step's gate again: what a rerun makes for it waits until the steps before are done."""
-        self.append("gate", [(self.take_ids("event", 1) + 1, instance, step, None, now_us)])
+        self.add("gate", id=self.take_ids("event", 1) + 1, instance=instance, step=step, closed_us=now_us)
 
     def opened_steps(self, instance: int) -> set[int]:
         """Steps whose gate is open."""

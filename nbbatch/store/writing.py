@@ -127,6 +127,13 @@ class Writer(Reader):
         self._dirty.add(table)  # first: of rows that are refused the appender keeps those before the odd one
         self._appenders[table].append_rows(rows)
 
+    def add(self, table: str, **fields: Any) -> None:
+        """Add one row to an insert-only table, by column name, within the open transaction; what is not named is NULL."""
+        row = tuple(fields.pop(column, None) for column in self._columns[table])
+        if fields:
+            raise TypeError(f"table {table} has no column {', '.join(fields)}")
+        self.append(table, [row])
+
     def _insert_of(self, table: str, rows: int, columns: int) -> duckdb.Statement:
         """An INSERT of so many rows, parsed once."""
         found = self._inserts.get((table, rows))
