@@ -110,7 +110,7 @@ _MEANT = {
 }
 
 # `import nbbatch` has put its modules there; the functions that are meant have other names.
-for _module in ("batch", "chunk", "instance", "job", "run"):
+for _module in ("batch", "chunk", "future", "instance", "job", "run"):
     globals().pop(_module, None)
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from nbbatch.base.errors import JobCancelled, JobFailed, NotFoundError
-from nbbatch.base.rows import Ended, InstanceRow
-from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
+from nbbatch.base.errors import NotFoundError
+from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus
 from nbbatch.chunk import ChunkHandle
 from nbbatch.definition import JobDefinition, Kind
 from nbbatch.engine import commands, decide
 from nbbatch.engine.dispatcher import Engine
-from nbbatch.instance import Access, Frames, checked_id, seen
+from nbbatch.future import RunFuture
+from nbbatch.instance import checked_id
 from nbbatch.store import frames, sequence
 from nbbatch.store.database import Store
 from nbbatch.store.sequence import Values
@@ -29,12 +27,11 @@ if TYPE_CHECKING:
     from nbbatch.heal.compare import Diff
     from nbbatch.heal.failures import Failures
     from nbbatch.pictures.picture import Picture
-    from nbbatch.pictures.progress_line import Reading
 
 R_co = TypeVar("R_co", covariant=True)
 
 
-class JobHandle(Frames, Generic[R_co]):
+class JobHandle(RunFuture[R_co]):
     """The live object of one instance. Speaks ``concurrent.futures.Future`` where the names are the same."""
 
     _WHAT = "a run"
@@ -58,25 +55,12 @@ class JobHandle(Frames, Generic[R_co]):
         "add_callback then on_done": "run.add_done_callback(fn), or @job.on('instance_ended')",
     }
 
-    def __init__(
-        self, access: Access, instance: int, job: JobDefinition[Any, R_co] | None, end: Future[Ended] | None = None
-    ) -> None:
-        super().__init__(access, instance)
-        self.job = job
-        self._end = end
-        self._reopened = access.engine().reopened if end else 0
-
     @property
     def batch(self) -> Any:
         """The `Batch` it belongs to."""
         return self._access.batch
 
     # --- state ------------------------------------------------------------------------------------
-
-    @property
-    def status(self) -> InstanceStatus:
-        """The instance's state."""
-        return self._row.status
 
     @property
     def progress(self) -> float:
@@ -123,98 +107,6 @@ class JobHandle(Frames, Generic[R_co]):
     def attached(self) -> bool:
         """Whether the engine works on it or would after `resume`; an unfinished one that is not waits for its job."""
         return self.id in self._engine().live
-
-    def done(self) -> bool:
-        """Whether it has ended."""
-        return self.status in INSTANCE_ENDED
-
-    def wait(self, timeout: float | None = None, *, progress: bool = False) -> InstanceStatus:
-        """Block until it has ended; an interrupt (Ctrl-C, the stop button) ends the waiting, not the run.
-
-        Args:
-            timeout: Seconds; None waits without limit.
-            progress: Draw a progress bar on stderr, with tqdm (``nbbatch[progress]``); without it, and in a file, plain lines.
-
-        Raises:
-            TimeoutError: It has not ended in time; it goes on.
-            StateError: It waits for its job, which this process does not know.
-        """
-        return self._wait(timeout, progress).status
-
-    def _ending(self) -> Future[Ended]:
-        """The future of its end; asked for anew once an ended instance was taken up again."""
-        engine = self._engine()
-        if self._end is None or self._reopened != engine.reopened:
-            self._end, self._reopened = engine.call(commands.finished, engine, self.id), engine.reopened
-        return self._end
-
-    def _wait(self, timeout: float | None, progress: bool = False) -> Ended:
-        try:
-            return self._watch(timeout) if progress else self._ending().result(timeout)
-        except TimeoutError:
-            raise TimeoutError(f"instance {self.id} has not ended after {timeout} s; it goes on") from None
-        except KeyboardInterrupt as stop:
-            stop.add_note(f"instance {self.id} goes on in the background; run.cancel() ends it")
-            raise
-
-    def _watch(self, timeout: float | None) -> Ended:
-        from nbbatch.pictures import progress_line
-
-        return progress_line.watch(self._ending(), self._reading, timeout)
-
-    def _reading(self) -> Reading:
-        from nbbatch.panel import facts
-
-        return facts.reading(self._store, self._engine(), self._row)
-
-    def result(self, timeout: float | None = None) -> R_co:
-        """The report (None for a chain without a reduction), once it has COMPLETED; blocks until then. Typed as `inputs`.
-
-        Args:
-            timeout: Seconds; None waits without limit.
-
-        Raises:
-            JobFailed: It ended FAILED.
-            JobCancelled: It ended CANCELLED.
-            TimeoutError: It has not ended in time; it goes on.
-            StateError: It waits for its job, which this process does not know.
-        """
-        return self._report(self._wait(timeout))
-
-    def exception(self, timeout: float | None = None) -> JobFailed | JobCancelled | None:
-        """The error that `result` would raise, or None; blocks until it has ended."""
-        try:
-            self.result(timeout)
-        except (JobFailed, JobCancelled) as error:
-            return error
-        return None
-
-    def __await__(self) -> Generator[Any, None, R_co]:
-        """Wait without blocking the event loop, then give what `result` gives."""
-        end = yield from asyncio.shield(asyncio.wrap_future(self._ending())).__await__()
-        return self._report(end)
-
-    def _report(self, end: Ended) -> R_co:
-        if end.status is InstanceStatus.FAILED:
-            raise JobFailed(self.id, self._why())
-        if end.status is InstanceStatus.CANCELLED:
-            raise JobCancelled(
-                self.id, f"instance {self.id} of job {self._row.job!r} was cancelled; run.retry() takes it up again"
-            )
-        return cast("R_co", None if end.report is None else self._read_report(end.report))
-
-    def _read_report(self, report: bytes) -> Any:
-        job = self._seen()
-        return plain(report) if job is None or job.report is None else job.report.decode(report)
-
-    def _why(self) -> str:
-        row = self._row
-        first = self._store.fetch("first_failure", self.id)
-        text = f"instance {self.id} of job {row.job!r} failed: {row.error}"
-        if first:
-            step, chunk, kind, error = first[0]
-            text += f". First failure, in step {step!r}, chunk {chunk}: {kind}: {error}"
-        return f"{text}. run.errors() lists all; mend the cell, then run.retry(job)"
 
     # --- actions ----------------------------------------------------------------------------------
 
@@ -475,12 +367,6 @@ class JobHandle(Frames, Generic[R_co]):
 
     # --- inside -----------------------------------------------------------------------------------
 
-    @property
-    def _row(self) -> InstanceRow:
-        """The stored row, as of now."""
-        self._engine()
-        return self._store.instance(self.id, self._store.cursor())
-
     def _opened(self) -> Store:
         """The store, as long as the batch is open."""
         self._engine()
@@ -489,10 +375,6 @@ class JobHandle(Frames, Generic[R_co]):
     def _job(self, job: JobDefinition[Any, Any] | None = None) -> JobDefinition[Any, Any]:
         """The job whose code is to run."""
         return commands.known(job or self.job, self._row)
-
-    def _seen(self) -> JobDefinition[Any, Any] | None:
-        """The job that its values are read with; None: none of its name, version and chain was seen here."""
-        return self.job or seen(self._row)
 
     def _read_params(self, params: bytes) -> Any:
         job = self._seen()

@@ -1,7 +1,9 @@
 """What static checkers must infer. Never run; checked by mypy, pyright and ty."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import assert_type
+from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_type
 
 from pydantic import BaseModel
 
@@ -120,3 +122,13 @@ def note(run: nb.JobHandle[Report], step: str) -> int:
 
 
 assert_type(note(run, "count"), int)
+assert_type(run.future(), Future[Report])
+assert_type(run.exception(), nb.JobFailed | nb.JobCancelled | None)
+assert_type(run.pause().resume().retry().skip(1, "why"), nb.JobHandle[Report])
+assert_type(run.chunk(1).outputs, list[Any])
+assert_type(run.outputs("count")[:3], list[Any])
+assert_type(batch.cancel("census", older_than="2 days"), int)
+assert_type(nb.__version__, str)
+run.add_done_callback(lambda each: print(each.result().total))
+nb.Backoff(timedelta(minutes=1), "1 h", jitter=0.1)
+nb.RetryLater(datetime.now(UTC), "not yet")

@@ -19,3 +19,6 @@ nb.to(report, "text")  # error
 find >> nb.choose(size, {"a": end})  # error
 nb.Job("misspelt", find >> count >> report).on("after_job")  # error
 nb.Job("typo", find >> count >> report, max_fail=1)  # error
+nb.open("x.duckdb").run(1)  # error
+nb.open("x.duckdb")[1]  # error
+print(nb.task)  # error

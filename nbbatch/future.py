@@ -1,0 +1,220 @@
+"""How a run ends, and who waits for it: the part of `JobHandle` that is a ``concurrent.futures.Future`` by its names."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import CancelledError, Future
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+
+from nbbatch.base.errors import JobCancelled, JobFailed, StoreClosed
+from nbbatch.base.rows import Ended, InstanceRow
+from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
+from nbbatch.base.times import Duration, delay, patience
+from nbbatch.definition import JobDefinition
+from nbbatch.definition.listeners import safely
+from nbbatch.engine import commands
+from nbbatch.instance import Access, Frames, seen
+from nbbatch.values.codec import plain
+
+if TYPE_CHECKING:
+    from nbbatch.pictures.progress_line import Reading
+
+R_co = TypeVar("R_co", covariant=True)
+
+Timeout = Duration | datetime | None
+"""How long to wait, or until when; None: without a limit."""
+_AT_WORK = {InstanceStatus.IN_PROGRESS, InstanceStatus.ERRORED, InstanceStatus.FINALIZE}
+
+
+class RunFuture(Frames, Generic[R_co]):
+    """The end of an instance, which may come several times: a retry takes an ended one up again."""
+
+    def __init__(
+        self, access: Access, instance: int, job: JobDefinition[Any, R_co] | None, end: Future[Ended] | None = None
+    ) -> None:
+        super().__init__(access, instance)
+        self.job = job
+        self._end = end
+        self._reopened = access.engine().reopened if end else 0
+        self._future: tuple[Future[Ended], Future[R_co]] | None = None
+
+    @property
+    def status(self) -> InstanceStatus:
+        """The instance's state."""
+        return self._row.status
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self.status in INSTANCE_ENDED
+
+    def running(self) -> bool:
+        """Whether it is at work: begun, neither paused nor ended."""
+        return self.status in _AT_WORK
+
+    def cancelled(self) -> bool:
+        """Whether it ended CANCELLED."""
+        return self.status is InstanceStatus.CANCELLED
+
+    def wait(self, timeout: Timeout = None, *, progress: bool = False) -> InstanceStatus:
+        """Block until it has ended; an interrupt (Ctrl-C, the stop button) ends the waiting, not the run.
+
+        Args:
+            timeout: Seconds, a timedelta or text; or a datetime until which to wait. None waits without limit.
+            progress: Draw a progress bar on stderr, with tqdm (``nbbatch[progress]``); without it, and in a file, plain lines.
+
+        Raises:
+            TimeoutError: It has not ended in time; it goes on.
+            StateError: It waits for its job, which this process does not know.
+            StoreClosed: The batch was closed before its end.
+            ValueError: ``timeout`` is no time.
+        """
+        return self._wait(timeout, progress).status
+
+    def _ending(self) -> Future[Ended]:
+        """The future of its end; asked for anew once an ended instance was taken up again."""
+        engine = self._engine()
+        if self._end is None or self._reopened != engine.reopened:
+            self._end, self._reopened = engine.call(commands.finished, engine, self.id), engine.reopened
+        return self._end
+
+    def _wait(self, timeout: Timeout, progress: bool = False) -> Ended:
+        seconds = self._patience(timeout)
+        try:
+            return self._watch(seconds) if progress else self._ending().result(seconds)
+        except TimeoutError:
+            raise TimeoutError(f"instance {self.id} has not ended after {seconds:g} s; it goes on") from None
+        except KeyboardInterrupt as stop:
+            stop.add_note(f"instance {self.id} goes on in the background; run.cancel() ends it")
+            raise
+
+    def _patience(self, timeout: Timeout) -> float | None:
+        """Seconds to wait."""
+        if isinstance(timeout, datetime):
+            return delay(timeout, self._engine().clock.now(), "timeout=")
+        if isinstance(timeout, int | float) and timeout < 0:
+            return 0.0  # what is left of a limit that has passed
+        return patience(timeout, "timeout=")
+
+    def _watch(self, timeout: float | None) -> Ended:
+        from nbbatch.pictures import progress_line
+
+        return progress_line.watch(self._ending(), self._reading, timeout)
+
+    def _reading(self) -> Reading:
+        from nbbatch.panel import facts
+
+        return facts.reading(self._store, self._engine(), self._row)
+
+    def result(self, timeout: Timeout = None) -> R_co:
+        """The report (None for a chain without a reduction), once it has COMPLETED; blocks until then. Typed as `inputs`.
+
+        Args:
+            timeout: As for `wait`.
+
+        Raises:
+            JobFailed: It ended FAILED.
+            JobCancelled: It ended CANCELLED.
+            TimeoutError: It has not ended in time; it goes on.
+            StateError: It waits for its job, which this process does not know.
+            StoreClosed: The batch was closed before its end.
+            ValueError: ``timeout`` is no time.
+        """
+        return self._report(self._wait(timeout))
+
+    def exception(self, timeout: Timeout = None) -> JobFailed | JobCancelled | None:
+        """The error with which it ended, or None; blocks until then. Arguments and other errors as `result`."""
+        try:
+            self.result(timeout)
+        except (JobFailed, JobCancelled) as error:
+            return error
+        return None
+
+    def add_done_callback(self, fn: Callable[[Self], object]) -> None:
+        """Have a function called with this handle once the run has ended, or at once if it has.
+
+        It is called once, in a thread of the instance's own, after the listeners; what it raises is logged. The end that a
+        retry leads to is another one. If the batch is closed before the end, it is not called.
+
+        Raises:
+            StateError: It waits for its job, which this process does not know.
+        """
+        add = self._engine().notifications.add
+        call = partial(safely, fn, fn, self, where=f"the end of instance {self.id}")
+
+        def ended(end: Future[Ended]) -> None:
+            if not end.cancelled() and end.exception() is None:
+                add(self.id, call)
+
+        self._ending().add_done_callback(ended)
+
+    def future(self) -> Future[R_co]:
+        """A ``concurrent.futures.Future`` of its end, for ``wait`` and ``as_completed`` of that module.
+
+        It gives or raises what `result` does. It cannot be cancelled: ``run.cancel()`` ends the run. After a retry of an ended
+        run this gives a new one.
+
+        Raises:
+            StateError: It waits for its job, which this process does not know.
+        """
+        end = self._ending()
+        if self._future is None or self._future[0] is not end:
+            future: Future[R_co] = Future()
+            future.set_running_or_notify_cancel()
+            self._future = end, future
+            end.add_done_callback(partial(self._settle_aside, future))
+        return self._future[1]
+
+    def _settle_aside(self, future: Future[R_co], end: Future[Ended]) -> None:
+        """In a thread of its own: reading the report is user code, and whoever waits may hold up the listeners' thread."""
+        name = f"nbbatch-future-of-{self.id}"
+        threading.Thread(target=self._settle, args=(future, end), name=name, daemon=True).start()
+
+    def _settle(self, future: Future[R_co], end: Future[Ended]) -> None:
+        try:
+            future.set_result(self._report(end.result()))
+        except CancelledError:
+            future.set_exception(StoreClosed(f"the batch was closed before the end of instance {self.id}"))
+        except BaseException as error:  # whatever it is, who waits must hear of it
+            future.set_exception(error)
+
+    def __await__(self) -> Generator[Any, None, R_co]:
+        """Wait without blocking the event loop, then give what `result` gives."""
+        end = yield from asyncio.shield(asyncio.wrap_future(self._ending())).__await__()
+        return self._report(end)
+
+    def _report(self, end: Ended) -> R_co:
+        if end.status is InstanceStatus.FAILED:
+            raise JobFailed(self.id, self._why())
+        if end.status is InstanceStatus.CANCELLED:
+            raise JobCancelled(
+                self.id, f"instance {self.id} of job {self._row.job!r} was cancelled; run.retry() takes it up again"
+            )
+        return cast("R_co", None if end.report is None else self._read_report(end.report))
+
+    def _read_report(self, report: bytes) -> Any:
+        job = self._seen()
+        return plain(report) if job is None or job.report is None else job.report.decode(report)
+
+    def _why(self) -> str:
+        row = self._row
+        first = self._store.fetch("first_failure", self.id)
+        text = f"instance {self.id} of job {row.job!r} failed: {row.error}"
+        if first:
+            step, chunk, kind, error = first[0]
+            text += f". First failure, in step {step!r}, chunk {chunk}: {kind}: {error}"
+            text += f". run.chunk({chunk}).debug() stops at the line"
+        return f"{text}. run.errors() lists all; mend the cell, then run.retry(job)"
+
+    @property
+    def _row(self) -> InstanceRow:
+        """The stored row, as of now."""
+        self._engine()
+        return self._store.instance(self.id, self._store.cursor())
+
+    def _seen(self) -> JobDefinition[Any, Any] | None:
+        """The job that its values are read with; None: none of its name, version and chain was seen here."""
+        return self.job or seen(self._row)
