@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nbbatch.base.display import warn
 from nbbatch.base.errors import NotFoundError
-from nbbatch.base.states import ChunkStatus
+from nbbatch.base.states import CHUNK_ENDED, CHUNK_OPEN, STACKED, ChunkStatus
 from nbbatch.store.database import Store
 
 if TYPE_CHECKING:
@@ -28,9 +28,13 @@ class Unasked(int):
 ROWS: Final[int] = Unasked(100_000)
 """Rows of a frame unless ``limit=`` says otherwise."""
 
+_LAST = [ChunkStatus.QUEUED, ChunkStatus.IN_PROGRESS]
+_FIRST = [each for each in ChunkStatus if each in CHUNK_ENDED] + [
+    each for each in STACKED if each in CHUNK_OPEN - {*_LAST}
+]
 _STEP_COLUMNS = [
-    "step", "chunks", "completed", "failed", "skipped", "cancelled", "errored", "poll_waiting", "gate_waiting", "records",
-    "filtered", "position", "kind", "gated", "started", "ended", "queued", "in_progress", "median_seconds", "p95_seconds",
+    "step", "chunks", *(status.name.lower() for status in _FIRST), "records", "filtered", "position", "kind", "gated",
+    "started", "ended", *(status.name.lower() for status in _LAST), "median_seconds", "p95_seconds",
 ]  # fmt: skip
 """Of a wide frame a terminal shows the first four and the last four."""
 

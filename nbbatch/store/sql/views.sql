@@ -208,7 +208,8 @@ CREATE OR REPLACE VIEW chunks AS FROM chunks_of(NULL, {NOW});
 CREATE OR REPLACE MACRO attempts_of(i, t) AS TABLE
 SELECT e.instance, e.chunk, s.name AS step, e.attempt, chunk_status(CASE WHEN e.ended_us <= t THEN e.status ELSE {IN_PROGRESS} END) AS status,
     make_timestamptz(e.started_us) AS started, CASE WHEN e.ended_us <= t THEN make_timestamptz(e.ended_us) END AS ended,
-    e.worker, e.code, coalesce(len(d.warnings), 0)::INTEGER AS warnings, coalesce(len(d.recovered), 0)::INTEGER AS recovered,
+    e.worker, e.* EXCLUDE (id, chunk, instance, step, attempt, status, errors, polls, started_us, ended_us, due_us, records, worker),
+    coalesce(len(d.warnings), 0)::INTEGER AS warnings, coalesce(len(d.recovered), 0)::INTEGER AS recovered,
     CASE WHEN e.ended_us <= t THEN e.records END AS records, CASE WHEN e.ended_us <= t THEN (e.ended_us - e.started_us) / 1e6 END AS seconds,
     d.error_type, d.error, d.traceback, d.log, e.id AS event
 FROM event e
