@@ -202,8 +202,9 @@ class JobHandle(RunFuture[R_co]):
         return engine, job
 
     def rerun(
-        self, job: JobDefinition[Any, Any] | None = None, *, step: str, where: pl.Expr | None = None, params: Any = None
-    ) -> JobHandle[R_co]:
+        self, job: JobDefinition[Any, Any] | None = None, *, step: str, where: pl.Expr | None = None, params: Any = None,
+        quiet: bool = False,
+    ) -> JobHandle[R_co]:  # fmt: skip
         """Do chunks of one step again, and all that came of them; the rest stays.
 
         The chosen chunks and their descendants are superseded: kept in ``history()`` and ``attempts()``, counted nowhere
@@ -216,6 +217,7 @@ class JobHandle(RunFuture[R_co]):
             where: Which of its chunks, by the fields of their inputs (a plain input is ``value``), ``chunk`` (its id)
                 and ``status``; default: all.
             params: As for `retry`.
+            quiet: Do not print what it does.
 
         Raises:
             StateError: It runs (pause it first), its job is not known, no chunk is chosen, a secret is missing, or its
@@ -225,13 +227,17 @@ class JobHandle(RunFuture[R_co]):
             ShapeError: The job's chain differs from the one it began with.
         """
         from nbbatch.engine import rerun
+        from nbbatch.heal import plan
         from nbbatch.heal.compare import chosen
 
         engine, job = self._again(job, params)
         index = frames.require_step(self._store, self.id, step)
         chunks = chosen(self._store, self.id, index, where)
+        said = plan.plan_rerun(self._store, self.id, job, chunks) if job and not quiet else None
         engine.call(rerun.rerun, engine, self.id, job, index, chunks)
         self.job = job
+        if said is not None:
+            print(said)  # noqa: T201 - in the cell that asks for it
         return self
 
     def skip(self, chunk: int, reason: str) -> JobHandle[R_co]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count as count_up
 from typing import Any
 
 import nbbatch as nb
@@ -13,6 +14,18 @@ class HandClock(VirtualClock):
 
     def __init__(self) -> None:
         super().__init__(jumps=False)
+
+
+class TickingClock(HandClock):
+    """Moved by hand, and by a microsecond at each look: no two things happen at one time, as on a real clock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ticks = count_up()
+
+    def now(self) -> int:
+        """Microseconds since 1970 UTC."""
+        return super().now() + next(self._ticks)
 
 
 def engine(batch: nb.Batch) -> Any:

@@ -89,6 +89,8 @@ class Outcome(NamedTuple):
     staged: int = 0
     """Outputs handed over in pages before this outcome."""
     worker: str = ""
+    skips_last: bool = False
+    """Out of attempts, it is SKIPPED instead of FAILED."""
 
 
 class Results(NamedTuple):
@@ -159,6 +161,21 @@ def _spread(value: Any, total: int) -> Sequence[Any]:
     return value if isinstance(value, list | tuple | range) else [value] * total  # pyright: ignore[reportUnknownVariableType]
 
 
+class StepCounts(NamedTuple):
+    """How the chunks of one step stand."""
+
+    step: int
+    shut: bool
+    """Whether it has a gate, and that is not open."""
+    first: int
+    """Its first chunk."""
+    last: int
+    records: int
+    latest_end_us: int | None
+    counts: list[int]
+    """Chunks by the code of their state; entry 0 is not used."""
+
+
 class ChunkRow(NamedTuple):
     """One row of the chunk table. Fields are the columns in their order; it is made by field name, as all of these."""
 
@@ -189,6 +206,14 @@ class EventRow(NamedTuple):
     records: int = 0
     code: str | None = None
     worker: str | None = None
+
+
+class SupersededRow(NamedTuple):
+    """One row of the superseded table."""
+
+    chunk: int
+    instance: int
+    at_us: int
 
 
 class DetailRow(NamedTuple):

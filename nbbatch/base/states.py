@@ -74,7 +74,7 @@ class ChunkStatus(_Status):
     FAILED = "FAILED", 7, Look("failed", "✗", RED, "M0 0L6 6M6 0L0 6")
     """Out of attempts, or failed by an error that a retry cannot mend."""
     SKIPPED = "SKIPPED", 8, Look("skipped", "»", GREEN, "M0 1.5h6M0 4.5h6")
-    """Left out, with a reason: by hand, by its step, or split in two halves; gates count it as done."""
+    """Left out, with a reason, by hand or by its step; gates count it as done."""
     CANCELLED = "CANCELLED", 9, Look("cancelled", "■", GREY, "M0 0h6v6h-6zM1.5 1.5h3v3h-3z")
     """Its instance was cancelled before it ended."""
 
@@ -104,19 +104,20 @@ _C = ChunkStatus
 _I = InstanceStatus
 
 CHUNK_TRANSITIONS: dict[ChunkStatus, frozenset[ChunkStatus]] = {
-    _C.QUEUED: frozenset({_C.IN_PROGRESS, _C.SKIPPED, _C.CANCELLED}),
+    _C.QUEUED: frozenset({_C.IN_PROGRESS, _C.GATE_WAITING, _C.SKIPPED, _C.CANCELLED}),
     _C.GATE_WAITING: frozenset({_C.QUEUED, _C.SKIPPED, _C.CANCELLED}),
     _C.IN_PROGRESS: frozenset(
-        {_C.COMPLETED, _C.ERRORED, _C.FAILED, _C.SKIPPED, _C.POLL_WAITING, _C.QUEUED, _C.CANCELLED}
+        {_C.COMPLETED, _C.ERRORED, _C.FAILED, _C.SKIPPED, _C.POLL_WAITING, _C.QUEUED, _C.GATE_WAITING, _C.CANCELLED}
     ),
     _C.POLL_WAITING: frozenset({_C.QUEUED, _C.IN_PROGRESS, _C.SKIPPED, _C.CANCELLED}),
     _C.ERRORED: frozenset({_C.QUEUED, _C.IN_PROGRESS, _C.SKIPPED, _C.CANCELLED}),
     _C.COMPLETED: frozenset(),
-    _C.FAILED: frozenset({_C.QUEUED, _C.SKIPPED}),
+    _C.FAILED: frozenset({_C.QUEUED, _C.GATE_WAITING, _C.SKIPPED}),
     _C.SKIPPED: frozenset(),
-    _C.CANCELLED: frozenset({_C.QUEUED}),
+    _C.CANCELLED: frozenset({_C.QUEUED, _C.GATE_WAITING}),
 }
-"""From each chunk state to the states it may go to. Back to QUEUED: a gate opens, an orphan is recovered, a retry."""
+"""From each chunk state to the states it may go to. Back to QUEUED: a gate opens, an orphan is recovered, a retry; to
+GATE_WAITING instead, while the gate of its step is shut, as it is again once a step before has something to do again."""
 
 STACKED: Final = (
     _C.COMPLETED, _C.SKIPPED, _C.IN_PROGRESS, _C.ERRORED, _C.POLL_WAITING, _C.QUEUED, _C.GATE_WAITING, _C.CANCELLED, _C.FAILED,

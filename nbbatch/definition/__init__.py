@@ -11,7 +11,7 @@ from nbbatch.code.signature import Kind
 from nbbatch.definition.chain import choose, to
 from nbbatch.definition.decorator import step
 from nbbatch.definition.job_definition import JobDefinition, Node
-from nbbatch.definition.options import Backoff, Options, retryable, skippable
+from nbbatch.definition.options import Backoff, Options, judge
 from nbbatch.definition.routing import To
 
 __all__ = [
@@ -22,8 +22,7 @@ __all__ = [
     "Options",
     "To",
     "choose",
-    "retryable",
-    "skippable",
+    "judge",
     "step",
     "to",
 ]

@@ -45,11 +45,12 @@ class StepDecorator:
         max_failed: Failed chunks that do not fail the instance: a number, or (as a float) a share; default: the job's,
             but for the first step 0. A reduction takes none, and is never skipped: it gives the report.
         skip_on: Exception classes (and subclasses, also as causes) that leave the chunk out at once, as SKIPPED, without
-            a retry; wins over ``retry_on`` and ``fail_on``.
+            a retry; wins over ``fail_on``. What ``retry_on`` names too is retried first, and SKIPPED after the last of
+            ``max_attempts``: ``retry_on=OSError, skip_on=OSError, max_attempts=3``.
         max_skipped: Skipped chunks of an instance at most; what would be skipped beyond them is FAILED.
         bisect: Split a failed page (a list or a frame) in two chunks of this step, and those that fail again, until the
-            items that cannot be done stand alone; the page itself is SKIPPED, which ``max_skipped`` does not count. Errors
-            of ``skip_on`` split too, so that they leave out items and not pages.
+            items that cannot be done stand alone. The halves take the place of the page, which is superseded: no count,
+            limit or rerun sees it any more. Errors of ``skip_on`` split too, so that they leave out items and not pages.
         always: Do the step's COMPLETED chunks again, and all that comes of them, when ``retry()`` takes an ended instance
             up again, as `JobHandle.rerun` would; for steps whose result goes stale. What goes on after a pause or a crash,
             and the retry of a group of failures, does not do them again.

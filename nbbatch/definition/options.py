@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from nbbatch.base import ranges, times
 from nbbatch.base.arguments import check_known, taken_by
 from nbbatch.base.errors import DefinitionError, NotFoundError, ValueNotStorable
+from nbbatch.base.states import ChunkStatus
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -227,6 +228,21 @@ def skippable(options: Options, error: BaseException) -> bool:
     (True, False)
     """
     return bool(options.skip_on) and any(isinstance(link, options.skip_on) for link in _causes(error))
+
+
+def judge(options: Options, error: BaseException) -> tuple[ChunkStatus, bool]:
+    """What an error makes of an attempt, and whether the chunk is SKIPPED instead of FAILED once it is out of attempts.
+
+    What ``skip_on`` names is skipped at once; what ``retry_on`` names too is retried first, and skipped after the last attempt.
+
+    >>> options = Options(skip_on=(OSError,), retry_on=(TimeoutError,))
+    >>> [str(judge(options, error)[0]) for error in (FileNotFoundError(), TimeoutError(), TypeError())]
+    ['SKIPPED', 'ERRORED', 'FAILED']
+    """
+    skips, retries = skippable(options, error), retryable(options, error)
+    if skips and not (retries and any(isinstance(link, options.retry_on) for link in _causes(error))):
+        return ChunkStatus.SKIPPED, False
+    return ChunkStatus.ERRORED if retries else ChunkStatus.FAILED, skips
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

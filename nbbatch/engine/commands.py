@@ -22,6 +22,7 @@ from nbbatch.base.states import (
     InstanceStatus,
 )  # fmt: skip
 from nbbatch.definition import JobDefinition, Kind
+from nbbatch.engine.decide import to_shut
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.engine.recovery import load, recover
 from nbbatch.engine.state import Again, LiveInstance
@@ -260,26 +261,33 @@ def cancel(engine: Engine, instance: int) -> bool:
     row = engine.store.instance(instance)
     if row.status in INSTANCE_ENDED:
         return False
-    below = [engine.store.instance(child) for (child,) in engine.store.rows("subjobs", instance)]
     with engine.store.transaction():
-        for each in (row, *below):
-            _store_cancelled(engine, each)
-    for each in (row, *below):
-        live = engine.live.pop(each.id, None)
+        ended = store_cancelled(engine, instance)
+    let_go(engine, ended)
+    return True
+
+
+def store_cancelled(engine: Engine, instance: int) -> list[int]:
+    """Within the open transaction: end an instance and the sub-jobs it waits for. Returns their ids, for `let_go`."""
+    ids = [instance, *(child for (child,) in engine.store.rows("subjobs", instance))]
+    now = engine.clock.now()
+    for row in map(engine.store.instance, ids):
+        engine.store.change_chunks(row.id, _CANCELLED, CHUNK_OPEN, now)
+        share = engine.live[row.id].progress() if row.id in engine.live else row.progress
+        engine.store.set_status(row.id, row.status, _I.CANCELLED, now, progress=share)
+        if row.retain != "all":
+            engine.store.drop_data(row.id, row.retain, finished=False)
+    return ids
+
+
+def let_go(engine: Engine, cancelled: list[int]) -> None:
+    """Forget instances whose end as CANCELLED is stored, and tell who waits."""
+    for instance in cancelled:
+        live = engine.live.pop(instance, None)
         if live is not None:
             live.cancellation.cancelled = True
             live.status = _I.CANCELLED
             engine.end(live, _I.CANCELLED)
-    return True
-
-
-def _store_cancelled(engine: Engine, row: InstanceRow) -> None:
-    now = engine.clock.now()
-    engine.store.change_chunks(row.id, _CANCELLED, CHUNK_OPEN, now)
-    share = engine.live[row.id].progress() if row.id in engine.live else row.progress
-    engine.store.set_status(row.id, row.status, _I.CANCELLED, now, progress=share)
-    if row.retain != "all":
-        engine.store.drop_data(row.id, row.retain, finished=False)
 
 
 def retry(
@@ -306,7 +314,7 @@ def retry(
         return take_up(engine, row, job, chunks, first)
     job = known(job or (live.job if live else None), row)
     live = attach(engine, job, row, params_of(engine, job, row))
-    return _retry_failed(engine, live, chunks)
+    return _retry_failed(engine, live, row, chunks)
 
 
 def check_starts(engine: Engine, job: JobDefinition[Any, Any], instance: int) -> None:
@@ -333,9 +341,8 @@ def take_up(
     with engine.store.transaction():
         if first is not None:
             first(row, job)
-        if row.report is not None:
-            _reduce_again(engine, row, job.nodes[-1].index, now)
         again = engine.store.change_chunks(row.id, _QUEUED, (_FAILED, _CANCELLED), now, chunks=chunks)
+        shut_gates(engine, row, job, now)
         engine.store.set_status(row.id, row.status, _I.IN_PROGRESS, now, text=None)
     attach(engine, job, engine.store.instance(row.id), params)
     return len(again)
@@ -347,22 +354,42 @@ def check_retained(row: InstanceRow) -> None:
         raise StateError(f"instance {row.id} was submitted with retain='none': its inputs are gone; submit it anew")
 
 
-def _reduce_again(engine: Engine, row: InstanceRow, reduction: int, now: int) -> None:
-    """Within the open transaction: a report that was made without what is retried is made anew."""
-    engine.store.run("supersede", row.id, [], reduction, now)
-    engine.store.close_gate(row.id, reduction, now)
-    engine.store.set_report(row.id, b"")
+def shut_gates(engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any], now: int) -> list[int]:
+    """Within the open transaction, after chunks were queued again: gates shut that have steps before them to wait for.
+
+    A reduction behind such a gate is made anew, whatever became of it: its report would lack what is done again.
+
+    Returns:
+        Indices of the steps.
+    """
+    store = engine.store
+    found = store.counts(row.id)
+    shut = to_shut(job.nodes, [each.counts for each in found], [not each.shut for each in found])
+    for index in shut:
+        store.close_gate(row.id, index, now)
+        if job.nodes[index].step.kind is Kind.REDUCTION:
+            reductions = [chunk for (chunk,) in store.rows("chunks_of_step", row.id, index)]
+            store.change_chunks(row.id, _CANCELLED, (ChunkStatus.IN_PROGRESS,), now, chunks=reductions)
+            store.run("supersede", row.id, reductions, now)
+            store.set_report(row.id, b"")
+    return shut
 
 
-def _retry_failed(engine: Engine, live: LiveInstance, chunks: list[int] | None) -> int:
+def _retry_failed(engine: Engine, live: LiveInstance, row: InstanceRow, chunks: list[int] | None) -> int:
     """Failed chunks of an instance that still runs."""
+    now = engine.clock.now()
     with engine.store.transaction():
-        rows = engine.store.change_chunks(live.id, _QUEUED, (_FAILED,), engine.clock.now(), chunks=chunks)
+        rows = engine.store.change_chunks(live.id, _QUEUED, (_FAILED,), now, chunks=chunks)
+        shut = shut_gates(engine, row, live.job, now)
     for chunk, index, attempt, polls in rows:
         step = live.step_at(index)
         step.counts[_FAILED.code] -= 1
-        step.counts[_QUEUED.code] += 1
+        step.counts[step.waits] += 1
         step.again.append(Again(Item(chunk, attempt + 1, None, 0, polls), _QUEUED.code))
+    for index in shut:
+        if index == live.reduction:
+            engine.abandon(live.steps[index])
+        live.shut(index)
     live.changed = True
     engine.wake()
     return len(rows)

@@ -18,15 +18,17 @@ _UNENDED = [status.code for status in ChunkStatus if status not in CHUNK_ENDED]
 _FAILED = ChunkStatus.FAILED.code
 _TROUBLE = (ChunkStatus.ERRORED.code, ChunkStatus.FAILED.code)
 _IN_PROGRESS = ChunkStatus.IN_PROGRESS.code
-_CAN_RUN = [
-    status.code
-    for status in (ChunkStatus.QUEUED, ChunkStatus.IN_PROGRESS, ChunkStatus.POLL_WAITING, ChunkStatus.ERRORED)
-]
+_TO_RUN = [status.code for status in (ChunkStatus.QUEUED, ChunkStatus.POLL_WAITING, ChunkStatus.ERRORED)]
 
 
 def no_chunks() -> Counts:
     """Counts of a step that has no chunk yet."""
     return [0] * (len(ChunkStatus) + 1)
+
+
+def has_open(counts: Counts) -> bool:
+    """Whether a chunk of a step has not ended."""
+    return any(counts[code] for code in _UNENDED)
 
 
 def within_budget(counts: Counts, max_failed: float) -> bool:
@@ -45,12 +47,18 @@ def done_steps(nodes: Sequence[Node], counts: Sequence[Counts]) -> list[bool]:
     done: list[bool] = []
     for node, count in zip(nodes, counts, strict=True):
         ready = all(done[source] for source in node.sources)
-        open_chunks = sum(count[code] for code in _UNENDED)
+        open_chunks = has_open(count)
         cancelled = count[ChunkStatus.CANCELLED.code]
-        ended_well = open_chunks == 0 and cancelled == 0 and within_budget(count, node.max_failed)
+        ended_well = not open_chunks and cancelled == 0 and within_budget(count, node.max_failed)
         has_run = node.step.kind is not Kind.REDUCTION or sum(count) > 0
         done.append(ready and ended_well and has_run)
     return done
+
+
+def to_shut(nodes: Sequence[Node], counts: Sequence[Counts], opened: Sequence[bool]) -> list[int]:
+    """Steps whose gate is open though a step before them has something to do again: after a retry or a rerun."""
+    done = done_steps(nodes, counts)
+    return [n.index for n in nodes if n.gated and opened[n.index] and not all(done[source] for source in n.sources)]
 
 
 def over_budget(nodes: Sequence[Node], counts: Sequence[Counts]) -> Node | None:
@@ -83,7 +91,7 @@ def decide(
     Args:
         nodes: Steps in topological order.
         counts: Chunk counts per step.
-        opened: Per step whether its gate is open already (of no meaning for steps without a gate).
+        opened: Per step whether it has no gate, or an open one.
         failing: A FailJob was raised: nothing new starts.
         paused: pause() holds.
     """
@@ -101,9 +109,17 @@ def decide(
         return Decision(opens, reduces, _ongoing(nodes, counts, paused=paused))
     if all(done):
         return Decision(opens, False, InstanceStatus.COMPLETED)
-    if any(count[code] for count in counts for code in _CAN_RUN):
+    if any(
+        _has_work(count, is_open or index in opens)
+        for index, (count, is_open) in enumerate(zip(counts, opened, strict=True))
+    ):
         return Decision(opens, False, _ongoing(nodes, counts, paused=paused))
     return Decision(opens, False, InstanceStatus.FAILED)
+
+
+def _has_work(count: Counts, is_open: bool) -> bool:
+    """Whether chunks of a step run, or will."""
+    return count[_IN_PROGRESS] > 0 or (is_open and any(count[code] for code in _TO_RUN))
 
 
 def _ongoing(nodes: Sequence[Node], counts: Sequence[Counts], *, paused: bool) -> InstanceStatus:

@@ -28,10 +28,10 @@ from typing import Any, Protocol, TypeVar
 
 from nbbatch.base.errors import FailChunk, StoreClosed, StoreError
 from nbbatch.base.rows import ChunkRow, Ended, Item, Results
-from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
+from nbbatch.base.states import INSTANCE_ENDED, INSTANCE_TRANSITIONS, ChunkStatus, InstanceStatus
 from nbbatch.definition import Kind, Node
 from nbbatch.engine.claims import Claims
-from nbbatch.engine.decide import Decision, decide
+from nbbatch.engine.decide import Decision, decide, has_open
 from nbbatch.engine.limits import Flight, Pace
 from nbbatch.engine.lost import Losses, failed_future, lost, put_back, requeue, timed_out
 from nbbatch.engine.notifications import Notifications, Notify
@@ -263,6 +263,7 @@ class Engine:
                 self._claim(changes, now)
         if changes:
             self.write(changes)
+        if changes or self._answers:  # a call may have stored something of its own
             for live in self.live.values():
                 live.show()
         self._answer(None)
@@ -296,7 +297,7 @@ class Engine:
             for row, steps in changes.instances.values():
                 self.store.create_instance(row, steps)
             for table, rows in (
-                ("chunk", changes.chunks), ("event", changes.events), ("detail", changes.details),
+                ("chunk", changes.chunks), ("event", changes.events), ("detail", changes.details), ("superseded", changes.superseded),
                 ("output", changes.outputs), ("staged", changes.staged), ("claim", changes.claims),
             ):  # fmt: skip
                 if rows:
@@ -388,6 +389,12 @@ class Engine:
                 other.is_sacrificed |= other.lane is lane and other.future is not None
             lane.executor.kill()
 
+    def abandon(self, step: LiveStep) -> None:
+        """Wait no longer for what runs of a step, whose chunks were superseded."""
+        for flight in [flight for flight in self.flights if flight.step is step]:
+            self._pace.abandon(flight)
+            flight.call_off()
+
     def _drop(self, live: LiveInstance, items: list[Item], changes: Changes) -> None:
         """The result of an attempt whose instance was cancelled meanwhile."""
         for item in items:
@@ -437,8 +444,8 @@ class Engine:
                 self._advance(live, changes, now)
 
     def _advance(self, live: LiveInstance, changes: Changes, now: int) -> None:
-        if live.status is InstanceStatus.QUEUED and live.started_us is None:
-            return
+        if live.started_us is None and (live.paused or any(map(has_open, live.counts))):
+            return  # it begins with its first claim, or where its first chunk was skipped, but not while it is paused
         self.notifications.advanced(live, changes)
         opened = [step.opened for step in live.steps]
         decision = decide(live.job.nodes, live.counts, opened, failing=live.failing is not None, paused=live.paused)
@@ -467,6 +474,8 @@ class Engine:
             changes.instances[live.id] = (replace(row, status=new, started_us=now), steps)
             live.status = new
             return
+        if old is InstanceStatus.QUEUED:
+            old = self._begin(live, old, new, changes, now)
         text = _why_failed(live) if new is InstanceStatus.FAILED else None
         share = 1.0 if new is InstanceStatus.COMPLETED else live.progress()
         write = partial(self.store.set_status, live.id, old, new, now, text=text, progress=share)
@@ -478,6 +487,17 @@ class Engine:
                 changes.writes.append(partial(self.store.drop_data, live.id, live.retain, finished=finished))
             del self.live[live.id]
             changes.after.append(partial(self.end, live, new))
+
+    def _begin(
+        self, live: LiveInstance, old: InstanceStatus, new: InstanceStatus, changes: Changes, now: int
+    ) -> InstanceStatus:
+        """An instance whose first chunk was skipped starts without a claim; whatever it becomes, it was IN_PROGRESS before."""
+        live.started_us = live.started_us or now
+        self.notifications.started(live, changes)
+        if new in INSTANCE_TRANSITIONS[old]:
+            return old
+        changes.writes.append(partial(self.store.set_status, live.id, old, InstanceStatus.IN_PROGRESS, now))
+        return InstanceStatus.IN_PROGRESS
 
     def end(self, live: LiveInstance, status: InstanceStatus) -> None:
         """Tell who waits that an instance's end is stored."""
@@ -510,7 +530,10 @@ class Engine:
         self._first_claim(live, step, changes, now)
         kind = step.node.step.kind
         inputs = self.store.stream("reduction_inputs", live.id) if kind is Kind.REDUCTION else None
-        stop = live.cancellation if step.node.step.options.timeout is None else Cancellation(live.cancellation)
+        alone = (
+            kind is Kind.REDUCTION or step.node.step.options.timeout is not None
+        )  # may be called off without the rest
+        stop = Cancellation(live.cancellation) if alone else live.cancellation
         sink = self._sink(live, stop) if kind is Kind.MANY else None
         slots = self.marks.take(len(items) if lane is self._lanes.events else 1)
         micro = MicroBatch(

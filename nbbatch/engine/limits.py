@@ -154,7 +154,7 @@ class Pace:
         self.limits = Limits()
         self._flights = flights
         self._expired: set[Flight] = set()
-        """Past their time, with their workers still taken."""
+        """Nobody waits for them, and their workers are still taken: past their time, or of a reduction that is to run anew."""
         self._deadlines = Deadlines[Flight]()
 
     def has_room(self, live: LiveInstance, step: LiveStep, lane: Lane, now: int) -> bool:
@@ -200,10 +200,14 @@ class Pace:
         due = [flight for flight in self._deadlines.pop(now) if flight in self._flights]
         over = [flight for flight in due if not self._goes_on(flight, now)]
         for flight in over:
-            self._flights.discard(flight)
-            self._expired.add(flight)
-            flight.micro.cancellation.cancelled = True
+            self.abandon(flight)
         return over
+
+    def abandon(self, flight: Flight) -> None:
+        """Nobody waits for its result any more; its worker is taken until it returns."""
+        self._flights.discard(flight)
+        self._expired.add(flight)
+        flight.micro.cancellation.cancelled = True
 
     def _goes_on(self, flight: Flight, now: int) -> bool:
         """Whether a process has time left, as it had to be started first: its step's time is counted from its beginning."""

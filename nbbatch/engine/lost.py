@@ -6,6 +6,7 @@ from concurrent.futures import Future
 
 from nbbatch.base.rows import EventRow, Failure, Item, Outcome, Results
 from nbbatch.base.states import ChunkStatus
+from nbbatch.definition import judge
 from nbbatch.engine.settle import Changes
 from nbbatch.engine.state import Again, LiveStep
 from nbbatch.worker.context import MicroBatch
@@ -59,7 +60,7 @@ def put_back(step: LiveStep, micro: MicroBatch, items: list[Item], changes: Chan
 
 def requeue(step: LiveStep, items: list[Item]) -> None:
     """Have chunks claimed again whose claim came to nothing."""
-    queued = ChunkStatus.QUEUED.code
+    queued = step.waits
     step.in_flight -= len(items)
     step.counts[ChunkStatus.IN_PROGRESS.code] -= len(items)
     step.counts[queued] += len(items)
@@ -81,7 +82,8 @@ def timed_out(micro: MicroBatch, now: int) -> Results:
     """The attempt took longer than ``timeout=`` allows."""
     step = micro.node.step
     text = f"step {step.name!r} took longer than its timeout of {step.options.timeout:g} s"
-    return _all(micro, ChunkStatus.ERRORED, Failure("TimeoutError", text, ""), now)
+    status, skips = judge(step.options, TimeoutError())
+    return _all(micro, status, Failure("TimeoutError", text, ""), now, skips_last=skips)
 
 
 def failed_future(micro: MicroBatch, error: Exception, now: int) -> Future[Results]:
@@ -92,7 +94,7 @@ def failed_future(micro: MicroBatch, error: Exception, now: int) -> Future[Resul
     return future
 
 
-def _all(micro: MicroBatch, status: ChunkStatus, failure: Failure, now: int) -> Results:
+def _all(micro: MicroBatch, status: ChunkStatus, failure: Failure, now: int, *, skips_last: bool = False) -> Results:
     """One outcome for every chunk of a micro-batch."""
-    outcome = Outcome(status, now, now, [], [], failure=failure)
+    outcome = Outcome(status, now, now, [], [], failure=failure, skips_last=skips_last)
     return Results([], [], [], "", dict.fromkeys(range(len(micro.items)), outcome))

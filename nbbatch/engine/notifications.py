@@ -36,10 +36,15 @@ class Notifications:
 
     def began(self, live: LiveInstance, step: LiveStep, changes: Changes) -> None:
         """Chunks of a step are claimed: the first ones of the step, or of the instance, are an event."""
+        if live.status is InstanceStatus.QUEUED:
+            self.started(live, changes)
         if live.job.listeners:
-            if live.status is InstanceStatus.QUEUED:
-                self._once(live, "instance_started", None, changes)
             self._once(live, "step_started", step, changes)
+
+    def started(self, live: LiveInstance, changes: Changes) -> None:
+        """An instance starts: by its first claim, or without one, as its first chunk was skipped."""
+        if live.job.listeners:
+            self._once(live, "instance_started", None, changes)
 
     def advanced(self, live: LiveInstance, changes: Changes) -> None:
         """Counts have changed: steps may have ended, with all before them."""

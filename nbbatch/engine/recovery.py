@@ -92,8 +92,6 @@ def load(store: Store, job: JobDefinition[Any, Any], row: InstanceRow, params: S
     _load_open(store, live)
     names = [name for (name,) in store.rows("attachment_names", row.id)]
     live.attachments = attachments(store, row.id, names) if names else None
-    for step in (step for step in live.steps if step.node.step.options.bisect):
-        ((step.split,),) = store.rows("count_split", row.id, step.node.index)
     return live
 
 
@@ -107,13 +105,12 @@ def attachments(store: Store, instance: int, names: list[str]) -> Attachments:
 
 
 def _load_counts(store: Store, live: LiveInstance) -> None:
-    for index, shut, first, last, records, latest, counts in store.rows("step_states", live.id):
-        step = live.step_at(index)
-        step.opened = not shut
-        step.counts[1:] = counts
-        step.cursor, step.last, step.loaded_last = first - 1, last, store.durable_chunk
-        live.records += records
-        live.latest_end_us = max(filter(None, (live.latest_end_us, latest)), default=None)
+    for found in store.counts(live.id):
+        step = live.step_at(found.step)
+        step.opened, step.counts = not found.shut, found.counts
+        step.cursor, step.last, step.loaded_last = found.first - 1, found.last, store.durable_chunk
+        live.records += found.records
+        live.latest_end_us = max(filter(None, (live.latest_end_us, found.latest_end_us)), default=None)
 
 
 def _load_open(store: Store, live: LiveInstance) -> None:

@@ -15,15 +15,17 @@ from nbbatch.engine.commands import (
     check_shape,
     check_starts,
     known,
+    let_go,
     params_of,
     retry,
     revive,
+    shut_gates,
     skip,
+    store_cancelled,
     take_up,
 )  # fmt: skip
 from nbbatch.engine.decide import within_budget
 from nbbatch.engine.dispatcher import Engine
-from nbbatch.engine.recovery import load
 
 
 def rerun(engine: Engine, instance: int, job: JobDefinition[Any, Any] | None, index: int, chunks: list[int]) -> int:
@@ -55,29 +57,32 @@ def rerun(engine: Engine, instance: int, job: JobDefinition[Any, Any] | None, in
 
 def _check_idle(engine: Engine, row: InstanceRow) -> None:
     live = engine.live.get(row.id)
-    if row.status not in INSTANCE_ENDED and (live is None or live.in_flight or row.status is not InstanceStatus.PAUSED):
+    if live is not None and (live.in_flight or not live.paused):  # one that is not live does not run
         raise StateError(
             f"instance {row.id} is {row.status}; wait for its end, or pause() it and let running chunks finish, then rerun"
         )
 
 
 def _replace(engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any], index: int, chunks: list[int]) -> None:
+    now = engine.clock.now()
     with engine.store.transaction():
         _supersede(engine, row, job, index, chunks)
-        engine.store.set_status(row.id, row.status, InstanceStatus.IN_PROGRESS, engine.clock.now(), progress=0.0)
+        shut_gates(engine, row, job, now)
+        replaced = [child for (child,) in engine.store.rows("replaced_subjobs", row.id)]
+        ended = [each for child in replaced for each in store_cancelled(engine, child)]
+        if row.status is not InstanceStatus.IN_PROGRESS:
+            engine.store.set_status(row.id, row.status, InstanceStatus.IN_PROGRESS, now, progress=0.0)
+    let_go(engine, ended)
 
 
 def _supersede(engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any], index: int, chunks: list[int]) -> None:
     """Within the open transaction."""
     now, store = engine.clock.now(), engine.store
-    reduction = job.nodes[-1].index if job.report is not None else -1
     if row.retain != "all" and index > 0:  # the parameters are always kept
         _check_kept(engine, row, job, index, chunks)
-    store.run("supersede", row.id, chunks, reduction, now)
-    if index != reduction:
-        _close_gates(engine, row, job, index, now)
+    store.run("supersede", row.id, chunks, now)
     store.run("copy_chunks", row.id, chunks, store.take_ids("chunk", len(chunks)), now)
-    if reduction >= 0 and row.report is not None:
+    if job.nodes[index].step.kind is Kind.REDUCTION:
         store.set_report(row.id, b"")
 
 
@@ -104,17 +109,6 @@ def _always(engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any]) -> N
             _supersede(engine, row, job, node.index, [chunk for (chunk,) in done])
 
 
-def _close_gates(engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any], index: int, now: int) -> None:
-    """Gates behind the step wait for it again."""
-    opened = engine.store.opened_steps(row.id)
-    behind = {index}
-    for node in job.nodes:
-        if behind & set(node.sources):
-            behind.add(node.index)
-            if node.index in opened:
-                engine.store.close_gate(row.id, node.index, now)
-
-
 def skip_all(
     engine: Engine, instance: int, job: JobDefinition[Any, Any] | None, chunks: list[int], reason: str
 ) -> None:
@@ -126,7 +120,7 @@ def skip_all(
     check_retained(row)
     check_shape(job, row)
     skip(engine, instance, chunks, reason)
-    steps = load(engine.store, job, row, params_of(engine, job, row)).steps
+    counts = [each.counts for each in engine.store.counts(instance)]
     stopped = engine.store.rows("count_stopped", instance) != [(0,)]
-    if not stopped and all(within_budget(step.counts, step.node.max_failed) for step in steps):
+    if not stopped and all(within_budget(counts[node.index], node.max_failed) for node in job.nodes):
         take_up(engine, row, job, [])  # it only goes on to its end: no start that `start_limit` counts

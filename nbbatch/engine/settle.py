@@ -24,9 +24,10 @@ from nbbatch.base.rows import (
     Results,
     StagedRow,
     StepRow,
+    SupersededRow,
     Waiting,
 )
-from nbbatch.base.states import ChunkStatus
+from nbbatch.base.states import CHUNK_ENDED, ChunkStatus
 from nbbatch.definition import Kind, Options
 from nbbatch.engine.decide import over_budget
 from nbbatch.engine.state import LiveInstance, LiveStep
@@ -48,6 +49,8 @@ class Changes:
     chunks: Columns = field(default_factory=partial(Columns, ChunkRow))
     events: Columns = field(default_factory=partial(Columns, EventRow))
     details: list[DetailRow] = field(default_factory=list[DetailRow])
+    superseded: list[SupersededRow] = field(default_factory=list[SupersededRow])
+    """Pages that were split."""
     outputs: Columns = field(default_factory=partial(Columns, OutputRow))
     staged: Columns = field(default_factory=partial(Columns, StagedRow))
     claims: list[ClaimRow] = field(default_factory=list[ClaimRow])
@@ -114,14 +117,15 @@ class Clerk:
     ) -> None:
         node, counts = step.node, step.counts
         event = self.take_ids("event", 1) + 1
-        skipped = counts[ChunkStatus.SKIPPED.code] - step.split
+        skipped = counts[ChunkStatus.SKIPPED.code]
         status, errors, polls, due = verdict(node.step.options, item, outcome, now, self.random, skipped)
         split = halves(item.data) if _splits(node.step.options, outcome, status) else []
-        if split:
-            status = ChunkStatus.SKIPPED
-            step.split += 1
         counts[_IN_PROGRESS] -= 1
-        counts[status.code] += 1
+        if split:  # its halves take its place, so that nothing counts it
+            status = ChunkStatus.SKIPPED
+            changes.superseded.append(SupersededRow(chunk=item.chunk, instance=live.id, at_us=now))
+        else:
+            counts[status.code] += 1
         changes.events.append(
             EventRow(
                 id=event, chunk=item.chunk, instance=live.id, step=node.index, attempt=item.attempt, status=status.code,
@@ -240,13 +244,15 @@ def verdict(
         return _COMPLETED, item.errors, item.polls, None
     if outcome.status is ChunkStatus.POLL_WAITING:
         return outcome.status, item.errors, item.polls + 1, now + round(outcome.delay * 1e6)
-    if outcome.status is ChunkStatus.SKIPPED and (options.max_skipped is None or skipped < options.max_skipped):
+    may_skip = options.max_skipped is None or skipped < options.max_skipped
+    if outcome.status is ChunkStatus.SKIPPED and may_skip:
         return outcome.status, item.errors, item.polls, None
     errors = item.errors + 1
     if outcome.status is ChunkStatus.ERRORED and errors < options.max_attempts:
         delay = options.backoff.delay(errors, random())
         return ChunkStatus.ERRORED, errors, item.polls, now + round(delay * 1e6)
-    return ChunkStatus.FAILED, errors, item.polls, None
+    is_skipped = outcome.status is ChunkStatus.ERRORED and outcome.skips_last and may_skip
+    return ChunkStatus.SKIPPED if is_skipped else ChunkStatus.FAILED, errors, item.polls, None
 
 
 def _splits(options: Options, outcome: Outcome, status: ChunkStatus) -> bool:
@@ -264,7 +270,7 @@ def _detail(
     failure = outcome.failure
     message = failure.message if failure else None
     most = step.node.step.options.max_attempts
-    if failure and status is ChunkStatus.FAILED and outcome.status is ChunkStatus.ERRORED and most > 1:
+    if failure and status in CHUNK_ENDED and outcome.status is ChunkStatus.ERRORED and not is_split and most > 1:
         message = f"{message} (error {errors} of at most {most})"
     elif failure and status is ChunkStatus.FAILED and outcome.status is ChunkStatus.SKIPPED:
         limit = f"max_skipped={step.node.step.options.max_skipped} is reached"

@@ -91,7 +91,6 @@ class LiveStep:
         "ready_bytes",
         "size",
         "skipped",
-        "split",
         "suspect_in_flight",
         "suspects",
     )  # fmt: skip
@@ -114,8 +113,6 @@ class LiveStep:
         self.suspects: deque[Again] = deque()
         self.suspect_in_flight: int | None = None
         self.skipped: set[int] = set()
-        self.split = 0
-        """Pages that are SKIPPED as their halves took their place: no ``max_skipped=`` counts them."""
         self.in_flight = 0
         self.size = 1
         self.mean_us = 0.0
@@ -129,7 +126,7 @@ class LiveStep:
             self.add_ready(zip(count(first), taken), taken)
             self.cursor = first + len(taken) - 1
         self.last = first + len(inputs) - 1
-        self.counts[_QUEUED if self.opened else _GATE_WAITING] += len(inputs)
+        self.counts[self.waits] += len(inputs)
 
     def add_ready(self, chunks: Iterable[tuple[int, bytes | None]], inputs: Sequence[bytes | None]) -> None:
         """Put chunks into the window."""
@@ -157,16 +154,36 @@ class LiveStep:
         if not self.last:
             self.cursor = first - 1
         self.last = last
-        self.counts[_QUEUED if self.opened else _GATE_WAITING] += total
+        self.counts[self.waits] += total
 
     def _has_room(self) -> bool:
         return len(self.ready) < WINDOW_CHUNKS and self.ready_bytes < WINDOW_BYTES
+
+    @property
+    def waits(self) -> int:
+        """The code of the state of chunks that wait for a worker."""
+        return _QUEUED if self.opened else _GATE_WAITING
 
     def open(self) -> None:
         """The gate opens: all waiting chunks are queued."""
         self.opened = True
         self.counts[_QUEUED] += self.counts[_GATE_WAITING]
         self.counts[_GATE_WAITING] = 0
+
+    def shut(self) -> None:
+        """The gate shuts again: all queued chunks wait, and what runs goes on."""
+        self.opened = False
+        self.counts[_GATE_WAITING] += self.counts[_QUEUED]
+        self.counts[_QUEUED] = 0
+
+    def forget(self) -> None:
+        """All its chunks were superseded."""
+        self.counts, self.in_flight = no_chunks(), 0
+        self.ready.clear()
+        self.ready_bytes, self.cursor = 0, self.last
+        self.again.clear()
+        self.suspects.clear()
+        self.suspect_in_flight = None
 
     def claimable(self) -> bool:
         """Whether there is a chunk to claim now."""
@@ -222,7 +239,7 @@ class LiveStep:
         return items
 
     def _count_claim(self, status: int) -> None:
-        self.counts[_QUEUED if status == _GATE_WAITING else status] -= 1  # its gate has opened since
+        self.counts[self.waits if status in (_QUEUED, _GATE_WAITING) else status] -= 1  # its gate may have moved since
         self.counts[_IN_PROGRESS] += 1
         self.in_flight += 1
 
@@ -294,6 +311,16 @@ class LiveInstance:
             due = heapq.heappop(self.waiting)
             item = Item(due.chunk, due.attempt + 1, None, due.errors, due.polls)
             self.steps[due.step].again.append(Again(item, due.status.code))
+
+    def shut(self, index: int) -> None:
+        """The gate of a step is shut; a reduction has no chunks any more, and no report."""
+        step = self.steps[index]
+        if index == self.reduction:
+            step.forget()
+            self.waiting[:] = sorted(waiting for waiting in self.waiting if waiting.step != index)
+            self.report = None
+        step.shut()
+        self.changed = True
 
     def progress(self) -> float:
         """Share of the work done; it never falls, and is below 1 until the instance COMPLETED."""

@@ -1,4 +1,4 @@
-"""What a retry will do, before it does it."""
+"""What a retry or a rerun will do, before it does it."""
 
 from __future__ import annotations
 
@@ -6,38 +6,39 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbbatch.base.states import INSTANCE_ENDED
-from nbbatch.definition import JobDefinition
+from nbbatch.definition import JobDefinition, Kind
 from nbbatch.engine.commands import check_shape
 from nbbatch.store.database import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What a retry does to one step."""
+    """What becomes of one step."""
 
     step: str
     before: str | None
-    """Fingerprint of the code that failed."""
+    """Fingerprint of the code that ran, or failed."""
     after: str
     """Fingerprint of the code that will run."""
     retried: int
-    """Chunks that run again: failed and cancelled ones, and of an ended instance those of steps with ``always=True`` and
-    all that came of them."""
+    """Chunks that run again: failed and cancelled ones, and of an ended instance those of steps with ``always=True``; with
+    a rerun, those that were chosen; and all that came of them. A reduction behind them runs again, too."""
     kept: int
     """Chunks that ended well and do not."""
     left: int = 0
     """Failed chunks that were not chosen, and stay so."""
+    verb: str = "retry"
 
     def __str__(self) -> str:
         old, new = (self.before or "")[:4], self.after[:4]
         code = f"{old} → {new}" if old and old != new else f"{new}, unchanged" if old else new
         rest = f", {self.left:,} left as they are" if self.left else ""
-        return f"{self.step} {code}: {self.retried:,} to retry, {self.kept:,} kept{rest}"
+        return f"{self.step} {code}: {self.retried:,} to {self.verb}, {self.kept:,} kept{rest}"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a retry will do; a line for each step that has something to retry."""
+    """What a retry or a rerun will do; a line for each step that has something to do again."""
 
     lines: tuple[Line, ...]
 
@@ -63,9 +64,24 @@ def plan(store: Store, instance: int, job: JobDefinition[Any, Any], chunks: list
     check_shape(job, row)
     ended = chunks is None and row.status in INSTANCE_ENDED
     always = [node.index for node in job.nodes if ended and node.step.options.always]
-    rows = {step: rest for step, *rest in store.fetch("retry_plan", instance, chunks, always)}
+    done = [chunk for index in always for (chunk,) in store.fetch("completed_of", instance, index)]
+    return _plan(store, instance, job, chunks, done, "retry")
+
+
+def plan_rerun(store: Store, instance: int, job: JobDefinition[Any, Any], chunks: list[int]) -> Plan:
+    """What doing chunks again, and all that came of them, would do. Raises as `plan`."""
+    check_shape(job, store.instance(instance, store.cursor()))
+    return _plan(store, instance, job, [], chunks, "rerun")
+
+
+def _plan(
+    store: Store, instance: int, job: JobDefinition[Any, Any], failed: list[int] | None, done: list[int], verb: str
+) -> Plan:
+    rows = {step: rest for step, *rest in store.fetch("plan", instance, failed, done)}
     lines: list[Line] = []
     for node in job.current():
         again, kept, left, code = rows.get(node.index, (0, 0, 0, None))
-        lines.append(Line(node.step.name, code, node.code, again, kept, left))
+        if node.step.kind is Kind.REDUCTION and any(line.retried for line in lines):
+            again, kept, left = again + kept + left, 0, 0
+        lines.append(Line(node.step.name, code, node.code, again, kept, left, verb))
     return Plan(tuple(lines))

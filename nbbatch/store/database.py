@@ -24,7 +24,7 @@ from typing import Any
 import duckdb
 
 from nbbatch.base.errors import NotFoundError, StateError, StoreUnreadable
-from nbbatch.base.rows import EventRow, InstanceRow, StepRow
+from nbbatch.base.rows import EventRow, InstanceRow, StepCounts, StepRow
 from nbbatch.base.states import INSTANCE_BY_CODE, INSTANCE_ENDED, INSTANCE_TRANSITIONS, ChunkStatus, InstanceStatus
 from nbbatch.store import migrations
 from nbbatch.store.connection import MEMORY, clear_errors, connect, remove
@@ -219,6 +219,10 @@ class Store(Writer):
             self.run("unclaim", instance, min(chunks), max(chunks), chunks)
         else:
             self.run("drop_claim", claim)
+
+    def counts(self, instance: int) -> list[StepCounts]:
+        """How the chunks of each step of an instance stand, in the order of its chain; sees the open transaction."""
+        return [StepCounts(*row[:-1], counts=[0, *row[-1]]) for row in self.rows("step_states", instance)]
 
     def open_gate(self, instance: int, step: int, now_us: int) -> None:
         """Open a step's gate: all its chunks are QUEUED from here on."""

@@ -18,7 +18,7 @@ from typing import Any, Self, cast
 from nbbatch.base.errors import FailChunk, FailJob, RetryLater, SkipChunk, ValueNotStorable
 from nbbatch.base.rows import Failure, Item, Outcome, Results
 from nbbatch.base.states import ChunkStatus
-from nbbatch.definition import Kind, To, retryable, skippable
+from nbbatch.definition import Kind, To, judge
 from nbbatch.definition.listeners import begin
 from nbbatch.worker import capture
 from nbbatch.worker.context import Context, MicroBatch, Page, said
@@ -312,15 +312,15 @@ def _completed(
 def _broken(ctx: Context, started: int, worker: str, error: BaseException) -> Outcome:
     """The outcome of an attempt that raised: a signal, an error that a retry may mend, or one that it cannot."""
     micro = ctx._micro  # pyright: ignore[reportPrivateUsage]
-    delay, fails_job, status = 0.0, False, ChunkStatus.FAILED
+    delay, fails_job, skips, status = 0.0, False, False, ChunkStatus.FAILED
     if isinstance(error, RetryLater):
         status, delay = ChunkStatus.POLL_WAITING, error.seconds
     elif isinstance(error, FailJob):
         fails_job = True
-    elif isinstance(error, SkipChunk) or skippable(micro.node.step.options, error):
+    elif isinstance(error, SkipChunk):
         status = ChunkStatus.SKIPPED
-    elif not isinstance(error, FailChunk) and retryable(micro.node.step.options, error):
-        status = ChunkStatus.ERRORED
+    elif not isinstance(error, FailChunk):
+        status, skips = judge(micro.node.step.options, error)
     failed = failure(error)
     failed = failed and Failure(failed.type, *map(micro.params.hide, failed[1:]))
-    return Outcome(status, started, micro.now(), [], [], 0, failed, delay, fails_job, *said(ctx), 0, worker)
+    return Outcome(status, started, micro.now(), [], [], 0, failed, delay, fails_job, *said(ctx), 0, worker, skips)

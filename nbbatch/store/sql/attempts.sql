@@ -10,23 +10,24 @@ SELECT chunk, step, attempt, status, ended, error_type, error, traceback FROM at
 WHERE ($2 IS NULL OR step = $2) AND ($3 IS NULL OR chunk = $3) AND error IS NOT NULL
 ORDER BY event, chunk LIMIT $5 OFFSET $6;
 
--- first_failure: The first attempt that left its chunk FAILED.
-SELECT step, chunk, error_type, error FROM attempts_of($1, {NOW}) WHERE status = 'FAILED' ORDER BY event LIMIT 1;
+-- first_failure: The chunk that is FAILED for longest.
+SELECT s.name, o.chunk, d.error_type, d.error FROM open_chunks($1, {NOW}) o JOIN step s ON s.instance = o.instance AND s.step = o.step
+LEFT JOIN detail d ON d.event = o.event AND d.instance = o.instance
+WHERE o.status = {FAILED} ORDER BY o.event LIMIT 1;
 
 -- skips: One row per chunk that was left out, by hand or by its step.
 SELECT e.chunk, s.name AS step, e.attempt, make_timestamptz(e.ended_us) AS skipped, e.started_us IS NULL AS by_hand,
     d.error_type, d.error AS reason
-FROM event e JOIN step s ON s.instance = e.instance AND s.step = e.step
-LEFT JOIN detail d ON d.event = e.id AND d.instance = e.instance
-WHERE e.instance = $1 AND e.status = {SKIPPED} AND e.ended_us <= coalesce($4, {NOW})
-    AND ($2 IS NULL OR s.name = $2) AND ($3 IS NULL OR e.chunk = $3)
-ORDER BY e.id LIMIT $5 OFFSET $6;
+FROM done_chunks($1, coalesce($4, {NOW})) e JOIN step s ON s.instance = e.instance AND s.step = e.step
+LEFT JOIN detail d ON d.event = e.event AND d.instance = e.instance
+WHERE e.status = {SKIPPED} AND ($2 IS NULL OR s.name = $2) AND ($3 IS NULL OR e.chunk = $3)
+ORDER BY e.event LIMIT $5 OFFSET $6;
 
 -- history: Every change of state of an instance and its chunks.
 SELECT happened, chunk, step, attempt, status, text FROM history
 WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR chunk = $3)
     AND ($4 IS NULL OR happened <= make_timestamptz($4::BIGINT))
-ORDER BY happened, rank, event, chunk LIMIT $5 OFFSET $6;
+ORDER BY happened, event, rank, chunk LIMIT $5 OFFSET $6;
 
 -- logs: What steps printed and logged, warned of and recovered from, in order of the attempts' ends.
 WITH said AS (

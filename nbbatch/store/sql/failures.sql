@@ -10,10 +10,9 @@ WHERE d.event > $2 AND d.event <= $3 AND d.instance = $1 AND d.error_type IS NOT
 GROUP BY ALL ORDER BY 4 DESC;
 
 -- skips_by_reason: Chunks that are SKIPPED by step and reason, the most frequent first, each with the first of them.
-SELECT e.step, coalesce(d.error, ''), count(*), min(e.chunk) FROM event e
-LEFT JOIN detail d ON d.event = e.id AND d.instance = $1
-WHERE e.instance = $1 AND e.status = {SKIPPED} AND e.chunk NOT IN (FROM replaced($1))
-GROUP BY ALL ORDER BY 3 DESC LIMIT 20;
+SELECT e.step, coalesce(d.error, ''), count(*), min(e.chunk) FROM done_chunks($1, {NOW}) e
+LEFT JOIN detail d ON d.event = e.event AND d.instance = $1
+WHERE e.status = {SKIPPED} GROUP BY ALL ORDER BY 3 DESC LIMIT 20;
 
 -- event_traceback: The traceback of the attempt that an event ended.
 SELECT traceback FROM detail WHERE event = $1;
@@ -27,22 +26,15 @@ FROM detail d JOIN event e ON e.id = d.event
 WHERE d.instance = $1 AND (d.log IS NOT NULL OR d.warnings IS NOT NULL OR d.recovered IS NOT NULL) AND d.event > $2
 ORDER BY d.event DESC LIMIT 30;
 
--- failed_chunks: The newest $2 chunks that are FAILED with error and input. Only events are looked through, and the rest read of those found.
-WITH last AS (
-    SELECT chunk, max(id) AS id, arg_max(step, id) AS step, arg_max(ended_us, id) AS ended FROM event
-    WHERE instance = $1 AND status = {FAILED} AND chunk NOT IN (FROM replaced($1))
-    GROUP BY chunk ORDER BY id DESC LIMIT $2
-), mended AS (
-    SELECT e.chunk FROM event e JOIN last l ON l.chunk = e.chunk AND e.id > l.id WHERE e.instance = $1
-)
-SELECT l.chunk, s.name, l.ended, coalesce(d.error_type, ''), coalesce(d.error, ''), coalesce(d.traceback, ''), c.data
-FROM last l JOIN chunk c ON c.id = l.chunk AND c.instance = $1 JOIN step s ON s.instance = $1 AND s.step = l.step
-LEFT JOIN detail d ON d.event = l.id AND d.instance = $1
-WHERE l.chunk NOT IN (FROM mended) ORDER BY l.chunk;
+-- failed_chunks: The newest $2 chunks that are FAILED with error and input.
+SELECT l.chunk, s.name, l.ended_us, coalesce(d.error_type, ''), coalesce(d.error, ''), coalesce(d.traceback, ''), c.data
+FROM (SELECT * FROM open_chunks($1, {NOW}) WHERE status = {FAILED} ORDER BY event DESC LIMIT $2) l
+JOIN chunk c ON c.id = l.chunk AND c.instance = $1 JOIN step s ON s.instance = $1 AND s.step = l.step
+LEFT JOIN detail d ON d.event = l.event AND d.instance = $1
+ORDER BY l.chunk;
 
 -- good_inputs: Inputs of the first $3 COMPLETED chunks of a step.
 SELECT data FROM chunk WHERE instance = $1 AND id IN (
-    SELECT e.chunk FROM event e JOIN step s ON s.instance = $1 AND s.step = e.step AND s.name = $2
-    WHERE e.instance = $1 AND e.status = {COMPLETED} AND e.chunk NOT IN (FROM replaced($1))
-    ORDER BY e.chunk LIMIT $3
+    SELECT e.chunk FROM done_chunks($1, {NOW}) e JOIN step s ON s.instance = $1 AND s.step = e.step AND s.name = $2
+    WHERE e.status = {COMPLETED} ORDER BY e.chunk LIMIT $3
 ) ORDER BY id;

@@ -3,7 +3,7 @@
 -- step_states: By step of an instance whether its gate is shut, its first and last chunk, what they gave, the latest end, and how many
 -- chunks are in each state, in the order of their codes.
 SELECT k.step, k.shut, k.first, k.last, coalesce(p.records, 0), p.ended_us, k.counts
-FROM tally($1, {NOW}) k LEFT JOIN spent($1, {NOW}) p ON p.step = k.step;
+FROM tally($1, {NOW}) k LEFT JOIN spent($1, {NOW}) p ON p.step = k.step ORDER BY k.step;
 
 -- to_run_again: Chunks of an instance that have an event and are to be claimed again.
 SELECT chunk, step, status, attempt, errors, polls, due_us FROM standing($1, {NOW})

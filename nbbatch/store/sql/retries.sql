@@ -1,47 +1,44 @@
 -- Chunks that are done again.
 
--- retry_plan: By step, chunks that a retry (of chunks $2, or of all) runs again, keeps and leaves out, and the code that failed; of steps $3
--- all that is done is done again, with everything that came of it.
+-- plan: By step, chunks that are done again, kept and left out, and the code that ran them last, preferably that which failed. Done again are
+-- those that failed or were cancelled (of $2; NULL: all), and chunks $3 with all that came of them.
 WITH RECURSIVE family AS (
-    SELECT chunk AS id FROM done_chunks($1, {NOW}) WHERE step IN (SELECT unnest($3::INTEGER[]))
-    UNION
-    SELECT c.id FROM chunk c JOIN family f ON c.parent = f.id WHERE c.instance = $1 AND len($3::INTEGER[]) > 0
+    SELECT unnest($3::BIGINT[]) AS id
+    UNION ALL
+    SELECT c.id FROM chunk c JOIN family f ON c.parent = f.id WHERE c.instance = $1
 ),
 open AS (
-    SELECT step, code, status, status IN {RETRIED} AND ($2 IS NULL OR chunk IN (SELECT unnest($2::BIGINT[]))) OR chunk IN (FROM family) AS again
-    FROM open_chunks($1, {NOW})
+    SELECT k.step, k.code, k.status = {FAILED} AS failed, k.chunk IN (FROM family) AS again,
+        k.status IN {RETRIED} AS ended_badly, $2 IS NULL OR k.chunk IN (SELECT unnest($2::BIGINT[])) AS chosen
+    FROM open_chunks($1, {NOW}) k
 ),
 part AS (
-    SELECT step, count(*) FILTER (again) AS again, 0 AS kept, count(*) FILTER (status IN {RETRIED} AND NOT again) AS left_out,
-        coalesce(mode(code) FILTER (status = {FAILED}), mode(code)) AS code, 0 AS rank
+    SELECT step, count(*) FILTER (again OR (ended_badly AND chosen)) AS again, 0 AS kept,
+        count(*) FILTER (ended_badly AND NOT again AND NOT chosen) AS left_out, coalesce(mode(code) FILTER (failed), mode(code)) AS code, 0 AS rank
     FROM open GROUP BY step
     UNION ALL
-    SELECT step, 0, count(*), 0, arg_max(code, event), 1 FROM done_chunks($1, {NOW}) GROUP BY step
+    SELECT k.step, count(*), 0, 0, NULL, 1 FROM untouched_chunks($1, {NOW}) k SEMI JOIN family f ON f.id = k.id GROUP BY k.step
     UNION ALL
-    SELECT step, count(*), -count(*), 0, NULL, 2 FROM done_chunks($1, {NOW}) d SEMI JOIN family f ON f.id = d.chunk GROUP BY step
+    SELECT k.step, count(*) FILTER (k.chunk IN (FROM family)), count(*) FILTER (k.chunk NOT IN (FROM family)), 0, arg_max(k.code, k.event), 2
+    FROM done_chunks($1, {NOW}) k GROUP BY k.step
 )
 SELECT step, sum(again)::BIGINT, sum(kept)::BIGINT, sum(left_out)::BIGINT, arg_min(code, rank) FROM part GROUP BY step ORDER BY step;
 
--- count_split: How many pages of a step were split in two.
-SELECT count(*) FROM chunk c JOIN chunk p ON p.id = c.parent AND p.instance = c.instance AND p.step = c.step
-WHERE c.instance = $1 AND c.step = $2 AND c.seq = 0 AND c.id NOT IN (FROM replaced($1));
-
 -- count_stopped: How many chunks of an instance stand FAILED by a FailJob.
-SELECT count(*) FROM chunks_of($1, {NOW}) WHERE status = 'FAILED' AND error_type = 'FailJob';
+SELECT count(*) FROM open_chunks($1, {NOW}) o JOIN detail d ON d.event = o.event AND d.instance = $1
+WHERE o.status = {FAILED} AND d.error_type = 'FailJob';
 
 -- count_dropped: How many of some chunks have lost their input.
 SELECT count(*) FROM chunk WHERE instance = $1 AND id IN (SELECT unnest($2::BIGINT[])) AND data IS NULL;
 
--- supersede: Mark chunks $2 of an instance, all their descendants and the chunks of the reduction's step $3 as replaced.
+-- supersede: Mark chunks $2 of an instance and all that came of them as replaced at $3.
 INSERT INTO superseded
 WITH RECURSIVE family AS (
     SELECT unnest($2::BIGINT[]) AS id
-    UNION
+    UNION ALL
     SELECT c.id FROM chunk c JOIN family f ON c.parent = f.id WHERE c.instance = $1
 )
-SELECT c.id, c.instance, $4 FROM chunk c
-WHERE c.instance = $1 AND (c.step = $3 OR c.id IN (SELECT id FROM family))
-    AND c.id NOT IN (FROM replaced($1));
+SELECT c.id, c.instance, $3 FROM present_chunks($1, {NOW}) c SEMI JOIN family f ON f.id = c.id;
 
 -- copy_chunks: Make chunks $2 of an instance anew, in their order, with ids after $3.
 INSERT INTO chunk
@@ -49,7 +46,7 @@ SELECT $3 + row_number() OVER (ORDER BY id), instance, step, parent, seq, $4, da
 FROM chunk WHERE instance = $1 AND id IN (SELECT unnest($2::BIGINT[]));
 
 -- completed_of: Chunks of one step of an instance that are COMPLETED, in their order.
-SELECT chunk FROM standing($1, {NOW}) WHERE step = $2 AND status = {COMPLETED} ORDER BY chunk;
+SELECT chunk FROM done_chunks($1, {NOW}) WHERE step = $2 AND status = {COMPLETED} ORDER BY chunk;
 
 -- some_standing: How some chunks of an instance stand, and of which kind their steps are.
 SELECT k.chunk, k.step, k.status, s.kind FROM standing($1, {NOW}) k JOIN step s ON s.instance = k.instance AND s.step = k.step

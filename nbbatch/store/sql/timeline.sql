@@ -39,7 +39,7 @@ WITH state AS (
     SELECT h.chunk, h.status, epoch_us(h.happened) AS us, h.rank, h.event FROM history h
     WHERE h.instance = $1 AND h.chunk IS NOT NULL
 ), move AS (
-    SELECT status, us, lag(status) OVER (PARTITION BY chunk ORDER BY us, rank, event) AS before FROM state
+    SELECT status, us, lag(status) OVER (PARTITION BY chunk ORDER BY us, event, rank) AS before FROM state
 )
 SELECT status, greatest((us - $2) // $3, 0)::BIGINT AS bin, count(*) FROM move GROUP BY ALL
 UNION ALL

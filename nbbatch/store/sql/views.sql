@@ -224,18 +224,35 @@ WHERE r.claimed_us <= t;
 
 CREATE OR REPLACE VIEW attempts AS FROM attempts_of(NULL, {NOW});
 
--- Gates by the time they were opened or closed (opened_us is NULL then).
-CREATE OR REPLACE VIEW gates AS
-SELECT instance, step, coalesce(opened_us, closed_us) AS at_us, arg_max_null(opened_us, id) AS opened_us
-FROM gate GROUP BY instance, step, coalesce(opened_us, closed_us);
+-- Times from which a chunk of a gated step stands in the queue, with the event (0: it was made), until it is claimed, changed by hand
+-- or superseded.
+CREATE OR REPLACE VIEW queued AS
+WITH move AS (
+    SELECT instance, id AS chunk, step, 0 AS event, created_us AS from_us, created_us AS us, {QUEUED} AS status FROM chunk
+    UNION ALL
+    SELECT instance, chunk, step, id, ended_us, coalesce(started_us, ended_us), status FROM event
+),
+span AS (
+    SELECT instance, chunk, step, event, from_us, status, lead(us) OVER (PARTITION BY instance, chunk ORDER BY event) AS until_us
+    FROM move SEMI JOIN (SELECT instance, step FROM step WHERE gated) g ON g.instance = move.instance AND g.step = move.step
+)
+SELECT w.instance, w.chunk, w.step, w.event, w.from_us,
+    coalesce(least(w.until_us, CASE WHEN w.until_us IS NULL THEN r.claimed_us END, x.at_us), {NOW}) AS until_us
+FROM span w
+LEFT JOIN running r ON r.instance = w.instance AND r.chunk = w.chunk
+LEFT JOIN superseded x ON x.instance = w.instance AND x.chunk = w.chunk
+WHERE w.status IN ({QUEUED}, {GATE_WAITING});
 
--- Chunks as they were made: behind a shut gate, or not.
-CREATE OR REPLACE VIEW born AS
-SELECT c.instance, c.id AS chunk, c.step, c.created_us, k.gated AND g.opened_us IS NULL AS waits
-FROM chunk c
-JOIN submitted s ON s.id = c.instance
-JOIN chain_step k ON k.chain = s.chain AND k.step = c.step
-ASOF LEFT JOIN gates g ON g.instance = c.instance AND g.step = c.step AND c.created_us >= g.at_us;
+-- Gates as they were opened and shut, in order of time.
+CREATE OR REPLACE VIEW gates AS
+SELECT instance, step, id, coalesce(opened_us, closed_us) AS at_us, opened_us IS NOT NULL AS is_open FROM gate;
+
+-- Whether the gate is shut when a chunk is put in the queue.
+CREATE OR REPLACE VIEW put_in_queue AS
+SELECT q.instance, q.chunk, q.event, NOT coalesce(max_by(g.is_open, g.id), false) AS waits
+FROM queued q
+LEFT JOIN gates g ON g.instance = q.instance AND g.step = q.step AND CASE WHEN q.event = 0 THEN g.at_us <= q.from_us ELSE g.id < q.event END
+GROUP BY q.instance, q.chunk, q.event;
 
 -- Every change of state: of the instance (chunk is NULL) and of each chunk, from its creation on.
 CREATE OR REPLACE VIEW history AS
@@ -243,17 +260,18 @@ SELECT instance, NULL::BIGINT AS chunk, NULL::VARCHAR AS step, NULL::INTEGER AS 
     make_timestamptz(ended_us) AS happened, text, id AS event, 9 AS rank
 FROM life WHERE ended_us IS NOT NULL
 UNION ALL
-SELECT b.instance, b.chunk, s.name, NULL, CASE WHEN b.waits THEN 'GATE_WAITING' ELSE 'QUEUED' END,
-    make_timestamptz(b.created_us), NULL, 0, 0
-FROM born b JOIN step s ON s.instance = b.instance AND s.step = b.step
+SELECT c.instance, c.id, s.name, NULL, CASE WHEN p.waits THEN 'GATE_WAITING' ELSE 'QUEUED' END, make_timestamptz(c.created_us), NULL, 0, 0
+FROM chunk c
+JOIN step s ON s.instance = c.instance AND s.step = c.step
+LEFT JOIN put_in_queue p ON p.instance = c.instance AND p.chunk = c.id AND p.event = 0
 UNION ALL
-SELECT b.instance, b.chunk, s.name, NULL, 'QUEUED', make_timestamptz(g.opened_us), 'gate opened', 0, 1
-FROM born b
-ASOF JOIN (SELECT instance, step, opened_us FROM gates WHERE opened_us IS NOT NULL) g
-    ON g.instance = b.instance AND g.step = b.step AND b.created_us < g.opened_us
-JOIN step s ON s.instance = b.instance AND s.step = b.step
-LEFT JOIN superseded x ON x.instance = b.instance AND x.chunk = b.chunk
-WHERE b.waits AND coalesce(x.at_us > g.opened_us, true)
+SELECT q.instance, q.chunk, s.name, NULL, CASE WHEN g.is_open THEN 'QUEUED' ELSE 'GATE_WAITING' END, make_timestamptz(g.at_us),
+    CASE WHEN g.is_open THEN 'gate opened' ELSE 'gate shut' END, g.id, 1
+FROM queued q
+JOIN step s ON s.instance = q.instance AND s.step = q.step
+JOIN gates g ON g.instance = q.instance AND g.step = q.step
+WHERE CASE WHEN g.is_open THEN g.at_us <= q.until_us ELSE g.at_us < q.until_us END
+    AND CASE WHEN q.event = 0 THEN g.at_us > q.from_us ELSE g.id > q.event END
 UNION ALL
 SELECT e.instance, e.chunk, s.name, e.attempt, 'IN_PROGRESS', make_timestamptz(e.started_us), NULL, e.id, 2
 FROM event e JOIN step s ON s.instance = e.instance AND s.step = e.step WHERE e.started_us IS NOT NULL
@@ -263,22 +281,27 @@ FROM running r
 JOIN chunk c ON c.id = r.chunk AND c.instance = r.instance
 JOIN step s ON s.instance = c.instance AND s.step = c.step
 UNION ALL
-SELECT e.instance, e.chunk, s.name, e.attempt, chunk_status(e.status), make_timestamptz(e.ended_us), d.error, e.id, 3
+SELECT e.instance, e.chunk, s.name, e.attempt,
+    CASE WHEN e.status IN ({QUEUED}, {GATE_WAITING}) AND p.waits THEN 'GATE_WAITING' WHEN e.status = {GATE_WAITING} THEN 'QUEUED'
+        ELSE chunk_status(e.status) END,
+    make_timestamptz(e.ended_us), d.error, e.id, 3
 FROM event e JOIN step s ON s.instance = e.instance AND s.step = e.step
+LEFT JOIN put_in_queue p ON p.instance = e.instance AND p.chunk = e.chunk AND p.event = e.id
 LEFT JOIN detail d ON d.event = e.id AND d.instance = e.instance
 UNION ALL
-SELECT x.instance, x.chunk, s.name, NULL, 'SUPERSEDED', make_timestamptz(x.at_us), 'replaced by a rerun', {NOW}, 8
+SELECT x.instance, x.chunk, s.name, NULL, 'SUPERSEDED', make_timestamptz(x.at_us),
+    CASE WHEN h.parent IS NULL THEN 'replaced by a rerun' ELSE 'replaced by its halves' END, {NOW}, 8
 FROM superseded x
 JOIN chunk c ON c.id = x.chunk AND c.instance = x.instance
+LEFT JOIN (SELECT DISTINCT instance, parent, step FROM chunk) h ON h.instance = c.instance AND h.parent = c.id AND h.step = c.step
 JOIN step s ON s.instance = c.instance AND s.step = c.step;
 
 -- Chunks of an instance up to a step, each with its place in the order of the items: the sequence numbers on the way to it.
 CREATE OR REPLACE MACRO paths(of, last) AS TABLE
 WITH RECURSIVE path AS (
     SELECT id, step, []::INTEGER[] AS place FROM chunk WHERE instance = of AND parent IS NULL AND seq = 0
-        AND id NOT IN (FROM replaced(of))
     UNION ALL
     SELECT c.id, c.step, list_append(p.place, c.seq) FROM chunk c JOIN path p ON c.parent = p.id
-    WHERE c.instance = of AND c.step <= last AND c.id NOT IN (FROM replaced(of))
+    WHERE c.instance = of AND c.step <= last
 )
-SELECT id, step, place FROM path;
+SELECT id, step, place FROM path ANTI JOIN replaced(of) x ON x.chunk = path.id;

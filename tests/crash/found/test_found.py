@@ -88,7 +88,6 @@ def test_a_rerun_of_a_fan_out_in_pages_claims_nothing_that_it_replaced() -> None
         assert counts(run, "take") == {"completed": 2 * pages}
 
 
-@found
 def test_a_chunk_skipped_before_its_gate_opens_is_never_queued() -> None:
     bad = Bad({3})
 
@@ -108,7 +107,6 @@ def test_a_chunk_skipped_before_its_gate_opens_is_never_queued() -> None:
         assert states(run, chunk) == ["GATE_WAITING", "SKIPPED"]
 
 
-@found
 def test_cancel_and_retry_behind_a_shut_gate_keep_to_the_table() -> None:
     go = threading.Event()
 
@@ -157,7 +155,6 @@ def test_a_retry_behind_a_gate_that_a_rerun_has_shut_keeps_to_the_table() -> Non
         assert forbidden(states(run, chunk)) == []
 
 
-@found
 def test_a_retried_chunk_waits_behind_its_gate_for_the_retried_ones_before_it() -> None:
     bad, ran = Bad({3}), list[tuple[str, int]]()
 
@@ -182,7 +179,6 @@ def test_a_retried_chunk_waits_behind_its_gate_for_the_retried_ones_before_it() 
         assert ran[0] == ("source", 3)
 
 
-@found
 def test_a_rerun_of_a_step_that_split_its_pages_doubles_nothing() -> None:
     saved = list[int]()
 
@@ -212,7 +208,6 @@ def test_a_rerun_of_a_step_that_split_its_pages_doubles_nothing() -> None:
         assert counts(run, "load") == before
 
 
-@found
 def test_what_is_retried_while_the_reduction_runs_is_in_the_report() -> None:
     bad, began, go = Bad({3}), threading.Event(), threading.Event()
 
@@ -237,7 +232,6 @@ def test_what_is_retried_while_the_reduction_runs_is_in_the_report() -> None:
         assert run.result(10) == list(range(6))
 
 
-@found
 def test_what_is_retried_together_with_a_failed_reduction_is_in_the_report() -> None:
     bad, broken = Bad({3}), Bad({5})
 
@@ -261,7 +255,6 @@ def test_what_is_retried_together_with_a_failed_reduction_is_in_the_report() -> 
         assert run.result(10) == list(range(6))
 
 
-@found
 def test_a_rerun_ends_the_sub_jobs_of_what_it_replaces(tmp_path: Path) -> None:
     began, go = threading.Event(), threading.Event()
 
@@ -292,7 +285,6 @@ def test_a_rerun_ends_the_sub_jobs_of_what_it_replaces(tmp_path: Path) -> None:
         assert set(batch.instances(job="below")["status"]) <= {"COMPLETED", "CANCELLED"}
 
 
-@found
 def test_a_paused_run_of_an_earlier_process_can_be_rerun(tmp_path: Path) -> None:
     job = nb.Job("rerun", numbers >> first >> gated >> every)
     with nb.open(tmp_path / "store.duckdb", executor=nb.inline()) as batch:
