@@ -470,7 +470,7 @@ class Batch(Answering):
         return listing
 
     def _listing(self, moves: Callable[[], bool]) -> Any:
-        from nbbatch.panel.overview import Listing
+        from nbbatch.panel.widgets import Listing
 
         return Listing(lambda: self._table(buttons=True), lambda each: self.instance(each).panel(), moves)
 
@@ -484,9 +484,9 @@ class Batch(Answering):
         display(self, self._moves, self._show)
 
     def _show(self) -> None:
-        from nbbatch.panel.overview import show
+        from nbbatch.panel.widgets import show_batch
 
-        show(self._listing(self._moves), self._page, self._access.last_looks)
+        show_batch(self._listing(self._moves), self._page, self._access.last_looks)
 
     def _page(self) -> dict[str, str]:
         return {"text/html": self._repr_html_(), "text/plain": repr(self)}

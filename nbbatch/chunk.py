@@ -230,9 +230,9 @@ class ChunkHandle(Answering):
         return f"<chunk {self.id} of step {row['step']!r}: {row['status']}, {attempts}{error[:200]}>"
 
     def _repr_html_(self) -> str:
-        from nbbatch.panel import facts
+        from nbbatch.panel import run_pages
         from nbbatch.pictures import static
 
         if self.run._gone():
             return static.line(repr(self))
-        return facts.chunk_page(self._store, self.run._row, self._row(), self.traceback, self.log)
+        return run_pages.chunk_page(self._store, self.run._row, self._row(), self.traceback, self.log)

@@ -105,9 +105,9 @@ class RunFuture(Frames, Generic[R_co]):
         return progress_line.watch(self._ending(), self._reading, timeout)
 
     def _reading(self) -> Reading:
-        from nbbatch.panel import facts
+        from nbbatch.panel import run_pages
 
-        return facts.reading(self._store, self._engine(), self._row)
+        return run_pages.reading(self._store, self._engine(), self._row)
 
     def result(self, timeout: Timeout = None) -> R_co:
         """The report (None for a chain without a reduction), once it has COMPLETED; blocks until then. Typed as `inputs`.

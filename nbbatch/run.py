@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from nbbatch.base.errors import NotFoundError
-from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus
+from nbbatch.base.states import INSTANCE_ENDED
 from nbbatch.chunk import ChunkHandle
 from nbbatch.definition import JobDefinition, Kind
 from nbbatch.engine import commands, decide
@@ -406,23 +406,23 @@ class JobHandle(RunFuture[R_co]):
 
         It shows the present moment, is as big for ten chunks as for a million, and saves itself with ``.save("chain.svg")``.
         """
-        from nbbatch.panel import facts
+        from nbbatch.panel import run_pages
 
-        return facts.chain(self._store, self._engine(), self._row)
+        return run_pages.chain(self._store, self._engine(), self._row)
 
     def timeline(self) -> Picture:
         """Attempts that ended, in time and by worker; above 400 of them how busy each worker was, and with what."""
-        from nbbatch.panel import facts
+        from nbbatch.panel import run_pages
 
         self._engine()
-        return facts.timeline(self._store, self._row)
+        return run_pages.timeline(self._store, self._row)
 
     def panel(self) -> Any:
         """The live panel as a widget (needs ``nbbatch[notebooks]``), also of an ended run; ``.frame()`` is its open tab.
 
         Showing it starts no work, and closing it ends none.
         """
-        from nbbatch.panel.widget import Panel
+        from nbbatch.panel.widgets import Panel
 
         return Panel(self, self._store, self._engine())
 
@@ -433,9 +433,9 @@ class JobHandle(RunFuture[R_co]):
         display(self, lambda: self._access.usable and self.id in self._engine().live, self._show)
 
     def _show(self) -> None:
-        from nbbatch.panel.widget import show
+        from nbbatch.panel.widgets import show_run
 
-        show(self, self._store, self._engine(), self._page, self._access.last_looks)
+        show_run(self, self._store, self._engine(), self._page, self._access.last_looks)
 
     def _page(self) -> dict[str, str]:
         return {"text/html": self._repr_html_(), "text/plain": repr(self)}
@@ -461,19 +461,15 @@ class JobHandle(RunFuture[R_co]):
         return static.run_line(row, self.progress, self.eta, waits=waits, steps=counts)
 
     def _counts(self) -> list[tuple[str, int]]:
+        from nbbatch.panel import run_pages
         from nbbatch.pictures import static
 
-        live = self._engine().live.get(self.id)
-        if live:
-            return static.status_counts(live.counts)
-        steps = self.steps()
-        counts = [(status.value, int(steps[status.name.lower()].sum())) for status in ChunkStatus]
-        return [(status, count) for status, count in counts if count]
+        return static.status_counts(run_pages.counts(self._store, self._engine(), self._row))
 
     def _repr_html_(self) -> str:
-        from nbbatch.panel import facts
+        from nbbatch.panel import run_pages
         from nbbatch.pictures import static
 
         if gone := self._gone():
             return static.line(gone)
-        return facts.run_page(self._store, self._engine(), self._row, self._line)
+        return run_pages.run_page(self._store, self._engine(), self._row, self._line)

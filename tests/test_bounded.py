@@ -12,7 +12,7 @@ import pytest
 
 import nbbatch as nb
 from nbbatch.engine import state
-from nbbatch.panel import ledger
+from nbbatch.panel import attempt_sums
 from nbbatch.panel.session import Session
 from nbbatch.store.queries import QUERIES
 from tests.jobs import each, total
@@ -75,13 +75,13 @@ def test_the_panel_catches_up_a_page_at_a_time_and_sends_little(run: nb.JobHandl
     """V4"""
     panel = Session(run, run._store, run._engine())
     panel.step(0.0)
-    before, reads = panel.ledger.seen, 1
+    before, reads = panel.sums.seen, 1
     while not panel.snapshot.whole:
         panel.step(0.0)
-        assert panel.ledger.seen - before <= ledger.PAGE
-        before, reads = panel.ledger.seen, reads + 1
+        assert panel.sums.seen - before <= attempt_sums.PAGE
+        before, reads = panel.sums.seen, reads + 1
 
-    assert reads == -(-panel.ledger.seen // ledger.PAGE)
+    assert reads == -(-panel.sums.seen // attempt_sums.PAGE)
     for tab in ("timeline", "failures", "chunks", "log", "history"):
         panel.ask({"do": "tab", "tab": tab})
         assert len(json.dumps(panel.step(0.0))) < 60_000

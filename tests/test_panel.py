@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 
 import nbbatch as nb
 from nbbatch.base.display import options
-from nbbatch.panel import chunk_table, ledger
-from nbbatch.panel.ledger import Ledger
+from nbbatch.panel import attempt_sums, chunk_table
+from nbbatch.panel.attempt_sums import AttemptSums
 from nbbatch.panel.session import Poller, Session, facts_line
+from tests.jobs import each
 from tests.kit import engine
 
 HOSTILE = "<script>alert(1)</script>\u202e" + "x" * 1_000_000
@@ -98,18 +100,55 @@ def test_the_snapshot_agrees_with_the_frames(ended: nb.JobHandle[int]) -> None:
 def test_events_are_read_once_in_pages_and_give_the_same_sums(
     ended: nb.JobHandle[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Ledger(ended.id)
+    whole = AttemptSums(ended.id)
     whole.read(ended._store)
-    monkeypatch.setattr(ledger, "PAGE", 7)
-    paged = Ledger(ended.id)
+    monkeypatch.setattr(attempt_sums, "PAGE", 7)
+    paged = AttemptSums(ended.id)
     while paged.read(ended._store):
         pass
 
     assert paged.durations == whole.durations
-    assert sum(bar.attempts for bar in paged.bars()) == sum(bar.attempts for bar in whole.bars()) == 102
-    assert [(group.count, group.type) for group in paged.groups()] == [(10, "ValueError")]
+    for sums in (paged, whole):
+        _, bars = sums.timeline.drawn(ended._store, ended.id, sums.seen, single=0)
+        assert sum(bar.attempts for bar in bars) == 102
+        assert [(group.count, group.cause.type) for group in sums.error_groups()] == [(10, "ValueError")]
     assert paged.whole
     assert not paged.read(ended._store)
+
+
+def test_the_panel_and_the_picture_show_one_timeline(ended: nb.JobHandle[int]) -> None:
+    panel = session(ended)
+    panel.step()
+    lanes, bars = panel.sums.timeline.drawn(ended._store, ended.id, panel.sums.seen, single=0)
+    attempts = ended.attempts()
+    busiest = attempts.group_by("worker").len().sort(["len", "worker"], descending=[True, False])
+    seconds = dict(attempts.group_by("worker").agg(attempts["seconds"].sum()).rows())
+    shown = ended.timeline().text
+
+    assert lanes == busiest["worker"].to_list()
+    assert re.findall(r"^  (\S+) ", shown, re.MULTILINE) == lanes
+    for place, worker in enumerate(lanes):
+        spent = sum(bar.busy * (bar.end - bar.start) for bar in bars if bar.lane == place)
+        assert spent == pytest.approx(attempts.filter(attempts["worker"] == worker)["seconds"].sum(), abs=1e-3)
+    assert seconds
+
+
+def test_the_panel_and_the_handle_group_failures_alike(batch: nb.Batch) -> None:
+    def odd(i: int) -> None:
+        if i % 2:
+            raise ValueError(f"no customer {chr(97 + i % 26)}{chr(97 + i // 26)} in row {i}")
+        if i % 5 == 0:
+            raise KeyError(i)
+
+    run = batch.submit(each(odd, max_attempts=1, max_failed=1.0), 60)
+    run.wait(10)
+    panel = session(run)
+    panel.step()
+
+    assert {(group.cause, group.count) for group in panel.sums.error_groups()} == {
+        (group.cause, len(group)) for group in run.failures()
+    }
+    assert len(run.failures()) == 2
 
 
 def test_chunks_are_filtered_paged_and_inspected(ended: nb.JobHandle[int]) -> None:

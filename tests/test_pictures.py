@@ -15,8 +15,7 @@ import pytest
 
 import nbbatch as nb
 from nbbatch.base.states import STACKED, ChunkStatus, InstanceStatus
-from nbbatch.panel.facts import history as history_of
-from nbbatch.pictures import chain_picture, history, layout, static, style, timeline
+from nbbatch.pictures import chain_picture, layout, static, style, timeline
 from nbbatch.pictures.picture import Picture
 from tests.jobs import drop, each, numbers, one_step, summing
 
@@ -83,7 +82,7 @@ def branching() -> nb.Job[int, int]:
 
 
 def pictures(run: nb.JobHandle[Any]) -> list[Picture]:
-    return [run.chain(), run.timeline(), history_of(run._store, run._row)]
+    return [run.chain(), run.timeline()]
 
 
 def evil_run(batch: nb.Batch, text: str) -> nb.JobHandle[Any]:
@@ -347,25 +346,12 @@ def test_steps_never_stand_on_each_other_and_lines_stay_on_the_page() -> None:
     assert all(place.y > 0 and place.y + layout.NODE[1] < height for place in where)
 
 
-def test_history_ends_with_the_present(batch: nb.Batch) -> None:
-    run = batch.submit(summing(), 20)
-    run.wait(10)
-    frame = history_of(run._store, run._row).frame()
-    last = frame.row(-1, named=True)
-
-    assert last["completed"] == run.chunks().height
-    assert sum(last.values()) - last["seconds"] == run.chunks().height
-    assert frame.height <= history.POINTS
-    assert all(min(row) >= 0 for row in frame.rows())
-
-
 def test_pictures_of_what_has_not_begun_are_drawn_too(threaded: nb.Batch) -> None:
     run = threaded.submit(summing(), 0)
     run.wait(10)
     empty = timeline.timeline("job", ["a"], [], [], threaded.jobs)
 
     assert "no attempts yet" in words_in(empty.svg)
-    assert "no chunks yet" in words_in(history.history("job", [], [], threaded.jobs).svg)
     assert "no chunks yet" in words_in(chain_picture.chain("job", [facts()]).svg)
     assert all(ElementTree.fromstring(picture.svg) is not None for picture in pictures(run))
 
@@ -394,6 +380,8 @@ def test_showing_changes_nothing(batch: nb.Batch) -> None:
 
 
 def test_import_loads_no_picture() -> None:
-    code = "import sys, nbbatch; print([m for m in sys.modules if m.startswith(('nbbatch.pictures', 'nbbatch.scenes', 'nbbatch.meter'))])"
+    code = (
+        "import sys, nbbatch; print([m for m in sys.modules if m.startswith(('nbbatch.pictures.', 'nbbatch.panel'))])"
+    )
 
-    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "['nbbatch.pictures.markup']\n"

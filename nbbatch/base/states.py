@@ -6,6 +6,7 @@ from these tables: no other file has a list of states, or their codes, words or 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Final, NamedTuple, Never, Self
 
@@ -153,3 +154,12 @@ INSTANCE_ENDED = frozenset({_I.COMPLETED, _I.FAILED, _I.CANCELLED})
 
 CHUNK_BY_CODE = {status.code: status for status in ChunkStatus}
 INSTANCE_BY_CODE = {status.code: status for status in InstanceStatus}
+
+
+def by_status(counts: Sequence[int]) -> dict[ChunkStatus, int]:
+    """Chunks by state from chunks by code; states without any are left out.
+
+    >>> by_status([0, 2, 0, 1])
+    {<ChunkStatus.QUEUED: 'QUEUED'>: 2, <ChunkStatus.IN_PROGRESS: 'IN_PROGRESS'>: 1}
+    """
+    return {CHUNK_BY_CODE[code]: count for code, count in enumerate(counts) if count}

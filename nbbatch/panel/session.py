@@ -14,6 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nbbatch.base.errors import NbbatchError, NotFoundError, StoreClosed
@@ -21,15 +22,16 @@ from nbbatch.base.rows import InstanceRow
 from nbbatch.base.states import ChunkStatus, InstanceStatus
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.heal.failures import FailureGroup
-from nbbatch.panel import chunk_table, failure_view, tabs
+from nbbatch.panel import chunk_table, tab_pages
+from nbbatch.panel.attempt_sums import AttemptSums
 from nbbatch.panel.chunk_table import Filter
-from nbbatch.panel.ledger import Ledger
 from nbbatch.panel.snapshot import Snapshot, take
 from nbbatch.pictures import chain_picture
 from nbbatch.pictures import timeline as timeline_picture
 from nbbatch.pictures.chain_picture import StepFacts
 from nbbatch.pictures.markup import clip, tag
 from nbbatch.pictures.style import duration
+from nbbatch.store import frames
 from nbbatch.store.database import Store
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ LOG_EVENTS = 200_000
 """How far back the log is looked for."""
 CATCH_UP = 0.1
 """Seconds of reading events between two values."""
+SINGLE = 100
+"""Attempts that have bars of their own in the timeline, at most."""
 GROUP_AGAIN = 2.0
 """Seconds between two groupings of failures while a run goes on."""
 NEW_LINE = "\n"
@@ -79,7 +83,7 @@ class Session:
     def __init__(self, run: Run, store: Store, engine: Engine) -> None:
         self.run = run
         self._store, self._engine = store, engine
-        self.ledger = Ledger(run.id)
+        self.sums = AttemptSums(run.id)
         self.asked: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
         self.tab = "timeline"
         self.filter = Filter()
@@ -104,7 +108,7 @@ class Session:
         return self.run._row  # pyright: ignore[reportPrivateUsage] - a person asks for its parts by name
 
     def _take(self) -> Snapshot:
-        return take(self._store, self._engine, self.ledger, self._row, self._engine.clock.now())
+        return take(self._store, self._engine, self.sums, self._row, self._engine.clock.now())
 
     # --- what is asked ----------------------------------------------------------------------------
 
@@ -139,7 +143,7 @@ class Session:
         while not self.asked.empty():
             self._do(self.asked.get())
         until = time.monotonic() + budget
-        while self.ledger.read(self._store) and time.monotonic() < until:
+        while self.sums.read(self._store) and time.monotonic() < until:
             pass
         self.snapshot = self._take()
         self._offer()
@@ -148,7 +152,7 @@ class Session:
         """What a retry would do, told where it is offered; asked for once a run has ended."""
         now = self.snapshot
         offered = now.ended and now.whole and not cannot(now)["retry"]
-        key = (now.status, self.ledger.seen) if offered else None
+        key = (now.status, self.sums.seen) if offered else None
         if key != self._planned:
             self._planned, self._plan = key, ""
             with contextlib.suppress(NbbatchError):  # its job is not known here
@@ -193,10 +197,10 @@ class Session:
         owner = self._store.fetch("chunk_instance", chunk)
         if owner and owner[0][0] != run.id:  # of a sub-job, or of the run that submitted this one
             run = run.batch.instance(owner[0][0])
-        self._inspector = tabs.chunk_card(run.chunk(chunk))
+        self._inspector = tab_pages.chunk_card(run.chunk(chunk))
 
     def _instance(self, message: Mapping[str, Any]) -> None:
-        self._inspector = tabs.instance_card(self.run.batch.instance(int(message["instance"])))
+        self._inspector = tab_pages.instance_card(self.run.batch.instance(int(message["instance"])))
 
     def _close(self, _: Mapping[str, Any]) -> None:
         self._inspector = ""
@@ -228,13 +232,13 @@ class Session:
 
     def _skip_group(self, message: Mapping[str, Any]) -> None:
         group = self._group(message)
-        group.skip(failure_view.reason(group))
+        group.skip(tab_pages.reason(group))
         self.note = f"{len(group):,} failed with {clip(group.cause.type, 60)}: left out."
         self._groups_of = None
 
     def _group(self, message: Mapping[str, Any]) -> FailureGroup:
         group = self._groups.get(str(message.get("group")))
-        if group is None or len(group) > failure_view.SMALL:
+        if group is None or len(group) > tab_pages.SMALL:
             raise NotFoundError("these failures are not what they were; look again")
         return group
 
@@ -266,9 +270,9 @@ class Session:
             case "failures":
                 return self._failures()
             case "chunks":
-                return tabs.chunks_page(self._chunks(), self._names())
+                return tab_pages.chunks_page(self._chunks(), self._names())
             case "log":
-                return tabs.log_page(self._store, self._names(), self.run.id, max(0, self.ledger.seen - LOG_EVENTS))
+                return tab_pages.log_page(self._store, self._names(), self.run.id, max(0, self.sums.seen - LOG_EVENTS))
             case "history":
                 return self._history()
             case _:
@@ -278,10 +282,10 @@ class Session:
         now = self.snapshot
         key = (now.errors, now.failed, now.status)
         if key != self._groups_of and (now.ended or time.monotonic() - self._grouped > GROUP_AGAIN):
-            self._groups = failure_view.keyed(self.run.failures(limit=failure_view.LOOKED)) if now.failed else {}
+            self._groups = tab_pages.keyed(self.run.failures(limit=tab_pages.LOOKED)) if now.failed else {}
             self._groups_of, self._grouped = key, time.monotonic()
-        return failure_view.page(
-            self._store, self.run.id, self._names(), self._groups, cannot(now)["retry"], self.ledger.groups()
+        return tab_pages.failures_page(
+            self._store, self.run.id, self._names(), self._groups, cannot(now)["retry"], self.sums.error_groups()
         )
 
     def _chunks(self) -> chunk_table.Page:
@@ -291,10 +295,8 @@ class Session:
         return [step.name for step in self.snapshot.steps]
 
     def _timeline(self) -> str:
-        picture = timeline_picture.timeline(
-            "Who worked on what", self._names(), self.ledger.lane_names(), self.ledger.bars(), self.frame
-        )
-        return picture.svg
+        drawn = self.sums.timeline.drawn(self._store, self.run.id, self.sums.seen, SINGLE)
+        return timeline_picture.timeline("Who worked on what", self._names(), *drawn, self.frame).svg
 
     def _history(self) -> str:
         if self.snapshot.elapsed is None:
@@ -304,7 +306,9 @@ class Session:
     def _steps_then(self) -> Sequence[StepFacts]:
         if self.share >= 1.0:
             return self.snapshot.steps
-        return tabs.steps_at(self._store, self.run.id, self.snapshot.steps, self._moment_us())
+        then = frames.counts(self._store, self.run.id, self._moment_us())
+        steps = zip(self.snapshot.steps, then, strict=True)
+        return [replace(step, counts=count, median=None, p95=None) for step, count in steps]
 
     def _moment(self) -> float:
         return self.share * (self.snapshot.elapsed or 0.0)

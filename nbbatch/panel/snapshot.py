@@ -1,6 +1,6 @@
 """What a panel shows at one moment, as a frozen value: facts only, drawn elsewhere.
 
-Built from the engine's counters (of a live run) and a `Ledger`; no query in it grows with the number of chunks.
+Built from the engine's counters (of a live run) and `AttemptSums`; no query in it grows with the number of chunks.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from nbbatch.base.rows import InstanceRow
-from nbbatch.base.states import CHUNK_BY_CODE, CHUNK_ENDED, INSTANCE_ENDED, ChunkStatus, InstanceStatus
+from nbbatch.base.states import CHUNK_ENDED, INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.engine import decide
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.engine.state import LiveInstance
-from nbbatch.panel.ledger import Ledger
+from nbbatch.panel.attempt_sums import AttemptSums
+from nbbatch.panel.run_pages import counts
 from nbbatch.pictures.chain_picture import StepFacts, from_shape
 from nbbatch.store.database import Store
 
@@ -73,19 +74,19 @@ class Snapshot:
         return self.done / self.elapsed if self.elapsed and self.known else None
 
 
-def take(store: Store, engine: Engine, ledger: Ledger, row: InstanceRow, now_us: int) -> Snapshot:
+def take(store: Store, engine: Engine, sums: AttemptSums, row: InstanceRow, now_us: int) -> Snapshot:
     """How an instance stands now.
 
     Args:
         store: Read on the calling thread's connection.
         engine: Asked for its counters.
-        ledger: What was read of its events so far.
+        sums: What was read of its events so far.
         row: As stored; of a live instance the state in memory counts.
         now_us: The present.
     """
     live = engine.live.get(row.id)
     status = live.status if live else row.status
-    until = now_us if live else row.ended_us or ledger.last_us
+    until = now_us if live else row.ended_us or sums.timeline.last_us
     started = live.started_us if live else row.started_us
     share = live.progress() if live else row.progress
     return Snapshot(
@@ -94,9 +95,9 @@ def take(store: Store, engine: Engine, ledger: Ledger, row: InstanceRow, now_us:
         share=share,
         elapsed=None if started is None else max(0, until - started) / 1e6,
         eta=_eta(live, share, now_us) if live else None,
-        steps=_steps(store, row, live, ledger),
-        errors=sum(group.count for group in ledger.failures.values()),
-        error=None if live else row.error, whole=ledger.whole,
+        steps=_steps(store, engine, row, sums),
+        errors=sum(group.count for group in sums.errors.values()),
+        error=None if live else row.error, whole=sums.whole,
     )  # fmt: skip
 
 
@@ -107,30 +108,20 @@ def _eta(live: LiveInstance, share: float, now_us: int) -> float | None:
     return decide.eta(share, live.started_us, live.latest_end_us, now_us)
 
 
-def _steps(store: Store, row: InstanceRow, live: LiveInstance | None, ledger: Ledger) -> tuple[StepFacts, ...]:
-    counts = live_counts(live) if live and live.stored_counts else _kept_counts(store, row, ledger)
+def _steps(store: Store, engine: Engine, row: InstanceRow, sums: AttemptSums) -> tuple[StepFacts, ...]:
     return tuple(
-        replace(facts, counts=count, median=ledger.quantile(place, 0.5), p95=ledger.quantile(place, 0.95))
-        for place, (facts, count) in enumerate(zip(from_shape(row.shape), counts, strict=True))
+        replace(facts, counts=count, median=sums.quantile(place, 0.5), p95=sums.quantile(place, 0.95))
+        for place, (facts, count) in enumerate(
+            zip(from_shape(row.shape), _counts(store, engine, row, sums), strict=True)
+        )
     )
 
 
-def _kept_counts(store: Store, row: InstanceRow, ledger: Ledger) -> list[dict[ChunkStatus, int]]:
-    """Counts of an instance that is not live, read again only when something has changed."""
-    key = (row.status, row.ended_us, ledger.seen if ledger.whole else 0)
-    if ledger.counted is None or ledger.counted[0] != key:
-        ledger.counted = (key, stored_counts(store, row.id))
-    return ledger.counted[1]
-
-
-def live_counts(live: LiveInstance) -> list[dict[ChunkStatus, int]]:
-    """Chunks by state of each step, as of the last commit."""
-    return [{CHUNK_BY_CODE[code]: count for code, count in enumerate(each) if count} for each in live.stored_counts]
-
-
-def stored_counts(store: Store, instance: int, at_us: int | None = None) -> list[dict[ChunkStatus, int]]:
-    """The same of an instance that is not live, or as of a time past; reads all its events, a million in about 30 ms."""
-    return [
-        {CHUNK_BY_CODE[code]: count for code, count in enumerate(counts, 1) if count}
-        for (counts,) in store.fetch("counts", instance, at_us)
-    ]
+def _counts(store: Store, engine: Engine, row: InstanceRow, sums: AttemptSums) -> list[dict[ChunkStatus, int]]:
+    """Counts of an instance that is not live are read again only when something has changed."""
+    if row.id in engine.live:
+        return counts(store, engine, row)
+    key = (row.status, row.ended_us, sums.seen if sums.whole else 0)
+    if sums.counted is None or sums.counted[0] != key:
+        sums.counted = (key, counts(store, engine, row))
+    return sums.counted[1]

@@ -7,12 +7,12 @@ however long the texts in it are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from nbbatch.base.rows import InstanceRow
-from nbbatch.base.states import CHUNK_BY_CODE, STACKED, ChunkStatus, InstanceStatus
+from nbbatch.base.states import STACKED, ChunkStatus, InstanceStatus
 from nbbatch.pictures.chain_picture import StepFacts, blocks
 from nbbatch.pictures.markup import block, clip, tag, text
 from nbbatch.pictures.style import duration
@@ -47,10 +47,10 @@ def counted(rows: Iterable[tuple[str, int]], noun: str) -> str:
     return f"{total:,} {noun}{'' if total == 1 else 's'} ({inner})"
 
 
-def status_counts(counts: Iterable[Sequence[int]]) -> list[tuple[str, int]]:
+def status_counts(counts: Sequence[Mapping[ChunkStatus, int]]) -> list[tuple[str, int]]:
     """Counts by state of all steps together, states without chunks left out."""
-    totals = [sum(column) for column in zip(*counts, strict=True)]
-    return [(CHUNK_BY_CODE[code].value, total) for code, total in enumerate(totals) if code and total]
+    totals = {status.value: sum(step.get(status, 0) for step in counts) for status in ChunkStatus}
+    return [(name, total) for name, total in totals.items() if total]
 
 
 def run_line(

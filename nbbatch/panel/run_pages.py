@@ -1,0 +1,121 @@
+"""Pictures and plain pages of a run, read from a store. Nothing here starts or changes work.
+
+Each picture reads in a few statements whose results do not grow with the chunks, so it costs what a scan of an
+instance's events costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from nbbatch.base.rows import InstanceRow
+from nbbatch.base.states import CHUNK_ENDED, ChunkStatus, by_status
+from nbbatch.engine.decide import eta
+from nbbatch.engine.dispatcher import Engine
+from nbbatch.panel.attempt_sums import Timeline, bar_frame
+from nbbatch.pictures import chain_picture, static
+from nbbatch.pictures import timeline as timeline_picture
+from nbbatch.pictures.chain_picture import StepFacts, from_shape
+from nbbatch.pictures.picture import Picture
+from nbbatch.pictures.progress_line import Reading
+from nbbatch.pictures.style import duration
+from nbbatch.store import frames
+from nbbatch.store.database import Store
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# --- the chain ------------------------------------------------------------------------------------
+
+
+def steps(store: Store, engine: Engine, row: InstanceRow) -> list[StepFacts]:
+    """The steps of an instance with their chunks by state; counts of a live one are those in memory."""
+    live = engine.live.get(row.id)
+    lines = frames.steps(store, row.id, live.stored_counts if live else ()).rows(named=True)
+    return [
+        replace(
+            facts, counts={status: n for status in ChunkStatus if (n := line[status.name.lower()])},
+            median=line["median_seconds"], p95=line["p95_seconds"],
+        )
+        for facts, line in zip(from_shape(row.shape), lines, strict=True)
+    ]  # fmt: skip
+
+
+def counts(store: Store, engine: Engine, row: InstanceRow) -> list[dict[ChunkStatus, int]]:
+    """Chunks of each step by state: of a live instance those in memory, as of the last commit."""
+    live = engine.live.get(row.id)
+    return list(map(by_status, live.stored_counts)) if live and live.stored_counts else frames.counts(store, row.id)
+
+
+def chain(store: Store, engine: Engine, row: InstanceRow) -> Picture:
+    """The chain of an instance, and how the chunks of each step stand."""
+    return chain_picture.chain(_title(row), steps(store, engine, row))
+
+
+def _title(row: InstanceRow) -> str:
+    return f"{row.status.look.named} · {row.job} v{row.version} #{row.id}"
+
+
+# --- time -----------------------------------------------------------------------------------------
+
+
+def timeline(store: Store, row: InstanceRow) -> Picture:
+    """The attempts of an instance that have ended, by worker; merged when there are many."""
+    ((newest,),) = store.fetch("newest_event", 0)
+    read = Timeline()
+    read.add(store, (row.id, 0, newest))
+    names = [facts.name for facts in from_shape(row.shape)]
+    lanes, bars = read.drawn(store, row.id, newest)
+
+    def facts() -> pl.DataFrame:
+        if any(not bar.status for bar in bars):
+            return bar_frame(names, lanes, bars)
+        return store.frame("attempts", row.id, None, None, None, frames.ROWS, 0)
+
+    return timeline_picture.timeline(_title(row), names, lanes, bars, facts)
+
+
+# --- plain pages ----------------------------------------------------------------------------------
+
+
+def run_page(
+    store: Store, engine: Engine, row: InstanceRow, head: Callable[[list[tuple[str, int]]], str]
+) -> str:  # fmt: skip
+    """A run as plain HTML; ``head`` makes its line from chunks by state."""
+    facts = steps(store, engine, row)
+    totals = static.status_counts([each.counts for each in facts])
+    errors = store.frame("errors", row.id, None, None, None, 1, 0)
+    first = None if errors.is_empty() else errors.row(0, named=True)
+    return static.run(head(totals), row, facts, first, frames.warnings(store, row.id))
+
+
+def chunk_page(store: Store, row: InstanceRow, chunk: dict[str, Any], traceback: str | None, log: str | None) -> str:
+    """A chunk as plain HTML."""
+    attempts = store.frame("attempts", row.id, None, chunk["id"], None, static.MAX_ROWS + 1, 0)
+    return static.chunk(chunk, _input(store, row, chunk["id"]), attempts, traceback, log)
+
+
+def _input(store: Store, row: InstanceRow, chunk: int) -> str | None:
+    """The stored input as text, without running anybody's code; None for the reduction's, which is that of many."""
+    ((step, data, parent),) = store.fetch("chunk", row.id, chunk)
+    if step == 0 and parent is None:
+        data = row.params
+    if data is None:
+        return None
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return f"a table of {len(data):,} bytes; run.chunk({chunk}).input reads it"
+
+
+def reading(store: Store, engine: Engine, row: InstanceRow) -> Reading:
+    """How an instance stands, for a progress line."""
+    live, label = engine.live.get(row.id), f"{row.job} #{row.id}"
+    every = [each for step in counts(store, engine, row) for each in step.items()]
+    done, total = sum(n for status, n in every if status in CHUNK_ENDED), sum(n for _, n in every)
+    if live is None:
+        return Reading(f"{label} {row.status}", done, total, row.progress, "")
+    left = eta(live.progress(), live.started_us, live.latest_end_us)
+    return Reading(label, done, total, live.progress(), "" if left is None else f"about {duration(left)} left")

@@ -1,0 +1,243 @@
+"""The markup of a panel's tabs and cards: failures, a page of chunks, one chunk, the log.
+
+Each is of bounded size, all text in it escaped, from queries that are bounded by ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from zlib import crc32
+
+from nbbatch.base.states import CHUNK_ERRORS, ChunkStatus
+from nbbatch.heal.failures import FailureGroup
+from nbbatch.panel.attempt_sums import ErrorGroup
+from nbbatch.panel.chunk_table import Page
+from nbbatch.pictures.markup import block, clip, fitting, tag, text
+from nbbatch.pictures.style import duration
+from nbbatch.store.database import Store
+
+MOST = 24_000
+"""Characters of markup of a log or of failures: with the chain, what is sent stays below 50 kB."""
+LOOKED = 2_000
+"""Failed chunks that are grouped, the newest."""
+SMALL = 1_000
+"""Chunks of a group that a button retries or leaves out; larger ones are for ``run.failures()``."""
+_TRACES = 3
+
+
+# --- chunks ---------------------------------------------------------------------------------------
+
+
+def chunks_page(page: Page, names: Sequence[str]) -> str:
+    """A page of chunks as a table; each row has a button that opens it."""
+    following = None if page.next is None else str(page.next)
+    if not page.rows:
+        return tag("div", tag("p", "No chunk here matches the filter.", class_="nbc-none"), data_next=following)
+    columns = ("chunk", "step", "state", "attempts", "took", "error")
+    numbers = ("attempts", "took")
+    head = tag("tr", *(tag("th", each, scope="col", class_="n" if each in numbers else None) for each in columns))
+    body = "".join(_chunk_row(names, row) for row in page.rows)
+    table = tag("table", tag("caption", "Chunks in order of creation"), tag("thead", head), tag("tbody", body))
+    return tag("div", table, data_next=following)
+
+
+def _chunk_row(names: Sequence[str], row: tuple[Any, ...]) -> str:
+    chunk, step, _, status, attempts, seconds, kind, error = row
+    look = tag("button", str(chunk), type="button", data_chunk=chunk, aria_label=f"Inspect chunk {chunk}")
+    took = "" if seconds is None else duration(seconds)
+    said = f"{clip(kind, 60)}: {clip(error, 140)}" if kind else clip(error, 140)
+    return tag(
+        "tr", tag("th", look, scope="row"), tag("td", text(names[step], 60) or " "), tag("td", _state(status)),
+        tag("td", str(attempts), class_="n"), tag("td", took or " ", class_="n"),
+        tag("td", text(said, 220) or " ", dir="auto"),
+    )  # fmt: skip
+
+
+def _state(status: ChunkStatus) -> str:
+    return tag("span", status.look.named, class_="nbc-bad" if status in CHUNK_ERRORS else None)
+
+
+# --- one chunk ------------------------------------------------------------------------------------
+
+
+def chunk_card(chunk: Any) -> str:
+    """A chunk looked into: its static page, where it came from, what it gave, and the sub-job it waits for."""
+    parent, children, below = chunk.parent, chunk.children[:8], chunk.subjob
+    kin = [_kin("from", parent)] if parent else []
+    kin += [_kin("to", child) for child in children]
+    lineage = tag("p", "Lineage: ", *kin) if kin else ""
+    gave = tag("details", tag("summary", "outputs"), tag("pre", block(_outputs(chunk), 3_000) or " "))
+    submitted = tag("p", "Sub-job: ", instance_button(below)) if below is not None else ""
+    return chunk._repr_html_() + gave + lineage + submitted
+
+
+def instance_button(run: Any) -> str:
+    """What opens an instance."""
+    return tag("button", f"{text(repr(run), 90)}", type="button", data_instance=run.id)
+
+
+def instance_card(run: Any) -> str:
+    """Another instance looked into: its chain, its page, and the chunk that submitted it."""
+    above = run.parent
+    back = (
+        tag("p", "Submitted by chunk ", tag("button", str(above.id), type="button", data_chunk=above.id))
+        if above
+        else ""
+    )
+    said = tag("p", "In Python: ", tag("code", f"batch.instance({run.id})"))
+    return run.chain().svg + run._repr_html_() + back + said
+
+
+def _kin(word: str, chunk: Any) -> str:
+    return f"{word} " + tag("button", str(chunk.id), type="button", data_chunk=chunk.id) + " "
+
+
+def _outputs(chunk: Any) -> str:
+    try:
+        return "\n".join(clip(value, 400) for value in chunk.outputs[:20]) or "none"
+    except Exception as error:  # the job may not be known here, or its types may have changed
+        return f"not readable here: {clip(error, 400)}"
+
+
+# --- log ------------------------------------------------------------------------------------------
+
+
+def log_page(store: Store, names: Sequence[str], instance: int, since: int) -> str:
+    """What steps printed, logged and warned of, the newest attempt first."""
+    rows = store.fetch("recent_log", instance, since)
+    if not rows:
+        return tag("p", "No step has said anything yet.", class_="nbc-none")
+    return fitting((_said(names, *row) for row in rows), MOST, tag("p", "… more is in ", tag("code", "run.logs()")))
+
+
+def _said(
+    names: Sequence[str], chunk: int, step: int, attempt: int, log: str, warned: list[str] | None, recovered: list[str] | None
+) -> str:  # fmt: skip
+    lines = [log.rstrip()] if log else []
+    lines += [f"⚠ warning: {clip(line, 300)}" for line in warned or ()]
+    lines += [f"↻ recovered: {clip(line, 300)}" for line in recovered or ()]
+    look = tag("button", str(chunk), type="button", data_chunk=chunk, aria_label=f"Inspect chunk {chunk}")
+    head = look + f" {text(names[step], 60)}, attempt {attempt}"
+    return tag("section", tag("h4", head), tag("pre", block("\n".join(lines), 900), dir="auto"))
+
+
+# --- failures -------------------------------------------------------------------------------------
+
+
+def keyed(groups: Sequence[FailureGroup]) -> dict[str, FailureGroup]:
+    """Groups under a name that is the same as long as their cause is."""
+    return {f"{crc32(repr(group.cause).encode()):08x}": group for group in groups}
+
+
+def reason(group: FailureGroup) -> str:
+    """Why a group's chunks are left out when a button does it."""
+    return clip(f"left out in the panel: {group.cause.type}: {group.cause.message}", 300)
+
+
+def failures_page(
+    store: Store, instance: int, names: Sequence[str], groups: Mapping[str, FailureGroup], cannot: str,
+    errors: Sequence[ErrorGroup],
+) -> str:  # fmt: skip
+    """The whole tab.
+
+    Args:
+        store: Where tracebacks and reasons are read.
+        instance: Whose.
+        names: Of the steps.
+        groups: Failed chunks by cause.
+        cannot: Why nothing can be done about them here; "" if it can.
+        errors: Attempts that ended in an error, by what they say.
+    """
+    shown = fitting(
+        (_group(store, instance, *each, cannot) for each in groups.items()), MOST * 2 // 3, _more("causes", "failures")
+    )
+    said = shown + _errors(store, errors, sum(map(len, groups.values()))) + _skips(store, instance, names)
+    return said or tag("p", "✓ No attempt has ended in an error.", class_="nbc-none")
+
+
+def _more(what: str, frame: str) -> str:
+    return tag("p", f"… more {what} are in ", tag("code", f"run.{frame}()"))
+
+
+# --- failed chunks, by cause ----------------------------------------------------------------------
+
+
+def _group(store: Store, instance: int, key: str, group: FailureGroup, cannot: str) -> str:
+    cause, count = group.cause, f"{len(group):,}"
+    head = tag("h4", f"✗ {count} × {text(cause.type, 80)} in {text(cause.step, 60)}")
+    said = tag("p", text(cause.message or group.message, 300), dir="auto", class_="nbc-said")
+    line = tag("p", "raised by ", tag("code", text(cause.line, 160))) if cause.line else ""
+    telling = group.traits if len(group) > 1 else []  # one input has everything in common with itself
+    traits = "".join(tag("li", text(trait, 240), dir="auto") for trait in telling)
+    told = tag("p", "What their inputs have in common:") + tag("ul", traits) if traits else ""
+    return tag(
+        "section",
+        head,
+        said,
+        line,
+        told,
+        _actions(key, group, cannot),
+        _trace(store, instance, group),
+        class_="nbc-cause",
+    )
+
+
+def _actions(key: str, group: FailureGroup, cannot: str) -> str:
+    these = "this chunk" if len(group) == 1 else f"these {len(group):,}"
+    why = cannot or (f"more than {SMALL:,}: use run.failures()" if len(group) > SMALL else "")
+    off = {"aria_disabled": "true", "title": why} if why else {}
+    return tag(
+        "p",
+        tag("button", f"Inspect chunk {group.example}", type="button", data_chunk=group.example), " ",
+        tag("button", f"Retry {these}", type="button", data_group=key, data_do="retry-group", **off), " ",
+        tag("button", f"Skip {these}", type="button", data_group=key, data_do="skip-group", data_ask="yes", **off),
+        class_="nbc-tools",
+    )  # fmt: skip
+
+
+def _trace(store: Store, instance: int, group: FailureGroup) -> str:
+    rows = store.fetch("newest_traceback", instance, group.example)
+    if not rows:
+        return ""
+    key = f"trace/{clip(group.cause.type, 40)}/{group.example}"
+    return tag("details", tag("summary", "traceback"), tag("pre", block(rows[0][0], 2_200)), data_key=key)
+
+
+# --- errors of attempts ---------------------------------------------------------------------------
+
+
+def _errors(store: Store, errors: Sequence[ErrorGroup], failed: int) -> str:
+    count = sum(group.count for group in errors)
+    if count == failed:  # all is told above
+        return ""
+    head = f"{count:,} attempt{'' if count == 1 else 's'} ended in an error{', those of mended chunks included' if failed else ''}"
+    kinds = (_kind(store, each, place < _TRACES) for place, each in enumerate(errors))
+    return tag("h4", head) + fitting(kinds, MOST // 3, _more("kinds", "errors"))
+
+
+def _kind(store: Store, group: ErrorGroup, traced: bool) -> str:
+    where = f" in {text(group.cause.step, 60)}" if group.cause.step else ""
+    head = tag("b", f"↻ {group.count:,} × {text(group.cause.type, 80)}") + where + " — " + text(group.said, 300)
+    look = tag("button", f"Inspect chunk {group.chunk}", type="button", data_chunk=group.chunk)
+    rows = store.fetch("event_traceback", group.event) if traced else []
+    trace = tag("pre", block(rows[0][0], 2_200)) if rows and rows[0][0] else ""
+    key = f"{clip(group.cause.step, 40)}/{clip(group.cause.type, 40)}/{clip(group.cause.message, 40)}"
+    return tag("details", tag("summary", head), tag("p", look), trace, data_key=key)
+
+
+# --- chunks left out ------------------------------------------------------------------------------
+
+
+def _skips(store: Store, instance: int, names: Sequence[str]) -> str:
+    rows = store.fetch("skips_by_reason", instance)
+    if not rows:
+        return ""
+    items = (
+        tag(
+            "li", f"» {count:,} in {text(names[step], 60)} — {text(said, 240) or 'no reason given'} ",
+            tag("button", str(chunk), type="button", data_chunk=chunk, aria_label=f"Inspect chunk {chunk}"), dir="auto",
+        )
+        for step, said, count, chunk in rows
+    )  # fmt: skip
+    return tag("h4", "Chunks left out, by reason") + tag("ul", fitting(items, MOST // 6, _more("reasons", "skips")))
