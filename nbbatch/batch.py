@@ -21,7 +21,7 @@ from nbbatch.base.arguments import answering
 from nbbatch.base.display import warn
 from nbbatch.base.names import Answering
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
-from nbbatch.base.times import Moment, moment
+from nbbatch.base.times import Duration, Moment, moment, patience
 from nbbatch.definition.listeners import safely
 from nbbatch.engine import commands, recovery, subjobs, submit
 from nbbatch.engine.dispatcher import Clock, Engine
@@ -32,6 +32,7 @@ from nbbatch.run import JobHandle
 from nbbatch.store import frames
 from nbbatch.store.connection import MEMORY
 from nbbatch.store.database import Store
+from nbbatch.store.user_query import Limits
 from nbbatch.worker import capture, exits
 from nbbatch.worker.context import StoredParams
 from nbbatch.worker.executors import checked_executor, checked_workers, threads, workers_of
@@ -48,6 +49,8 @@ DRAIN_SECONDS = 30.0
 """How long close() waits for running attempts …"""
 EXIT_SECONDS = 5.0
 """… and how long the interpreter's exit does."""
+SQL_SECONDS, SQL_BYTES = 60.0, 1_000_000_000
+"""What a query of sql() may take unless it is told otherwise."""
 RETAIN = ("all", "failed", "none")
 
 _working: set[Batch] = set()
@@ -355,16 +358,28 @@ class Batch(Answering):
         self._access.engine()
         return self._store.frame("jobs", moment(as_of, self._clock.now()))
 
-    def sql(self, query: str) -> pl.DataFrame:
+    @answering("batch.sql")
+    def sql(
+        self, query: str, *, timeout: Duration | None = SQL_SECONDS, max_bytes: int | None = SQL_BYTES
+    ) -> pl.DataFrame:
         """Rows of one SELECT over the store; the views instances, chunks, attempts and history read best.
 
-        Runs in a read-only transaction on this thread's connection.
+        It reads the store and nothing else: functions that write, that reach files or that change settings are refused. Columns of
+        equal names are numbered (``id``, ``id_1``). Intervals come as durations; what polars has no type for comes as text.
+
+        Args:
+            query: The SELECT.
+            timeout: How long it may take; None: as long as it does.
+            max_bytes: By how much the process may grow while it runs, other work in it included; None: without a limit.
 
         Raises:
-            QueryRefused: It is not one SELECT, or reaches for files, settings or other databases.
+            QueryRefused: It is not one SELECT, does more than read the store, or exceeds a limit; or DuckDB refuses it.
+            StoreClosed: The batch is closed, or was while the query ran.
+            KeyboardInterrupt: Ctrl-C or the notebook's stop button; the query is stopped too.
         """
         self._access.engine()
-        return self._store.query(query)
+        most = None if max_bytes is None else ranges.whole(max_bytes, "max_bytes=")
+        return self._store.query(query, Limits(patience(timeout, "timeout="), most))
 
     # --- end --------------------------------------------------------------------------------------
 

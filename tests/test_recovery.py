@@ -378,7 +378,6 @@ def test_the_last_batch_that_closes_gives_stdout_and_logging_back(store: Path) -
 
 LONG = "SELECT count(*) FROM range(100_000_000_000) a, range(100) b"
 READS: dict[str, Callable[[Store], Any]] = {
-    "sql": lambda store: store.query(LONG),
     "rows": lambda store: store.fetch("long"),
     "frame": lambda store: store.frame("long"),
     "stream": lambda store: list(store.stream("long")()),

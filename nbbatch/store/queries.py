@@ -74,3 +74,6 @@ _SUBJECTS = {file.name.removesuffix(".sql") for file in _FOLDER.iterdir() if fil
 SCHEMA, VIEWS = _script("schema"), _script("views")
 QUERIES = {name: query for each in sorted(_SUBJECTS - {"schema", "views"}) for name, query in _named(_script(each))}
 """Query by name."""
+
+OURS = {name.lower() for name in re.findall(r"^CREATE OR REPLACE (?:VIEW|MACRO) (\w+)", VIEWS, re.MULTILINE)}
+"""Names of all views and macros."""

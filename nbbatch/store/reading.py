@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from nbbatch.base.errors import QueryRefused
 from nbbatch.base.rows import ArrowStream
+from nbbatch.store import user_query
 from nbbatch.store.cursors import Cursors
-from nbbatch.store.queries import QUERIES
+from nbbatch.store.queries import OURS, QUERIES
+from nbbatch.store.user_query import Limits
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,6 +26,7 @@ class Reader:
     def __init__(self, path: str) -> None:
         self.path = path
         self.cursors = Cursors(path)
+        self._foreign: Collection[str] | None = None
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """This thread's connection for reading.
@@ -50,25 +52,15 @@ class Reader:
         with self.cursors.reading():
             return self.cursor().execute(counting, list(values)).fetchall()[0][0]
 
-    def query(self, sql: str) -> pl.DataFrame:
-        """Rows of one SELECT that a user wrote.
+    def query(self, sql: str, limits: Limits) -> pl.DataFrame:
+        """Rows of one SELECT that a user wrote; see `user_query.run`."""
+        return user_query.run(self.cursors, sql, self._others, limits)
 
-        Raises:
-            QueryRefused: It is more than one statement, not a SELECT, or DuckDB refuses it.
-        """
-        with self.cursors.reading():
-            cursor = self.cursor()
-            try:
-                statements = cursor.extract_statements(sql)
-                if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                    raise QueryRefused("sql() takes exactly one SELECT; the store is changed only by running jobs")
-                cursor.execute("BEGIN TRANSACTION READ ONLY").complete()
-                try:
-                    return _frame(cursor, sql)
-                finally:
-                    cursor.rollback()
-            except duckdb.Error as error:
-                raise QueryRefused(f"DuckDB refuses this query: {error}") from error
+    def _others(self) -> Collection[str]:
+        """Views and macros that nbbatch did not make: a store that somebody sent may have some."""
+        if self._foreign is None:
+            self._foreign = {name for (name,) in self.fetch("foreign")} - OURS
+        return self._foreign
 
     def stream(self, query: str, *values: Any) -> Callable[[], Iterator[bytes]]:
         """A reader of one column of a named query, page by page, on a connection of its own."""
