@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from nbbatch.base import ranges
 from nbbatch.base.arguments import answering
-from nbbatch.base.display import warn
+from nbbatch.base.display import needing, warn
 from nbbatch.base.names import Answering
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.base.times import Duration, Moment, moment, patience
@@ -479,13 +479,17 @@ class Batch(Answering):
         """The instances as a live table (needs ``nbbatch[notebooks]``), in which a click opens one's panel.
 
         Showing it starts no work. Where anything runs, ``batch`` as the last line of a cell shows the same.
+
+        Raises:
+            ImportError: anywidget is not installed; ``pip install 'nbbatch[notebooks]'``.
         """
         listing = self._listing(lambda: self._access.usable)
         listing.live()
         return listing
 
     def _listing(self, moves: Callable[[], bool]) -> Any:
-        from nbbatch.panel.widgets import Listing
+        with needing("notebooks"):
+            from nbbatch.panel.widgets import Listing
 
         return Listing(lambda: self._table(buttons=True), lambda each: self.instance(each).panel(), moves)
 

@@ -15,8 +15,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ipywidgets as w  # pyright: ignore[reportMissingTypeStubs]
-
+from nbbatch.base.display import needing
 from nbbatch.base.errors import NbbatchError
 from nbbatch.base.rows import InstanceRow
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
@@ -28,6 +27,9 @@ from nbbatch.run import JobHandle
 
 if TYPE_CHECKING:
     import polars as pl
+
+with needing("notebooks"):
+    import ipywidgets as w  # pyright: ignore[reportMissingTypeStubs]
 
 LOOK_SECONDS = 1.0
 """Between two looks at the store."""

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from opentelemetry import metrics, trace
-from opentelemetry.trace import StatusCode
-
+from nbbatch.base.display import needing, warn
 from nbbatch.base.rows import Failure, Item, Results
 from nbbatch.base.states import ChunkStatus
 from nbbatch.batch import Batch
 from nbbatch.engine.state import LiveInstance, LiveStep
+
+with needing("otel"):
+    from opentelemetry import metrics, trace
+    from opentelemetry.trace import StatusCode
 
 
 def observe(
@@ -27,6 +29,8 @@ def observe(
 ) -> None:
     """Report every attempt of a batch from now on; a second call replaces the first.
 
+    A warning says so where there is no provider to report to, as with the API alone: set one up with opentelemetry-sdk.
+
     Attributes of spans: nbbatch.job, nbbatch.instance, nbbatch.step, nbbatch.chunk, nbbatch.attempt, nbbatch.status; of
     metrics: nbbatch.job, nbbatch.step, nbbatch.status.
 
@@ -35,8 +39,23 @@ def observe(
         tracer_provider: Where spans go; default: the global one.
         meter_provider: Where metrics go; default: the global one.
     """
+    nowhere = [kind for kind, given, found in (
+        ("spans", tracer_provider, trace.get_tracer_provider()), ("metrics", meter_provider, metrics.get_meter_provider()),
+    ) if given is None and _is_placeholder(found)]  # fmt: skip
+    if nowhere:
+        warn(
+            f"no OpenTelemetry provider is set for {' and '.join(nowhere)}: nothing is reported until one is. Install "
+            "opentelemetry-sdk and call trace.set_tracer_provider() and metrics.set_meter_provider(), or pass providers here"
+        )
     engine = batch._engine  # pyright: ignore[reportPrivateUsage]
     engine.observe = _Reporter(tracer_provider, meter_provider)
+
+
+def _is_placeholder(provider: object) -> bool:
+    """Whether a provider is the API's own, which reports to nobody."""
+    return (
+        type(provider).__module__.startswith("opentelemetry.") and "opentelemetry.sdk" not in type(provider).__module__
+    )
 
 
 class _Reporter:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
+from nbbatch.base.display import needing
 from nbbatch.base.errors import NotFoundError
 from nbbatch.base.states import INSTANCE_ENDED
 from nbbatch.chunk import ChunkHandle
@@ -421,8 +422,12 @@ class JobHandle(RunFuture[R_co]):
         """The live panel as a widget (needs ``nbbatch[notebooks]``), also of an ended run; ``.frame()`` is its open tab.
 
         Showing it starts no work, and closing it ends none.
+
+        Raises:
+            ImportError: anywidget is not installed; ``pip install 'nbbatch[notebooks]'``.
         """
-        from nbbatch.panel.widgets import Panel
+        with needing("notebooks"):
+            from nbbatch.panel.widgets import Panel
 
         return Panel(self, self._store, self._engine())
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -75,3 +76,10 @@ def test_without_it_nothing_is_imported_and_nothing_is_asked(batch: nb.Batch) ->
 
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     assert batch._engine.observe is None
+
+
+def test_who_observes_without_a_provider_is_told(inline: nb.Batch) -> None:
+    with pytest.warns(UserWarning, match="no OpenTelemetry provider is set for spans and metrics"):
+        otel.observe(inline)
+    with pytest.warns(UserWarning, match="for metrics"):
+        otel.observe(inline, tracer_provider=TracerProvider())

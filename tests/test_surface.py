@@ -189,3 +189,29 @@ def test_a_condition_on_the_inputs_may_name_the_chunk_and_a_field_of_that_name_w
 
     assert plain.attempts("double").height == boxed.attempts("weigh").height == 4
     assert boxed.attempts("weigh")["chunk"].to_list()[-1] == boxed.chunks("weigh")["id"].max()
+
+
+@pytest.mark.parametrize(
+    ("missing", "use", "extra"),
+    [
+        ("anywidget", "nb.open(':memory:').panel()", "notebooks"),
+        ("anywidget", "b = nb.open(':memory:'); b.submit(nb.Job('one', nb.step(one)), 1).panel()", "notebooks"),
+        ("ipywidgets", "import nbbatch.dashboard", "notebooks"),
+        ("opentelemetry", "import nbbatch.otel", "otel"),
+        ("loky", "nb.processes(2)", "processes"),
+    ],
+)
+def test_what_needs_an_extra_names_it(missing: str, use: str, extra: str) -> None:
+    code = f"""
+import sys
+sys.modules[{missing!r}] = None  # as if it were not installed
+import nbbatch as nb
+def one(i: int) -> None: ...
+try:
+    {use}
+except ImportError as error:
+    print(error)
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert f"pip install 'nbbatch[{extra}]'" in told.stdout, told.stderr

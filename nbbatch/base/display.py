@@ -6,7 +6,8 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 DISPLAYS = ("auto", "live", "static", "text", "none")
@@ -36,6 +37,17 @@ class Options:
 
 
 options = Options()
+
+
+@contextmanager
+def needing(extra: str) -> Generator[None]:
+    """Around imports of what an extra installs: the error tells which extra to install."""
+    try:
+        yield
+    except ImportError as error:
+        raise ImportError(
+            f"this needs {error.name or extra}, which is not installed: pip install 'nbbatch[{extra}]'", name=error.name
+        ) from error
 
 
 def in_notebook() -> bool:

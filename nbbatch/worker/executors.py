@@ -22,6 +22,8 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
+from nbbatch.base.display import needing
+
 T = TypeVar("T")
 
 CANCEL_SECONDS = 2.0
@@ -63,10 +65,8 @@ def processes(workers: int | None = None) -> Executor:
     Raises:
         ImportError: loky is not installed; ``pip install 'nbbatch[processes]'``.
     """
-    try:
+    with needing("processes"):
         from loky.process_executor import ProcessPoolExecutor
-    except ImportError as error:
-        raise ImportError("nb.processes() needs loky: pip install 'nbbatch[processes]'") from error
     count = checked_workers(workers) or os.cpu_count() or 1
     return Replaceable(lambda: ProcessPoolExecutor(count), count)
 
