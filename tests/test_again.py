@@ -230,6 +230,8 @@ def test_a_page_that_was_split_is_still_found(batch: nb.Batch, shop: Workshop) -
     page = run.chunk(run.chunks("load", status="FAILED")["id"][0]).lineage[1]
 
     assert (page.status, page.input) == ("SUPERSEDED", list(range(8)))
+    assert run.outputs("pages") == run.chunk(1).outputs == [list(range(8))]
+    assert [child.id for child in run.chunk(1).children] == [page.id]
     assert [half.input for half in page.children] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert run.history(chunk=page.id)["status", "text"].rows()[-2:] == [
         ("SKIPPED", "split in two, as it failed: poison in [0, 1, 2, 3, 4, 5, 6, 7]"), ("SUPERSEDED", "replaced by its halves"),
@@ -483,6 +485,19 @@ def test_a_skip_counts_at_once(batch: nb.Batch, clock: HandClock, shop: Workshop
 
     assert run.steps()["skipped"].to_list() == [0, 1, 0]
     assert run.result(10) == [0, 1, 3]
+
+
+def test_a_skip_without_a_reason_is_refused_and_changes_nothing(batch: nb.Batch, shop: Workshop) -> None:
+    """L10"""
+    shop.bad.add(2)
+    run = batch.submit(nb.Job("job", numbers >> shop.step("work") >> shop.report()), 4)
+    run.wait(10)
+    failed = run.chunks(status="FAILED")["id"][0]
+    for reason in ("", "  ", None):
+        with pytest.raises(ValueError, match="reason"):
+            run.skip(failed, reason)  # pyright: ignore[reportArgumentType]
+
+    assert run.chunk(failed).status == "FAILED"
 
 
 # --- retry first, skip after the last attempt -----------------------------------------------------

@@ -398,6 +398,10 @@ def _retry_failed(engine: Engine, live: LiveInstance, row: InstanceRow, chunks: 
 def skip(engine: Engine, instance: int, chunks: list[int], reason: str) -> None:
     """Leave chunks out that do not run, with a reason."""
     reason = ranges.text(clean(reason) if isinstance(reason, str) else reason, "the reason")  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not reason.strip():
+        raise ValueError(
+            'skip() needs a reason that is not blank, such as "duplicate of row 7"; it is kept with the chunk'
+        )
     row = engine.store.instance(instance)
     found = {chunk: rest for chunk, *rest in engine.store.rows("some_standing", instance, chunks)}
     for chunk in chunks:

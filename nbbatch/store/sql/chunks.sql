@@ -14,7 +14,7 @@ SELECT id FROM chunk WHERE instance = $1 AND step = $2 AND id NOT IN (FROM repla
 -- outputs_of_step: What each chunk of a step gave, in its order.
 SELECT parent, data FROM (
     SELECT parent, seq, data FROM chunk WHERE instance = $1 AND seq IS NOT NULL AND step <> $2
-        AND id NOT IN (FROM replaced($1))
+        AND id NOT IN (FROM redone($1))
     UNION ALL SELECT parent, seq, data FROM output WHERE instance = $1
 ) WHERE parent IN (SELECT id FROM chunk WHERE instance = $1 AND step = $2) ORDER BY parent, seq;
 
@@ -49,11 +49,11 @@ SELECT max(id) FROM chunk WHERE instance = $1 AND step = 0;
 
 -- children: Chunks made of a chunk's outputs, in their order. Those of a chunk that was replaced are still shown with it.
 SELECT id FROM chunk WHERE instance = $1 AND parent = $2 AND seq IS NOT NULL
-    AND ($2 IN (FROM replaced($1)) OR id NOT IN (FROM replaced($1))) ORDER BY seq, id;
+    AND ($2 IN (FROM replaced($1)) OR id NOT IN (FROM redone($1))) ORDER BY seq, id;
 
 -- chunk_outputs: What a chunk gave, in its order.
 SELECT data FROM (
     SELECT seq, data FROM chunk WHERE instance = $1 AND parent = $2 AND seq IS NOT NULL
-        AND ($2 IN (FROM replaced($1)) OR id NOT IN (FROM replaced($1))) AND step <> (SELECT step FROM chunk WHERE instance = $1 AND id = $2)
+        AND ($2 IN (FROM replaced($1)) OR id NOT IN (FROM redone($1))) AND step <> (SELECT step FROM chunk WHERE instance = $1 AND id = $2)
     UNION ALL SELECT seq, data FROM output WHERE instance = $1 AND parent = $2
 ) ORDER BY seq;

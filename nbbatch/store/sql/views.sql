@@ -10,7 +10,14 @@ CREATE OR REPLACE MACRO instance_status(code) AS
 -- Chunks of an instance that a rerun replaced. They count for nothing, and are shown only where they themselves are asked for.
 CREATE OR REPLACE MACRO replaced(i) AS TABLE SELECT chunk FROM superseded WHERE instance = i;
 
--- The same by a time in microseconds, of an instance or (NULL) of all.
+-- Those of them that others were made for anew: all but pages that were split, which are still what their parents gave.
+CREATE OR REPLACE MACRO redone(i) AS TABLE
+SELECT chunk FROM superseded WHERE instance = i AND chunk NOT IN (
+    SELECT p.id FROM superseded x JOIN chunk p ON p.id = x.chunk AND p.instance = i
+    JOIN chunk h ON h.parent = p.id AND h.step = p.step AND h.instance = i WHERE x.instance = i
+);
+
+-- Replaced chunks by a time in microseconds, of an instance or (NULL) of all.
 CREATE OR REPLACE MACRO replaced_by(i, t) AS TABLE
 SELECT chunk FROM superseded WHERE (i IS NULL OR instance = i) AND at_us <= t;
 
