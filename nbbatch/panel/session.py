@@ -270,7 +270,7 @@ class Session:
             case "failures":
                 return self._failures()
             case "chunks":
-                return tab_pages.chunks_page(self._chunks(), self._names())
+                return tab_pages.chunks_page(self._chunks())
             case "log":
                 return tab_pages.log_page(self._store, self._names(), self.run.id, max(0, self.sums.seen - LOG_EVENTS))
             case "history":
@@ -289,7 +289,7 @@ class Session:
         )
 
     def _chunks(self) -> chunk_table.Page:
-        return chunk_table.page(self._store, self._engine, self.run.id, self.filter)
+        return chunk_table.page(self._store, self.run.id, self.filter)
 
     def _names(self) -> list[str]:
         return [step.name for step in self.snapshot.steps]
@@ -346,20 +346,8 @@ class Session:
         if self.tab == "history":
             return chain_picture.chain("", self._steps_then()).frame()
         if self.tab == "chunks":
-            return self._chunk_frame()
+            return self._chunks().rows
         return self.run.attempts()
-
-    def _chunk_frame(self) -> pl.DataFrame:
-        import polars as pl
-
-        rows = self._chunks().rows
-        names = self._names()
-        columns = {
-            "id": pl.Int64, "step": pl.String, "parent": pl.Int64, "status": pl.String, "attempts": pl.Int64,
-            "seconds": pl.Float64, "error_type": pl.String, "error": pl.String,
-        }  # fmt: skip
-        plain: list[tuple[Any, ...]] = [(row[0], names[row[1]], row[2], row[3].value, *row[4:]) for row in rows]
-        return pl.DataFrame(plain, schema=columns, orient="row")
 
 
 TABS = ("timeline", "failures", "chunks", "log", "history")

@@ -29,33 +29,35 @@ _TRACES = 3
 # --- chunks ---------------------------------------------------------------------------------------
 
 
-def chunks_page(page: Page, names: Sequence[str]) -> str:
+def _opener(chunk: int, words: str = "") -> str:
+    """What opens a chunk."""
+    return tag("button", words or str(chunk), type="button", data_chunk=chunk, aria_label=f"Inspect chunk {chunk}")
+
+
+def chunks_page(page: Page) -> str:
     """A page of chunks as a table; each row has a button that opens it."""
     following = None if page.next is None else str(page.next)
-    if not page.rows:
+    if page.rows.is_empty():
         return tag("div", tag("p", "No chunk here matches the filter.", class_="nbc-none"), data_next=following)
     columns = ("chunk", "step", "state", "attempts", "took", "error")
     numbers = ("attempts", "took")
     head = tag("tr", *(tag("th", each, scope="col", class_="n" if each in numbers else None) for each in columns))
-    body = "".join(_chunk_row(names, row) for row in page.rows)
+    body = "".join(_chunk_row(*row) for row in page.rows.iter_rows())
     table = tag("table", tag("caption", "Chunks in order of creation"), tag("thead", head), tag("tbody", body))
     return tag("div", table, data_next=following)
 
 
-def _chunk_row(names: Sequence[str], row: tuple[Any, ...]) -> str:
-    chunk, step, _, status, attempts, seconds, kind, error = row
-    look = tag("button", str(chunk), type="button", data_chunk=chunk, aria_label=f"Inspect chunk {chunk}")
-    took = "" if seconds is None else duration(seconds)
+def _chunk_row(
+    chunk: int, step: str, _: int | None, state: str, attempts: int, seconds: float | None, kind: str | None, error: str | None
+) -> str:  # fmt: skip
+    status = ChunkStatus(state)
     said = f"{clip(kind, 60)}: {clip(error, 140)}" if kind else clip(error, 140)
     return tag(
-        "tr", tag("th", look, scope="row"), tag("td", text(names[step], 60) or " "), tag("td", _state(status)),
-        tag("td", str(attempts), class_="n"), tag("td", took or " ", class_="n"),
+        "tr", tag("th", _opener(chunk), scope="row"), tag("td", text(step, 60) or " "),
+        tag("td", tag("span", status.look.named, class_="nbc-bad" if status in CHUNK_ERRORS else None)),
+        tag("td", str(attempts), class_="n"), tag("td", "" if seconds is None else duration(seconds), " ", class_="n"),
         tag("td", text(said, 220) or " ", dir="auto"),
     )  # fmt: skip
-
-
-def _state(status: ChunkStatus) -> str:
-    return tag("span", status.look.named, class_="nbc-bad" if status in CHUNK_ERRORS else None)
 
 
 # --- one chunk ------------------------------------------------------------------------------------
@@ -80,17 +82,13 @@ def instance_button(run: Any) -> str:
 def instance_card(run: Any) -> str:
     """Another instance looked into: its chain, its page, and the chunk that submitted it."""
     above = run.parent
-    back = (
-        tag("p", "Submitted by chunk ", tag("button", str(above.id), type="button", data_chunk=above.id))
-        if above
-        else ""
-    )
+    back = tag("p", "Submitted by chunk ", _opener(above.id)) if above else ""
     said = tag("p", "In Python: ", tag("code", f"batch.instance({run.id})"))
     return run.chain().svg + run._repr_html_() + back + said
 
 
 def _kin(word: str, chunk: Any) -> str:
-    return f"{word} " + tag("button", str(chunk.id), type="button", data_chunk=chunk.id) + " "
+    return f"{word} {_opener(chunk.id)} "
 
 
 def _outputs(chunk: Any) -> str:
@@ -117,8 +115,7 @@ def _said(
     lines = [log.rstrip()] if log else []
     lines += [f"⚠ warning: {clip(line, 300)}" for line in warned or ()]
     lines += [f"↻ recovered: {clip(line, 300)}" for line in recovered or ()]
-    look = tag("button", str(chunk), type="button", data_chunk=chunk, aria_label=f"Inspect chunk {chunk}")
-    head = look + f" {text(names[step], 60)}, attempt {attempt}"
+    head = _opener(chunk) + f" {text(names[step], 60)}, attempt {attempt}"
     return tag("section", tag("h4", head), tag("pre", block("\n".join(lines), 900), dir="auto"))
 
 
@@ -171,16 +168,8 @@ def _group(store: Store, instance: int, key: str, group: FailureGroup, cannot: s
     telling = group.traits if len(group) > 1 else []  # one input has everything in common with itself
     traits = "".join(tag("li", text(trait, 240), dir="auto") for trait in telling)
     told = tag("p", "What their inputs have in common:") + tag("ul", traits) if traits else ""
-    return tag(
-        "section",
-        head,
-        said,
-        line,
-        told,
-        _actions(key, group, cannot),
-        _trace(store, instance, group),
-        class_="nbc-cause",
-    )
+    does, trace = _actions(key, group, cannot), _trace(store, instance, group)
+    return tag("section", head, said, line, told, does, trace, class_="nbc-cause")
 
 
 def _actions(key: str, group: FailureGroup, cannot: str) -> str:
@@ -189,7 +178,7 @@ def _actions(key: str, group: FailureGroup, cannot: str) -> str:
     off = {"aria_disabled": "true", "title": why} if why else {}
     return tag(
         "p",
-        tag("button", f"Inspect chunk {group.example}", type="button", data_chunk=group.example), " ",
+        _opener(group.example, f"Inspect chunk {group.example}"), " ",
         tag("button", f"Retry {these}", type="button", data_group=key, data_do="retry-group", **off), " ",
         tag("button", f"Skip {these}", type="button", data_group=key, data_do="skip-group", data_ask="yes", **off),
         class_="nbc-tools",
@@ -219,7 +208,7 @@ def _errors(store: Store, errors: Sequence[ErrorGroup], failed: int) -> str:
 def _kind(store: Store, group: ErrorGroup, traced: bool) -> str:
     where = f" in {text(group.cause.step, 60)}" if group.cause.step else ""
     head = tag("b", f"↻ {group.count:,} × {text(group.cause.type, 80)}") + where + " — " + text(group.said, 300)
-    look = tag("button", f"Inspect chunk {group.chunk}", type="button", data_chunk=group.chunk)
+    look = _opener(group.chunk, f"Inspect chunk {group.chunk}")
     rows = store.fetch("event_traceback", group.event) if traced else []
     trace = tag("pre", block(rows[0][0], 2_200)) if rows and rows[0][0] else ""
     key = f"{clip(group.cause.step, 40)}/{clip(group.cause.type, 40)}/{clip(group.cause.message, 40)}"
@@ -236,7 +225,7 @@ def _skips(store: Store, instance: int, names: Sequence[str]) -> str:
     items = (
         tag(
             "li", f"» {count:,} in {text(names[step], 60)} — {text(said, 240) or 'no reason given'} ",
-            tag("button", str(chunk), type="button", data_chunk=chunk, aria_label=f"Inspect chunk {chunk}"), dir="auto",
+            _opener(chunk), dir="auto",
         )
         for step, said, count, chunk in rows
     )  # fmt: skip

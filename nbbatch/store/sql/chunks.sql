@@ -57,3 +57,6 @@ SELECT data FROM (
         AND ($2 IN (FROM replaced($1)) OR id NOT IN (FROM redone($1))) AND step <> (SELECT step FROM chunk WHERE instance = $1 AND id = $2)
     UNION ALL SELECT seq, data FROM output WHERE instance = $1 AND parent = $2
 ) ORDER BY seq;
+
+-- highest_chunk: The last chunk of an instance; 0 without any.
+SELECT coalesce(max(id), 0) FROM chunk WHERE instance = $1;
