@@ -166,7 +166,7 @@ def test_a_file_that_claims_to_be_huge_is_not_read(bug: Path) -> None:
         file.filelist[-1].file_size = 10**12
         file._didModify = True  # type: ignore[attr-defined]
 
-    with pytest.raises(nb.StoreUnreadable, match="more than 512,000,000 bytes"):
+    with pytest.raises(nb.StoreUnreadable, match="unpacks to more than 300,000,000 bytes"):
         nb.load_failure(bug)
 
 

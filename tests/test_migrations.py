@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,7 +121,11 @@ def test_what_cannot_be_migrated_is_left_as_it_is(
 def test_without_room_for_a_copy_nothing_is_changed(old: Path, newer: pytest.MonkeyPatch) -> None:
     """R9 R5"""
     before = old.read_bytes()
-    old.with_name("store.format2.duckdb.part").mkdir()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    newer.setattr(shutil, "copyfileobj", full)
     with pytest.raises(nb.StoreUnreadable, match="could not be made"):
         nb.open(old)
 

@@ -8,8 +8,10 @@ import json
 import linecache
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
@@ -18,10 +20,11 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import BaseModel, TypeAdapter
 
 from nbbatch.base.errors import StoreUnreadable
+from nbbatch.base.private_file import replaced
 from nbbatch.base.rows import InstanceRow, Item
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.heal.replay import Replay, node_of, params_of, replay
-from nbbatch.pictures.markup import pre
+from nbbatch.pictures.markup import pre, visible
 from nbbatch.store.database import Store
 from nbbatch.values.codec import plain
 
@@ -29,9 +32,12 @@ if TYPE_CHECKING:
     from zipfile import ZipFile
 
 FORMAT = 1
-MAX_PART_BYTES = 512_000_000
-"""More than any part takes that was exported: a small zip can claim to hold terabytes."""
+MAX_BYTES = 300_000_000
+"""What all parts may take together: more than the largest input does, and little beside what a small zip can claim to hold."""
+MAX_TEXT_BYTES = 30_000_000
+"""What the parts beside the input may take together."""
 _PACKAGES = ("nbbatch", "duckdb", "polars", "pydantic")
+_numbers = count(1)
 _PARTS = ("failure.json", "params.json", "code.py", "traceback.txt", "log.txt")
 
 
@@ -54,8 +60,7 @@ def write(
     }  # fmt: skip
     import zipfile
 
-    part = path.with_name(f"{path.name}.part")
-    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file:
+    with replaced(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file:
         texts = (
             json.dumps(about, indent=2, ensure_ascii=False),
             instance.params.decode(),
@@ -66,7 +71,6 @@ def write(
         for name, text in zip(_PARTS, texts, strict=True):
             file.writestr(name, text.encode("utf-8", "backslashreplace"))
         file.writestr("input", data or b"")
-    part.replace(path)
     return path
 
 
@@ -143,20 +147,23 @@ class LoadedFailure:
                 "replay() runs the code inside this file, which may do anything that you may: read .code, then call "
                 "replay(run_code=True); or give a step of your own: replay(step)"
             )
-        found = step or self._step()
-        stored = params_of(found, self.about["index"], self._params, None)
+        if step is not None:
+            return self._replayed(step, params)
+        with _module() as module:
+            return self._replayed(self._step(module), params)
+
+    def _replayed(self, step: BaseStep, params: Any) -> Replay:
+        stored = params_of(step, self.about["index"], self._params, None)
         if params is not None:
             valid = stored.codec.validate(_fields(params))
             stored = type(stored)(stored.codec, stored.codec.dump(valid), stored.codec.secrets(valid))
         item = Item(self.about["chunk"], self.about["attempts"] + 1, self._data or None)
-        return replay(node_of(found, self.about["index"]), item, stored, [])
+        return replay(node_of(step, self.about["index"]), item, stored, [])
 
-    def _step(self) -> BaseStep:
+    def _step(self, module: ModuleType) -> BaseStep:
         """The step that the file's code defines."""
         name = f"<code of chunk {self.about['chunk']}>"
         linecache.cache[name] = (len(self.code), None, self.code.splitlines(keepends=True), name)
-        module = sys.modules["failure"] = ModuleType("failure")  # dataclasses look their module up there
-        vars(module)["nb"] = importlib.import_module("nbbatch")
         code = compile(self.code, name, "exec", __future__.annotations.compiler_flag, dont_inherit=True)
         exec(code, vars(module))  # noqa: S102 - asked for by run_code=True
         steps = [
@@ -170,7 +177,7 @@ class LoadedFailure:
 
     def __repr__(self) -> str:
         about = self.about
-        return (
+        return visible(
             f"chunk {about['chunk']} of step {about['step']!r}, job {about['job']!r} v{about['version']}: {about['status']}\n"
             f"{about['error_type']}: {about['error']}\ninput: {self.input!r:.500}\nparams: {self.params!r:.500}\n"
             f"Python {about['python']}, {', '.join(f'{name} {version}' for name, version in about['packages'].items())}\n"
@@ -199,18 +206,34 @@ def load_failure(path: str | PathLike[str]) -> LoadedFailure:
     with Path(path).open("rb") as opened:
         try:
             with zipfile.ZipFile(opened) as file:
-                return _loaded(path, *(_part(file, name) for name in (*_PARTS, "input")))
+                return _loaded(path, *_unpacked(file))
         except (StoreUnreadable, OSError, KeyboardInterrupt):
             raise
         except BaseException as error:  # whatever a zip, JSON or Arrow reader says of a broken or hostile file
             raise StoreUnreadable(f"{path} is not a whole file of chunk.export(): {error!r:.300}") from error
 
 
-def _part(file: ZipFile, name: str) -> bytes:
-    """One of the file's parts in memory; nothing is ever unpacked to disk."""
-    if file.getinfo(name).file_size > MAX_PART_BYTES:
-        raise ValueError(f"{name} takes more than {MAX_PART_BYTES:,} bytes")
-    return file.read(name)
+def _unpacked(file: ZipFile) -> Iterator[bytes]:
+    """The file's parts in memory; nothing is ever unpacked to disk."""
+    room, text_room = MAX_BYTES, MAX_TEXT_BYTES
+    for name in (*_PARTS, "input"):
+        size = file.getinfo(name).file_size  # no more than that is read, whatever there is
+        room, text_room = room - size, text_room - (0 if name == "input" else size)
+        if room < 0 or text_room < 0:
+            raise ValueError(f"it unpacks to more than {MAX_BYTES:,} bytes, or {MAX_TEXT_BYTES:,} beside the input")
+        yield file.read(name)
+
+
+@contextmanager
+def _module() -> Generator[ModuleType]:
+    """A module for the file's code, known by its name while the code runs: dataclasses look their module up."""
+    module = ModuleType(f"nbbatch_failure_{next(_numbers)}")
+    vars(module)["nb"] = importlib.import_module("nbbatch")
+    sys.modules[module.__name__] = module
+    try:
+        yield module
+    finally:
+        del sys.modules[module.__name__]
 
 
 def _loaded(path: str | PathLike[str], *parts: bytes) -> LoadedFailure:

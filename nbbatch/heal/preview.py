@@ -12,7 +12,7 @@ from nbbatch.base.errors import NotFoundError
 from nbbatch.base.rows import Item, Outcome
 from nbbatch.definition import JobDefinition, Kind, Node
 from nbbatch.heal.replay import run
-from nbbatch.pictures.markup import Listed, text
+from nbbatch.pictures.markup import Listed, text, visible
 from nbbatch.pictures.style import duration
 from nbbatch.worker.context import MicroBatch, StoredParams
 
@@ -30,6 +30,12 @@ class Tried:
     error: BaseException | None
     traceback: str = field(repr=False)
     log: str = field(repr=False)
+    message: str = field(default="", repr=False)
+    """Of the error, secrets as stars."""
+
+    def told(self) -> str | None:
+        """The error in a line; None where there was none."""
+        return None if self.error is None else visible(f"{type(self.error).__name__}: {self.message}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,17 +63,13 @@ class PreviewedStep:
         """One row per item: input, outputs (as text), seconds, error."""
         import polars as pl
 
-        said = [each.error and f"{type(each.error).__name__}: {each.error}" for each in self.tried]
-        rows = [
-            (repr(each.input), repr(each.outputs), each.seconds, error)
-            for each, error in zip(self.tried, said, strict=True)
-        ]
+        rows = [(repr(each.input), repr(each.outputs), each.seconds, each.told()) for each in self.tried]
         schema = {"input": pl.String, "outputs": pl.String, "seconds": pl.Float64, "error": pl.String}
         return pl.DataFrame(rows, schema=schema, orient="row")
 
     def __str__(self) -> str:
-        errors = [each.error for each in self.tried if each.error is not None]
-        wrong = f", {len(errors)} raised, first {type(errors[0]).__name__}: {errors[0]}" if errors else ""
+        errors = [told for each in self.tried if (told := each.told())]
+        wrong = f", {len(errors)} raised, first {errors[0]}" if errors else ""
         return f"{self.name}: {len(self.tried)} of {self.offered:,} tried, {duration(self.mean_seconds)} each{wrong}"
 
     __repr__ = __str__
@@ -180,4 +182,5 @@ def _tried(
         given = step.input.decode(data)
     outputs = [step.output.decode(each) for each in outcome.outputs] if step.output else []
     seconds = (outcome.ended_us - outcome.started_us) / 1e6
-    return Tried(given, outputs, seconds, error, outcome.failure.traceback if outcome.failure else "", outcome.log)
+    trace, message = (outcome.failure.traceback, outcome.failure.message) if outcome.failure else ("", "")
+    return Tried(given, outputs, seconds, error, trace, outcome.log, message)

@@ -14,7 +14,7 @@ from nbbatch.base.rows import Item, Outcome
 from nbbatch.definition import Node
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.heal.compare import Change, listed
-from nbbatch.pictures.markup import pre
+from nbbatch.pictures.markup import pre, visible
 from nbbatch.values.codec import ParamsCodec
 from nbbatch.worker import capture
 from nbbatch.worker.attempt import run_item, run_item_async
@@ -29,11 +29,12 @@ class Replay:
 
     Attributes:
         outputs: What the step gives now, typed, in order; empty where it raised.
-        error: What it raised; None if nothing.
+        error: What it raised, as it is; None if nothing.
         changes: The differences to the stored outputs, by field; empty where they are equal.
         log: What it printed and logged.
         seconds: How long it took.
         code: Fingerprint of the code that ran.
+        traceback, message: Of the error, secrets as stars.
     """
 
     outputs: list[Any]
@@ -44,6 +45,7 @@ class Replay:
     code: str = ""
     stored: int = 0
     traceback: str = field(default="", repr=False)
+    message: str = field(default="", repr=False)
 
     @property
     def same(self) -> bool:
@@ -57,14 +59,16 @@ class Replay:
 
     def __str__(self) -> str:
         if self.error is not None:
-            return f"✗ raises {type(self.error).__name__}: {self.error} (code {self.code[:4]}; nothing stored)"
+            return visible(
+                f"✗ raises {type(self.error).__name__}: {self.message} (code {self.code[:4]}; nothing stored)"
+            )
         count = f"{len(self.outputs)} output{'' if len(self.outputs) == 1 else 's'}"
         if self.same:
             return f"✓ {count}, as stored (code {self.code[:4]})"
         if not self.stored:
             return f"✓ {count}, none stored so far (code {self.code[:4]}; nothing stored)"
         lines = "".join(f"\n  {change}" for change in self.changes[:20])
-        return f"✓ {count}, not as stored (code {self.code[:4]}; nothing stored):{lines}"
+        return visible(f"✓ {count}, not as stored (code {self.code[:4]}; nothing stored):{lines}")
 
     __repr__ = __str__
 
@@ -101,7 +105,7 @@ def replay(
     return Replay(
         [decode(data) for data in given] if decode else [], error, [] if error else listed(stored, given), outcome.log,
         (outcome.ended_us - outcome.started_us) / 1e6, node.code, len(stored),
-        outcome.failure.traceback if outcome.failure else "",
+        *((outcome.failure.traceback, outcome.failure.message) if outcome.failure else ()),
     )  # fmt: skip
 
 

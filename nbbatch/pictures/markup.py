@@ -11,9 +11,18 @@ from unicodedata import east_asian_width
 T = TypeVar("T")
 
 _UNFIT = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\U000e0000-\U000e007f]"
 )
-"""What XML refuses, and marks that turn the direction of the text around them. Letters of any script stay."""
+"""What XML refuses or a terminal acts on, and characters that turn the direction of text or are not seen. Letters of any script stay."""
+
+
+def visible(value: str) -> str:
+    """Lines with a mark for each character that a page or a terminal would act on instead of showing it.
+
+    >>> visible("a" + chr(0x1B) + "[2J" + chr(0x202E) + "b")
+    'a�[2J�b'
+    """
+    return _UNFIT.sub("\ufffd", value)
 
 
 def clip(value: Any, most: int = 200) -> str:
@@ -24,7 +33,7 @@ def clip(value: Any, most: int = 200) -> str:
     """
     if value is None:
         return ""
-    words = " ".join(_UNFIT.sub("\ufffd", str(value)[: 4 * most]).split())
+    words = " ".join(visible(str(value)[: 4 * most]).split())
     return words if len(words) <= most else words[: most - 1] + "…"
 
 
@@ -65,12 +74,12 @@ def block(value: str, most: int) -> str:
     """
     if len(value) > most:
         value = f"{value[: most // 3]}\n… {len(value) - most:,} characters left out …\n{value[-(most - most // 3) :]}"
-    return escape(_UNFIT.sub("\ufffd", value))
+    return escape(visible(value))
 
 
 def pre(value: str) -> str:
     """Lines as an element, broken where they are too long for the page."""
-    shown = escape(_UNFIT.sub("\ufffd", value))
+    shown = escape(visible(value))
     return f'<pre style="white-space:pre-wrap">{shown}</pre>'
 
 

@@ -10,11 +10,11 @@ import filecmp
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 from nbbatch.base.errors import StoreUnreadable
+from nbbatch.base.private_file import replaced
 from nbbatch.store import queries
 
 SCHEMA, *_parts = re.split(r"^-- from format (\d+): .*$", queries.SCHEMA, flags=re.MULTILINE)
@@ -49,17 +49,13 @@ def keep_copy(path: Path, found: int) -> Path:
         StoreUnreadable: There is no room for it, say; the store is as it was.
     """
     copy = next(each for each in _names(path, found) if not each.exists() or _is_same(path, each))
-    part = copy.with_name(f"{copy.name}.part")
     try:
         for end in (".wal", ""):  # closing has written the log into the file; if it could not, both are needed
             source = Path(f"{path}{end}")
             if source.exists():
-                shutil.copyfile(source, part)
-                shutil.copymode(source, part)
-                part.replace(f"{copy}{end}")
+                with source.open("rb") as original, replaced(Path(f"{copy}{end}")) as file:
+                    shutil.copyfileobj(original, file)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise StoreUnreadable(
             f"{path} has store format {found} and is brought to the present one only once a copy is kept as {copy.name}, "
             f"which could not be made: {error}. Make room for it beside the file; the file was left as it is"

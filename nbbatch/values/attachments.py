@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nbbatch.base.errors import NotFoundError
+from nbbatch.base.private_file import replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class Attachments:
                 weakref.finalize(self, shutil.rmtree, self._folder, True)
             path = Path(self._folder) / str(place)
             if not path.exists():
-                path.write_bytes(self._read(self.names[place]))
+                with replaced(path) as file:
+                    file.write(self._read(self.names[place]))
             return path
 
 
