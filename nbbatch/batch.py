@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from nbbatch.base import ranges
 from nbbatch.base.arguments import answering
+from nbbatch.base.clock import SystemClock
 from nbbatch.base.display import needing, warn
 from nbbatch.base.names import Answering
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
@@ -56,21 +57,6 @@ RETAIN = ("all", "failed", "none")
 _working: set[Batch] = set()
 """Batches that hold a store: open ones, and those whose closing was interrupted."""
 _opening = threading.RLock()
-
-
-class SystemClock:
-    """The computer's clock."""
-
-    def now(self) -> int:
-        """Microseconds since 1970 UTC."""
-        return time.time_ns() // 1000
-
-    def until(self, due_us: int) -> float | None:
-        """Seconds until then, at least 0."""
-        return max(0.0, (due_us - self.now()) / 1e6)
-
-    def subscribe(self, wake: Callable[[], None]) -> None:
-        """Nothing to do: this clock is not moved by hand."""
 
 
 @answering("nb.open")

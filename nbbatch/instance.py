@@ -168,7 +168,8 @@ class Frames(Answering):
 
         Columns: happened, chunk, step, attempt, status, text. Replayed in order, the last state of each is the present.
         """
-        return self._frame("history", step, chunk, limit, offset, as_of)
+        query = "history_by_event" if self._store.is_set_back else "history"
+        return self._frame(query, step, chunk, limit, offset, as_of)
 
     def logs(
         self, step: str | None = None, *, chunk: int | None = None, limit: int | None = frames.ROWS, offset: int = 0,

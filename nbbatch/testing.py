@@ -55,6 +55,10 @@ class VirtualClock:
         """Microseconds since 1970 UTC."""
         return self._now
 
+    def steady(self) -> int:
+        """The same: nobody sets this clock."""
+        return self._now
+
     def until(self, due_us: int) -> float | None:
         """No time at all where it jumps or it is due; else until somebody calls `advance`."""
         if self.jumps:

@@ -370,7 +370,7 @@ SCRIPTS = {
 }
 SCRIPT = """
 import asyncio, sys, threading, time, nbbatch as nb
-nb.batch.EXIT_SECONDS = 0.5
+sys.modules["nbbatch.batch"].EXIT_SECONDS = 0.5
 begun = threading.Event()
 {step}
 batch = nb.open(sys.argv[1])

@@ -31,9 +31,9 @@ class Claims:
         self._pace = pace
         self._wake = wake
 
-    def take(self, live: LiveInstance, step: LiveStep, lane: Lane, now: int) -> list[Item]:
+    def take(self, live: LiveInstance, step: LiveStep, lane: Lane) -> list[Item]:
         """As many chunks as a micro-batch should have, with their inputs; none if none is there yet."""
-        items = step.take(self._size(live, step, lane, now), partial(self._refill, live))
+        items = step.take(self._size(live, step, lane), partial(self._refill, live))
         return self._with_inputs(live, step, items) if items else items
 
     def keep(self, live: LiveInstance, step: LiveStep, items: list[Item], changes: Changes, now: int) -> int | None:
@@ -56,12 +56,12 @@ class Claims:
         )  # fmt: skip
         return claim
 
-    def _size(self, live: LiveInstance, step: LiveStep, lane: Lane, now: int) -> int:
+    def _size(self, live: LiveInstance, step: LiveStep, lane: Lane) -> int:
         options = step.node.step.options
         if options.paced or step.node.step.job is not None:
             return 1
         fair = -(-step.counts[ChunkStatus.QUEUED.code] // lane.workers)
-        free = self._pace.room(live, step, now) if options.limited else step.free()
+        free = self._pace.room(live, step) if options.limited else step.free()
         return max(1, min(step.size, free, fair))
 
     def _refill(self, live: LiveInstance, step: LiveStep) -> None:

@@ -61,6 +61,10 @@ class Clock(Protocol):
         """Microseconds since 1970 UTC."""
         ...
 
+    def steady(self) -> int:
+        """Microseconds of a clock that nobody sets: for how long something takes."""
+        ...
+
     def until(self, due_us: int) -> float | None:
         """Seconds to sleep until then; None: until woken."""
         ...
@@ -134,7 +138,7 @@ class Engine:
         self.notifications = Notifications(notify)
         self._inbox: queue.SimpleQueue[Flight | _Arrived | _Call | None] = queue.SimpleQueue()
         self.flights: set[Flight] = set()
-        self._pace = Pace(self.flights)
+        self._pace = Pace(self.flights, getattr(clock, "steady", clock.now))  # a clock of tests may have one time only
         self._losses = Losses(marks)
         self._claims = Claims(store, self._pace, self.wake)
         self._stopping = False
@@ -241,7 +245,8 @@ class Engine:
         if self.error or self._stopping:
             return None
         due = [live.waiting[0].due_us for live in self.live.values() if live.waiting and not live.paused]
-        due.extend(self._pace.due())
+        ahead = self.clock.now() - self._pace.steady()
+        due.extend(at + ahead for at in self._pace.due())
         return self.clock.until(min(due)) if due else None
 
     def _turn(self, arrived: list[Flight | _Arrived]) -> None:
@@ -372,7 +377,7 @@ class Engine:
 
     def _expire(self, changes: Changes, now: int) -> None:
         """Attempts whose time is over count as errors; their workers are free when they return, or are killed."""
-        over = self._pace.expire(now)
+        over = self._pace.expire()
         for flight in over:
             if self.live.get(flight.live.id) is flight.live:
                 self._record(flight, timed_out(flight.micro, now), changes, now)
@@ -407,9 +412,7 @@ class Engine:
         if error is not None:
             return lost(flight.micro, error, now)
         results: Results = flight.future.result()
-        most = flight.step.node.step.options.timeout
-        late = most is not None and results.span_us() > most * 1e6
-        return timed_out(flight.micro, now) if late else results
+        return timed_out(flight.micro, now) if self._pace.is_late(flight, results.span_us()) else results
 
     def _take_page(self, arrived: _Arrived, changes: Changes) -> None:
         if self.live.get(arrived.live.id) is arrived.live and not arrived.stop.cancelled:
@@ -517,13 +520,13 @@ class Engine:
                     continue
                 for step in reversed(live.steps):
                     lane = self._lanes.of(step.node)
-                    room = step.claimable() and self._pace.has_room(live, step, lane, now)
+                    room = step.claimable() and self._pace.has_room(live, step, lane)
                     if room and self._claim_from(live, step, lane, changes, now):
                         claimed = True
                         break
 
     def _claim_from(self, live: LiveInstance, step: LiveStep, lane: Lane, changes: Changes, now: int) -> bool:
-        items = self._claims.take(live, step, lane, now)
+        items = self._claims.take(live, step, lane)
         if not items:
             return False
         claim = self._claims.keep(live, step, items, changes, now)
@@ -562,7 +565,7 @@ class Engine:
     def _launch(self, flight: Flight) -> None:
         """Hand a durable claim to its executor."""
         lane, micro = flight.lane, flight.micro
-        self._pace.start(flight, self.clock.now)
+        self._pace.start(flight)
         try:
             if lane is self._lanes.events:
                 future = lane.executor.submit(run_chunks_async, micro)

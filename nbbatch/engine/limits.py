@@ -125,6 +125,8 @@ class Flight:
     """How long it takes, by what came before."""
     future: Future[Any] | None = None
     """Gives `Results`."""
+    launched_us: int = 0
+    """When it was handed to its executor, where a limit of its step asks for that."""
     is_sacrificed: bool = False
     """Its worker was killed, because another one of its pool had to be."""
 
@@ -148,24 +150,25 @@ class Flight:
 
 
 class Pace:
-    """What limited steps may do now, over all instances of a batch."""
+    """What limited steps may do now, over all instances of a batch: by a clock that nobody sets."""
 
-    def __init__(self, flights: set[Flight]) -> None:
+    def __init__(self, flights: set[Flight], steady: Callable[[], int]) -> None:
+        self.steady = steady
         self.limits = Limits()
         self._flights = flights
         self._expired: set[Flight] = set()
         """Nobody waits for them, and their workers are still taken: past their time, or of a reduction that is to run anew."""
         self._deadlines = Deadlines[Flight]()
 
-    def has_room(self, live: LiveInstance, step: LiveStep, lane: Lane, now: int) -> bool:
+    def has_room(self, live: LiveInstance, step: LiveStep, lane: Lane) -> bool:
         """Whether a lane and the step's limits let more of it be claimed."""
         options = step.node.step.options
         if not options.limited:
             return lane.has_room(step)
         has_worker = lane.taken < lane.workers if options.paced else lane.has_room(step)
-        return has_worker and self.room(live, step, now) > 0
+        return has_worker and self.room(live, step) > 0
 
-    def room(self, live: LiveInstance, step: LiveStep, now: int) -> int:
+    def room(self, live: LiveInstance, step: LiveStep) -> int:
         """How many chunks of a limited step may be claimed, with those of other instances counted."""
         code = step.node.step
         if code.is_async and not code.options.paced:  # its turnstile limits it
@@ -173,19 +176,19 @@ class Pace:
         name, taken = (live.job.name, code.name), 0
         if code.options.concurrency is not None:
             taken = sum(len(f.micro.items) for f in self._flights | self._expired if f.name == name)
-        return self.limits.room(name, code.options, taken, now)
+        return self.limits.room(name, code.options, taken, self.steady())
 
     def promise(self, flight: Flight) -> None:
         """A micro-batch is claimed and will start once that is stored."""
         if flight.step.node.step.options.rate is not None:
             self.limits.promise(flight.name, len(flight.micro.items))
 
-    def start(self, flight: Flight, clock: Callable[[], int]) -> None:
+    def start(self, flight: Flight) -> None:
         """It starts now."""
         options = flight.step.node.step.options
         if not options.paced:
             return
-        now = clock()
+        now = flight.launched_us = self.steady()
         if options.rate is not None:
             self.limits.start(flight.name, len(flight.micro.items), now)
         if options.timeout is not None:
@@ -195,8 +198,14 @@ class Pace:
         """When a start is allowed again, and when the next attempt's time is over."""
         return [at for at in (self.limits.due_us, self._deadlines.due_us) if at is not None]
 
-    def expire(self, now: int) -> list[Flight]:
+    def is_late(self, flight: Flight, span_us: int) -> bool:
+        """Whether attempts that took so long, by a clock that may have been set, are past their time."""
+        most = flight.step.node.step.options.timeout
+        return most is not None and min(span_us, self.steady() - flight.launched_us) > most * 1e6
+
+    def expire(self) -> list[Flight]:
         """Take away the flights whose time is over, with word to those who run them."""
+        now = self.steady()
         due = [flight for flight in self._deadlines.pop(now) if flight in self._flights]
         over = [flight for flight in due if not self._goes_on(flight, now)]
         for flight in over:

@@ -65,7 +65,7 @@ def _lost(store: Store, orphans: list[tuple[Any, ...]], now_us: int) -> int:
         event += 2
         ended = EventRow(
             id=event - 1, chunk=chunk, instance=instance, step=step, attempt=attempt,
-            status=(_C.FAILED if is_last else _C.ERRORED).code, errors=errors + 1, polls=polls, started_us=claimed_us,
+            status=(_C.FAILED if is_last else _C.ERRORED).code, errors=errors + 1, polls=polls, started_us=min(claimed_us, now_us),
             ended_us=now_us,
         )  # fmt: skip
         text = f"{DIED} ({errors + 1} of at most {most} errors)"
@@ -115,7 +115,7 @@ def _load_counts(store: Store, live: LiveInstance) -> None:
 
 def _load_open(store: Store, live: LiveInstance) -> None:
     """Chunks that have a history and are to run again: have them claimed, now or when their time comes."""
-    for chunk, index, code, attempt, errors, polls, due_us in store.rows("to_run_again", live.id):
+    for chunk, index, code, attempt, errors, polls, due_us in store.rows("to_run_again", live.id, store.opened_us):
         step, status = live.step_at(index), CHUNK_BY_CODE[code]
         if status in (_C.ERRORED, _C.POLL_WAITING):
             live.wait(Waiting(due_us, chunk, index, attempt, errors, polls, status))

@@ -63,6 +63,9 @@ class Store(Writer):
                 remove(path)
             raise
         self.session = 0
+        self.opened_us = now_us
+        self.is_set_back = False
+        """Whether the clock was set back between two openings, so that times are not in the order of events."""
         self._file = None if path == MEMORY else Path(path).stat()
 
     # --- opening ----------------------------------------------------------------------------------
@@ -109,6 +112,9 @@ class Store(Writer):
         ((last,),) = self.rows("last_session")
         self.session = last + 1
         self.run("begin_session", self.session, now_us, os.getpid(), str(FORMAT))
+        if now_us < self.rows("latest_time")[0][0]:
+            self.run("note_set_back", str(now_us))
+        self.is_set_back = bool(self.rows("is_set_back")[0][0])
         self.run("unstage_all")
 
     def _abandon(self) -> None:

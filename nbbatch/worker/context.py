@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
 
 from nbbatch.base import ranges
+from nbbatch.base.clock import SystemClock
 from nbbatch.base.errors import NoContextError, ValueNotStorable
 from nbbatch.base.rows import Item
 from nbbatch.definition import Node
@@ -59,11 +59,6 @@ class StoredParams:
         return starred(text, self.secrets.values()) if self.secrets else text
 
 
-def wall_us() -> int:
-    """Microseconds since 1970 UTC."""
-    return time.time_ns() // 1000
-
-
 class Page(NamedTuple):
     """Outputs of an attempt that still runs."""
 
@@ -82,7 +77,7 @@ class MicroBatch:
     node: Node
     params: StoredParams
     items: list[Item]
-    now: Callable[[], int] = wall_us
+    now: Callable[[], int] = SystemClock().now
     cancellation: Cancellation = field(default_factory=Cancellation)
     sink: Callable[[Page], None] | None = None
     """Takes a page of outputs of a fan-out; None: outputs stay in memory until the attempt ends."""

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from nbbatch.base.clock import steady_us
 from nbbatch.base.rows import Item, Results
 from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
 from nbbatch.values.attachments import Attachments, Files
 from nbbatch.values.codec import ParamsCodec
 from nbbatch.worker.attempt import run_chunks
-from nbbatch.worker.context import MicroBatch, StoredParams, wall_us
+from nbbatch.worker.context import MicroBatch, StoredParams
 from nbbatch.worker.running import slots_of
 
 log = logging.getLogger("nbbatch")
@@ -92,7 +93,7 @@ def run_packed(packed: Packed) -> Results:
     params = StoredParams(codec, packed.data, packed.secrets)
     marks = slots_of(*packed.marks) if packed.marks else None
     if marks and packed.slots and node.step.options.timeout is not None:
-        marks.begun_us[packed.slots[0]] = wall_us()
+        marks.begun_us[packed.slots[0]] = steady_us()
     results = run_chunks(
         MicroBatch(
             packed.instance, node, params, packed.items, marks=marks, slots=packed.slots,

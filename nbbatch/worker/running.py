@@ -45,7 +45,7 @@ class Slots:
         self.cells = view[:SLOTS]
         """What workers write: ``cells[slot] = chunk``; 0: none. Writing one is a single store of eight bytes."""
         self.begun_us = view[SLOTS:]
-        """When a worker process began what a slot is for, where the step has a time limit; 0: not yet, or not asked for."""
+        """When a worker process began what a slot is for (`steady_us`), where the step has a time limit; 0: not yet, or not asked for."""
 
 
 class Marks(Slots):

@@ -23,11 +23,18 @@ LEFT JOIN detail d ON d.event = e.event AND d.instance = e.instance
 WHERE e.status = {SKIPPED} AND ($2 IS NULL OR s.name = $2) AND ($3 IS NULL OR e.chunk = $3)
 ORDER BY e.event LIMIT $5 OFFSET $6;
 
--- history: Every change of state of an instance and its chunks.
+-- history: Every change of state of an instance and its chunks, in order of time.
 SELECT happened, chunk, step, attempt, status, text FROM history
 WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR chunk = $3)
     AND ($4 IS NULL OR happened <= make_timestamptz($4::BIGINT))
 ORDER BY happened, event, rank, chunk LIMIT $5 OFFSET $6;
+
+-- history_by_event: The same where the clock was set back between two openings: what followed in a chunk, or the instance, comes after.
+SELECT happened, chunk, step, attempt, status, text FROM (
+    SELECT *, max(happened) OVER (PARTITION BY chunk ORDER BY event, rank) AS latest FROM history
+    WHERE instance = $1 AND ($2 IS NULL OR step = $2) AND ($3 IS NULL OR chunk = $3)
+        AND ($4 IS NULL OR happened <= make_timestamptz($4::BIGINT))
+) ORDER BY latest, event, rank, chunk LIMIT $5 OFFSET $6;
 
 -- logs: What steps printed and logged, warned of and recovered from, in order of the attempts' ends.
 WITH said AS (

@@ -5,8 +5,9 @@
 SELECT k.step, k.shut, k.first, k.last, coalesce(p.records, 0), p.ended_us, k.counts
 FROM tally($1, {NOW}) k LEFT JOIN spent($1, {NOW}) p ON p.step = k.step ORDER BY k.step;
 
--- to_run_again: Chunks of an instance that have an event and are to be claimed again.
-SELECT chunk, step, status, attempt, errors, polls, due_us FROM standing($1, {NOW})
+-- to_run_again: Chunks of an instance that have an event and are to be claimed again. None waits longer from $2 on than it had to
+-- altogether, as the clock may have been set back.
+SELECT chunk, step, status, attempt, errors, polls, least(due_us, $2 + due_us - ended_us) FROM standing($1, {NOW})
 WHERE event IS NOT NULL AND status IN ({QUEUED}, {GATE_WAITING}, {ERRORED}, {POLL_WAITING}) ORDER BY chunk;
 
 -- orphans: Chunks that the session before $1 had claimed and whose attempt never ended, with what was counted before.

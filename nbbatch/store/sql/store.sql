@@ -43,6 +43,19 @@ SELECT coalesce(max(id), 0) FROM session;
 -- begin_session: Note that a process has opened the store.
 INSERT INTO session VALUES ($1, $2, $3, $4);
 
+-- latest_time: The latest of the newest times there are.
+SELECT coalesce(greatest(
+    (SELECT max(ended_us) FROM event WHERE id > (SELECT max(id) FROM event) - 1000),
+    (SELECT max(ended_us) FROM instance_event),
+    (SELECT max(created_us) FROM submitted)
+), 0);
+
+-- note_set_back: Note that the clock was set back between two openings.
+INSERT INTO meta SELECT 'set_back', $1 WHERE NOT EXISTS (SELECT 1 FROM meta WHERE name = 'set_back');
+
+-- is_set_back: Whether it was.
+SELECT count(*) > 0 FROM meta WHERE name = 'set_back';
+
 -- columns: Columns of each table with their types, in order.
 SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal
     AND table_name IN (SELECT table_name FROM duckdb_tables()) ORDER BY table_name, column_index;

@@ -59,7 +59,7 @@ CREATE OR REPLACE VIEW step AS SELECT * EXCLUDE (shut) FROM steps_at(NULL, {NOW}
 CREATE OR REPLACE MACRO instances_at(t) AS TABLE
 SELECT id, job, version, key, parent, instance_status(status) AS status, progress, decode(params) AS params,
     make_timestamptz(created_us) AS created, make_timestamptz(started_us) AS started, make_timestamptz(ended_us) AS ended,
-    (ended_us - started_us) / 1e6 AS seconds, error
+    greatest(ended_us - started_us, 0) / 1e6 AS seconds, error
 FROM instance_at(t);
 
 CREATE OR REPLACE VIEW instances AS FROM instances_at({NOW});

@@ -1,0 +1,40 @@
+"""The computer's clock, as the engine and its workers read it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+class SystemClock:
+    """Time that never goes back.
+
+    It follows the computer's clock forward. Where that is set back, it continues from where it was: what is due in ten
+    seconds is due in ten seconds, and no attempt ends before it began. Opening a store anew follows the clock again.
+    """
+
+    def __init__(self) -> None:
+        self._offset = -(2**63)
+        """From `steady` to the time since 1970."""
+
+    def now(self) -> int:
+        """Microseconds since 1970 UTC."""
+        wall, steady = time.time_ns() // 1000, steady_us()
+        self._offset = max(self._offset, wall - steady)
+        return steady + self._offset
+
+    def steady(self) -> int:
+        """Microseconds since some moment, of a clock that nobody sets: for how long something takes."""
+        return steady_us()
+
+    def until(self, due_us: int) -> float | None:
+        """Seconds until then, at least 0."""
+        return max(0.0, (due_us - self.now()) / 1e6)
+
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        """Nothing to do: this clock is not moved by hand."""
+
+
+def steady_us() -> int:
+    """Microseconds since the computer started, or so; the same in all of its processes."""
+    return time.monotonic_ns() // 1000
