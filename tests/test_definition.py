@@ -14,7 +14,8 @@ from pydantic import BaseModel, Field
 
 import nbbatch as nb
 from nbbatch.code.signature import accepts
-from nbbatch.definition import Options, retryable
+from nbbatch.definition import Options
+from nbbatch.definition.options import retryable
 from tests.jobs import double, drop, numbers, summing, total
 
 
