@@ -71,18 +71,15 @@ UNION ALL
 SELECT session, instance, step, id, 1, created_us FROM chunk WHERE session IS NOT NULL;
 
 -- Attempts that a session has claimed, of an instance (NULL: of all), and that have not ended. An ended instance has none, which is
--- found out first, as there may be many claims.
+-- found out first, as there may be many claims and events.
 CREATE OR REPLACE MACRO unended(i, of_session) AS TABLE
-WITH mine AS MATERIALIZED (
-    SELECT k.* FROM claimed k SEMI JOIN (
-        SELECT id FROM instance WHERE status NOT IN {INSTANCE.ENDED} AND (i IS NULL OR id = i)
-    ) u ON u.id = k.instance
-    WHERE k.session = of_session AND (i IS NULL OR k.instance = i)
-)
-SELECT k.instance, k.step, k.chunk, max(k.attempt) AS attempt, max(k.claimed_us) AS claimed_us FROM mine k
+WITH unfinished AS MATERIALIZED (SELECT id FROM instance WHERE status NOT IN {INSTANCE.ENDED} AND (i IS NULL OR id = i))
+SELECT k.instance, k.step, k.chunk, max(k.attempt) AS attempt, max(k.claimed_us) AS claimed_us
+FROM claimed k SEMI JOIN unfinished u ON u.id = k.instance
 ANTI JOIN (
-    SELECT e.chunk, e.attempt FROM event e SEMI JOIN mine m ON m.chunk = e.chunk WHERE i IS NULL OR e.instance = i
+    SELECT e.chunk, e.attempt FROM event e SEMI JOIN unfinished u ON u.id = e.instance WHERE i IS NULL OR e.instance = i
 ) e ON e.chunk = k.chunk AND e.attempt >= k.attempt
+WHERE k.session = of_session AND (i IS NULL OR k.instance = i)
 GROUP BY k.instance, k.step, k.chunk;
 
 -- Attempts in progress.
