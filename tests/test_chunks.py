@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -289,6 +290,114 @@ def test_retry_later_counts_polls_and_no_errors(batch: nb.Batch, clock: HandCloc
     chunk = run.chunks().row(0, named=True)
 
     assert (chunk["status"], chunk["polls"], chunk["errors"]) == ("COMPLETED", 8, 0)
+
+
+def _busy(seconds: float = 60) -> Callable[[int], None]:
+    def poll(n: int) -> None:
+        raise nb.RetryLater(seconds, "503 not ready")
+
+    return poll
+
+
+def test_the_reason_of_a_poll_is_no_error(batch: nb.Batch, clock: HandClock) -> None:
+    """C10"""
+    calls: list[int] = []
+
+    def poll(n: int) -> None:
+        calls.append(n)
+        if len(calls) < 4:
+            raise nb.RetryLater(60, "503 not ready")
+        if len(calls) == 4:
+            raise OSError("reset")
+
+    run = batch.submit(one_step(poll, backoff=1), 1)
+    for _ in range(4):
+        settle(batch)
+        clock.advance(60)
+    run.wait(10)
+
+    assert run.attempts()["status"].to_list() == ["POLL_WAITING"] * 3 + ["ERRORED", "COMPLETED"]
+    assert run.attempts()["error"].to_list() == ["503 not ready"] * 3 + ["reset", None]
+    assert run.errors()["error"].to_list() == ["reset"]
+    assert run.chunks()["errors"].to_list() == [1]
+
+
+def test_polling_has_a_limit_at_which_it_is_tried_once_more(batch: nb.Batch, clock: HandClock) -> None:
+    """C10"""
+    run = batch.submit(one_step(_busy(), max_wait="2.5 min"), 1)
+    for seconds, polls in ((60, 2), (60, 3), (29, 3)):
+        settle(batch)
+        clock.advance(seconds)
+        settle(batch)
+        assert run.chunks()["polls"].to_list() == [polls]
+    assert not run.done()
+    clock.advance(1)
+
+    assert run.wait(10) == "FAILED"
+    assert run.chunks().select("polls", "errors", "error_type", "error").row(0) == (
+        4, 1, "TimeoutError", "503 not ready (polled 4 times; max_wait= of 150 s is over)",
+    )  # fmt: skip
+    run.retry(quiet=True)
+    settle(batch)
+    assert run.chunks()["status"].to_list() == ["POLL_WAITING"]  # with a fresh budget
+    clock.advance(149)
+    settle(batch)
+    assert not run.done()
+    clock.advance(1)
+    assert run.wait(10) == "FAILED"
+
+
+def test_an_error_between_polls_and_a_restart_do_not_begin_the_waiting_anew(store: Path, clock: HandClock) -> None:
+    """C10"""
+    calls: list[int] = []
+
+    def poll(n: int) -> None:
+        calls.append(n)
+        if len(calls) == 2:
+            raise OSError("reset")
+        raise nb.RetryLater(50)
+
+    job = one_step(poll, max_wait=100, backoff=nb.Backoff(10, jitter=0))
+    with nb.open(store, nb.inline(), clock=clock) as batch:
+        batch.submit(job, 1)
+        settle(batch)
+        clock.advance(50)  # the error
+        settle(batch)
+    with nb.open(store, nb.inline(), clock=clock) as batch:
+        run = batch.submit(job, 1)
+        clock.advance(10)
+        settle(batch)
+        assert run.chunks()["status"].to_list() == ["POLL_WAITING"]
+        clock.advance(39)
+        settle(batch)
+        assert not run.done()
+        clock.advance(1)
+
+        assert run.wait(10) == "FAILED"
+    assert len(calls) == 4
+
+
+def test_polls_that_end_in_time_count_for_nothing_later(batch: nb.Batch, clock: HandClock) -> None:
+    """C10"""
+    first = set(range(3))
+
+    @nb.step(max_wait=100)
+    def poll(i: int) -> int:
+        if i in first:
+            first.discard(i)
+            raise nb.RetryLater(99)
+        return i
+
+    run = batch.submit(nb.Job("polls", numbers >> poll >> total), 3)
+    settle(batch)
+    clock.advance(99)
+
+    assert run.result(10) == 3
+    run.rerun(step="poll")
+    first.update(range(3))
+    settle(batch)
+    clock.advance(99)
+    assert run.result(10) == 3
 
 
 def test_recovered_errors_count_and_do_not_fail(batch: nb.Batch) -> None:

@@ -191,7 +191,7 @@ def test_a_worker_past_its_time_stays_taken_until_it_returns(store: Path, clock:
     assert runs == [1, 1]
 
 
-@pytest.mark.parametrize("timeout", [0, -1, timedelta(0), "5", float("nan")])
+@pytest.mark.parametrize("timeout", [0, -1, timedelta(0), "five", float("nan")])
 def test_a_timeout_that_is_no_time_is_refused(timeout: Any) -> None:
     with pytest.raises(nb.DefinitionError, match="timeout"):
         nb.step(timeout=timeout)(numbers.function)

@@ -141,7 +141,7 @@ class Signal(BaseException):
 
 
 class RetryLater(Signal):
-    """Put the chunk aside (POLL_WAITING) and run it again later; no error is counted and polls have no limit.
+    """Put the chunk aside (POLL_WAITING) and run it again later; no error is counted; ``max_wait=`` of the step limits it.
 
     Args:
         seconds: When to try again: seconds from now, a timedelta, a datetime (without a zone: local time), or text such as

@@ -41,6 +41,8 @@ class StepDecorator:
             they give later is dropped. An async step is cancelled. The workers of ``nb.processes()`` are killed and
             replaced; what the others ran is run again, without an error. A thread, or another library's worker, cannot
             be stopped: it stays taken until the step returns, for which a thread can look at ``nb.context().cancelled``.
+        max_wait: How long a chunk may be put off by ``RetryLater`` in all, from the start of the first attempt that raised it:
+            seconds, a timedelta or text. The last attempt is made when it is over; then the chunk is FAILED (TimeoutError).
         weight: Share of the instance's progress, between 0 and 1; steps without one share the rest.
         max_failed: Failed chunks that do not fail the instance: a number, or (as a float) a share; default: the job's,
             but for the first step 0. A reduction takes none, and is never skipped: it gives the report.

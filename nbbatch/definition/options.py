@@ -131,6 +131,7 @@ class Options:
     concurrency: int | None = _option(None, _maybe(ranges.limit))
     rate: float | None = _option(None, ranges.rate)
     timeout: float | None = _option(None, _read_timeout)
+    max_wait: float | None = _option(None, _read_timeout)
     weight: float | None = _option(None, _maybe(ranges.share))
     max_failed: float | None = _option(None, _maybe(ranges.budget))
     skip_on: tuple[type[BaseException], ...] = _option((), _read_classes)
@@ -175,6 +176,7 @@ class StepOptions(SubjobOptions, total=False):
     """Options as they are given to a step."""
 
     timeout: times.Duration | None
+    max_wait: times.Duration | None
 
 
 def named(accepted: type, **defaults: Any) -> Callable[[F], F]:

@@ -92,6 +92,9 @@ def load(store: Store, job: JobDefinition[Any, Any], row: InstanceRow, params: S
     _load_open(store, live)
     names = [name for (name,) in store.rows("attachment_names", row.id)]
     live.attachments = attachments(store, row.id, names) if names else None
+    for step in live.steps:
+        if step.node.step.options.max_wait is not None:
+            step.polling = dict(store.rows("polling_since", row.id, step.node.index))
     return live
 
 

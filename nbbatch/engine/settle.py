@@ -108,6 +108,9 @@ class Clerk:
         )  # fmt: skip
         step.counts[_IN_PROGRESS] -= total
         step.counts[_COMPLETED.code] += total
+        if step.polling:
+            for chunk in chunks:
+                step.polling.pop(chunk, None)
         if outputs:
             live.records += total
             self._emit(live, node.targets[0], chunks, [0] * total, outputs, changes, now)
@@ -118,7 +121,10 @@ class Clerk:
         node, counts = step.node, step.counts
         event = self.take_ids("event", 1) + 1
         skipped = counts[ChunkStatus.SKIPPED.code]
-        status, errors, polls, due = verdict(node.step.options, item, outcome, now, self.random, skipped)
+        since = _polling_since(step, item, outcome)
+        status, errors, polls, due = verdict(node.step.options, item, outcome, now, self.random, skipped, since)
+        if status in CHUNK_ENDED:
+            step.polling.pop(item.chunk, None)
         split = halves(item.data) if _splits(node.step.options, outcome, status) else []
         counts[_IN_PROGRESS] -= 1
         if split:  # its halves take its place, so that nothing counts it
@@ -237,13 +243,26 @@ def stage(live: LiveInstance, page: Page, changes: Changes) -> None:
 
 
 def verdict(
-    options: Options, item: Item, outcome: Outcome, now: int, random: Callable[[], float], skipped: int = 0
+    options: Options,
+    item: Item,
+    outcome: Outcome,
+    now: int,
+    random: Callable[[], float],
+    skipped: int = 0,
+    since: int = 0,
 ) -> tuple[ChunkStatus, int, int, int | None]:
-    """The chunk's next state, its errors and polls so far, and when it is due again (microseconds; None: not)."""
+    """The chunk's next state, its errors and polls so far, and when it is due again (microseconds; None: not).
+
+    ``since`` is when it began to poll. Its last attempt is made when ``max_wait=`` is over.
+    """
     if outcome.status is _COMPLETED:
         return _COMPLETED, item.errors, item.polls, None
     if outcome.status is ChunkStatus.POLL_WAITING:
-        return outcome.status, item.errors, item.polls + 1, now + round(outcome.delay * 1e6)
+        due = now + round(outcome.delay * 1e6)
+        over = due if options.max_wait is None else since + round(options.max_wait * 1e6)
+        if options.max_wait is None or now < over:
+            return outcome.status, item.errors, item.polls + 1, min(due, over)
+        return ChunkStatus.FAILED, item.errors + 1, item.polls + 1, None
     may_skip = options.max_skipped is None or skipped < options.max_skipped
     if outcome.status is ChunkStatus.SKIPPED and may_skip:
         return outcome.status, item.errors, item.polls, None
@@ -253,6 +272,13 @@ def verdict(
         return ChunkStatus.ERRORED, errors, item.polls, now + round(delay * 1e6)
     is_skipped = outcome.status is ChunkStatus.ERRORED and outcome.skips_last and may_skip
     return ChunkStatus.SKIPPED if is_skipped else ChunkStatus.FAILED, errors, item.polls, None
+
+
+def _polling_since(step: LiveStep, item: Item, outcome: Outcome) -> int:
+    """When a chunk that polls under a ``max_wait=`` began to; 0 for any other."""
+    if step.node.step.options.max_wait is None or outcome.status is not ChunkStatus.POLL_WAITING:
+        return 0
+    return step.polling.setdefault(item.chunk, outcome.started_us)
 
 
 def _splits(options: Options, outcome: Outcome, status: ChunkStatus) -> bool:
@@ -276,6 +302,10 @@ def _detail(
         limit = f"max_skipped={step.node.step.options.max_skipped} is reached"
         why = "a reduction gives the report" if step.node.step.kind is Kind.REDUCTION else limit
         message = f"{message} (not skipped: {why})"
+    elif failure and status is ChunkStatus.FAILED and outcome.status is ChunkStatus.POLL_WAITING:
+        limit = f"max_wait= of {step.node.step.options.max_wait:g} s is over"
+        failure = failure._replace(type="TimeoutError")
+        message = f"{message or 'RetryLater'} (polled {item.polls + 1} times; {limit})"
     elif failure and is_split:
         message = f"split in two, as it failed: {message}"
     return DetailRow(

@@ -87,6 +87,7 @@ class LiveStep:
         "mean_us",
         "node",
         "opened",
+        "polling",
         "ready",
         "ready_bytes",
         "size",
@@ -113,6 +114,8 @@ class LiveStep:
         self.suspects: deque[Again] = deque()
         self.suspect_in_flight: int | None = None
         self.skipped: set[int] = set()
+        self.polling: dict[int, int] = {}
+        """When chunks began the first attempt that raised RetryLater; only under a ``max_wait=``."""
         self.in_flight = 0
         self.size = 1
         self.mean_us = 0.0

@@ -5,9 +5,9 @@ SELECT * EXCLUDE (instance, traceback, log, event) FROM attempts_of($1, coalesce
 WHERE ($2 IS NULL OR step = $2) AND ($3 IS NULL OR chunk = $3)
 ORDER BY event, chunk LIMIT $5 OFFSET $6;
 
--- errors: One row per attempt that ended in an error.
+-- errors: One row per attempt that ended in an error, which what RetryLater and a skip leave is not.
 SELECT chunk, step, attempt, status, ended, error_type, error, traceback FROM attempts_of($1, coalesce($4, {NOW}))
-WHERE ($2 IS NULL OR step = $2) AND ($3 IS NULL OR chunk = $3) AND error IS NOT NULL
+WHERE ($2 IS NULL OR step = $2) AND ($3 IS NULL OR chunk = $3) AND error IS NOT NULL AND status IN ('ERRORED', 'FAILED')
 ORDER BY event, chunk LIMIT $5 OFFSET $6;
 
 -- first_failure: The chunk that is FAILED for longest.

@@ -10,6 +10,12 @@ FROM tally($1, {NOW}) k LEFT JOIN spent($1, {NOW}) p ON p.step = k.step ORDER BY
 SELECT chunk, step, status, attempt, errors, polls, least(due_us, $2 + due_us - ended_us) FROM standing($1, {NOW})
 WHERE event IS NOT NULL AND status IN ({QUEUED}, {GATE_WAITING}, {ERRORED}, {POLL_WAITING}) ORDER BY chunk;
 
+-- polling_since: When the chunks of a step that poll began the first attempt that did so, since they last ended.
+SELECT e.chunk, min(e.started_us) FROM event e LEFT JOIN (
+    SELECT chunk, max(id) AS id FROM event WHERE instance = $1 AND step = $2 AND status IN {ENDED} GROUP BY chunk
+) o ON o.chunk = e.chunk
+WHERE e.instance = $1 AND e.step = $2 AND e.status = {POLL_WAITING} AND e.id > coalesce(o.id, 0) GROUP BY e.chunk;
+
 -- orphans: Chunks that the session before $1 had claimed and whose attempt never ended, with what was counted before.
 SELECT u.instance, u.step, u.chunk, u.attempt, u.claimed_us, coalesce(o.errors, 0), coalesce(o.polls, 0), s.max_attempts
 FROM unended(NULL, $1 - 1) u
