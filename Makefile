@@ -33,6 +33,9 @@ check: .venv/ready ## format, lint, types, then test
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(MAKE) test
 
+house: .venv/ready ## rooms, floors, arrows and circles of the imports
+	@$(BIN)/python -m tests.house
+
 bench: .venv/ready ## durable runs beside a bare pool, as ratios
 	@$(BIN)/python -m benchmarks
 
@@ -58,4 +61,4 @@ lab: .venv/ready ## JupyterLab on the notebooks
 clean: ## remove .venv and what runs leave behind
 	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache .coverage
 
-.PHONY: help demo test check bench bench-full torture mutants pictures lab clean
+.PHONY: help demo test check house bench bench-full torture mutants pictures lab clean

@@ -38,7 +38,7 @@ from nbbatch.heal.export import LoadedFailure, load_failure
 from nbbatch.heal.replay import Replay
 from nbbatch.job import Job
 from nbbatch.run import JobHandle
-from nbbatch.values.codec import NonIdentifying
+from nbbatch.values.parameters import NonIdentifying
 from nbbatch.worker.context import context
 from nbbatch.worker.executors import inline, processes, threads
 

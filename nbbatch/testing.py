@@ -26,7 +26,7 @@ from nbbatch.definition import Kind, Node, To
 from nbbatch.job import Job
 from nbbatch.run import JobHandle
 from nbbatch.store.connection import MEMORY
-from nbbatch.values.codec import ParamsCodec
+from nbbatch.values.parameters import ParamsCodec
 from nbbatch.worker import capture
 from nbbatch.worker.attempt import run_chunks
 from nbbatch.worker.context import Context, MicroBatch, StoredParams, said

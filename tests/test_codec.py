@@ -25,7 +25,8 @@ from typing_extensions import TypedDict
 
 import nbbatch as nb
 from nbbatch.values import codec
-from nbbatch.values.codec import Codec, ParamsCodec, codec_for
+from nbbatch.values.codec import Codec, codec_for
+from nbbatch.values.parameters import ParamsCodec
 
 
 class Colour(enum.Enum):
@@ -466,7 +467,7 @@ def test_a_marked_field_of_a_dataclass_makes_no_difference() -> None:
 
 def test_a_set_has_the_same_identity_in_every_process() -> None:
     """S5"""
-    code = "from nbbatch.values.codec import ParamsCodec as C; print(C(set[str]).identity(set('abcdef')))"
+    code = "from nbbatch.values.parameters import ParamsCodec as C; print(C(set[str]).identity(set('abcdef')))"
     digests = {
         subprocess.check_output([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed})
         for seed in "12"

@@ -80,28 +80,26 @@ class NoContextError(NbbatchError):
         )
 
 
-class JobFailed(NbbatchError):
+class _JobEnded(NbbatchError):
+    def __init__(self, instance: int, text: str) -> None:
+        self.instance = instance
+        super().__init__(text)
+
+
+class JobFailed(_JobEnded):
     """The instance ended FAILED. ``run.errors()`` lists every failed chunk, ``run.retry()`` runs them again.
 
     Attributes:
         instance: Id of the instance.
     """
 
-    def __init__(self, instance: int, text: str) -> None:
-        self.instance = instance
-        super().__init__(text)
 
-
-class JobCancelled(NbbatchError):
+class JobCancelled(_JobEnded):
     """The instance ended CANCELLED. ``run.retry()`` takes it up again.
 
     Attributes:
         instance: Id of the instance.
     """
-
-    def __init__(self, instance: int, text: str) -> None:
-        self.instance = instance
-        super().__init__(text)
 
 
 class StoreError(NbbatchError):
@@ -139,6 +137,10 @@ class QueryRefused(StoreError):
 class Signal(BaseException):
     """Base of what a step raises to steer its own chunk or instance."""
 
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+        super().__init__(reason)
+
 
 class RetryLater(Signal):
     """Put the chunk aside (POLL_WAITING) and run it again later; no error is counted; ``max_wait=`` of the step limits it.
@@ -157,32 +159,20 @@ class RetryLater(Signal):
             self.seconds = delay(seconds, time.time_ns() // 1000, "RetryLater")
         except ValueError as error:
             raise ValueNotStorable(str(error)) from None
-        self.reason = reason
-        super().__init__(self.seconds, reason)
+        super().__init__(reason)
+        self.args = self.seconds, reason
 
 
 class FailChunk(Signal):
     """Fail this chunk at once, without a retry."""
 
-    def __init__(self, reason: str = "") -> None:
-        self.reason = reason
-        super().__init__(reason)
-
 
 class SkipChunk(Signal):
     """Leave this chunk out (SKIPPED), with a reason; gates count it as done, and it is no failure."""
 
-    def __init__(self, reason: str = "") -> None:
-        self.reason = reason
-        super().__init__(reason)
-
 
 class FailJob(Signal):
     """Fail the whole instance: nothing new starts, running chunks finish and are recorded."""
-
-    def __init__(self, reason: str = "") -> None:
-        self.reason = reason
-        super().__init__(reason)
 
 
 for _public in [*globals().values()]:

@@ -26,7 +26,7 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
-from nbbatch.code.annotations import written
+from nbbatch.code.signature import written
 
 READS = 20
 """Attempts at reading a source that may fail by chance."""

@@ -12,7 +12,21 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from nbbatch.base.errors import DefinitionError
-from nbbatch.code.annotations import signature, written
+
+# From Python 3.14 on hints are evaluated when they are asked for, and may name what is not there.
+if sys.version_info >= (3, 14):
+    from annotationlib import Format, get_annotations
+
+    def written(value: Any) -> dict[str, Any]:
+        """A function's or class's own hints, as text or as what they are."""
+        return get_annotations(value, format=Format.STRING)
+
+    def signature(function: Callable[..., Any]) -> inspect.Signature:
+        """What it takes; hints may be text."""
+        return inspect.signature(function, annotation_format=Format.STRING)
+
+else:
+    written, signature = inspect.get_annotations, inspect.signature
 
 
 class Kind(StrEnum):

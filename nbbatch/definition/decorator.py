@@ -11,7 +11,7 @@ from nbbatch.code.signature import Kind, caller_locals, read_signature
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.definition.chain import End, Reduction, Step
 from nbbatch.definition.options import Options, StepOptions, checked_name, named, read_options
-from nbbatch.values.pages import is_page
+from nbbatch.values.codec import is_page
 
 I = TypeVar("I")  # noqa: E741 - input
 O = TypeVar("O")  # noqa: E741 - output

@@ -19,7 +19,7 @@ from nbbatch.definition.links import Links
 from nbbatch.definition.listeners import Event, Listeners
 from nbbatch.definition.options import SubjobOptions, checked_name, named, read_options
 from nbbatch.definition.routing import Way, address, ways_of
-from nbbatch.values.codec import ParamsCodec
+from nbbatch.values.parameters import ParamsCodec
 
 if TYPE_CHECKING:
     from nbbatch.pictures.picture import Picture

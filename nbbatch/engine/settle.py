@@ -31,7 +31,7 @@ from nbbatch.base.states import CHUNK_ENDED, ChunkStatus
 from nbbatch.definition import Kind, Options
 from nbbatch.engine.decide import over_budget
 from nbbatch.engine.state import LiveInstance, LiveStep
-from nbbatch.values.pages import halves
+from nbbatch.values.codec import halves
 from nbbatch.worker.context import Page
 
 _COMPLETED = ChunkStatus.COMPLETED

@@ -15,7 +15,7 @@ from nbbatch.definition import Node
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.heal.compare import Change, listed
 from nbbatch.pictures.markup import pre, visible
-from nbbatch.values.codec import ParamsCodec
+from nbbatch.values.parameters import ParamsCodec
 from nbbatch.worker import capture
 from nbbatch.worker.attempt import run_item, run_item_async
 from nbbatch.worker.context import MicroBatch, StoredParams

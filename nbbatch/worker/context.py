@@ -15,7 +15,7 @@ from nbbatch.base.rows import Item
 from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
 from nbbatch.values.attachments import Attachments, Files
-from nbbatch.values.codec import ParamsCodec
+from nbbatch.values.parameters import ParamsCodec
 from nbbatch.worker import capture
 from nbbatch.worker.error_text import clean, starred, text_of
 from nbbatch.worker.running import Slots

@@ -16,7 +16,7 @@ from nbbatch.base.rows import Item, Results
 from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
 from nbbatch.values.attachments import Attachments, Files
-from nbbatch.values.codec import ParamsCodec
+from nbbatch.values.parameters import ParamsCodec
 from nbbatch.worker.attempt import run_chunks
 from nbbatch.worker.context import MicroBatch, StoredParams
 from nbbatch.worker.running import slots_of
