@@ -1,11 +1,11 @@
 -- Chunks that are done again.
 
 -- plan: By step, chunks that are done again, kept and left out, and the code that ran them last, preferably that which failed. Done again are
--- those that failed or were cancelled (of $2; NULL: all), and chunks $3 with all that came of them.
+-- those that failed or were cancelled (of $2; NULL: all), and chunks $3 with all that came of them; without any $3 nothing is searched.
 WITH RECURSIVE family AS (
     SELECT unnest($3::BIGINT[]) AS id
     UNION ALL
-    SELECT c.id FROM chunk c JOIN family f ON c.parent = f.id WHERE c.instance = $1
+    SELECT c.id FROM chunk c JOIN family f ON c.parent = f.id WHERE c.instance = $1 AND len($3::BIGINT[]) > 0
 ),
 open AS (
     SELECT k.step, k.code, k.status = {FAILED} AS failed, k.chunk IN (FROM family) AS again,
@@ -17,10 +17,13 @@ part AS (
         count(*) FILTER (ended_badly AND NOT again AND NOT chosen) AS left_out, coalesce(mode(code) FILTER (failed), mode(code)) AS code, 0 AS rank
     FROM open GROUP BY step
     UNION ALL
-    SELECT k.step, count(*), 0, 0, NULL, 1 FROM untouched_chunks($1, {NOW}) k SEMI JOIN family f ON f.id = k.id GROUP BY k.step
+    SELECT k.step, count(*), 0, 0, NULL, 1 FROM untouched_chunks($1, {NOW}) k SEMI JOIN family f ON f.id = k.id
+    WHERE len($3::BIGINT[]) > 0 GROUP BY k.step
     UNION ALL
-    SELECT k.step, count(*) FILTER (k.chunk IN (FROM family)), count(*) FILTER (k.chunk NOT IN (FROM family)), 0, arg_max(k.code, k.event), 2
-    FROM done_chunks($1, {NOW}) k GROUP BY k.step
+    SELECT step, 0, count(*), 0, arg_max(code, event), 2 FROM done_chunks($1, {NOW}) GROUP BY step
+    UNION ALL
+    SELECT k.step, count(*), -count(*), 0, NULL, 3 FROM done_chunks($1, {NOW}) k SEMI JOIN family f ON f.id = k.chunk
+    WHERE len($3::BIGINT[]) > 0 GROUP BY k.step
 )
 SELECT step, sum(again)::BIGINT, sum(kept)::BIGINT, sum(left_out)::BIGINT, arg_min(code, rank) FROM part GROUP BY step ORDER BY step;
 
