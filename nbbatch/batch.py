@@ -442,13 +442,23 @@ class Batch(Answering):
         for listener in (*job.listeners.of(event), *([last] if ends and last else [])):
             safely(listener, listener, *args, where=where)
 
+    @property
+    def problems(self) -> list[str]:
+        """What went wrong in the engine itself since it was opened, the newest first: a commit that failed, a listener that raised.
+
+        Up to 100 of them; all of them are in the log of ``nbbatch`` too. What went wrong in a step is in ``run.errors()``.
+        """
+        return list(self._engine.problems.texts)[::-1]
+
     def __repr__(self) -> str:
         if not self._access.usable:
             return f"<Batch {self.path}, closed>"
         counts = self._store.fetch("count_by_status")
         from nbbatch.pictures import static
 
-        return f"<Batch {self.path}: {static.counted(counts, 'instance')}>"
+        problems = len(self.problems)
+        noted = f", {problems} problem{'' if problems == 1 else 's'} (see batch.problems)" if problems else ""
+        return f"<Batch {self.path}: {static.counted(counts, 'instance')}{noted}>"
 
     def _repr_html_(self) -> str:
         return self._table(buttons=False)

@@ -48,7 +48,7 @@ def observe(
             "opentelemetry-sdk and call trace.set_tracer_provider() and metrics.set_meter_provider(), or pass providers here"
         )
     engine = batch._engine  # pyright: ignore[reportPrivateUsage]
-    engine.observe = _Reporter(tracer_provider, meter_provider)
+    engine.observer.function = _Reporter(tracer_provider, meter_provider)
 
 
 def _is_placeholder(provider: object) -> bool:

@@ -502,7 +502,7 @@ def test_an_instance_is_started_no_more_often_than_its_limit(batch: nb.Batch) ->
     with pytest.raises(nb.StateError, match=r"start_limit=2"):
         run.rerun(step="numbers")
     assert run.status == "FAILED"
-    with pytest.raises(nb.DefinitionError, match="start_limit= must be a whole number from 1"):
+    with pytest.raises(nb.DefinitionError, match="start_limit= must be a whole number, 1 or more"):
         nb.Job("none", numbers >> total, start_limit=0)
 
 

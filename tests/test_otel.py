@@ -75,7 +75,7 @@ def test_without_it_nothing_is_imported_and_nothing_is_asked(batch: nb.Batch) ->
     code = "import sys, nbbatch; sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
 
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-    assert batch._engine.observe is None
+    assert batch._engine.observer.function is None
 
 
 def test_who_observes_without_a_provider_is_told(inline: nb.Batch) -> None:

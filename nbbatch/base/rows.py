@@ -107,6 +107,17 @@ class Results(NamedTuple):
     odd: dict[int, Outcome]
     """All other attempts, by their place in the micro-batch."""
 
+    def part(self, first: int, last: int) -> Results:
+        """What the attempts from one place to another gave.
+
+        >>> Results([1, 2], [3, 4], [b"a", b"b"], "", {1: Outcome(ChunkStatus.FAILED, 5, 6, [], [])}).part(1, 3)[:3]
+        ([2], [4], [b'b'])
+        """
+        odd = {place - first: outcome for place, outcome in self.odd.items() if first <= place < last}
+        before = first - sum(place < first for place in self.odd)
+        plain = slice(before, before + last - first - len(odd))
+        return Results(self.started_us[plain], self.ended_us[plain], self.outputs[plain], self.worker, odd)
+
     def latest_end_us(self) -> int:
         """When the last of the attempts ended."""
         return max(*self.ended_us[-1:], *(outcome.ended_us for outcome in self.odd.values()), 0, 0)
@@ -144,6 +155,11 @@ class Columns:
             column.extend(_spread(values.pop(name), total))
         if values:
             raise TypeError(f"{self._row.__name__} has no {', '.join(values)}")
+
+    def add(self, other: Columns) -> None:
+        """Add the rows of others of the same kind."""
+        for column, values in zip(self.lists, other.lists, strict=True):
+            column.extend(values)
 
     def column(self, name: str) -> list[Any]:
         """One column."""

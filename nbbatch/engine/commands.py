@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from nbbatch.base import ranges
@@ -24,7 +25,9 @@ from nbbatch.base.states import (
 from nbbatch.definition import JobDefinition, Kind
 from nbbatch.engine.decide import to_shut
 from nbbatch.engine.dispatcher import Engine
+from nbbatch.engine.parts import Asked
 from nbbatch.engine.recovery import load, recover
+from nbbatch.engine.settle import Changes
 from nbbatch.engine.state import Again, LiveInstance
 from nbbatch.worker.context import StoredParams
 from nbbatch.worker.error_text import clean
@@ -43,14 +46,29 @@ def submit(
     new: bool,
     retain: str,
     parent: int | None = None,
+    *,
+    check: Callable[[int], object] | None = None,
 ) -> tuple[int, Future[Ended] | None]:
     """Find the instance these parameters, this key or this chunk mean, or make one; have it run.
+
+    Args:
+        engine: Whose thread this is.
+        job: What to do.
+        params: Its parameters.
+        identity: Digest of those that identify an instance.
+        key: Names the instance.
+        new: Make one in any case.
+        retain: What is kept of it.
+        parent: The chunk that submits it.
+        check: Called with the id of an instance that was there already, before anything changes; may raise.
 
     Returns:
         Its id, and a future of its end if it is unfinished.
     """
     revive(engine)
     row = None if new else _existing(engine, job, params, identity, key, parent)
+    if row is not None and check is not None:
+        check(row.id)
     if row is None:
         live = _create(engine, job, params, identity, key, retain, parent)
     elif row.status in INSTANCE_ENDED:
@@ -110,15 +128,14 @@ def _create(
         )
         for node in job.nodes
     ]  # fmt: skip
-    _keep_secrets(engine, row.id, params)
     chunk = engine.store.take_ids("chunk", 1) + 1
-    engine.pending.instances[row.id] = (row, steps)
-    engine.pending.chunks.append(
-        ChunkRow(id=chunk, instance=row.id, step=0, parent=None, seq=0, created_us=row.created_us)
-    )
+    changes = Changes(instances={row.id: (row, steps)})
+    changes.chunks.append(ChunkRow(id=chunk, instance=row.id, step=0, parent=None, seq=0, created_us=row.created_us))
     live = LiveInstance(job, row, params)
     live.steps[0].emit(chunk, [None])
+    _keep_secrets(engine, row.id, params)
     engine.live[row.id] = live
+    engine.pending.append(Asked(changes, (live, row, chunk), partial(engine.live.pop, row.id, None)))
     return live
 
 
@@ -129,13 +146,15 @@ def attach(engine: Engine, job: JobDefinition[Any, Any], row: InstanceRow, param
         ShapeError: The chain differs from the one the instance began with.
     """
     check_shape(job, row)
-    _keep_secrets(engine, row.id, params)
     live = engine.live.get(row.id)
     if live is not None:
         live.adopt(job, params)
+        _keep_secrets(engine, row.id, params)
         return live
     params.load()  # secrets that are missing are found out here, not in a worker
     live = load(engine.store, job, row, params)
+    _keep_secrets(engine, row.id, params)
+    engine.stopped.pop(row.id, None)
     engine.live[row.id] = live
     engine.wake()
     return live
@@ -454,6 +473,8 @@ def finished(engine: Engine, instance: int) -> Future[Ended]:
     if row.status not in INSTANCE_ENDED:
         if engine.error is not None:
             raise engine.error
+        if instance in engine.stopped:
+            raise engine.stopped[instance]
         known(None, row)
     end: Future[Ended] = Future()
     end.set_result(Ended(row.status, row.report))

@@ -19,29 +19,35 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from nbbatch.base.errors import FailChunk, StoreClosed, StoreError
-from nbbatch.base.rows import ChunkRow, Ended, Item, Results
+from nbbatch.base.rows import ChunkRow, Ended
 from nbbatch.base.states import INSTANCE_ENDED, INSTANCE_TRANSITIONS, ChunkStatus, InstanceStatus
-from nbbatch.definition import Kind, Node
+from nbbatch.definition import Kind
 from nbbatch.engine.claims import Claims
 from nbbatch.engine.decide import Decision, decide, has_open
+from nbbatch.engine.landing import Arrived, Landing
 from nbbatch.engine.limits import Flight, Pace
-from nbbatch.engine.lost import Losses, failed_future, lost, put_back, requeue, timed_out
+from nbbatch.engine.lost import failed_future
+from nbbatch.engine.net import Net
 from nbbatch.engine.notifications import Notifications, Notify
+from nbbatch.engine.parts import Asked, Part, reason
 from nbbatch.engine.pools import Lane, Lanes
+from nbbatch.engine.problems import Observer, Problems
 from nbbatch.engine.settle import Changes, Clerk, stage
 from nbbatch.engine.state import LiveInstance, LiveStep
 from nbbatch.store.database import Store
 from nbbatch.worker.attempt import run_chunks, run_chunks_async
 from nbbatch.worker.context import Cancellation, MicroBatch, Page
-from nbbatch.worker.executors import Replaceable, shares_memory
+from nbbatch.worker.error_text import clean
+from nbbatch.worker.executors import shares_memory
 from nbbatch.worker.remote import pack, run_packed
 from nbbatch.worker.running import Marks
 
@@ -75,16 +81,6 @@ class Clock(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class _Arrived:
-    """A page of a fan-out that still runs."""
-
-    live: LiveInstance
-    page: Page
-    stop: Cancellation
-    taken: Callable[[], None]
-
-
-@dataclass(slots=True, eq=False)
 class _Call:
     run: Callable[[], Any]
     answer: Future[Any]
@@ -115,9 +111,11 @@ class Engine:
         self.live: dict[int, LiveInstance] = {}
         self.error: StoreError | None = None
         """Why the engine stopped claiming; None while it works."""
-        self._codes: set[str] = set()
-        """Fingerprints whose source is stored."""
-        self.pending = Changes()
+        self.stopped: dict[int, StoreError] = {}
+        """Why instances that could not go on are not live; see `net`."""
+        self.problems = Problems()
+        self.observer = Observer(self.problems)
+        self.pending: list[Asked] = []
         """What commands leave to be stored by the coming turn."""
         self.dormant = store.has_unfinished()
         """Whether the store may hold unfinished instances that are not live."""
@@ -130,16 +128,15 @@ class Engine:
         self.turns = 0
         """Turns made so far; an idle engine makes none."""
         self._lanes = Lanes(executor, workers)
-        self.observe: Callable[[LiveInstance, LiveStep, list[Item], Results], None] | None = None
-        """Told of each micro-batch once it is stored; see `otel`."""
         self.launch_subjob: Callable[[Engine, MicroBatch], Future[Any]] = no_subjobs
         """How a chunk of a step that is a job is run; set before `start`."""
-        self._clerk = Clerk(store.take_ids, store.run, store.set_report, random)
+        clerk = Clerk(store.take_ids, store.run, store.set_report, random)
         self.notifications = Notifications(notify)
-        self._inbox: queue.SimpleQueue[Flight | _Arrived | _Call | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Flight | Arrived | _Call | None] = queue.SimpleQueue()
         self.flights: set[Flight] = set()
         self._pace = Pace(self.flights, getattr(clock, "steady", clock.now))  # a clock of tests may have one time only
-        self._losses = Losses(marks)
+        self._landing = Landing(store, marks, self.live, self.flights, self._pace, self._lanes, clerk, self.observer)
+        self._net = Net(self._commit, self._landing.restore, self._stop, clock.now)
         self._claims = Claims(store, self._pace, self.wake)
         self._stopping = False
         self._abandoned = False
@@ -164,7 +161,7 @@ class Engine:
             StoreClosed: The engine has stopped.
         """
         if threading.current_thread() is self._thread:
-            return run(*args)
+            return self._attempt(partial(run, *args))
         if not self._thread.is_alive():
             raise StoreClosed("this batch is closed; nb.open() opens it again")
         answer: Future[T] = Future()
@@ -190,9 +187,11 @@ class Engine:
         self._join(timeout)
         self._abandoned = True
         self._join(LAST_TURN_SECONDS)
-        for live in self.live.values():
-            live.cancellation.cancelled = True
-            live.done.cancel()
+        self._dismiss(
+            StoreClosed(
+                f"the batch on {self.store.path} was closed meanwhile; nb.open() opens it again, and it goes on"
+            )
+        )
         self._lanes.close()
 
     def _join(self, timeout: float) -> None:
@@ -204,19 +203,20 @@ class Engine:
     # --- the loop ---------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        while not (self._stopping and (self._abandoned or not self.flights)):
-            arrived = [] if self.pending else self._receive()
-            try:
-                self._turn(arrived)
-            except Exception as error:  # whatever it is, waiting threads must learn of it
-                if self._abandoned:  # the store is closed
-                    return
-                self._answer(error)
-                self._halt(error)
+        try:
+            while not (self._stopping and (self._abandoned or not self.flights)):
+                try:
+                    self._turn([] if self.pending else self._receive())
+                except Exception as error:  # whatever it is, waiting threads must learn of it
+                    if self._abandoned:  # the store is closed
+                        return
+                    self._halt(error)
+        finally:
+            self._dismiss(StoreClosed(f"the engine of {self.store.path} has stopped; nb.open() opens it again"))
 
-    def _receive(self) -> list[Flight | _Arrived]:
+    def _receive(self) -> list[Flight | Arrived]:
         """Sleep until something arrives or is due; run calls, return the rest."""
-        arrived: list[Flight | _Arrived] = []
+        arrived: list[Flight | Arrived] = []
         try:
             item = self._inbox.get(timeout=self._sleep())
             while True:
@@ -232,7 +232,7 @@ class Engine:
         except queue.Empty:
             return arrived
 
-    def _patience(self, arrived: list[Flight | _Arrived]) -> float:
+    def _patience(self, arrived: list[Flight | Arrived]) -> float:
         """Seconds to wait for more that can share the commit: while all workers have enough before them.
 
         A commit costs the same for one attempt as for a hundred, and takes the processor from those who work.
@@ -247,39 +247,99 @@ class Engine:
         due = [live.waiting[0].due_us for live in self.live.values() if live.waiting and not live.paused]
         ahead = self.clock.now() - self._pace.steady()
         due.extend(at + ahead for at in self._pace.due())
-        return self.clock.until(min(due)) if due else None
+        seconds = self.clock.until(min(due)) if due else None
+        return None if seconds is None else min(seconds, threading.TIMEOUT_MAX)
 
-    def _turn(self, arrived: list[Flight | _Arrived]) -> None:
-        """Settle, decide, claim; one transaction; then act on it."""
+    def _turn(self, arrived: list[Flight | Arrived]) -> None:
+        """Make one transaction of what has arrived and what comes of it; or several, if it cannot be stored in one."""
         self.turns += 1
         if self._stopping:
             self._call_off()
+        parts = self._parts(arrived)
+        lives = list(self.live.values())
+        try:
+            self._commit(parts, lives)
+        except Exception as error:
+            self._save(parts, lives, error)
+
+    def _commit(self, parts: Sequence[Part], lives: Sequence[LiveInstance]) -> None:
+        """Settle, decide, claim; one transaction; then act on it."""
         now = self.clock.now()
-        changes, self.pending = self.pending, Changes()
-        for item in arrived:
-            if isinstance(item, _Arrived):
-                self._take_page(item, changes)
-            else:
-                self._settle(item, changes, now)
+        changes = Changes()
+        for part in parts:
+            part.apply(changes, now)
         if self.error is None:
-            self._expire(changes, now)
-            self._decide(changes, now)
+            self._decide(lives, changes, now)
             if not self._stopping:
-                self._claim(changes, now)
+                self._claim(lives, changes, now)
         if changes:
-            self.write(changes)
+            self.write(changes, now)
         if changes or self._answers:  # a call may have stored something of its own
             for live in self.live.values():
                 live.show()
         self._answer(None)
         for act in changes.after:
+            self._act(act)
+
+    def _act(self, act: Callable[[], object]) -> None:
+        """Do what follows from a commit; what it raises must not keep the rest from being done."""
+        try:
             act()
+        except Exception as error:
+            self.problems.note(f"what follows from a commit raised {error!r}", error)
+
+    def _save(self, parts: list[Part], lives: list[LiveInstance], error: Exception) -> None:
+        """A turn could not be stored: store what can be, unless the store itself is at fault."""
+        self._net.left = deque([parts])
+        try:
+            if isinstance(error, StoreError):
+                raise error
+            self._landing.withdraw()
+            self.store.probe()
+            self.problems.note(f"a turn could not be stored as a whole, and is stored in parts: {error}", error)
+            self._answer(None)
+            self._net.save(parts, lives)
+        except Exception as worse:
+            self._halt(worse)
+            for part in (part for group in self._net.left for part in group):
+                part.give_up(self.error or worse)
+        self.wake()
+
+    def _stop(self, live: LiveInstance, error: Exception) -> None:
+        """An instance cannot go on as it is; the others do."""
+        self.problems.note(f"instance {live.id} stopped: {error}", error)
+        self.live.pop(live.id, None)
+        live.cancellation.cancelled = True
+        with self.store.transaction():
+            self.store.run("release_instance", live.id)
+            self.store.run("unclaim_instance", live.id)
+        self.dormant = True
+        self.reopened += 1
+        self.stopped[live.id] = StoreError(f"instance {live.id} stopped: {reason(error)}. run.resume() goes on with it")
+        resolve(live.done, error=self.stopped[live.id])
 
     def _run(self, call: _Call) -> None:
         try:
-            self._answers.append((call.answer, call.run()))
+            value = self._attempt(call.run)
         except BaseException as error:
             call.answer.set_exception(error)
+            return
+        if self.pending:
+            self.pending[-1].answer, self.pending[-1].value = call.answer, value
+        else:
+            self._answers.append((call.answer, value))
+
+    def _attempt(self, run: Callable[[], T]) -> T:
+        """Run a call; if it raises, it leaves nothing to be stored."""
+        before = len(self.pending)
+        try:
+            with self.store.our_errors():
+                return run()
+        except BaseException:
+            for asked in self.pending[before:]:
+                asked.undo()
+            del self.pending[before:]
+            raise
 
     def _answer(self, error: Exception | None) -> None:
         """Tell who called what came of it, now that the turn is stored or not."""
@@ -296,7 +356,7 @@ class Engine:
             if flight.lane is not self._lanes.events and flight.future is not None:
                 flight.future.cancel()
 
-    def write(self, changes: Changes) -> None:
+    def write(self, changes: Changes, now: int) -> None:
         """Store a turn's changes in one transaction."""
         with self.store.transaction():
             for row, steps in changes.instances.values():
@@ -307,117 +367,55 @@ class Engine:
             ):  # fmt: skip
                 if rows:
                     self.store.append(table, rows)
+            for code, step in changes.codes.items():
+                self.store.keep_code(code, step.name, clean(step.listing), now)
             for write in changes.writes:
                 write()
+        self._landing.codes.update(changes.codes)
 
     def _halt(self, error: Exception) -> None:
         """Memory may be ahead of the store: forget it, tell everybody who waits, claim nothing until a resume."""
-        log.error("nbbatch stopped claiming: %s", error, exc_info=not isinstance(error, StoreError))
+        self.problems.note(f"nbbatch stopped claiming: {error}", error)
         self.error = error if isinstance(error, StoreError) else StoreError(f"the engine stopped: {error!r}")
         for flight in self.flights:
             flight.live.cancellation.cancelled = True
         self.flights.clear()
         self._pace.forget()
         self._lanes.forget()
-        for live in self.live.values():
-            live.done.set_exception(self.error)
+        self._dismiss(self.error)
+
+    def _dismiss(self, error: StoreError) -> None:
+        """Forget all instances, and tell those who wait for one or for an answer."""
+        self._answer(error)
+        for asked in self.pending:
+            asked.give_up(error)
+        self.pending.clear()
+        for live in list(self.live.values()):
+            live.cancellation.cancelled = True
+            resolve(live.done, error=error)
         self.live.clear()
 
     # --- settle -----------------------------------------------------------------------------------
 
-    def _settle(self, flight: Flight, changes: Changes, now: int) -> None:
-        if flight.is_lost() and flight in self.flights and self.live.get(flight.live.id) is flight.live:
-            self._lose(flight, changes)
-        self.marks.give_back(flight.micro.slots)
-        self._pace.land(flight)
-        if flight not in self.flights:
-            return
-        self.flights.discard(flight)
-        flight.lane.taken -= 1
-        live, items = flight.live, flight.micro.items
-        assert flight.future is not None
-        if flight.future.cancelled():
-            changes.writes.append(partial(self.store.drop_claim, live.id, flight.claim, [item.chunk for item in items]))
-            return
-        if self.live.get(live.id) is not live:
-            self._drop(live, items, changes)
-            return
-        if items:
-            self._record(flight, self._results(flight, now), changes, now)
-
-    def _lose(self, flight: Flight, changes: Changes) -> None:
-        """A worker died: what it had not begun goes back to the queue, and the flight keeps the rest."""
-        kept, unbegun = self._losses.split(flight.micro)
-        if flight.is_sacrificed and kept:
-            put_back(
-                flight.step, flight.micro, kept, changes, self.store.take_ids("event", len(kept)), self.clock.now()
-            )
-            kept = []
-        if unbegun:
-            chunks = [item.chunk for item in flight.micro.items]
-            changes.writes.append(partial(self.store.drop_claim, flight.live.id, flight.claim, chunks))
-            requeue(flight.step, unbegun)
-        flight.live.changed = True
-        flight.micro = replace(flight.micro, items=kept)
-
-    def _record(self, flight: Flight, results: Results, changes: Changes, now: int) -> None:
-        live, failing = flight.live, flight.live.failing
-        self._keep_code(flight.micro.node, changes, now)
-        self._clerk.settle(live, flight.step, flight.micro.items, results, changes, now, flight.micro.node.code)
-        if self.observe is not None:
-            changes.after.append(partial(self.observe, live, flight.step, flight.micro.items, results))
-        if live.failing != failing:
-            changes.writes.append(partial(self.store.set_failing, live.id, live.failing or ""))
-
-    def _keep_code(self, node: Node, changes: Changes, now: int) -> None:
-        """Have the source be stored that an attempt ran, in the transaction that names its fingerprint."""
-        if node.code not in self._codes:
-            self._codes.add(node.code)
-            changes.writes.append(partial(self.store.keep_code, node.code, node.step.name, node.step.listing, now))
-
-    def _expire(self, changes: Changes, now: int) -> None:
-        """Attempts whose time is over count as errors; their workers are free when they return, or are killed."""
-        over = self._pace.expire()
-        for flight in over:
-            if self.live.get(flight.live.id) is flight.live:
-                self._record(flight, timed_out(flight.micro, now), changes, now)
-        if over:
-            changes.after.append(partial(self._free_workers, over))
-
-    def _free_workers(self, over: list[Flight]) -> None:
-        """Once the errors are stored: end what took too long, where that is possible."""
-        for flight in over:
-            flight.call_off()
-        lane = self._lanes.main
-        if isinstance(lane.executor, Replaceable) and any(flight.lane is lane for flight in over):
-            for other in self.flights:
-                other.is_sacrificed |= other.lane is lane and other.future is not None
-            lane.executor.kill()
+    def _parts(self, arrived: list[Flight | Arrived]) -> list[Part]:
+        """What calls left and what has arrived."""
+        now = self.clock.now()
+        parts: list[Part] = [*self.pending]
+        self.pending.clear()
+        for item in arrived:
+            if isinstance(item, Arrived):
+                parts.append(self._landing.page(item))
+            else:
+                parts.extend(self._landing.land(item, now))
+        if self.error is None:
+            parts.extend(self._landing.expire(now))
+        return parts
 
     def abandon(self, step: LiveStep) -> None:
         """Wait no longer for what runs of a step, whose chunks were superseded."""
         for flight in [flight for flight in self.flights if flight.step is step]:
             self._pace.abandon(flight)
             flight.call_off()
-
-    def _drop(self, live: LiveInstance, items: list[Item], changes: Changes) -> None:
-        """The result of an attempt whose instance was cancelled meanwhile."""
-        for item in items:
-            if live.staged.pop((item.chunk, item.attempt), None) is not None:
-                changes.writes.append(partial(self.store.run, "unstage", item.chunk, item.attempt))
-
-    def _results(self, flight: Flight, now: int) -> Results:
-        assert flight.future is not None
-        error = flight.future.exception()
-        if error is not None:
-            return lost(flight.micro, error, now)
-        results: Results = flight.future.result()
-        return timed_out(flight.micro, now) if self._pace.is_late(flight, results.span_us()) else results
-
-    def _take_page(self, arrived: _Arrived, changes: Changes) -> None:
-        if self.live.get(arrived.live.id) is arrived.live and not arrived.stop.cancelled:
-            stage(arrived.live, arrived.page, changes)
-        changes.after.append(arrived.taken)
 
     def _sink(self, live: LiveInstance, stop: Cancellation) -> Callable[[Page], None]:
         """Where one micro-batch's fan-outs put their pages; it blocks while the store is behind."""
@@ -429,17 +427,17 @@ class Engine:
             if threading.current_thread() is self._thread:
                 changes = Changes()
                 stage(live, page, changes)
-                self.write(changes)
+                self.write(changes, self.clock.now())
                 return
             room.acquire()
-            self._inbox.put(_Arrived(live, page, stop, room.release))
+            self._inbox.put(Arrived(live, page, stop, room.release))
 
         return sink
 
     # --- decide -----------------------------------------------------------------------------------
 
-    def _decide(self, changes: Changes, now: int) -> None:
-        for live in list(self.live.values()):
+    def _decide(self, lives: Sequence[LiveInstance], changes: Changes, now: int) -> None:
+        for live in lives:
             if not live.paused:
                 live.release(now)
             if live.changed:
@@ -488,7 +486,6 @@ class Engine:
             if live.retain != "all":
                 finished = new is InstanceStatus.COMPLETED and not _failed(live)
                 changes.writes.append(partial(self.store.drop_data, live.id, live.retain, finished=finished))
-            del self.live[live.id]
             changes.after.append(partial(self.end, live, new))
 
     def _begin(
@@ -503,20 +500,21 @@ class Engine:
         return InstanceStatus.IN_PROGRESS
 
     def end(self, live: LiveInstance, status: InstanceStatus) -> None:
-        """Tell who waits that an instance's end is stored."""
+        """An instance's end is stored: forget it, and tell who waits."""
+        self.live.pop(live.id, None)
         self.notifications.ended(live, status)
-        live.done.set_result(Ended(status, live.report))
+        resolve(live.done, Ended(status, live.report))
 
     # --- claim ------------------------------------------------------------------------------------
 
-    def _claim(self, changes: Changes, now: int) -> None:
+    def _claim(self, lives: Sequence[LiveInstance], changes: Changes, now: int) -> None:
         """Claim by demand: later steps first, so that what was begun is finished and little is in between."""
         claimed = True
         self._pace.limits.forget_refusals()
         while claimed:
             claimed = False
-            for live in list(self.live.values()):
-                if live.paused or live.failing is not None:
+            for live in lives:
+                if live.paused or live.failing is not None or live.status in INSTANCE_ENDED:
                     continue
                 for step in reversed(live.steps):
                     lane = self._lanes.of(step.node)
@@ -564,21 +562,28 @@ class Engine:
 
     def _launch(self, flight: Flight) -> None:
         """Hand a durable claim to its executor."""
-        lane, micro = flight.lane, flight.micro
-        self._pace.start(flight)
         try:
-            if lane is self._lanes.events:
-                future = lane.executor.submit(run_chunks_async, micro)
-            elif lane is self._lanes.subjobs:
-                future = self.launch_subjob(self, micro)
-            elif shares_memory(lane.executor):
-                future = lane.executor.submit(run_chunks, micro)
-            else:
-                future = lane.executor.submit(run_packed, pack(micro))
+            self._pace.start(flight)
+            future = self._submit(flight.lane, flight.micro)
         except Exception as error:  # a closed or broken pool, or code that cannot be pickled
-            future = failed_future(micro, error, self.clock.now())
+            future = failed_future(flight.micro, error, self.clock.now())
         flight.future = future
         future.add_done_callback(lambda _: self._inbox.put(flight))
+
+    def _submit(self, lane: Lane, micro: MicroBatch) -> Future[Any]:
+        if lane is self._lanes.events:
+            return lane.executor.submit(run_chunks_async, micro)
+        if lane is self._lanes.subjobs:
+            return self.launch_subjob(self, micro)
+        if shares_memory(lane.executor):
+            return lane.executor.submit(run_chunks, micro)
+        return lane.executor.submit(run_packed, pack(micro))
+
+
+def resolve(future: Future[Ended], end: Ended | None = None, error: BaseException | None = None) -> None:
+    """Tell who waits for an instance, unless they were told."""
+    with suppress(InvalidStateError):
+        future.set_result(end) if end is not None else future.set_exception(error)
 
 
 def no_subjobs(engine: Engine, micro: MicroBatch) -> Future[Any]:

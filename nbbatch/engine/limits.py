@@ -183,6 +183,11 @@ class Pace:
         if flight.step.node.step.options.rate is not None:
             self.limits.promise(flight.name, len(flight.micro.items))
 
+    def withdraw(self, flight: Flight) -> None:
+        """It is not claimed after all."""
+        if flight.step.node.step.options.rate is not None:
+            self.limits.promise(flight.name, -len(flight.micro.items))
+
     def start(self, flight: Flight) -> None:
         """It starts now."""
         options = flight.step.node.step.options

@@ -5,6 +5,7 @@ The engine itself is driven by events; nothing here runs by the clock.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nbbatch.base.rows import DetailRow, EventRow, InstanceRow, Item, Waiting
@@ -96,6 +97,27 @@ def load(store: Store, job: JobDefinition[Any, Any], row: InstanceRow, params: S
         if step.node.step.options.max_wait is not None:
             step.polling = dict(store.rows("polling_since", row.id, step.node.index))
     return live
+
+
+def reload(store: Store, live: LiveInstance, running: Sequence[tuple[int, Item]]) -> None:
+    """Bring what the engine knows of an instance back to what is stored, but for chunks that are claimed and still run.
+
+    Args:
+        store: Whose last transaction failed.
+        live: The instance.
+        running: Those chunks, each with the index of its step.
+    """
+    live.become(load(store, live.job, store.instance(live.id), live.params))
+    live.hold(running)
+    for chunk, attempt, step, count in store.rows("staged_of", live.id):
+        live.staged.setdefault((chunk, attempt), {})[step] = count
+
+
+def restart(live: LiveInstance, row: InstanceRow, chunk: int) -> None:
+    """Bring an instance that is not stored yet back to how it began, with its first chunk."""
+    made = LiveInstance(live.job, row, live.params)
+    made.steps[0].emit(chunk, [None])
+    live.become(made)
 
 
 def attachments(store: Store, instance: int, names: list[str]) -> Attachments:

@@ -29,6 +29,7 @@ from nbbatch.base.rows import (
 )
 from nbbatch.base.states import CHUNK_ENDED, ChunkStatus
 from nbbatch.definition import Kind, Options
+from nbbatch.definition.base_step import BaseStep
 from nbbatch.engine.decide import over_budget
 from nbbatch.engine.state import LiveInstance, LiveStep
 from nbbatch.values.codec import halves
@@ -56,6 +57,8 @@ class Changes:
     claims: list[ClaimRow] = field(default_factory=list[ClaimRow])
     writes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     """Further statements, after the rows."""
+    codes: dict[str, BaseStep] = field(default_factory=dict[str, BaseStep])
+    """Steps whose source is to be kept, by fingerprint."""
     after: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     """What to do once all of it is durable."""
 
@@ -63,6 +66,21 @@ class Changes:
         return bool(
             self.events or self.chunks or self.claims or self.staged or self.writes or self.outputs or self.instances
         )
+
+    def add(self, other: Changes) -> None:
+        """Have the changes that others ask for be stored with these."""
+        self.instances |= other.instances
+        for mine, theirs in (
+            (self.chunks, other.chunks), (self.events, other.events), (self.outputs, other.outputs),
+            (self.staged, other.staged),
+        ):  # fmt: skip
+            mine.add(theirs)
+        self.details += other.details
+        self.superseded += other.superseded
+        self.claims += other.claims
+        self.writes += other.writes
+        self.codes |= other.codes
+        self.after += other.after
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from copy import copy
 from itertools import accumulate, count
 from typing import Any, NamedTuple
 
@@ -73,6 +74,13 @@ def runs(items: Iterable[Item]) -> list[tuple[int, int, int]]:
     return [*found, (first, total, attempt)] if total else found
 
 
+_CHANGED = (
+    "again", "counts", "cursor", "in_flight", "last", "loaded_last", "opened", "polling", "ready", "ready_bytes", "skipped",
+    "suspect_in_flight", "suspects",
+)  # fmt: skip
+"""What a turn changes in a step."""
+
+
 class LiveStep:
     """One step of a live instance."""
 
@@ -114,11 +122,24 @@ class LiveStep:
         self.suspects: deque[Again] = deque()
         self.suspect_in_flight: int | None = None
         self.skipped: set[int] = set()
+        """Chunks that are not to be claimed, though a window may hold them."""
         self.polling: dict[int, int] = {}
         """When chunks began the first attempt that raised RetryLater; only under a ``max_wait=``."""
         self.in_flight = 0
         self.size = 1
         self.mean_us = 0.0
+
+    def become(self, other: LiveStep) -> None:
+        """Take over what another one says of the same step; its code and what was learnt of it stay."""
+        for name in _CHANGED:
+            setattr(self, name, getattr(other, name))
+
+    def snapshot(self) -> LiveStep:
+        """How it stands now, for `become`."""
+        made = copy(self)
+        for name in _CHANGED:
+            setattr(made, name, copy(getattr(self, name)))
+        return made
 
     def emit(self, first: int, inputs: Sequence[bytes | None]) -> None:
         """Take note of new chunks with ids from ``first`` on."""
@@ -253,6 +274,10 @@ class LiveStep:
         self.size = max(1, min(self.size * 4, MAX_BATCH, int(TARGET_US / self.mean_us)))
 
 
+_DECIDED = ("waiting", "staged", "status", "failing", "report", "started_us", "latest_end_us", "records")
+"""What a turn changes in an instance beside its steps."""
+
+
 class LiveInstance:
     """One unfinished instance whose job is known in this process."""
 
@@ -335,10 +360,36 @@ class LiveInstance:
 
     def adopt(self, job: JobDefinition[Any, Any], params: StoredParams) -> None:
         """Go on with this job's code; attempts that run finish with the old one."""
+        nodes = job.current()  # first: it looks at objects of the user's
         self.job, self.params = job, params
-        for step, node in zip(self.steps, job.current(), strict=True):
+        for step, node in zip(self.steps, nodes, strict=True):
             step.node = node
         self.changed = True
+
+    def become(self, other: LiveInstance) -> None:
+        """Forget what was decided since the last commit: take over what another one says of the same instance."""
+        for mine, its in zip(self.steps, other.steps, strict=True):
+            mine.become(its)
+        for name in _DECIDED:
+            setattr(self, name, getattr(other, name))
+        self.changed = True
+
+    def snapshot(self) -> LiveInstance:
+        """How it stands now, for `become`."""
+        made = copy(self)
+        made.steps = [step.snapshot() for step in self.steps]
+        made.waiting = self.waiting.copy()
+        made.staged = {key: counts.copy() for key, counts in self.staged.items()}
+        return made
+
+    def hold(self, running: Iterable[tuple[int, Item]]) -> None:
+        """Take note of claimed chunks, each with the index of its step: nothing else may claim them."""
+        for index, item in running:
+            step = self.steps[index]
+            step.in_flight += 1
+            step.skipped.add(item.chunk)
+            if item.errors >= SUSPECT_ERRORS:
+                step.suspect_in_flight = item.chunk
 
     @property
     def reduction(self) -> int:

@@ -19,7 +19,9 @@ from nbbatch.base.rows import Ended
 from nbbatch.definition import JobDefinition
 from nbbatch.engine import commands
 from nbbatch.engine.dispatcher import Engine
+from nbbatch.engine.parts import Asked
 from nbbatch.engine.recovery import attachments
+from nbbatch.engine.settle import Changes
 from nbbatch.worker.error_text import clean
 
 MAX_BYTES = 1_000_000_000
@@ -102,30 +104,30 @@ def submit(engine: Engine, extras: Extras | None, *args: Any) -> tuple[int, Futu
     Raises:
         StateError: The instance was there already, with other attachments.
     """
-    instance, end = commands.submit(engine, *args)
     if extras is None:
-        return instance, end
-    new = instance in engine.pending.instances
-    if not new:
-        _check_equal(engine, instance, extras)
-    else:
-        now = engine.clock.now()
-        for each in extras.attached:
-            engine.pending.writes.append(partial(
-                engine.store.add, "attachment", instance=instance, name=each.name, digest=each.digest,
-                bytes=len(each.data), created_us=now, data=each.data,
-            ))  # fmt: skip
-    if new and extras.attached:
-        engine.live[instance].attachments = attachments(engine.store, instance, [each.name for each in extras.attached])
-    if extras.user_data is not None and (new or extras.replaces):
-        event = engine.store.take_ids("event", 1) + 1
-        engine.pending.writes.append(partial(
-            engine.store.add, "user_data", id=event, instance=instance, created_us=engine.clock.now(), data=extras.user_data
+        return commands.submit(engine, *args)
+    before = len(engine.pending)
+    instance, end = commands.submit(engine, *args, check=partial(_check_equal, engine, extras))
+    made = engine.pending[before:]
+    asked, now = made[0] if made else Asked(Changes()), engine.clock.now()
+    for each in extras.attached if made else ():
+        asked.changes.writes.append(partial(
+            engine.store.add, "attachment", instance=instance, name=each.name, digest=each.digest,
+            bytes=len(each.data), created_us=now, data=each.data,
         ))  # fmt: skip
+    if made and extras.attached:
+        engine.live[instance].attachments = attachments(engine.store, instance, [each.name for each in extras.attached])
+    if extras.user_data is not None and (made or extras.replaces):
+        event = engine.store.take_ids("event", 1) + 1
+        asked.changes.writes.append(partial(
+            engine.store.add, "user_data", id=event, instance=instance, created_us=now, data=extras.user_data
+        ))  # fmt: skip
+    if asked.changes and not made:
+        engine.pending.append(asked)
     return instance, end
 
 
-def _check_equal(engine: Engine, instance: int, extras: Extras) -> None:
+def _check_equal(engine: Engine, extras: Extras, instance: int) -> None:
     stored = dict(engine.store.rows("attachment_digests", instance))
     other = sorted(each.name for each in extras.attached if stored.get(each.name) != each.digest)
     if other:

@@ -83,15 +83,31 @@ class Writer(Reader):
                 self.durable_chunk = self._next["chunk"]
             except BaseException as error:
                 self._abandon()
-                if isinstance(error, _VALUES):
-                    raise ValueNotStorable(
-                        f"a value cannot be stored in {self.path}, and nothing of this change is: {error}"
-                    ) from error
                 if isinstance(error, duckdb.Error):
-                    raise StoreError(
-                        f"{self.path} could not be written, nothing of this change is stored: {error}"
-                    ) from error
+                    raise self._ours(error) from error
                 raise
+
+    @contextmanager
+    def our_errors(self) -> Generator[None]:
+        """Raise errors of nbbatch in place of DuckDB's, as `transaction` does."""
+        try:
+            yield
+        except duckdb.Error as error:
+            raise self._ours(error) from error
+
+    def _ours(self, error: duckdb.Error) -> StoreError | ValueNotStorable:
+        if isinstance(error, _VALUES):
+            return ValueNotStorable(f"a value cannot be stored in {self.path}, and nothing of this change is: {error}")
+        return StoreError(f"{self.path} could not be written, nothing of this change is stored: {error}")
+
+    def probe(self) -> None:
+        """Write next to nothing, to learn whether the store can be written.
+
+        Raises:
+            StoreError: It cannot.
+        """
+        with self.transaction():
+            self.run("probe")
 
     def _flush(self) -> None:
         for table in self._dirty:

@@ -15,5 +15,11 @@ UPDATE chunk SET session = NULL WHERE id >= $2 AND id <= $3 AND instance = $1 AN
 -- drop_claim: Forget the claim of a micro-batch that no worker has begun.
 DELETE FROM claim WHERE id = $1;
 
+-- release_instance: Forget the claims of an instance, whose attempts are no longer waited for.
+DELETE FROM claim WHERE instance = $1;
+
+-- unclaim_instance: Forget those stored together with its chunks.
+UPDATE chunk SET session = NULL WHERE instance = $1 AND session IS NOT NULL;
+
 -- release_claims: Forget the claims of earlier sessions, once their orphans are on record.
 DELETE FROM claim WHERE session < $1;

@@ -14,3 +14,6 @@ DELETE FROM staged WHERE chunk = $1 AND attempt = $2;
 
 -- unstage_all: Forget what attempts of earlier sessions staged.
 DELETE FROM staged;
+
+-- staged_of: How many outputs attempts of an instance have staged, for each step.
+SELECT chunk, attempt, step, count(*) FROM staged WHERE instance = $1 GROUP BY chunk, attempt, step;

@@ -65,3 +65,6 @@ INSERT INTO {table} VALUES {rows};
 
 -- count: How many rows a query has.
 SELECT count(*) FROM ({query});
+
+-- probe: A write that changes nothing.
+UPDATE meta SET value = value WHERE name = 'format';

@@ -1,0 +1,171 @@
+"""What comes back from workers, as parts of a turn; and micro-batches that are called off or never went. On the dispatcher thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from nbbatch.base.rows import Item, Results
+from nbbatch.definition import Node
+from nbbatch.engine.limits import Flight, Pace
+from nbbatch.engine.lost import Losses, lost, timed_out
+from nbbatch.engine.parts import Asked, Dropped, Gave, Paged, Part, PutBack, Then, Unclaimed, unstorable
+from nbbatch.engine.pools import Lanes
+from nbbatch.engine.problems import Observer
+from nbbatch.engine.recovery import reload, restart
+from nbbatch.engine.settle import Changes, Clerk
+from nbbatch.engine.state import LiveInstance
+from nbbatch.store.database import Store
+from nbbatch.worker.context import Cancellation, MicroBatch, Page
+from nbbatch.worker.executors import Replaceable
+from nbbatch.worker.running import Marks
+
+
+@dataclass(slots=True, eq=False)
+class Arrived:
+    """A page of a fan-out that still runs."""
+
+    live: LiveInstance
+    page: Page
+    stop: Cancellation
+    taken: Callable[[], None]
+
+
+class Landing:
+    """The micro-batches of one engine that are under way."""
+
+    def __init__(
+        self, store: Store, marks: Marks, live: dict[int, LiveInstance], flights: set[Flight], pace: Pace, lanes: Lanes,
+        clerk: Clerk, observer: Observer,
+    ) -> None:  # fmt: skip
+        """All of it is the engine's, and shared with it."""
+        self._store, self._marks, self._live, self._flights = store, marks, live, flights
+        self._pace, self._lanes, self._clerk, self._observer = pace, lanes, clerk, observer
+        self.codes: set[str] = set()
+        """Fingerprints whose source is stored."""
+        self._losses = Losses(marks)
+        self._spoiled: dict[tuple[int, int], Exception] = {}
+        """Attempts, by chunk and number, of which a page could not be stored."""
+
+    def page(self, arrived: Arrived) -> Part:
+        """A page of a fan-out."""
+        if self._live.get(arrived.live.id) is arrived.live and not arrived.stop.cancelled:
+            return Paged(arrived.live, arrived.page, arrived.taken, self._spoil)
+        return Then(arrived.taken)
+
+    def _spoil(self, item: Item, error: Exception) -> None:
+        self._spoiled[item.chunk, item.attempt] = error
+
+    def land(self, flight: Flight, now: int) -> list[Part]:
+        """A micro-batch is back: its worker is free, and what it gave is a part of the turn."""
+        live, is_ours, is_lost = flight.live, flight in self._flights, flight.is_lost()
+        is_live = self._live.get(live.id) is live
+        kept, unbegun = flight.micro.items, list[Item]()
+        if is_lost and is_ours and is_live:  # what its worker had not begun goes back to the queue
+            kept, unbegun = self._losses.split(flight.micro)
+        self._marks.give_back(flight.micro.slots)
+        self._pace.land(flight)
+        if not is_ours:
+            return []
+        self._flights.discard(flight)
+        flight.lane.taken -= 1
+        if not is_live:
+            return self._dropped(live, flight.micro.items)
+        assert flight.future is not None
+        if flight.future.cancelled():
+            kept, unbegun = [], kept
+        return [*self._unclaimed(flight, unbegun), *self._gave(flight, kept, now)]
+
+    def _unclaimed(self, flight: Flight, items: list[Item]) -> list[Part]:
+        if not items:
+            return []
+        claimed = [item.chunk for item in flight.micro.items]
+        return [Unclaimed(flight.live, self._store, flight.claim, claimed, flight.micro.node.index, items)]
+
+    def _gave(self, flight: Flight, items: list[Item], now: int) -> list[Part]:
+        if not items:
+            return []
+        micro = flight.micro if items is flight.micro.items else replace(flight.micro, items=items)
+        if flight.is_sacrificed and flight.is_lost():
+            return [PutBack(flight.live, self._store, micro, items)]
+        return [Gave(flight.live, micro.node, items, self._results(flight, micro, now), self._record)]
+
+    def _results(self, flight: Flight, micro: MicroBatch, now: int) -> Results:
+        assert flight.future is not None
+        error = flight.future.exception()
+        if error is not None:
+            return lost(micro, error, now)
+        results: Results = flight.future.result()
+        if self._pace.is_late(flight, results.span_us()):
+            results = timed_out(micro, now)
+        for place, item in enumerate(micro.items) if self._spoiled else ():
+            spoiled = self._spoiled.pop((item.chunk, item.attempt), None)
+            if spoiled is not None:
+                results.odd[place] = unstorable(spoiled, now)
+        return results
+
+    def _record(
+        self, live: LiveInstance, node: Node, items: list[Item], results: Results, changes: Changes, now: int
+    ) -> None:
+        """Settle what a micro-batch gave."""
+        step, failing = live.step_at(node.index), live.failing
+        if node.code not in self.codes:
+            changes.codes[node.code] = node.step
+        self._clerk.settle(live, step, items, results, changes, now, node.code)
+        if self._observer.function is not None:
+            changes.after.append(partial(self._observer.tell, live, step, items, results))
+        if live.failing != failing:
+            changes.writes.append(partial(self._store.set_failing, live.id, live.failing or ""))
+
+    def _dropped(self, live: LiveInstance, items: list[Item]) -> list[Part]:
+        """The result of an attempt whose instance was cancelled meanwhile."""
+        keys = [(item.chunk, item.attempt) for item in items]
+        pages = [key for key in keys if live.staged.pop(key, None) is not None]
+        return [Dropped(self._store, pages)] if pages else []
+
+    def expire(self, now: int) -> list[Part]:
+        """Attempts whose time is over count as errors; their workers are free when they return, or are killed."""
+        over = self._pace.expire()
+        if not over:
+            return []
+        parts: list[Part] = [
+            Gave(each.live, each.micro.node, each.micro.items, timed_out(each.micro, now), self._record)
+            for each in over
+            if self._live.get(each.live.id) is each.live
+        ]
+        return [*parts, Then(partial(self._free_workers, over))]
+
+    def _free_workers(self, over: list[Flight]) -> None:
+        """Once the errors are stored: end what took too long, where that is possible."""
+        for flight in over:
+            flight.call_off()
+        lane = self._lanes.main
+        if isinstance(lane.executor, Replaceable) and any(flight.lane is lane for flight in over):
+            for other in self._flights:
+                other.is_sacrificed |= other.lane is lane and other.future is not None
+            lane.executor.kill()
+
+    # --- after a commit that failed ---------------------------------------------------------------
+
+    def withdraw(self) -> None:
+        """Forget micro-batches whose claims were not stored; none was handed to a worker."""
+        for flight in [flight for flight in self._flights if flight.future is None]:
+            self._flights.discard(flight)
+            flight.lane.taken -= 1
+            flight.lane.work_us -= flight.work_us
+            self._pace.withdraw(flight)
+            self._marks.give_back(flight.micro.slots)
+
+    def restore(self, lives: Sequence[LiveInstance], parts: Sequence[Part]) -> None:
+        """Bring the memory of some instances back to what is stored, with parts that are not stored yet still to come."""
+        self.withdraw()
+        born = {part.live: part.born for part in parts if isinstance(part, Asked) and part.born}
+        for live in lives:
+            if live in born:
+                restart(*born[live])
+                continue
+            micros = (flight.micro for flight in self._flights if flight.live is live)
+            running = [(micro.node.index, item) for micro in micros for item in micro.items]
+            running += [each for part in parts if part.live is live for each in part.running()]
+            reload(self._store, live, running)
