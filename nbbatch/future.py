@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
+from nbbatch.base.display import warn
 from nbbatch.base.errors import JobCancelled, JobFailed, StoreClosed
 from nbbatch.base.rows import Ended, InstanceRow
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
@@ -67,7 +68,7 @@ class RunFuture(Frames, Generic[R_co]):
             progress: Draw a progress bar on stderr, with tqdm (``nbbatch[progress]``); without it, and in a file, plain lines.
 
         Raises:
-            TimeoutError: It has not ended in time; it goes on.
+            TimeoutError: It has not ended in time; it goes on, or is PAUSED, of which a warning tells at once.
             StateError: It waits for its job, which this process does not know.
             StoreClosed: The batch was closed before its end.
             ValueError: ``timeout`` is no time.
@@ -84,12 +85,26 @@ class RunFuture(Frames, Generic[R_co]):
     def _wait(self, timeout: Timeout, progress: bool = False) -> Ended:
         seconds = self._patience(timeout)
         try:
-            return self._watch(seconds) if progress else self._ending().result(seconds)
+            end = self._awaited()
+            return self._watch(seconds) if progress else end.result(seconds)
         except TimeoutError:
-            raise TimeoutError(f"instance {self.id} has not ended after {seconds:g} s; it goes on") from None
+            raise TimeoutError(f"instance {self.id} has not ended after {seconds:g} s; {self._prospect()}") from None
         except KeyboardInterrupt as stop:
             stop.add_note(f"instance {self.id} goes on in the background; run.cancel() ends it")
             raise
+
+    def _awaited(self) -> Future[Ended]:
+        """The future of its end, for somebody who waits: told if they may wait for ever."""
+        end = self._ending()
+        if not end.done() and self.status is InstanceStatus.PAUSED:
+            warn(f"instance {self.id} is PAUSED and will not end by itself; run.resume() lets it go on")
+        return end
+
+    def _prospect(self) -> str:
+        """What a run that has not ended in time will do."""
+        if self.status is InstanceStatus.PAUSED:
+            return "it is PAUSED, and run.resume() lets it go on"
+        return "it goes on"
 
     def _patience(self, timeout: Timeout) -> float | None:
         """Seconds to wait."""
@@ -183,7 +198,7 @@ class RunFuture(Frames, Generic[R_co]):
 
     def __await__(self) -> Generator[Any, None, R_co]:
         """Wait without blocking the event loop, then give what `result` gives."""
-        end = yield from asyncio.shield(asyncio.wrap_future(self._ending())).__await__()
+        end = yield from asyncio.shield(asyncio.wrap_future(self._awaited())).__await__()
         return self._report(end)
 
     def _report(self, end: Ended) -> R_co:

@@ -529,3 +529,22 @@ def test_a_step_may_submit_a_job(threaded: nb.Batch) -> None:
 
 
 from collections.abc import Iterable  # noqa: E402 - named in a string above, as cells often do
+
+
+def test_who_waits_for_a_paused_run_is_told_how_it_goes_on(inline: nb.Batch, clock: HandClock) -> None:
+    waits = [True]
+
+    def later(_: int) -> None:
+        if waits:
+            raise nb.RetryLater(1)
+
+    run = inline.submit(one_step(later), 3)
+    run.pause()
+    told = pytest.raises(TimeoutError, match=r"is PAUSED, and run\.resume")
+    with pytest.warns(UserWarning, match=r"is PAUSED .*run\.resume\(\)"), told:
+        run.wait(0.01)
+
+    waits.clear()
+    run.resume()
+    clock.advance(1)
+    assert run.wait(10) == "COMPLETED"
