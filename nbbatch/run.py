@@ -100,9 +100,14 @@ class JobHandle(RunFuture[R_co]):
 
     @property
     def warnings(self) -> list[str]:
-        """Distinct warnings of its steps, newest first, up to 4,000 characters in all."""
-        self._engine()
-        return frames.warnings(self._store, self.id)
+        """Distinct warnings of its steps, newest first, up to 4,000 characters in all; before them what keeps it from going on."""
+        hung = self._hung()
+        return [*([hung] if hung else []), *frames.warnings(self._store, self.id)]
+
+    def _hung(self) -> str | None:
+        """What is said where it waits for workers that calls past their time hold."""
+        engine = self._engine()
+        return engine.hung() if self.id in engine.live else None
 
     @property
     def attached(self) -> bool:
@@ -463,7 +468,9 @@ class JobHandle(RunFuture[R_co]):
 
         row = self._row
         waits = row.status not in INSTANCE_ENDED and not self.attached
-        return static.run_line(row, self.progress, self.eta, waits=waits, steps=counts)
+        line = static.run_line(row, self.progress, self.eta, waits=waits, steps=counts)
+        hung = self._hung()
+        return f"{line} · {hung}" if hung else line
 
     def _counts(self) -> list[tuple[str, int]]:
         from nbbatch.panel import run_pages

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -195,3 +196,25 @@ def test_a_worker_past_its_time_stays_taken_until_it_returns(store: Path, clock:
 def test_a_timeout_that_is_no_time_is_refused(timeout: Any) -> None:
     with pytest.raises(nb.DefinitionError, match="timeout"):
         nb.step(timeout=timeout)(numbers.function)
+
+
+def test_calls_past_their_time_that_hold_all_workers_are_told(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    release = threading.Event()
+
+    @nb.step(timeout=0.05, max_attempts=1)
+    def get(i: int) -> None:
+        if i < 2:
+            release.wait(20)
+
+    with nb.open(store, workers=2) as batch, caplog.at_level(logging.WARNING, "nbbatch"):
+        run = batch.submit(nb.Job("scrape", numbers >> get, max_failed=2), 5)
+        while not run.warnings:
+            pass
+        said = "all 2 workers are taken by calls that go on past their timeout= (step 'get' of job 'scrape')"
+        assert said in run.warnings[0]
+        assert said in repr(run)
+        release.set()
+
+        assert run.wait(10) == "COMPLETED"
+        assert any(said in text for text in caplog.messages)
+        assert run.warnings == []

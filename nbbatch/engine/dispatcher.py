@@ -200,6 +200,11 @@ class Engine:
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
+    def hung(self) -> str | None:
+        """What is said where nothing starts, as calls past their time hold all workers; None: nothing is. Any thread may ask."""
+        lane = self._lanes.main
+        return None if lane.is_replaceable else self._pace.hung(lane)
+
     # --- the loop ---------------------------------------------------------------------------------
 
     def _loop(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +21,8 @@ from nbbatch.store.database import Store
 from nbbatch.worker.context import Cancellation, MicroBatch, Page
 from nbbatch.worker.executors import Replaceable
 from nbbatch.worker.running import Marks
+
+log = logging.getLogger("nbbatch")
 
 
 @dataclass(slots=True, eq=False)
@@ -140,6 +143,9 @@ class Landing:
         """Once the errors are stored: end what took too long, where that is possible."""
         for flight in over:
             flight.call_off()
+        for lane in {flight.lane for flight in over if not flight.lane.is_replaceable}:
+            if text := self._pace.hung(lane):
+                log.warning("%s", text)
         lane = self._lanes.main
         if isinstance(lane.executor, Replaceable) and any(flight.lane is lane for flight in over):
             for other in self._flights:

@@ -234,6 +234,17 @@ class Pace:
             self._deadlines.add(due, flight)
         return due > now
 
+    def hung(self, lane: Lane) -> str | None:
+        """What is said where calls that nobody waits for hold all workers of a lane; any thread may ask."""
+        flights = [flight for flight in tuple(self._expired) if flight.lane is lane]
+        if not flights or len(flights) < lane.workers:
+            return None
+        steps = ", ".join(sorted({f"{flight.name[1]!r} of job {flight.name[0]!r}" for flight in flights}))
+        return (
+            f"all {lane.workers} workers are taken by calls that go on past their timeout= (step {steps}): nothing else starts "
+            "until one returns"
+        )
+
     def land(self, flight: Flight) -> None:
         """Its worker is free again."""
         if flight in self._expired:
