@@ -21,7 +21,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, InvalidStateError
+from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -42,7 +42,7 @@ from nbbatch.engine.parts import Asked, Part, reason
 from nbbatch.engine.pools import Lane, Lanes
 from nbbatch.engine.problems import Observer, Problems
 from nbbatch.engine.settle import Changes, Clerk, stage
-from nbbatch.engine.state import LiveInstance, LiveStep
+from nbbatch.engine.state import LiveInstance, LiveStep, resolve
 from nbbatch.store.database import Store
 from nbbatch.worker.attempt import run_chunks, run_chunks_async
 from nbbatch.worker.context import Cancellation, MicroBatch, Page
@@ -188,9 +188,7 @@ class Engine:
         self._abandoned = True
         self._join(LAST_TURN_SECONDS)
         self._dismiss(
-            StoreClosed(
-                f"the batch on {self.store.path} was closed meanwhile; nb.open() opens it again, and it goes on"
-            )
+            StoreClosed(f"the batch on {self.store.path} was closed; nb.open() opens it again, and it goes on")
         )
         self._lanes.close()
 
@@ -583,12 +581,6 @@ class Engine:
         if shares_memory(lane.executor):
             return lane.executor.submit(run_chunks, micro)
         return lane.executor.submit(run_packed, pack(micro))
-
-
-def resolve(future: Future[Ended], end: Ended | None = None, error: BaseException | None = None) -> None:
-    """Tell who waits for an instance, unless they were told."""
-    with suppress(InvalidStateError):
-        future.set_result(end) if end is not None else future.set_exception(error)
 
 
 def no_subjobs(engine: Engine, micro: MicroBatch) -> Future[Any]:

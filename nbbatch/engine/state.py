@@ -13,7 +13,8 @@ import heapq
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from copy import copy
 from itertools import accumulate, count
 from typing import Any, NamedTuple
@@ -396,3 +397,9 @@ class LiveInstance:
         """Index of the reduction, or -1."""
         last = self.job.nodes[-1]
         return last.index if last.step.kind is Kind.REDUCTION else -1
+
+
+def resolve(future: Future[Ended], end: Ended | None = None, error: BaseException | None = None) -> None:
+    """Tell who waits for an instance, unless they were told."""
+    with suppress(InvalidStateError):
+        future.set_result(end) if end is not None else future.set_exception(error)
