@@ -198,10 +198,12 @@ class ChunkHandle(Answering):
         return replay.debug(self._replay(step, params, aloud=True), post_mortem)
 
     def export(self, path: str | PathLike[str] = "bug.zip") -> Path:
-        """Write what is needed to look into it elsewhere: input, parameters without secrets, code, versions, traceback, log.
+        """Write what is needed to look into it elsewhere.
 
-        ``nb.load_failure(path)`` shows it. Returns the file's path; an existing file is replaced. Values that the step
-        reads from its module or notebook are part of its code, and go with it.
+        The file has its input, the parameters with stars for secrets, its newest traceback and log, the code of the step and of all that it
+        reaches in its module or notebook (plain values too, if their texts stand in the source), and versions of Python, the system
+        and packages. It has no other chunk, and no secret parameter: not in the input's own text, though, which goes as it is.
+        ``nb.load_failure(path)`` shows it. Returns the file's path, readable for the user alone; an existing file is replaced.
         """
         index, data, _ = self._store.fetch("chunk", self.run.id, self.id)[0]
         ((_, media),) = self._store.fetch("step", self.run.id, index)

@@ -11,12 +11,15 @@ import inspect
 import linecache
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
 from nbbatch.code.fingerprint import evaluated, is_ours, names_of, part_of, steadily, unwrapped
+
+LEAST_TEXT = 4
+"""Texts of fewer characters are shown wherever they come from."""
 
 
 def listing(function: Callable[..., Any]) -> str:
@@ -66,11 +69,50 @@ def _texts(function: FunctionType) -> dict[str, str]:
 
 
 def _text(name: str, value: Any, function: FunctionType, *, ours: bool) -> str:
-    """Source of a name: of plain values as they are now, of what is imported as the module has it."""
+    """Source of a name: of plain values as they are now, of what is imported as the module has it.
+
+    A text that stands in no source may be a token from the environment: how it is made is told instead of what it is.
+    """
     text = part_of(name, value, ours=ours).text
+    if text.startswith(f"{name} = ") and not _is_written(value, function):
+        return _bound(name, function) or f"{name} = {starred(value)!r}"
     if text and (ours or not text.startswith(("import ", "from "))):
         return text
     return _bound(name, function) or text
+
+
+def _is_written(value: Any, function: FunctionType) -> bool:
+    """Whether all texts in a plain value stand in the function's module or notebook; where that has no source, they may."""
+    texts = [each for each in _texts_in(value) if len(each) >= LEAST_TEXT]
+    sources = list(filter(None, _sources(function))) if texts else []
+    return not sources or all(any(each in source for source in sources) for each in texts)
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Texts of a plain value, as they are written."""
+    if isinstance(value, str | bytes):
+        yield repr(value)[1:-1] if isinstance(value, str) else repr(value)[2:-1]
+    elif isinstance(value, dict):
+        for each in cast("dict[Any, Any]", value).items():
+            yield from _texts_in(each)
+    elif isinstance(value, tuple | list | set | frozenset):
+        for each in cast("Iterable[Any]", value):
+            yield from _texts_in(each)
+
+
+def starred(value: Any) -> Any:
+    """A plain value with stars for its texts.
+
+    >>> starred({"a": ["b", 1]})
+    {'a': ['**********', 1]}
+    """
+    if isinstance(value, str | bytes):
+        return "**********" if isinstance(value, str) else b"**********"
+    if isinstance(value, dict):
+        return {key: starred(each) for key, each in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, tuple | list | set | frozenset):
+        return type(value)(map(starred, cast("Iterable[Any]", value)))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return value
 
 
 def _order(texts: Mapping[str, str]) -> list[str]:

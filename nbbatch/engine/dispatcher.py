@@ -370,8 +370,8 @@ class Engine:
             ):  # fmt: skip
                 if rows:
                     self.store.append(table, rows)
-            for code, step in changes.codes.items():
-                self.store.keep_code(code, step.name, clean(step.listing), now)
+            for code, step, hides in changes.codes.values():
+                self.store.keep_code(code, step.name, clean(step.listing), now, hides)
             for write in changes.writes:
                 write()
         self._landing.codes.update(changes.codes)

@@ -46,7 +46,7 @@ class Landing:
         self._store, self._marks, self._live, self._flights = store, marks, live, flights
         self._pace, self._lanes, self._clerk, self._observer = pace, lanes, clerk, observer
         self.codes: set[str] = set()
-        """Fingerprints whose source is stored."""
+        """Fingerprints whose source is stored; with an instance's id, where it has secrets."""
         self._losses = Losses(marks)
         self._spoiled: dict[tuple[int, int], Exception] = {}
         """Attempts, by chunk and number, of which a page could not be stored."""
@@ -113,8 +113,10 @@ class Landing:
     ) -> None:
         """Settle what a micro-batch gave."""
         step, failing = live.step_at(node.index), live.failing
-        if node.code not in self.codes:
-            changes.codes[node.code] = node.step
+        hides = live.params.hides()
+        kept = node.code if hides is None else f"{node.code} {live.id}"  # its secrets may stand in what is kept already
+        if kept not in self.codes:
+            changes.codes[kept] = node.code, node.step, hides
         self._clerk.settle(live, step, items, results, changes, now, node.code)
         if self._observer.function is not None:
             changes.after.append(partial(self._observer.tell, live, step, items, results))

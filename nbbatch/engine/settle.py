@@ -34,6 +34,7 @@ from nbbatch.engine.decide import over_budget
 from nbbatch.engine.state import LiveInstance, LiveStep
 from nbbatch.values.codec import halves
 from nbbatch.worker.context import Page
+from nbbatch.worker.hiding import Hider
 
 _COMPLETED = ChunkStatus.COMPLETED
 _IN_PROGRESS = ChunkStatus.IN_PROGRESS.code
@@ -57,7 +58,9 @@ class Changes:
     claims: list[ClaimRow] = field(default_factory=list[ClaimRow])
     writes: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     """Further statements, after the rows."""
-    codes: dict[str, BaseStep] = field(default_factory=dict[str, BaseStep])
+    codes: dict[str, tuple[str, BaseStep, Hider | None]] = field(
+        default_factory=dict[str, tuple[str, BaseStep, Hider | None]]
+    )
     """Steps whose source is to be kept, by fingerprint."""
     after: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     """What to do once all of it is durable."""

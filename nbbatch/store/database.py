@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -273,9 +273,15 @@ class Store(Writer):
         with suppress(duckdb.Error):
             self._con.execute("CHECKPOINT").complete()
 
-    def keep_code(self, fingerprint: str, step: str, source: str, now_us: int) -> None:
-        """Keep a step's source text, once per fingerprint."""
-        self.run("keep_code", fingerprint, step, source, now_us)
+    def keep_code(
+        self, fingerprint: str, step: str, source: str, now_us: int, hides: Callable[[str], str] | None = None
+    ) -> None:
+        """Keep a step's source text, once per fingerprint; ``hides`` puts stars for secrets, in what is kept already too."""
+        self.run("keep_code", fingerprint, step, hides(source) if hides else source, now_us)
+        if hides:
+            for (kept,) in self.rows("code", fingerprint):
+                if (hidden := hides(kept)) != kept:
+                    self.run("set_code", fingerprint, hidden)
 
     def change_chunks(
         self, instance: int, to: ChunkStatus, of: Collection[ChunkStatus], now_us: int, *,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, cast, final, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, RootModel, SecretStr, ValidationError
+from pydantic import BaseModel, RootModel, SecretBytes, SecretStr, ValidationError
 
 from nbbatch.base.errors import StateError, ValueNotStorable
 from nbbatch.values.codec import (
@@ -62,6 +62,7 @@ class ParamsCodec:
         """
         data = self._json(params)
         secrets = self.secrets(params)
+        _check_hidden(data, secrets, dict(_held(params)))
         try:
             back = self.load(data, secrets)
         except ValidationError as error:
@@ -172,6 +173,45 @@ def _unchecked(tree: Any, annotation: Any) -> Any:
     for name, value in values.items():  # pyright: ignore[reportUnknownVariableType]
         object.__setattr__(made, name, value)  # pyright: ignore[reportUnknownArgumentType]
     return made
+
+
+def _check_hidden(data: bytes, secrets: Mapping[str, str], held: Mapping[str, str]) -> None:
+    """Raises ValueNotStorable where the stored form has a secret that is not stars: a serializer of the model gives it.
+
+    Args:
+        data: The stored form.
+        secrets: By path, those that the serializers leave as secrets.
+        held: By path, those that there are.
+    """
+    if not held:
+        return
+    stored = dict(leaves(json.loads(data)))
+    bare = {path for path, secret in secrets.items() if secret and stored.get(path) != MASK}
+    others = {path for path, secret in held.items() if secret and secret not in secrets.values()}
+    if bare or others:
+        raise ValueNotStorable(
+            f"parameter {min(bare | others) or 'value'} is a secret that a serializer of its model reveals or changes, and secrets are "
+            "not stored; leave the field to pydantic, and call get_secret_value() in the step"
+        )
+
+
+def _held(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """The secrets in a value by path, whatever its serializers make of them."""
+    if isinstance(value, SecretStr | SecretBytes):
+        secret = value.get_secret_value()
+        yield path, secret if isinstance(secret, str) else secret.decode("utf-8", "replace")
+    inner: Mapping[Any, Any] = {}
+    if isinstance(value, BaseModel):
+        kept = [name for name, field in type(value).model_fields.items() if not field.exclude]
+        inner = {name: getattr(value, name, None) for name in kept} | (value.model_extra or {})
+    elif is_dataclass(value) and not isinstance(value, type):
+        inner = {each.name: getattr(value, each.name, None) for each in fields(value)}
+    elif isinstance(value, Mapping):
+        inner = cast("Mapping[Any, Any]", value)
+    elif isinstance(value, list | tuple | AbstractSet):
+        inner = dict(enumerate(cast("Sequence[Any]", value)))
+    for name, each in inner.items():
+        yield from _held(each, f"{path}.{name}" if path else str(name))
 
 
 def _forgotten(path: str) -> StateError:

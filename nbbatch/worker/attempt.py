@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Self, cast
 
 from nbbatch.base.errors import FailChunk, FailJob, RetryLater, SkipChunk, ValueNotStorable
-from nbbatch.base.rows import Failure, Item, Outcome, Results
+from nbbatch.base.rows import Item, Outcome, Results
 from nbbatch.base.states import ChunkStatus
 from nbbatch.definition import Kind, To, judge
 from nbbatch.definition.listeners import begin
@@ -321,6 +321,5 @@ def _broken(ctx: Context, started: int, worker: str, error: BaseException) -> Ou
         status = ChunkStatus.SKIPPED
     elif not isinstance(error, FailChunk):
         status, skips = judge(micro.node.step.options, error)
-    failed = failure(error)
-    failed = failed and Failure(failed.type, *map(micro.params.hide, failed[1:]))
+    failed = failure(error, micro.params.hides())
     return Outcome(status, started, micro.now(), [], [], 0, failed, delay, fails_job, *said(ctx), 0, worker, skips)

@@ -17,7 +17,8 @@ from nbbatch.definition.listeners import Hooks
 from nbbatch.values.attachments import Attachments, Files
 from nbbatch.values.parameters import ParamsCodec
 from nbbatch.worker import capture
-from nbbatch.worker.error_text import clean, starred, text_of
+from nbbatch.worker.error_text import clean, text_of
+from nbbatch.worker.hiding import Hider, hider
 from nbbatch.worker.running import Slots
 
 
@@ -56,7 +57,12 @@ class StoredParams:
 
     def hide(self, text: str) -> str:
         """A text with stars for the secrets in it."""
-        return starred(text, self.secrets.values()) if self.secrets else text
+        hides = self.hides()
+        return hides(text) if hides else text
+
+    def hides(self) -> Hider | None:
+        """What hides its secrets; None where it has none."""
+        return hider(tuple(self.secrets.values())) if self.secrets else None
 
 
 class Page(NamedTuple):

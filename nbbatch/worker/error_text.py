@@ -3,38 +3,52 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import quote, quote_plus
+from typing import Protocol
 
 from nbbatch.base.errors import RetryLater, Signal
 from nbbatch.base.rows import Failure
-from nbbatch.values.codec import MASK
 
-LEAST_SECRET = 4
-"""Secrets of fewer characters are left in texts: nothing could be read otherwise."""
 MAX_TEXT_CHARS = 200_000
 """Error messages and tracebacks longer than this lose their middle."""
 _WORKER = str(Path(__file__).with_name("attempt.py"))
 """Whose frames are left out of a traceback."""
 
 
-def failure(error: BaseException) -> Failure | None:
-    """What is stored of an error or signal; None of a `RetryLater` without a reason."""
+class Hides(Protocol):
+    """What hides secrets."""
+
+    def whole(self, text: str) -> str:
+        """The text without whole secrets."""
+        ...
+
+    def pieces(self, text: str) -> str:
+        """The text without pieces of secrets."""
+        ...
+
+
+def failure(error: BaseException, hides: Hides | None = None) -> Failure | None:
+    """What is stored of an error or signal, secrets as stars; None of a `RetryLater` without a reason."""
     if isinstance(error, Signal):
-        reason = _reason(error)
+        reason = _tidy(_reason(error), hides)
         return None if isinstance(error, RetryLater) and not reason else Failure(type(error).__name__, reason, "")
     kind = type(error)
     name = (
         kind.__qualname__ if kind.__module__ in {"builtins", "__main__"} else f"{kind.__module__}.{kind.__qualname__}"
     )
-    return Failure(clean(name), shorten(clean(text_of(error))), shorten(clean(_traceback(error))))
+    return Failure(clean(name), _tidy(text_of(error), hides), _tidy(_traceback(error), hides))
+
+
+def _tidy(text: str, hides: Hides | None) -> str:
+    """Text as it is stored. Secrets go before it is cut, lest a part of one is left."""
+    cleaned = clean(text)
+    return shorten(cleaned) if hides is None else hides.pieces(shorten(hides.whole(cleaned)))
 
 
 def _reason(signal: Signal) -> str:
     try:
-        return shorten(clean(str(getattr(signal, "reason", ""))))
+        return str(getattr(signal, "reason", ""))
     except Exception as other:  # as in `text_of`
         return f"<a reason whose text could not be made: {type(other).__name__}>"
 
@@ -72,19 +86,6 @@ def clean(text: str) -> str:
     if text.isascii() and "\0" not in text:
         return text
     return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
-
-
-def starred(text: str, secrets: Iterable[str]) -> str:
-    """A text with stars for the secrets in it, as they are or as an address or a traceback writes them.
-
-    >>> starred("GET /?key=a%2Fbcd", ["a/bcd"])
-    'GET /?key=**********'
-    """
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= LEAST_SECRET:
-            for written in (secret, quote(secret, safe=""), quote_plus(secret), repr(secret)[1:-1]):
-                text = text.replace(written, MASK)
-    return text
 
 
 def shorten(text: str, limit: int = MAX_TEXT_CHARS) -> str:

@@ -13,3 +13,9 @@ WHERE e.instance = $1 AND e.chunk = $2 AND e.step = $3 ORDER BY e.id DESC LIMIT 
 
 -- keep_code: Keep a step's source text, once per fingerprint.
 INSERT INTO code SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT 1 FROM code WHERE fingerprint = $1);
+
+-- code: A step's source text.
+SELECT source FROM code WHERE fingerprint = $1;
+
+-- set_code: Put another text in its place.
+UPDATE code SET source = $2 WHERE fingerprint = $1;
