@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
@@ -21,6 +21,7 @@ from nbbatch.base.arguments import answering
 from nbbatch.base.clock import SystemClock
 from nbbatch.base.display import needing, warn
 from nbbatch.base.names import Answering
+from nbbatch.base.rows import Ended
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.base.times import Duration, Moment, moment, patience
 from nbbatch.definition.listeners import safely
@@ -210,8 +211,31 @@ class Batch(Answering):
         brought = submit.read_extras(job, valid, attach, user_data)
         stored = StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid))
         identity = job.params.identity(valid)
-        instance, end = engine.call(submit.submit, engine, brought, job, stored, identity, key, new, retain)
+
+        def begin() -> tuple[int, Future[Ended] | None, bool]:
+            instance, end = submit.submit(engine, brought, job, stored, identity, key, new, retain)
+            return instance, end, any(asked.born and asked.born[1].id == instance for asked in engine.pending)
+
+        instance, end, is_new = engine.call(begin)
+        if is_new and key is None and not new:
+            self._say_what_was_before(instance, job, identity)
         return JobHandle(self._access, instance, job, end)
+
+    def _say_what_was_before(self, instance: int, job: Job[Any, Any], identity: str) -> None:
+        """In one line: equal parameters have ended already, and this is another instance."""
+        for (before,) in self._store.fetch("earlier", job.name, job.version, identity, instance):
+            status = self._store.instance(before, self._store.cursor()).status
+            if status is InstanceStatus.COMPLETED:
+                level, advice = (
+                    logging.INFO,
+                    f"batch.instance({before}).result() is its report, key= names one for good",
+                )
+            else:
+                level, advice = logging.WARNING, f"batch.instance({before}, job).retry() runs what failed there again"
+            log.log(
+                level, "instance %d begins anew, as instance %d of equal parameters ended %s: %s, new=True says that a new one "
+                "is meant", instance, before, status, advice,
+            )  # fmt: skip
 
     def resume(self, job: Job[Any, R]) -> list[JobHandle[R]]:
         """Go on with every unfinished instance of a job and version; paused ones stay paused. Oldest first."""

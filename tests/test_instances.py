@@ -495,6 +495,26 @@ def test_what_is_asked_for_wrongly_is_told_with_what_to_ask_for(
         ask(batch)
 
 
+def test_submitting_what_has_ended_says_so_in_a_line(batch: nb.Batch, caplog: pytest.LogCaptureFixture) -> None:
+    """S6"""
+    failing = one_step(lambda _: 1 / 0, max_attempts=1)
+    with caplog.at_level("INFO"):
+        for job in (failing, summing()):
+            batch.submit(job, 3).wait(10)
+        assert caplog.messages == []
+        for job in (failing, summing()):
+            batch.submit(job, 3).wait(10)
+        batch.submit(failing, 3, new=True).wait(10)
+        batch.submit(failing, 3, key="mine").wait(10)
+        batch.submit(failing, 4).wait(10)
+
+    assert [(record.levelname, record.getMessage()[:66]) for record in caplog.records] == [
+        ("WARNING", "instance 3 begins anew, as instance 1 of equal parameters ended FA"),
+        ("INFO", "instance 4 begins anew, as instance 2 of equal parameters ended CO"),
+    ]
+    assert "batch.instance(1, job).retry()" in caplog.messages[0]
+
+
 def test_a_run_can_be_awaited(threaded: nb.Batch) -> None:
     async def main() -> int:
         return await threaded.submit(summing(), 10)

@@ -89,3 +89,6 @@ SELECT data FROM attachment WHERE instance = $1 AND name = $2;
 
 -- user_data: The user's own data that an instance was given last.
 SELECT data FROM user_data WHERE instance = $1 ORDER BY id DESC LIMIT 1;
+
+-- earlier: The newest instance of equal job, version and identifying parameters before one, without a key.
+SELECT id FROM submitted WHERE job = $1 AND version = $2 AND identity = $3 AND key IS NULL AND id < $4 ORDER BY id DESC LIMIT 1;
