@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from nbbatch.base import ranges
 from nbbatch.base.arguments import answering
-from nbbatch.base.clock import SystemClock
+from nbbatch.base.clock import Clock, SystemClock
 from nbbatch.base.display import needing, warn
+from nbbatch.base.errors import StoreError
 from nbbatch.base.names import Answering
 from nbbatch.base.rows import Ended
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.base.times import Duration, Moment, moment, patience
 from nbbatch.definition.listeners import safely
 from nbbatch.engine import commands, recovery, subjobs, submit
-from nbbatch.engine.dispatcher import Clock, Engine
+from nbbatch.engine.dispatcher import Engine
 from nbbatch.engine.state import LiveInstance
 from nbbatch.instance import Access, checked_id, saw
 from nbbatch.job import Job
@@ -37,7 +38,7 @@ from nbbatch.store.database import Store
 from nbbatch.store.user_query import Limits
 from nbbatch.worker import capture, exits
 from nbbatch.worker.context import StoredParams
-from nbbatch.worker.executors import checked_executor, checked_workers, threads, workers_of
+from nbbatch.worker.executors import Replaceable, checked_executor, checked_workers, threads, workers_of
 from nbbatch.worker.running import Marks, left
 
 if TYPE_CHECKING:
@@ -92,11 +93,14 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
     where = MEMORY if name == MEMORY else str(Path(name).expanduser().resolve())
     with _opening:
         found = _found(where)
-        if found is not None and found.usable:
+        if found is not None and found.usable and not found._store.displaced():  # pyright: ignore[reportPrivateUsage]
             found._expect(executor, workers)  # pyright: ignore[reportPrivateUsage]
             return found
         if found is not None:
-            found._finish_closing()  # pyright: ignore[reportPrivateUsage]
+            try:
+                found._finish_closing()  # pyright: ignore[reportPrivateUsage]
+            except StoreError as error:
+                warn(str(error))
         return Batch(where, executor, workers, clock or SystemClock(), by_open=True)
 
 
@@ -159,7 +163,8 @@ class Batch(Answering):
         mine = self._executor
         # by kind and size: a cell that makes its executor anew asks for the same
         like = executor is None or (type(executor), workers_of(executor)) == (type(mine), workers_of(mine))
-        if not like or workers not in (None, self._workers or workers_of(mine)):
+        gone = executor is not None and executor is not mine and self._engine.is_refused()
+        if gone or not like or workers not in (None, self._workers or workers_of(mine)):
             warn(
                 f"{self.path} is open already, and keeps the executor and workers it was opened with; "
                 "close() it first to open it with others"
@@ -433,6 +438,11 @@ class Batch(Answering):
         if self._owned:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
+    def _end_workers(self) -> None:
+        """The process ends: worker processes that still run a step would be waited for, however long that takes."""
+        if isinstance(self._executor, Replaceable) and self._engine.flights:
+            self._executor.kill()
+
     def _forget(self) -> None:
         if self._store.closed:
             _working.discard(self)
@@ -564,5 +574,6 @@ def _close_all() -> None:
     for batch in tuple(_working):
         try:
             batch._close(lambda: max(0.0, until - time.monotonic()))  # pyright: ignore[reportPrivateUsage]
+            batch._end_workers()  # pyright: ignore[reportPrivateUsage]
         except BaseException:
             log.exception("%s was not closed as it should be at the end of the process", batch.path)

@@ -469,8 +469,9 @@ class JobHandle(RunFuture[R_co]):
         row = self._row
         waits = row.status not in INSTANCE_ENDED and not self.attached
         line = static.run_line(row, self.progress, self.eta, waits=waits, steps=counts)
-        hung = self._hung()
-        return f"{line} · {hung}" if hung else line
+        live = self._engine().live.get(self.id)
+        why = self._hung() or (self._engine().hindrance(live) if live else None)
+        return f"{line} · {why}" if why else line
 
     def _counts(self) -> list[tuple[str, int]]:
         from nbbatch.panel import run_pages

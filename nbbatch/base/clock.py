@@ -4,6 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the engine asks about time."""
+
+    def now(self) -> int:
+        """Microseconds since 1970 UTC."""
+        ...
+
+    def steady(self) -> int:
+        """Microseconds of a clock that nobody sets: for how long something takes."""
+        ...
+
+    def until(self, due_us: int) -> float | None:
+        """Seconds to sleep until then; None: until woken."""
+        ...
+
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        """Have ``wake`` called when time was moved by hand."""
+        ...
 
 
 class SystemClock:

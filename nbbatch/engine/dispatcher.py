@@ -25,17 +25,18 @@ from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
+from nbbatch.base.clock import Clock
 from nbbatch.base.errors import FailChunk, StoreClosed, StoreError
 from nbbatch.base.rows import ChunkRow, Ended
-from nbbatch.base.states import INSTANCE_ENDED, INSTANCE_TRANSITIONS, ChunkStatus, InstanceStatus
+from nbbatch.base.states import INSTANCE_ENDED, INSTANCE_TRANSITIONS, InstanceStatus
 from nbbatch.definition import Kind
 from nbbatch.engine.claims import Claims
 from nbbatch.engine.decide import Decision, decide, has_open
 from nbbatch.engine.landing import Arrived, Landing
 from nbbatch.engine.limits import Flight, Pace
-from nbbatch.engine.lost import failed_future
+from nbbatch.engine.lost import failed_future, submitted
 from nbbatch.engine.net import Net
 from nbbatch.engine.notifications import Notifications, Notify
 from nbbatch.engine.parts import Asked, Part, reason
@@ -58,26 +59,6 @@ LAST_TURN_SECONDS = 1.0
 """How long a batch that closes waits for the dispatcher once attempts are no longer waited for: to store what has arrived."""
 PAGES_AHEAD = 4
 """Pages a fan-out may hand over before it waits for the store."""
-
-
-class Clock(Protocol):
-    """What the engine asks about time."""
-
-    def now(self) -> int:
-        """Microseconds since 1970 UTC."""
-        ...
-
-    def steady(self) -> int:
-        """Microseconds of a clock that nobody sets: for how long something takes."""
-        ...
-
-    def until(self, due_us: int) -> float | None:
-        """Seconds to sleep until then; None: until woken."""
-        ...
-
-    def subscribe(self, wake: Callable[[], None]) -> None:
-        """Have ``wake`` called when time was moved by hand."""
-        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -173,6 +154,15 @@ class Engine:
                 raise StoreClosed("this batch was closed meanwhile; nb.open() opens it again")
         return answer.result()
 
+    def is_refused(self) -> bool:
+        """Whether the executor takes no work."""
+        return self._lanes.main.refusal is not None
+
+    def hindrance(self, live: LiveInstance) -> str | None:
+        """Why chunks of an instance wait that might run; None: nothing is in their way."""
+        steps = (step for step in live.steps if step.claimable())
+        return next((why for step in steps if (why := self._lanes.of(step.node).hindrance())), None)
+
     def aside(self, run: Callable[..., Any], *args: Any) -> None:
         """Run a function for a moment on a thread of this process that may run user code."""
         self._lanes.local.executor.submit(run, *args)
@@ -183,7 +173,7 @@ class Engine:
         Args:
             timeout: Seconds to wait; attempts that run longer count as lost when the store is opened again.
         """
-        self._stopping = True
+        self._stopping = self._landing.is_stopping = True
         self._join(timeout)
         self._abandoned = True
         self._join(LAST_TURN_SECONDS)
@@ -249,7 +239,7 @@ class Engine:
             return None
         due = [live.waiting[0].due_us for live in self.live.values() if live.waiting and not live.paused]
         ahead = self.clock.now() - self._pace.steady()
-        due.extend(at + ahead for at in self._pace.due())
+        due.extend(at + ahead for at in [*self._pace.due(), *self._lanes.due(self._pace.steady())])
         seconds = self.clock.until(min(due)) if due else None
         return None if seconds is None else min(seconds, threading.TIMEOUT_MAX)
 
@@ -480,14 +470,14 @@ class Engine:
             return
         if old is InstanceStatus.QUEUED:
             old = self._begin(live, old, new, changes, now)
-        text = _why_failed(live) if new is InstanceStatus.FAILED else None
+        text = live.why_failed() if new is InstanceStatus.FAILED else None
         share = 1.0 if new is InstanceStatus.COMPLETED else live.progress()
         write = partial(self.store.set_status, live.id, old, new, now, text=text, progress=share)
         changes.writes.append(write)
         live.status = new
         if new in INSTANCE_ENDED:
             if live.retain != "all":
-                finished = new is InstanceStatus.COMPLETED and not _failed(live)
+                finished = new is InstanceStatus.COMPLETED and not live.failed_steps()
                 changes.writes.append(partial(self.store.drop_data, live.id, live.retain, finished=finished))
             changes.after.append(partial(self.end, live, new))
 
@@ -575,26 +565,14 @@ class Engine:
 
     def _submit(self, lane: Lane, micro: MicroBatch) -> Future[Any]:
         if lane is self._lanes.events:
-            return lane.executor.submit(run_chunks_async, micro)
+            return submitted(lane.executor, run_chunks_async, micro)
         if lane is self._lanes.subjobs:
             return self.launch_subjob(self, micro)
         if shares_memory(lane.executor):
-            return lane.executor.submit(run_chunks, micro)
-        return lane.executor.submit(run_packed, pack(micro))
+            return submitted(lane.executor, run_chunks, micro)
+        return submitted(lane.executor, run_packed, pack(micro))
 
 
 def no_subjobs(engine: Engine, micro: MicroBatch) -> Future[Any]:
     """An engine by itself knows no commands, so it can submit nothing."""
     raise NotImplementedError(f"{engine} cannot run {micro.node.step}")
-
-
-def _why_failed(live: LiveInstance) -> str:
-    if live.failing is not None:
-        return live.failing
-    return "; ".join(f"{count} failed in step {name!r}" for name, count in _failed(live).items())
-
-
-def _failed(live: LiveInstance) -> dict[str, int]:
-    """How many chunks FAILED, of the steps that have any."""
-    failed = {step.node.step.name: step.counts[ChunkStatus.FAILED.code] for step in live.steps}
-    return {name: count for name, count in failed.items() if count}

@@ -47,6 +47,8 @@ class Landing:
         self._pace, self._lanes, self._clerk, self._observer = pace, lanes, clerk, observer
         self.codes: set[str] = set()
         """Fingerprints whose source is stored; with an instance's id, where it has secrets."""
+        self.is_stopping = False
+        """Workers that are lost from here on are so because the process ends: no chunk is charged."""
         self._losses = Losses(marks)
         self._spoiled: dict[tuple[int, int], Exception] = {}
         """Attempts, by chunk and number, of which a page could not be stored."""
@@ -66,7 +68,9 @@ class Landing:
         is_live = self._live.get(live.id) is live
         kept, unbegun = flight.micro.items, list[Item]()
         if is_lost and is_ours and is_live:  # what its worker had not begun goes back to the queue
-            kept, unbegun = self._losses.split(flight.micro)
+            assert flight.future is not None
+            kept, unbegun = self._losses.split(flight.micro, flight.future.exception())
+        alone = bool(unbegun) and self._losses.are_suspects(flight.micro)
         self._marks.give_back(flight.micro.slots)
         self._pace.land(flight)
         if not is_ours:
@@ -75,22 +79,29 @@ class Landing:
         flight.lane.taken -= 1
         if not is_live:
             return self._dropped(live, flight.micro.items)
-        assert flight.future is not None
-        if flight.future.cancelled():
-            kept, unbegun = [], kept
-        return [*self._unclaimed(flight, unbegun), *self._gave(flight, kept, now)]
+        if flight.is_called_off():
+            return self._given_back(flight)
+        return [*self._unclaimed(flight, unbegun, alone=alone), *self._gave(flight, kept, now)]
 
-    def _unclaimed(self, flight: Flight, items: list[Item]) -> list[Part]:
+    def _given_back(self, flight: Flight) -> list[Part]:
+        """What a pool gave back undone is claimed again, as if it never had been, once the pool may work again."""
+        error = None if flight.future is None or flight.future.cancelled() else flight.future.exception()
+        if not self.is_stopping:
+            flight.lane.refuse(str(error) if error else "what it had was cancelled", self._pace.steady())
+        items = flight.micro.items
+        return [*self._dropped(flight.live, items), *self._unclaimed(flight, items)]
+
+    def _unclaimed(self, flight: Flight, items: list[Item], *, alone: bool = False) -> list[Part]:
         if not items:
             return []
         claimed = [item.chunk for item in flight.micro.items]
-        return [Unclaimed(flight.live, self._store, flight.claim, claimed, flight.micro.node.index, items)]
+        return [Unclaimed(flight.live, self._store, flight.claim, claimed, flight.micro.node.index, items, alone)]
 
     def _gave(self, flight: Flight, items: list[Item], now: int) -> list[Part]:
         if not items:
             return []
         micro = flight.micro if items is flight.micro.items else replace(flight.micro, items=items)
-        if flight.is_sacrificed and flight.is_lost():
+        if (flight.is_sacrificed or self.is_stopping) and flight.is_lost():
             return [PutBack(flight.live, self._store, micro, items)]
         return [Gave(flight.live, micro.node, items, self._results(flight, micro, now), self._record)]
 
@@ -100,6 +111,7 @@ class Landing:
         if error is not None:
             return lost(micro, error, now)
         results: Results = flight.future.result()
+        flight.lane.works()
         if self._pace.is_late(flight, results.span_us()):
             results = timed_out(micro, now)
         for place, item in enumerate(micro.items) if self._spoiled else ():

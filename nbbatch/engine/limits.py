@@ -18,6 +18,7 @@ from nbbatch.definition import Options
 from nbbatch.engine.pools import Lane
 from nbbatch.engine.state import LiveInstance, LiveStep
 from nbbatch.worker.context import MicroBatch
+from nbbatch.worker.executors import is_called_off
 
 Name = tuple[str, str]
 """A job's name and a step's."""
@@ -138,6 +139,11 @@ class Flight:
         error = future.exception()
         return isinstance(error, BrokenExecutor) or (self.is_sacrificed and error is not None)
 
+    def is_called_off(self) -> bool:
+        """Whether its pool gave it back undone, or somebody cancelled it."""
+        future = self.future
+        return future is not None and (future.cancelled() or is_called_off(future.exception() or ValueError()))
+
     def call_off(self) -> None:
         """Cancel it where that is possible: before it has begun, or on an event loop."""
         if self.future is not None:
@@ -163,6 +169,8 @@ class Pace:
     def has_room(self, live: LiveInstance, step: LiveStep, lane: Lane) -> bool:
         """Whether a lane and the step's limits let more of it be claimed."""
         options = step.node.step.options
+        if lane.retry_us and lane.retry_us > self.steady():
+            return False
         if not options.limited:
             return lane.has_room(step)
         has_worker = lane.taken < lane.workers if options.paced else lane.has_room(step)

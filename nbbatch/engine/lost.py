@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
 
 from nbbatch.base.rows import EventRow, Failure, Item, Outcome, Results
 from nbbatch.base.states import ChunkStatus
@@ -11,11 +13,12 @@ from nbbatch.engine.settle import Changes
 from nbbatch.engine.state import Again, LiveStep
 from nbbatch.worker.context import MicroBatch
 from nbbatch.worker.error_text import clean
-from nbbatch.worker.running import Marks
+from nbbatch.worker.executors import Refused
+from nbbatch.worker.running import UNKNOWN, Marks
 
-VAIN = 100
-"""Micro-batches lost in a row before any chunk of them had begun, from which on their chunks are charged: else workers
-that die as they start would be tried for ever."""
+VAIN = 4
+"""Pools lost in a row before any chunk had begun, from which on their chunks are charged: else workers that die as they
+start would be tried for ever."""
 
 
 class Losses:
@@ -24,16 +27,44 @@ class Losses:
     def __init__(self, marks: Marks) -> None:
         self._marks = marks
         self._vain = 0
+        self._last: BaseException | None = None
 
-    def split(self, micro: MicroBatch) -> tuple[list[Item], list[Item]]:
-        """The chunks of a lost micro-batch that are charged, and those that are queued as if never claimed."""
-        known = self._marks.where is not None and len(micro.slots) > 0
-        begun = {self._marks.cells[slot] for slot in micro.slots}
-        charged = [item for item in micro.items if item.chunk in begun]
-        self._vain = 0 if charged else self._vain + 1
-        if not known or self._vain > VAIN:
+    def split(self, micro: MicroBatch, error: BaseException | None) -> tuple[list[Item], list[Item]]:
+        """The chunks of a lost micro-batch that are charged, and those that are queued as if never claimed.
+
+        Args:
+            micro: That was lost.
+            error: With which; what a pool had ends with one and the same.
+        """
+        if self._marks.where is None or not micro.slots:
             return micro.items, []
-        return charged, [item for item in micro.items if item.chunk not in begun]
+        begun = {self._marks.cells[slot] for slot in micro.slots} - {0}
+        if begun:
+            self._vain = 0
+        elif error is not self._last:
+            self._vain += 1
+        self._last = error
+        if self._vain > VAIN or (begun == {UNKNOWN} and len(micro.items) == 1):
+            return micro.items, []
+        return [item for item in micro.items if item.chunk in begun], [
+            item for item in micro.items if item.chunk not in begun
+        ]
+
+    def are_suspects(self, micro: MicroBatch) -> bool:
+        """Whether a worker was lost between two chunks: any of the micro-batch may be why, and each is to run alone."""
+        return any(self._marks.cells[slot] == UNKNOWN for slot in micro.slots)
+
+
+def submitted(executor: Executor, function: Callable[..., Any], call: Any) -> Future[Any]:
+    """Hand a micro-batch to an executor; one that takes none gives a future that says so."""
+    try:
+        return executor.submit(function, call)
+    except (
+        Exception
+    ) as error:  # it is shut down or broken, or can start no worker: whatever it says, no chunk is to blame
+        future: Future[Any] = Future()
+        future.set_exception(Refused(f"{type(error).__name__}: {error}"))
+        return future
 
 
 def put_back(step: LiveStep, micro: MicroBatch, items: list[Item], changes: Changes, event: int, now: int) -> None:
@@ -58,8 +89,8 @@ def put_back(step: LiveStep, micro: MicroBatch, items: list[Item], changes: Chan
     requeue(step, [item._replace(attempt=item.attempt + 1) for item in items])
 
 
-def requeue(step: LiveStep, items: list[Item]) -> None:
-    """Have chunks claimed again whose claim came to nothing."""
+def requeue(step: LiveStep, items: list[Item], *, alone: bool = False) -> None:
+    """Have chunks claimed again whose claim came to nothing; alone: as suspects, one at a time."""
     queued = step.waits
     step.in_flight -= len(items)
     step.counts[ChunkStatus.IN_PROGRESS.code] -= len(items)
@@ -67,6 +98,8 @@ def requeue(step: LiveStep, items: list[Item]) -> None:
     for item in items:
         if item.chunk == step.suspect_in_flight:
             step.suspect_in_flight = None
+            step.suspects.append(Again(item, queued))
+        elif alone:
             step.suspects.append(Again(item, queued))
         else:
             step.again.append(Again(item, queued))

@@ -153,10 +153,12 @@ class Unclaimed(_Whole):
     """All chunks of the claim."""
     index: int
     items: list[Item]
+    alone: bool = False
+    """Whether each of them is to run alone, as one may have killed its worker."""
 
     def apply(self, changes: Changes, now: int) -> None:  # noqa: ARG002
         changes.writes.append(partial(self.store.drop_claim, self.live.id, self.claim, self.claimed))
-        requeue(self.live.step_at(self.index), self.items)
+        requeue(self.live.step_at(self.index), self.items, alone=self.alone)
         self.live.changed = True
 
     def running(self) -> Sequence[tuple[int, Item]]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from nbbatch.definition import Kind, Node
 from nbbatch.engine.state import LiveInstance, LiveStep
 from nbbatch.worker.executors import EventLoop, Replaceable, inline, shares_memory, threads, workers_of
+
+log = logging.getLogger("nbbatch")
 
 SLOW_US = 50_000
 """Micro-batches longer than this are claimed only when a worker is free …"""
@@ -18,6 +21,10 @@ AHEAD = 8
 """… but at most so many per worker."""
 SPARE_US = 20_000
 """Work that a worker still has before it when a commit begins; with more, what arrives is waited for."""
+FIRST_PAUSE_US = 100_000
+"""How long an executor is left alone that took no work; four times as long each time …"""
+LONGEST_PAUSE_US = 60_000_000
+"""… up to this."""
 SUBJOBS_AT_ONCE = 64
 """Sub-instances that chunks of one step wait for at once, unless ``concurrency=`` says otherwise; they hold no worker."""
 
@@ -32,6 +39,35 @@ class Lane:
     """Micro-batches in it."""
     work_us: float = 0.0
     """What is in the pool takes about this long, by what came before."""
+    refusal: str | None = None
+    """Why its executor takes no work, or gave back what it had; None while it works."""
+    refusals: int = 0
+    """How often in a row it did so."""
+    retry_us: int = 0
+    """When it is asked again, by a clock that nobody sets."""
+
+    def refuse(self, why: str, now_us: int) -> None:
+        """Its executor took no work, or gave some back undone: ask again later, ever less often."""
+        if now_us < self.retry_us:
+            return  # what it had goes on coming back
+        pause = min(LONGEST_PAUSE_US, FIRST_PAUSE_US * 4**self.refusals)
+        self.refusals, self.retry_us = min(self.refusals + 1, 10), now_us + pause
+        if self.refusal != why:
+            self.refusal = why
+            log.warning("%s", self.hindrance())
+
+    def hindrance(self) -> str | None:
+        """Why chunks wait that might run, and what to do; None: they need not."""
+        if self.refusal is None:
+            return None
+        return (
+            f"the executor takes no work ({self.refusal}): chunks wait, none is charged. It is asked again from time to time; "
+            "batch.close() and nb.open() with another executor go on"
+        )
+
+    def works(self) -> None:
+        """Its executor gave a result."""
+        self.refusal, self.refusals, self.retry_us = None, 0, 0
 
     def has_room(self, step: LiveStep) -> bool:
         if self.taken < self.workers:
@@ -88,6 +124,10 @@ class Lanes:
             return (self._loop.turnstile,)
         own = self._turnstiles.setdefault((live.job.name, step.node.step.name, limit), asyncio.Semaphore(limit))
         return own, self._loop.turnstile
+
+    def due(self, now_us: int) -> list[int]:
+        """When executors that took no work are asked again."""
+        return [lane.retry_us for lane in (self.main, self.events, self.local) if lane.retry_us > now_us]
 
     def spare(self) -> float:
         """Seconds until a worker of any lane in use may want for work; 0 where none is in use."""

@@ -392,6 +392,17 @@ class LiveInstance:
             if item.errors >= SUSPECT_ERRORS:
                 step.suspect_in_flight = item.chunk
 
+    def failed_steps(self) -> dict[str, int]:
+        """How many chunks FAILED, of the steps that have any."""
+        failed = {step.node.step.name: step.counts[ChunkStatus.FAILED.code] for step in self.steps}
+        return {name: count for name, count in failed.items() if count}
+
+    def why_failed(self) -> str:
+        """What is said of an instance that ends FAILED."""
+        if self.failing is not None:
+            return self.failing
+        return "; ".join(f"{count} failed in step {name!r}" for name, count in self.failed_steps().items())
+
     @property
     def reduction(self) -> int:
         """Index of the reduction, or -1."""

@@ -61,6 +61,9 @@ def _connected(path: str) -> duckdb.DuckDBPyConnection:
         con = duckdb.connect(path, config=dict(_SETTINGS))
         undo.callback(con.close)
         con.execute("SET GLOBAL TimeZone = 'UTC'").complete()
+        con.execute(
+            "PRAGMA disable_checkpoint_on_shutdown"
+        ).complete()  # closing does it, where the file is still there
         con.execute("SET GLOBAL lock_configuration = true").complete()
         undo.pop_all()
         return con

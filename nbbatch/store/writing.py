@@ -7,9 +7,11 @@ durable together when the transaction is committed.
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -46,6 +48,8 @@ class Writer(Reader):
         self.closed = False
         """Nothing of it is open any more."""
         self._closing = False
+        self._file: os.stat_result | None = None
+        """Which file it is; None: in memory, or not open yet."""
         self._writing = threading.Lock()
         """Held by the transaction that is open."""
         self._importing: threading.Thread | None = None
@@ -80,6 +84,7 @@ class Writer(Reader):
                 yield
                 self._flush()
                 self._con.execute(self._commit).complete()
+                self._check_there()
                 self.durable_chunk = self._next["chunk"]
             except BaseException as error:
                 self._abandon()
@@ -108,6 +113,25 @@ class Writer(Reader):
         """
         with self.transaction():
             self.run("probe")
+
+    def displaced(self) -> str | None:
+        """What became of the file while it was open; None: it is where it was."""
+        if self._file is None:
+            return None
+        try:
+            found = Path(self.path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return "was deleted or moved"
+        except OSError:  # it cannot be told
+            return None
+        return None if os.path.samestat(found, self._file) else "was replaced by another file"
+
+    def _check_there(self) -> None:
+        if why := self.displaced():
+            raise StoreError(
+                f"{self.path} {why} while it was open: what was stored since is not in it. Bring the file back or leave it, "
+                "then batch.close(), and open a store anew"
+            )
 
     def _flush(self) -> None:
         for table in self._dirty:
@@ -204,6 +228,7 @@ class Writer(Reader):
         try:
             if not self.closed:
                 self._let_go()
+                self._check_there()
         finally:
             self._writing.release()
 
@@ -212,6 +237,9 @@ class Writer(Reader):
             appender.clear()
         self._appenders.clear()
         self._inserts.clear()
+        if not self.displaced():  # else it would remove the log of the file that took its place
+            with suppress(duckdb.Error):
+                self._con.execute("CHECKPOINT").complete()
         close(self._con)
         self.closed = True
         # a thread that hangs keeps this store, and with it all of DuckDB: at the end of the process its bindings print that

@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from nbbatch.base.display import needing
+from nbbatch.worker import exits
 
 T = TypeVar("T")
 
@@ -68,7 +71,28 @@ def processes(workers: int | None = None) -> Executor:
     with needing("processes"):
         from loky.process_executor import ProcessPoolExecutor
     count = checked_workers(workers) or os.cpu_count() or 1
-    return Replaceable(lambda: ProcessPoolExecutor(count), count)
+    return Replaceable(lambda: ProcessPoolExecutor(count, initializer=live_with, initargs=(os.getpid(),)), count)
+
+
+def live_with(parent: int) -> None:
+    """Have this worker process end soon after its parent, however that dies, and leave Ctrl-C to it.
+
+    Ctrl-C goes to all processes of a terminal or kernel: the parent decides what becomes of what runs here. The handler is
+    one that does nothing, as processes that a step starts would inherit that the signal is ignored.
+    """
+    signal.signal(signal.SIGINT, _ignore)
+    threading.Thread(target=_watch, args=(parent,), name="nbbatch-parent", daemon=True).start()
+
+
+def _ignore(_signal: int, _frame: object) -> None:
+    pass
+
+
+def _watch(parent: int) -> None:
+    # not by PR_SET_PDEATHSIG, which speaks of the thread that started the process: a dispatcher ends with its batch
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 class Replaceable(Executor):
@@ -77,15 +101,24 @@ class Replaceable(Executor):
     def __init__(self, make: Callable[[], Any], workers: int) -> None:
         self._make, self._max_workers = make, workers
         self._pool = make()
+        self._started: Any = None
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Have a worker call ``fn``."""
+        """Have a worker call ``fn``.
+
+        Raises:
+            RuntimeError: It was shut down, or the interpreter ends.
+        """
         try:
-            return self._pool.submit(fn, *args, **kwargs)
+            future = self._pool.submit(fn, *args, **kwargs)
         except BrokenExecutor:
             self._pool.shutdown(wait=False)
             self._pool = self._make()
-            return self._pool.submit(fn, *args, **kwargs)
+            future = self._pool.submit(fn, *args, **kwargs)
+        if self._started is not self._pool:
+            self._started = self._pool
+            exits.renew()
+        return future
 
     def kill(self) -> None:
         """Kill the workers; the futures of what they ran end with an error, and new workers take what is submitted now.
@@ -273,6 +306,18 @@ def workers_of(executor: Executor) -> int:
     number of cores is taken: pass ``workers=`` to ``nb.open`` to say better.
     """
     return int(getattr(executor, "_max_workers", 0) or os.cpu_count() or 1)
+
+
+def is_called_off(error: BaseException) -> bool:
+    """Whether a future that ended with this error never ran to an end because its pool was shut down, or somebody cancelled it."""
+    return (
+        isinstance(error, Refused | CancelledError | asyncio.CancelledError)
+        or type(error).__name__ == "ShutdownExecutorError"
+    )
+
+
+class Refused(RuntimeError):
+    """An executor takes no work: it was shut down, is broken, or cannot start workers."""
 
 
 def shares_memory(executor: Executor) -> bool:

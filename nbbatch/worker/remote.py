@@ -19,7 +19,7 @@ from nbbatch.values.attachments import Attachments, Files
 from nbbatch.values.parameters import ParamsCodec
 from nbbatch.worker.attempt import run_chunks
 from nbbatch.worker.context import MicroBatch, StoredParams
-from nbbatch.worker.running import slots_of
+from nbbatch.worker.running import UNKNOWN, Slots, slots_of
 
 log = logging.getLogger("nbbatch")
 
@@ -89,9 +89,10 @@ def _unpickled(digest: str, code: bytes) -> tuple[Node, ParamsCodec, Hooks | Non
 
 def run_packed(packed: Packed) -> Results:
     """Run a packed micro-batch in a worker process."""
+    marks = slots_of(*packed.marks) if packed.marks else None
+    _mark_as_begun(marks, packed.slots)
     node, codec, hooks = _unpickled(packed.digest, packed.code)
     params = StoredParams(codec, packed.data, packed.secrets)
-    marks = slots_of(*packed.marks) if packed.marks else None
     if marks and packed.slots and node.step.options.timeout is not None:
         marks.begun_us[packed.slots[0]] = steady_us()
     results = run_chunks(
@@ -100,6 +101,12 @@ def run_packed(packed: Packed) -> Results:
             attachments=packed.attachments, hooks=hooks,
         )
     )  # fmt: skip
+    _mark_as_begun(marks, packed.slots)  # its results are on their way
     name = f"process-{os.getpid()}"
     odd = {place: outcome._replace(worker=name) for place, outcome in results.odd.items()}
     return results._replace(worker=name, odd=odd)
+
+
+def _mark_as_begun(marks: Slots | None, slots: Sequence[int]) -> None:
+    if marks and slots:
+        marks.cells[slots[0]] = UNKNOWN

@@ -26,6 +26,8 @@ from nbbatch.base.errors import StoreUnreadable
 
 SLOTS = 4096
 """Chunks that can be marked at once; what runs beyond them is not charged when it is lost."""
+UNKNOWN = -1
+"""In a slot: a worker process has begun its micro-batch, and runs none of its chunks just now."""
 _MAGIC = b"nbbatch running\n"
 _HEAD = 32
 """Bytes before the slots: the magic ones, and the token of the opening that made the file."""

@@ -1,0 +1,169 @@
+"""Pools that are shut down, broken or called off, and worker processes and their parent: no chunk pays for what is not its fault."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nbbatch as nb
+from tests.jobs import each
+from tests.kit import count, engine
+
+
+class Fickle(Executor):
+    """Somebody else calls off the first calls it is given; later it works."""
+
+    _max_workers = 2
+
+    def __init__(self, called_off: int) -> None:
+        self.left, self.pool = called_off, ThreadPoolExecutor(2)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if not self.left:
+            return self.pool.submit(fn, *args, **kwargs)
+        self.left -= 1
+        future: Future[Any] = Future()
+        future.cancel()
+        return future
+
+
+def visited(value: int) -> None:
+    pass
+
+
+def test_a_future_that_somebody_else_cancels_is_queued_again(store: Path) -> None:
+    """R34"""
+    with nb.open(store, Fickle(3)) as batch:
+        run = batch.submit(each(visited, max_attempts=1), 5)
+
+        assert run.wait(20) == "COMPLETED"
+        assert run.errors().is_empty()
+        assert set(run.attempts()["attempt"]) == {1}
+
+
+POOLS: dict[str, Callable[[], Any]] = {"threads": lambda: ThreadPoolExecutor(2), "processes": lambda: nb.processes(1)}
+
+
+@pytest.mark.parametrize("kind", POOLS)
+def test_a_pool_that_is_shut_down_charges_nothing_and_says_why_chunks_wait(kind: str, store: Path) -> None:
+    """R34"""
+    pool, job = POOLS[kind](), each(visited, max_attempts=1)
+    pool.shutdown()
+    with nb.open(store, pool) as batch:
+        run = batch.submit(job, 5)
+        while engine(batch)._lanes.main.refusals < 2:
+            assert not run.done()
+        turns = engine(batch).turns
+
+        assert "the executor takes no work" in repr(run)
+        assert engine(batch)._lanes.main.retry_us > 0
+        with pytest.warns(UserWarning, match="is open already"):
+            nb.open(store, POOLS[kind]())
+        assert engine(batch).turns - turns < 20
+    with nb.open(store, nb.inline()) as batch:
+        (run,) = batch.resume(job)
+        assert run.wait(20) == "COMPLETED"
+        assert count(run) == {"COMPLETED": 6}
+        assert run.errors().is_empty()
+
+
+def test_code_that_cannot_travel_fails_its_chunks(store: Path) -> None:
+    """R34"""
+    lock, pool = threading.Lock(), nb.processes(1)
+    with nb.open(store, pool) as batch:
+        run = batch.submit(each(lambda value: lock.acquire() and None), 2)
+
+        assert run.wait(20) == "FAILED"
+        assert "could not be handed to the executor" in run.errors()["error"][0]
+    pool.shutdown()
+
+
+def test_a_chunk_at_whose_end_its_worker_dies_fails_alone(store: Path) -> None:
+    """R8"""
+
+    def die_later(value: int) -> None:
+        if value == 5:
+            os.closerange(3, 200)  # the result cannot be sent
+
+    pool = nb.processes(2)
+    with nb.open(store, pool) as batch:
+        run = batch.submit(each(die_later, max_attempts=2, backoff=0), 20)
+
+        assert run.wait(50) == "FAILED"
+        assert run.chunks("visit", status="FAILED")["seq"].to_list() == [5]
+    pool.shutdown()
+
+
+SCRIPT = """
+import os, sys, time, nbbatch as nb
+from collections.abc import Iterator
+@nb.step
+def numbers(n: int) -> Iterator[int]: yield from range(n)
+@nb.step(max_attempts=1)
+def work(i: int) -> None:
+    os.write(1, b"up\\n")
+    time.sleep(0.2)
+pool = nb.processes(2)
+batch = nb.open(sys.argv[1], pool)
+run = batch.submit(nb.Job("work", numbers >> work), 100)
+{end}
+"""
+STARTED = 'while not run.chunks("work", status="COMPLETED").height: time.sleep(0.01)'
+ENDS = {
+    "end": STARTED,
+    "raise": f"{STARTED}\nraise ValueError",
+    "exit": f"{STARTED}\nsys.exit(3)",
+    "close": f"{STARTED}\nbatch.close()",
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_script_that_ends_fails_no_chunk_of_its_processes(end: str, store: Path) -> None:
+    """R34"""
+    code = SCRIPT.format(end=ENDS[end])
+    subprocess.run(
+        [sys.executable, "-c", code, str(store)], timeout=60, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+    with nb.open(store, nb.inline()) as batch:
+        states = count(batch.instance(1))
+        assert states.get("FAILED", 0) == 0
+        assert states["COMPLETED"] > 1
+        assert states["QUEUED"] > 50
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_worker_processes_end_with_their_parent(sent: signal.Signals, store: Path) -> None:
+    """R35"""
+    command = [sys.executable, "-c", SCRIPT.format(end="run.wait()"), str(store)]
+    script = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert script.stdout is not None
+    assert script.stdout.readline()
+    script.send_signal(sent)
+    script.wait()
+
+    script.stdout.read()  # ends when nobody holds the pipe any more
+    script.stdout.close()
+
+
+def test_ctrl_c_reaches_no_step_in_a_worker_process(store: Path) -> None:
+    """R35"""
+
+    def hear(value: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    pool = nb.processes(1)
+    with nb.open(store, pool) as batch:
+        run = batch.submit(each(hear, max_attempts=1), 3)
+
+        assert run.wait(30) == "COMPLETED"
+    pool.shutdown()
