@@ -96,7 +96,8 @@ class RunFuture(Frames, Generic[R_co]):
     def _awaited(self) -> Future[Ended]:
         """The future of its end, for somebody who waits: told if they may wait for ever."""
         end = self._ending()
-        if not end.done() and self.status is InstanceStatus.PAUSED:
+        live = self._engine().live.get(self.id)  # not the store: a look at it costs more than a short run
+        if live is not None and live.paused:
             warn(f"instance {self.id} is PAUSED and will not end by itself; run.resume() lets it go on")
         return end
 
