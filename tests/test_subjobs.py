@@ -80,7 +80,7 @@ def test_a_retry_takes_the_failed_sub_job_up_again(batch: nb.Batch) -> None:
     assert batch.instances(job="work").height == 3
 
 
-def test_with_more_attempts_a_failed_sub_job_is_retried_by_itself(batch: nb.Batch, clock: HandClock) -> None:
+def test_with_more_attempts_a_failed_sub_job_is_retried_by_itself(inline: nb.Batch, clock: HandClock) -> None:
     sick = True
 
     def work(value: int) -> None:
@@ -88,8 +88,8 @@ def test_with_more_attempts_a_failed_sub_job_is_retried_by_itself(batch: nb.Batc
             raise nb.FailChunk("not now")
 
     chain = one_step(work, name="work").as_step(max_attempts=2)
-    run = batch.submit(nb.Job("again", chain), 1)
-    settle(batch)
+    run = inline.submit(nb.Job("again", chain), 1)
+    settle(inline)
     assert count(run) == {"ERRORED": 1}
     sick = False
     clock.advance(10)
@@ -97,7 +97,7 @@ def test_with_more_attempts_a_failed_sub_job_is_retried_by_itself(batch: nb.Batc
     assert run.wait(10) == "COMPLETED"
 
 
-def test_cancelling_ends_the_sub_jobs_too(batch: nb.Batch) -> None:
+def test_cancelling_ends_the_sub_jobs_too(inline: nb.Batch) -> None:
     """L6"""
 
     def later(value: int) -> None:
@@ -105,25 +105,25 @@ def test_cancelling_ends_the_sub_jobs_too(batch: nb.Batch) -> None:
 
     low = one_step(later, name="low")
     middle = nb.Job("middle", low.as_step())
-    run = batch.submit(nb.Job("top", middle.as_step()), 1)
-    other = batch.submit(low, 7)
-    settle(batch)
+    run = inline.submit(nb.Job("top", middle.as_step()), 1)
+    other = inline.submit(low, 7)
+    settle(inline)
     assert count(run) == {"IN_PROGRESS": 1}
 
     assert run.cancel()
-    assert sorted(batch.instances()["status"]) == ["CANCELLED", "CANCELLED", "CANCELLED", "IN_PROGRESS"]
+    assert sorted(inline.instances()["status"]) == ["CANCELLED", "CANCELLED", "CANCELLED", "IN_PROGRESS"]
     assert other.status == "IN_PROGRESS"
-    settle(batch)
+    settle(inline)
     assert count(run) == {"CANCELLED": 1}
 
 
-def test_a_sub_job_cancelled_by_hand_fails_its_chunk(batch: nb.Batch) -> None:
+def test_a_sub_job_cancelled_by_hand_fails_its_chunk(inline: nb.Batch) -> None:
     def later(value: int) -> None:
         raise nb.RetryLater(60)
 
-    run = batch.submit(nb.Job("top", one_step(later, name="low").as_step()), 1)
-    settle(batch)
-    batch.cancel("low")
+    run = inline.submit(nb.Job("top", one_step(later, name="low").as_step()), 1)
+    settle(inline)
+    inline.cancel("low")
 
     assert run.wait(10) == "FAILED"
     assert "ended CANCELLED" in run.errors()["error"][0]
@@ -228,22 +228,22 @@ def test_a_job_as_a_step_says_what_it_cannot_do() -> None:
         numbers >> nb.Job("chars", chars).as_step()  # type: ignore[operator]
 
 
-def test_only_the_store_says_whose_sub_job_an_instance_is(batch: nb.Batch) -> None:
+def test_only_the_store_says_whose_sub_job_an_instance_is(inline: nb.Batch) -> None:
     """L6"""
 
     def later(value: int) -> None:
         raise nb.RetryLater(60)
 
     low = one_step(later, name="low")
-    run = batch.submit(nb.Job("top", low.as_step()), 1)
-    settle(batch)
+    run = inline.submit(nb.Job("top", low.as_step()), 1)
+    settle(inline)
     chunk = run.chunks()["id"][0]
-    alike = [batch.submit(job, 1, key=f"sub-job of chunk {chunk}") for job in (low, one_step(later, name="other"))]
-    beside = batch.submit(low, 1)
+    alike = [inline.submit(job, 1, key=f"sub-job of chunk {chunk}") for job in (low, one_step(later, name="other"))]
+    beside = inline.submit(low, 1)
 
     assert [each.parent for each in (*alike, beside)] == [None, None, None]
-    (inner,) = batch.instances().filter(pl.col("parent") == chunk).iter_rows(named=True)
+    (inner,) = inline.instances().filter(pl.col("parent") == chunk).iter_rows(named=True)
     assert (inner["job"], inner["key"]) == ("low", None)
     run.cancel()
-    assert batch.instance(inner["id"]).status == "CANCELLED"
+    assert inline.instance(inner["id"]).status == "CANCELLED"
     assert [each.status for each in (*alike, beside)] == ["IN_PROGRESS"] * 3
