@@ -18,8 +18,9 @@ import pytest
 
 import nbbatch as nb
 from nbbatch.base import ranges
-from nbbatch.engine import dispatcher, settle
+from nbbatch.engine import settle
 from nbbatch.engine.recovery import load
+from nbbatch.engine.state import LiveInstance
 from tests.jobs import double, drop, each, numbers, one_step, summing, total
 from tests.kit import HandClock, count, engine
 from tests.kit import settle as settled
@@ -224,8 +225,8 @@ def test_pages_of_a_fan_out_that_cannot_be_stored_fail_its_attempt(
 def test_an_instance_that_cannot_go_on_stops_alone_and_can_be_resumed(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    why = dispatcher._why_failed
-    monkeypatch.setattr(dispatcher, "_why_failed", lambda live: "\ud800" if live.job.name == "bad" else why(live))
+    why = LiveInstance.why_failed
+    monkeypatch.setattr(LiveInstance, "why_failed", lambda live: "\ud800" if live.job.name == "bad" else why(live))
     bad = one_step(lambda _: _fail(), name="bad", max_attempts=1)
     with nb.open(store, workers=2) as batch:
         beside = batch.submit(summing("beside"), 200)

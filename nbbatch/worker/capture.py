@@ -59,6 +59,10 @@ class LogBuffer:
         return "".join(self._parts) + tail
 
 
+_OWN = ("write", "writelines", "flush")
+"""What the proxy does itself."""
+
+
 class _Proxy:
     """A stream that writes to the running attempt's log, and is the stream it stands for in all else.
 
@@ -94,7 +98,10 @@ class _Proxy:
         return getattr(self._target, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._target, name, value)
+        if name in _OWN:  # who wraps `write`, as IPython does, wraps ours: set on the stream, it would call itself
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._target, name, value)
 
     def __enter__(self) -> Any:
         return self._target.__enter__()
