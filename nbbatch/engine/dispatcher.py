@@ -177,10 +177,13 @@ class Engine:
         self._join(timeout)
         self._abandoned = True
         self._join(LAST_TURN_SECONDS)
-        self._dismiss(
-            StoreClosed(f"the batch on {self.store.path} was closed; nb.open() opens it again, and it goes on")
-        )
+        self._dismiss(self._ended())
         self._lanes.close()
+
+    def _ended(self) -> StoreClosed:
+        """What those hear who still wait."""
+        how = "was closed" if self._stopping else "has stopped working"
+        return StoreClosed(f"the batch on {self.store.path} {how}; nb.open() opens it again, and it goes on")
 
     def _join(self, timeout: float) -> None:
         """Wait for the end of the dispatcher thread, where there is one."""
@@ -205,7 +208,7 @@ class Engine:
                         return
                     self._halt(error)
         finally:
-            self._dismiss(StoreClosed(f"the engine of {self.store.path} has stopped; nb.open() opens it again"))
+            self._dismiss(self._ended())
 
     def _receive(self) -> list[Flight | Arrived]:
         """Sleep until something arrives or is due; run calls, return the rest."""
