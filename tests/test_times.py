@@ -115,15 +115,15 @@ def test_a_datetime_without_a_zone_is_local_time_everywhere(batch: nb.Batch, clo
 @pytest.mark.parametrize(
     ("said", "seconds"),
     [
-        (5, 5), (timedelta(minutes=1), 60), ("90", 90), ("10 min", 600), (datetime.now(UTC) + timedelta(hours=1), 3600),
-        (datetime.now() + timedelta(hours=1), 3600),  # noqa: DTZ005 - local time
-        (format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True), 7200),
+        (5, 5), (timedelta(minutes=1), 60), ("90", 90), ("10 min", 600), (lambda: datetime.now(UTC) + timedelta(hours=1), 3600),
+        (lambda: datetime.now() + timedelta(hours=1), 3600),  # noqa: DTZ005 - local time
+        (lambda: format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True), 7200),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0), (datetime(2020, 1, 1, tzinfo=UTC), 0),
     ],
 )  # fmt: skip
 def test_retry_later_takes_a_time_in_every_form(said: Any, seconds: float) -> None:
     """V7"""
-    signal = nb.RetryLater(said, "busy")
+    signal = nb.RetryLater(said() if callable(said) else said, "busy")  # a time to come is made when it is asked for
 
     assert seconds - 50 < signal.seconds <= seconds + 1
     assert pickle.loads(pickle.dumps(signal)).seconds == signal.seconds

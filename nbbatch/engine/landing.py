@@ -79,14 +79,14 @@ class Landing:
         flight.lane.taken -= 1
         if not is_live:
             return self._dropped(live, flight.micro.items)
-        if flight.is_called_off():
+        if flight.is_called_off() and not is_lost:
             return self._given_back(flight)
         return [*self._unclaimed(flight, unbegun, alone=alone), *self._gave(flight, kept, now)]
 
     def _given_back(self, flight: Flight) -> list[Part]:
         """What a pool gave back undone is claimed again, as if it never had been, once the pool may work again."""
         error = None if flight.future is None or flight.future.cancelled() else flight.future.exception()
-        if not self.is_stopping:
+        if not (self.is_stopping or flight.is_sacrificed):  # a pool whose workers we killed ourselves works on
             flight.lane.refuse(str(error) if error else "what it had was cancelled", self._pace.steady())
         items = flight.micro.items
         return [*self._dropped(flight.live, items), *self._unclaimed(flight, items)]
