@@ -35,9 +35,9 @@ def inline(store: Path, clock: HandClock) -> Iterator[nb.Batch]:
 
 @pytest.fixture(params=["inline", "threads"])
 def batch(request: pytest.FixtureRequest, store: Path, clock: HandClock) -> Iterator[nb.Batch]:
-    """A batch on a clock moved by hand: the law holds on the engine's own thread and on two others."""
+    """A batch on a clock moved by hand: the law holds on the engine's own thread and on another one."""
     executor = nb.inline() if request.param == "inline" else None
-    with nb.open(store, executor=executor, workers=2 if executor is None else None, clock=clock) as opened:
+    with nb.open(store, executor=executor, workers=1 if executor is None else None, clock=clock) as opened:
         yield opened
 
 
