@@ -1,8 +1,9 @@
 """The model beside the engine: hypothesis makes up what happens, and after each step both must agree.
 
-    NBBATCH_MODEL_RULES=50000 pytest tests/model -s       a long run, with other examples each time
+    NBBATCH_MODEL_RULES=50000 pytest tests/model/test_model.py       a long run, with other examples each time
+    NBBATCH_MODEL_SEED=123 …                                         walks from this seed on
 
-A failing example is printed as a program of rules.
+A failing example is printed as a program of rules; one of a walk as a seed, and what was done.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -20,7 +22,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, Phase, note, settings
+from hypothesis import HealthCheck, Phase, currently_in_test_context, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -43,7 +45,7 @@ from tests.model.model import Model
 from tests.model.records import CLOSED, ENDED, Chunk, Refused, Run
 
 RULES = int(os.environ.get("NBBATCH_MODEL_RULES", "0"))
-STEPS = 40
+STEPS = 40  # rules of an example
 some = st.integers(0, 10_000)
 CODE = ["trouble", "trouble", "trouble_to_come", "trouble_to_come", "mend", "mend_all", "edit"]
 SECONDS = [1, 10, 20, 30, 60, 600]
@@ -93,6 +95,7 @@ class Beside(RuleBasedStateMachine):
     """Workers are held: which micro-batch ends next is a rule."""
 
     on_file = False
+    held_back = True
     ordered = True  # what comes of options may depend on the order in which chunks are worked on
     troubles = tuple(sorted(world.RAISED))
 
@@ -107,6 +110,7 @@ class Beside(RuleBasedStateMachine):
         self.jobs: list[records.Job] = []
         self.checked: dict[int, str] = {}
         self.last = 0  # the highest id of a chunk that was seen
+        self.told: list[str] = []
         self.moved = True  # something was asked of the engine, or befell it
         self.open()
 
@@ -121,8 +125,7 @@ class Beside(RuleBasedStateMachine):
         try:
             for run in self.model.runs if sys.exc_info()[0] is None else ():
                 ran[f"ends {run.status}"] += 1
-                if run.status not in ENDED:  # else that was done
-                    self.check(run, whole=True)
+                self.check_all(run)
         finally:
             self.batch.close()
             self.folder.cleanup()
@@ -162,12 +165,20 @@ class Beside(RuleBasedStateMachine):
     def begin(self, data: Any, by_chance: bool, seed: int) -> None:
         """Chains that hypothesis makes smaller where something is wrong, or any."""
         chance = Random(seed)
-        choose = chance.choice if by_chance else lambda options: data.draw(st.sampled_from(options))
+        self.start(chance.choice if by_chance else lambda options: data.draw(st.sampled_from(options)))
+
+    def start(self, choose: chains.Choose) -> None:
         self.jobs = [chains.job(choose, ordered=self.ordered) for _ in range(choose([1, 2]))]
         for _ in range(choose([0, 1, 2, 3, 4, 5])):
             self.trouble_to_come(choose(range(10_000)), choose(range(10_000)))
-        note(f"jobs {pretty(self.jobs)}")
+        self.tell(f"jobs {pretty(self.jobs)}")
         self.submit(0, choose([2, 3, 4, 5]), False)
+
+    def tell(self, text: str) -> None:
+        """Have it be seen if something is wrong."""
+        self.told.append(text)
+        if currently_in_test_context():
+            note(text)
 
     @rule(seed=st.integers(0, 2**32))
     def anything(self, seed: int) -> None:
@@ -182,16 +193,14 @@ class Beside(RuleBasedStateMachine):
             "crash_within": (really, place, more), "ask": (chance.choice(ASKED), place, more),
             "change_code": (chance.choice(CODE), place, more), "wait": (chance.choice(SECONDS),), "purge": (),
         }.get(what, (place,))  # fmt: skip
-        note(f"  {what}{arguments}")
+        self.tell(f"  {what}{arguments}")
         getattr(self, what)(*arguments)
 
-    @rule(seed=st.integers(0, 2**32))
-    def anything_else(self, seed: int) -> None:
-        self.anything(seed)
-
-    @rule(seed=st.integers(0, 2**32))
-    def whatever(self, seed: int) -> None:
-        self.anything(seed)
+    @rule(seeds=st.lists(st.integers(0, 2**32), min_size=1, max_size=4))
+    def one_after_another(self, seeds: list[int]) -> None:
+        for seed in seeds:
+            self.anything(seed)
+            self.agree()
 
     @rule(place=some, value=st.integers(0, 4), new=st.booleans())
     def submit(self, place: int, value: int, new: bool) -> None:
@@ -267,10 +276,6 @@ class Beside(RuleBasedStateMachine):
     def ask(self, what: str, place: int, more: int) -> None:
         self.moved = True
         getattr(self, what)(place, more)
-
-    @rule(what=st.sampled_from(ASKED), place=some, more=some)
-    def ask_too(self, what: str, place: int, more: int) -> None:
-        self.ask(what, place, more)
 
     def pause(self, place: int, more: int) -> None:
         run = self.pick(place, lambda run: run.status not in ENDED)
@@ -357,6 +362,8 @@ class Beside(RuleBasedStateMachine):
     def purge(self) -> None:
         self.moved = True
         ended = [run for run in self.model.runs if run.status in ENDED]
+        for run in ended:
+            self.check_all(run)
         assert self.batch.purge(older_than=timedelta(0)) == len(ended)
         self.model.purge()
 
@@ -440,7 +447,7 @@ class Beside(RuleBasedStateMachine):
             for run in self.model.runs:
                 stand = repr([(c.state, c.attempts, c.superseded, c.due) for c in run.chunks]) + run.status
                 if self.checked.get(run.id) != stand:
-                    self.check(run, whole=run.status in ENDED)
+                    self.check(run)
                     self.checked[run.id] = stand
             self.moved = False
 
@@ -487,7 +494,7 @@ class Beside(RuleBasedStateMachine):
         found = dict(rows.select("id", "status").iter_rows())
         assert set(found) == {run.id for run in self.model.runs}
         for run in self.model.runs:
-            allowed = {run.status}
+            allowed = {run.status} if run.attached else {run.status, run.stands()}  # closing may take that in or not
             if any(c.errors and (c.state == "IN_PROGRESS" or not run.attached) for c in run.of()):
                 allowed |= {"ERRORED", run.stands()}  # an error lasts until the next attempt has ended, or has begun
             assert found[run.id] in allowed, f"instance {run.id} is {found[run.id]}, not {run.status}"
@@ -496,15 +503,21 @@ class Beside(RuleBasedStateMachine):
             assert progress == 1 or status != "COMPLETED"
             assert progress < 1 or status == "COMPLETED" or "progress after a retry" in KNOWN
 
-    def check(self, run: Run, *, whole: bool) -> None:
-        """What changes at each step; the whole of it, once a run stands still."""
+    def check(self, run: Run) -> None:
+        """What a rule changes."""
         handle = self.handle(run)
         self.check_chunks(run, handle)
         self.check_counts(run, handle)
-        if whole:
-            self.check_attempts(run, handle)
-            self.check_history(run, handle)
-            self.check_values(run, handle)
+        if run.status == "COMPLETED":
+            assert handle.result(0) == run.report
+
+    def check_all(self, run: Run) -> None:
+        """And what stays on record, at the end of an example or of the run's rows: it takes longer."""
+        handle = self.handle(run)
+        self.check(run)
+        self.check_attempts(run, handle)
+        self.check_history(run, handle)
+        self.check_values(run, handle)
 
     def check_chunks(self, run: Run, handle: Any) -> None:
         rows = {row["id"]: row for row in handle.chunks().to_dicts()}
@@ -550,8 +563,6 @@ class Beside(RuleBasedStateMachine):
             seen = [repr(value) for value in handle.outputs(step.name)]
             branches = sum(index in other.sources for other in run.job.steps)
             assert Counter(seen) == Counter(meant * branches), f"outputs of {step.name}"
-        if run.status == "COMPLETED":
-            assert handle.result(0) == run.report
 
     def check_workers(self) -> None:
         """Nobody is idle while there is something to do (a chunk that was lost twice waits until it can run apart)."""
@@ -572,7 +583,7 @@ class BesideOnFile(Beside):
 class Drained(Beside):
     """Nobody holds the workers: after each rule all that can be done has been, in whatever order."""
 
-    ordered = False
+    held_back = ordered = False
     troubles = tuple(sorted(set(world.RAISED) - {"fail job"}))
 
     def open(self) -> None:
@@ -599,35 +610,76 @@ class OnThreads(Drained):
         for left in range(500, -1, -1):
             try:
                 super().compare()
-            except (AssertionError, IndexError):
+            except (AssertionError, nb.NbbatchError):
                 if not left:
                     raise
             else:
                 return
 
 
-def profile(share: float) -> settings:
-    quick = {"derandomize": True, "phases": (Phase.generate, Phase.shrink)}
-    return settings(
-        max_examples=max(1, int((RULES or 480) * share / STEPS)),
-        stateful_step_count=STEPS,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        **({"print_blob": True} if RULES else quick),
-    )
+MACHINES = [(Beside, 0.35), (BesideOnFile, 0.35), (Drained, 0.15), (OnThreads, 0.15)]
+"""Each with its share of the rules."""
+slow = pytest.mark.timeout(0 if RULES else 300)
 
 
-@pytest.mark.timeout(0 if RULES else 300)
-@pytest.mark.parametrize(
-    ("machine", "share"), [(Beside, 0.35), (BesideOnFile, 0.35), (Drained, 0.15), (OnThreads, 0.15)]
-)
+def examples(share: float, usual: int) -> int:
+    return max(1, int((RULES / 2 if RULES else usual) * share / STEPS))
+
+
+@slow
+@pytest.mark.parametrize(("machine", "share"), MACHINES)
 def test_the_engine_does_what_the_model_says(
     machine: type[Beside], share: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ran.clear()
-
-    run_state_machine_as_test(machine, settings=profile(share))
+    quick = {"derandomize": True, "phases": (Phase.generate, Phase.shrink)}
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples(share, 240),
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            **({"print_blob": True} if RULES else quick),
+        ),
+    )
 
     with capsys.disabled():
-        print(f"\n{machine.__name__}: {ran.pop('rules'):,} rules without a difference; {dict(sorted(ran.items()))}")
+        print(f"\n{summary(machine)}")
+
+
+@slow
+@pytest.mark.parametrize(("machine", "share"), MACHINES)
+def test_the_engine_does_so_on_long_random_walks(
+    machine: type[Beside], share: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hypothesis tends to few kinds of rules and to small numbers; here all are mixed."""
+    ran.clear()
+    first = int(os.environ.get("NBBATCH_MODEL_SEED", time.time_ns() % 10**9 if RULES else 1))
+    for seed in range(first, first + examples(share, 240)):
+        walk(machine, seed)
+
+    with capsys.disabled():
+        print(f"\n{summary(machine)}; seeds from {first} on")
+
+
+def walk(machine: type[Beside], seed: int) -> None:
+    """One example by chance. An error tells what was done."""
+    chance, state = Random(seed), machine()
+    try:
+        state.start(chance.choice)
+        state.agree()
+        for _ in range(STEPS if state.held_back else STEPS // 2):
+            state.anything(chance.randrange(2**32))
+            state.agree()
+    except Exception as error:
+        error.add_note("\n".join([f"{machine.__name__}, seed {seed}:", *state.told]))
+        raise
+    finally:
+        state.teardown()
+
+
+def summary(machine: type[Beside]) -> str:
+    did = ", ".join(f"{what} {count}" for what, count in sorted(ran.items()) if what != "rules")
+    return f"{machine.__name__}: {ran['rules']:,} rules without a difference ({did})"
