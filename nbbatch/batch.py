@@ -478,11 +478,11 @@ class Batch(Answering):
 
     @property
     def problems(self) -> list[str]:
-        """What went wrong in the engine itself since it was opened, the newest first: a commit that failed, a listener that raised.
+        """Errors of the engine itself since the batch was opened, newest first: a commit that failed, an observer that raised.
 
-        Up to 100 of them; all of them are in the log of ``nbbatch`` too. What went wrong in a step is in ``run.errors()``.
+        The last 100 are kept. All are written to the logger ``nbbatch`` too. Errors of steps are in ``run.errors()``.
         """
-        return list(self._engine.problems.texts)[::-1]
+        return list(self._engine.internal_errors.texts)[::-1]
 
     def __repr__(self) -> str:
         if not self._access.usable:

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 import nbbatch as nb
-from nbbatch.engine.parts import Asked
 from nbbatch.engine.settle import Changes
+from nbbatch.engine.updates import CallUpdate
 from nbbatch.store import writing
 from nbbatch.worker import executors, running
 from tests.jobs import each, one_step, summing
@@ -283,7 +283,7 @@ def test_an_opening_waits_for_a_close_that_goes_on(store: Path, stuck: Stuck) ->
 def in_turn(batch: nb.Batch, write: Callable[[], None]) -> None:
     """Have the dispatcher write something in its next transaction."""
     dispatcher = engine(batch)
-    call = partial(dispatcher.call, lambda: dispatcher.pending.append(Asked(Changes(writes=[write]))))
+    call = partial(dispatcher.call, lambda: dispatcher.pending.append(CallUpdate(Changes(writes=[write]))))
     threading.Thread(target=suppressed, args=(call,)).start()
 
 

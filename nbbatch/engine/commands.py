@@ -25,10 +25,10 @@ from nbbatch.base.states import (
 from nbbatch.definition import JobDefinition, Kind
 from nbbatch.engine.decide import to_shut
 from nbbatch.engine.dispatcher import Engine
-from nbbatch.engine.parts import Asked
 from nbbatch.engine.recovery import load, recover
 from nbbatch.engine.settle import Changes
 from nbbatch.engine.state import Again, LiveInstance
+from nbbatch.engine.updates import CallUpdate
 from nbbatch.worker.context import StoredParams
 from nbbatch.worker.error_text import clean
 
@@ -135,7 +135,7 @@ def _create(
     live.steps[0].emit(chunk, [None])
     _keep_secrets(engine, row.id, params)
     engine.live[row.id] = live
-    engine.pending.append(Asked(changes, (live, row, chunk), partial(engine.live.pop, row.id, None)))
+    engine.pending.append(CallUpdate(changes, (live, row, chunk), partial(engine.live.pop, row.id, None)))
     return live
 
 

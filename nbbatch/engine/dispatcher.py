@@ -33,17 +33,17 @@ from nbbatch.base.rows import ChunkRow, Ended
 from nbbatch.base.states import INSTANCE_ENDED, INSTANCE_TRANSITIONS, InstanceStatus
 from nbbatch.definition import Kind
 from nbbatch.engine.claims import Claims
+from nbbatch.engine.completions import Arrived, Completions
 from nbbatch.engine.decide import Decision, decide, has_open
-from nbbatch.engine.landing import Arrived, Landing
+from nbbatch.engine.fallback import Fallback
+from nbbatch.engine.internal_errors import InternalErrors, Observer
 from nbbatch.engine.limits import Flight, Pace
 from nbbatch.engine.lost import failed_future, submitted
-from nbbatch.engine.net import Net
 from nbbatch.engine.notifications import Notifications, Notify
-from nbbatch.engine.parts import Asked, Part, reason
 from nbbatch.engine.pools import Lane, Lanes
-from nbbatch.engine.problems import Observer, Problems
 from nbbatch.engine.settle import Changes, Clerk, stage
 from nbbatch.engine.state import LiveInstance, LiveStep, resolve
+from nbbatch.engine.updates import CallUpdate, Update, reason
 from nbbatch.store.database import Store
 from nbbatch.worker.attempt import run_chunks, run_chunks_async
 from nbbatch.worker.context import Cancellation, MicroBatch, Page
@@ -93,10 +93,10 @@ class Engine:
         self.error: StoreError | None = None
         """Why the engine stopped claiming; None while it works."""
         self.stopped: dict[int, StoreError] = {}
-        """Why instances that could not go on are not live; see `net`."""
-        self.problems = Problems()
-        self.observer = Observer(self.problems)
-        self.pending: list[Asked] = []
+        """Why instances were stopped, by id; see `fallback`."""
+        self.internal_errors = InternalErrors()
+        self.observer = Observer(self.internal_errors)
+        self.pending: list[CallUpdate] = []
         """What commands leave to be stored by the coming turn."""
         self.dormant = store.has_unfinished()
         """Whether the store may hold unfinished instances that are not live."""
@@ -116,8 +116,10 @@ class Engine:
         self._inbox: queue.SimpleQueue[Flight | Arrived | _Call | None] = queue.SimpleQueue()
         self.flights: set[Flight] = set()
         self._pace = Pace(self.flights, getattr(clock, "steady", clock.now))  # a clock of tests may have one time only
-        self._landing = Landing(store, marks, self.live, self.flights, self._pace, self._lanes, clerk, self.observer)
-        self._net = Net(self._commit, self._landing.restore, self._stop, clock.now)
+        self._completions = Completions(
+            store, marks, self.live, self.flights, self._pace, self._lanes, clerk, self.observer
+        )
+        self._fallback = Fallback(self._commit, self._completions.restore, self._stop, clock.now)
         self._claims = Claims(store, self._pace, self.wake)
         self._stopping = False
         self._abandoned = False
@@ -173,7 +175,7 @@ class Engine:
         Args:
             timeout: Seconds to wait; attempts that run longer count as lost when the store is opened again.
         """
-        self._stopping = self._landing.is_stopping = True
+        self._stopping = self._completions.is_stopping = True
         self._join(timeout)
         self._abandoned = True
         self._join(LAST_TURN_SECONDS)
@@ -251,19 +253,19 @@ class Engine:
         self.turns += 1
         if self._stopping:
             self._call_off()
-        parts = self._parts(arrived)
+        updates = self._updates(arrived)
         lives = list(self.live.values())
         try:
-            self._commit(parts, lives)
+            self._commit(updates, lives)
         except Exception as error:
-            self._save(parts, lives, error)
+            self._save(updates, lives, error)
 
-    def _commit(self, parts: Sequence[Part], lives: Sequence[LiveInstance]) -> None:
+    def _commit(self, updates: Sequence[Update], lives: Sequence[LiveInstance]) -> None:
         """Settle, decide, claim; one transaction; then act on it."""
         now = self.clock.now()
         changes = Changes()
-        for part in parts:
-            part.apply(changes, now)
+        for update in updates:
+            update.apply(changes, now)
         if self.error is None:
             self._decide(lives, changes, now)
             if not self._stopping:
@@ -282,28 +284,30 @@ class Engine:
         try:
             act()
         except Exception as error:
-            self.problems.note(f"what follows from a commit raised {error!r}", error)
+            self.internal_errors.note(f"what follows from a commit raised {error!r}", error)
 
-    def _save(self, parts: list[Part], lives: list[LiveInstance], error: Exception) -> None:
+    def _save(self, updates: list[Update], lives: list[LiveInstance], error: Exception) -> None:
         """A turn could not be stored: store what can be, unless the store itself is at fault."""
-        self._net.left = deque([parts])
+        self._fallback.left = deque([updates])
         try:
             if isinstance(error, StoreError):
                 raise error
-            self._landing.withdraw()
+            self._completions.withdraw()
             self.store.probe()
-            self.problems.note(f"a turn could not be stored as a whole, and is stored in parts: {error}", error)
+            self.internal_errors.note(
+                f"a turn could not be stored as a whole, and is stored in smaller transactions: {error}", error
+            )
             self._answer(None)
-            self._net.save(parts, lives)
+            self._fallback.save(updates, lives)
         except Exception as worse:
             self._halt(worse)
-            for part in (part for group in self._net.left for part in group):
-                part.give_up(self.error or worse)
+            for update in (update for group in self._fallback.left for update in group):
+                update.give_up(self.error or worse)
         self.wake()
 
     def _stop(self, live: LiveInstance, error: Exception) -> None:
         """An instance cannot go on as it is; the others do."""
-        self.problems.note(f"instance {live.id} stopped: {error}", error)
+        self.internal_errors.note(f"instance {live.id} stopped: {error}", error)
         self.live.pop(live.id, None)
         live.cancellation.cancelled = True
         with self.store.transaction():
@@ -367,11 +371,11 @@ class Engine:
                 self.store.keep_code(code, step.name, clean(step.listing), now, hides)
             for write in changes.writes:
                 write()
-        self._landing.codes.update(changes.codes)
+        self._completions.codes.update(changes.codes)
 
     def _halt(self, error: Exception) -> None:
         """Memory may be ahead of the store: forget it, tell everybody who waits, claim nothing until a resume."""
-        self.problems.note(f"nbbatch stopped claiming: {error}", error)
+        self.internal_errors.note(f"nbbatch stopped claiming: {error}", error)
         self.error = error if isinstance(error, StoreError) else StoreError(f"the engine stopped: {error!r}")
         for flight in self.flights:
             flight.live.cancellation.cancelled = True
@@ -393,19 +397,19 @@ class Engine:
 
     # --- settle -----------------------------------------------------------------------------------
 
-    def _parts(self, arrived: list[Flight | Arrived]) -> list[Part]:
+    def _updates(self, arrived: list[Flight | Arrived]) -> list[Update]:
         """What calls left and what has arrived."""
         now = self.clock.now()
-        parts: list[Part] = [*self.pending]
+        updates: list[Update] = [*self.pending]
         self.pending.clear()
         for item in arrived:
             if isinstance(item, Arrived):
-                parts.append(self._landing.page(item))
+                updates.append(self._completions.page(item))
             else:
-                parts.extend(self._landing.land(item, now))
+                updates.extend(self._completions.take_back(item, now))
         if self.error is None:
-            parts.extend(self._landing.expire(now))
-        return parts
+            updates.extend(self._completions.expire(now))
+        return updates
 
     def abandon(self, step: LiveStep) -> None:
         """Wait no longer for what runs of a step, whose chunks were superseded."""

@@ -19,9 +19,9 @@ from nbbatch.base.rows import Ended
 from nbbatch.definition import JobDefinition
 from nbbatch.engine import commands
 from nbbatch.engine.dispatcher import Engine
-from nbbatch.engine.parts import Asked
 from nbbatch.engine.recovery import attachments
 from nbbatch.engine.settle import Changes
+from nbbatch.engine.updates import CallUpdate
 from nbbatch.worker.error_text import clean
 
 MAX_BYTES = 1_000_000_000
@@ -109,7 +109,7 @@ def submit(engine: Engine, extras: Extras | None, *args: Any) -> tuple[int, Futu
     before = len(engine.pending)
     instance, end = commands.submit(engine, *args, check=partial(_check_equal, engine, extras))
     made = engine.pending[before:]
-    asked, now = made[0] if made else Asked(Changes()), engine.clock.now()
+    asked, now = made[0] if made else CallUpdate(Changes()), engine.clock.now()
     for each in extras.attached if made else ():
         asked.changes.writes.append(partial(
             engine.store.add, "attachment", instance=instance, name=each.name, digest=each.digest,

@@ -1,4 +1,4 @@
-"""What comes back from workers, as parts of a turn; and micro-batches that are called off or never went. On the dispatcher thread."""
+"""Turns micro-batches that came back, timed out or were withdrawn into updates of a turn. On the dispatcher thread."""
 
 from __future__ import annotations
 
@@ -9,14 +9,24 @@ from functools import partial
 
 from nbbatch.base.rows import Item, Results
 from nbbatch.definition import Node
+from nbbatch.engine.internal_errors import Observer
 from nbbatch.engine.limits import Flight, Pace
 from nbbatch.engine.lost import Losses, lost, timed_out
-from nbbatch.engine.parts import Asked, Dropped, Gave, Paged, Part, PutBack, Then, Unclaimed, unstorable
 from nbbatch.engine.pools import Lanes
-from nbbatch.engine.problems import Observer
 from nbbatch.engine.recovery import reload, restart
 from nbbatch.engine.settle import Changes, Clerk
 from nbbatch.engine.state import LiveInstance
+from nbbatch.engine.updates import (
+    AfterCommit,
+    CallUpdate,
+    DropPages,
+    PageUpdate,
+    PutBack,
+    ResultsUpdate,
+    Unclaimed,
+    Update,
+    unstorable,
+)
 from nbbatch.store.database import Store
 from nbbatch.worker.context import Cancellation, MicroBatch, Page
 from nbbatch.worker.executors import Replaceable
@@ -35,14 +45,14 @@ class Arrived:
     taken: Callable[[], None]
 
 
-class Landing:
-    """The micro-batches of one engine that are under way."""
+class Completions:
+    """Handles the micro-batches of one engine from the moment they leave a worker."""
 
     def __init__(
         self, store: Store, marks: Marks, live: dict[int, LiveInstance], flights: set[Flight], pace: Pace, lanes: Lanes,
         clerk: Clerk, observer: Observer,
     ) -> None:  # fmt: skip
-        """All of it is the engine's, and shared with it."""
+        """All arguments are shared with the engine."""
         self._store, self._marks, self._live, self._flights = store, marks, live, flights
         self._pace, self._lanes, self._clerk, self._observer = pace, lanes, clerk, observer
         self.codes: set[str] = set()
@@ -53,17 +63,17 @@ class Landing:
         self._spoiled: dict[tuple[int, int], Exception] = {}
         """Attempts, by chunk and number, of which a page could not be stored."""
 
-    def page(self, arrived: Arrived) -> Part:
+    def page(self, arrived: Arrived) -> Update:
         """A page of a fan-out."""
         if self._live.get(arrived.live.id) is arrived.live and not arrived.stop.cancelled:
-            return Paged(arrived.live, arrived.page, arrived.taken, self._spoil)
-        return Then(arrived.taken)
+            return PageUpdate(arrived.live, arrived.page, arrived.taken, self._spoil)
+        return AfterCommit(arrived.taken)
 
     def _spoil(self, item: Item, error: Exception) -> None:
         self._spoiled[item.chunk, item.attempt] = error
 
-    def land(self, flight: Flight, now: int) -> list[Part]:
-        """A micro-batch is back: its worker is free, and what it gave is a part of the turn."""
+    def take_back(self, flight: Flight, now: int) -> list[Update]:
+        """A micro-batch is back: its worker is free, and its results become updates."""
         live, is_ours, is_lost = flight.live, flight in self._flights, flight.is_lost()
         is_live = self._live.get(live.id) is live
         kept, unbegun = flight.micro.items, list[Item]()
@@ -83,7 +93,7 @@ class Landing:
             return self._given_back(flight)
         return [*self._unclaimed(flight, unbegun, alone=alone), *self._gave(flight, kept, now)]
 
-    def _given_back(self, flight: Flight) -> list[Part]:
+    def _given_back(self, flight: Flight) -> list[Update]:
         """What a pool gave back undone is claimed again, as if it never had been, once the pool may work again."""
         error = None if flight.future is None or flight.future.cancelled() else flight.future.exception()
         if not (self.is_stopping or flight.is_sacrificed):  # a pool whose workers we killed ourselves works on
@@ -91,19 +101,19 @@ class Landing:
         items = flight.micro.items
         return [*self._dropped(flight.live, items), *self._unclaimed(flight, items)]
 
-    def _unclaimed(self, flight: Flight, items: list[Item], *, alone: bool = False) -> list[Part]:
+    def _unclaimed(self, flight: Flight, items: list[Item], *, alone: bool = False) -> list[Update]:
         if not items:
             return []
         claimed = [item.chunk for item in flight.micro.items]
         return [Unclaimed(flight.live, self._store, flight.claim, claimed, flight.micro.node.index, items, alone)]
 
-    def _gave(self, flight: Flight, items: list[Item], now: int) -> list[Part]:
+    def _gave(self, flight: Flight, items: list[Item], now: int) -> list[Update]:
         if not items:
             return []
         micro = flight.micro if items is flight.micro.items else replace(flight.micro, items=items)
         if (flight.is_sacrificed or self.is_stopping) and flight.is_lost():
             return [PutBack(flight.live, self._store, micro, items)]
-        return [Gave(flight.live, micro.node, items, self._results(flight, micro, now), self._record)]
+        return [ResultsUpdate(flight.live, micro.node, items, self._results(flight, micro, now), self._record)]
 
     def _results(self, flight: Flight, micro: MicroBatch, now: int) -> Results:
         assert flight.future is not None
@@ -135,23 +145,23 @@ class Landing:
         if live.failing != failing:
             changes.writes.append(partial(self._store.set_failing, live.id, live.failing or ""))
 
-    def _dropped(self, live: LiveInstance, items: list[Item]) -> list[Part]:
+    def _dropped(self, live: LiveInstance, items: list[Item]) -> list[Update]:
         """The result of an attempt whose instance was cancelled meanwhile."""
         keys = [(item.chunk, item.attempt) for item in items]
         pages = [key for key in keys if live.staged.pop(key, None) is not None]
-        return [Dropped(self._store, pages)] if pages else []
+        return [DropPages(self._store, pages)] if pages else []
 
-    def expire(self, now: int) -> list[Part]:
+    def expire(self, now: int) -> list[Update]:
         """Attempts whose time is over count as errors; their workers are free when they return, or are killed."""
         over = self._pace.expire()
         if not over:
             return []
-        parts: list[Part] = [
-            Gave(each.live, each.micro.node, each.micro.items, timed_out(each.micro, now), self._record)
+        updates: list[Update] = [
+            ResultsUpdate(each.live, each.micro.node, each.micro.items, timed_out(each.micro, now), self._record)
             for each in over
             if self._live.get(each.live.id) is each.live
         ]
-        return [*parts, Then(partial(self._free_workers, over))]
+        return [*updates, AfterCommit(partial(self._free_workers, over))]
 
     def _free_workers(self, over: list[Flight]) -> None:
         """Once the errors are stored: end what took too long, where that is possible."""
@@ -177,15 +187,20 @@ class Landing:
             self._pace.withdraw(flight)
             self._marks.give_back(flight.micro.slots)
 
-    def restore(self, lives: Sequence[LiveInstance], parts: Sequence[Part]) -> None:
-        """Bring the memory of some instances back to what is stored, with parts that are not stored yet still to come."""
+    def restore(self, lives: Sequence[LiveInstance], updates: Sequence[Update]) -> None:
+        """Rebuild the memory of some instances from the store, after a commit that failed.
+
+        Args:
+            lives: The instances.
+            updates: Updates that are not stored yet: their chunks count as claimed.
+        """
         self.withdraw()
-        born = {part.live: part.born for part in parts if isinstance(part, Asked) and part.born}
+        born = {update.live: update.born for update in updates if isinstance(update, CallUpdate) and update.born}
         for live in lives:
             if live in born:
                 restart(*born[live])
                 continue
             micros = (flight.micro for flight in self._flights if flight.live is live)
             running = [(micro.node.index, item) for micro in micros for item in micro.items]
-            running += [each for part in parts if part.live is live for each in part.running()]
+            running += [each for update in updates if update.live is live for each in update.running()]
             reload(self._store, live, running)

@@ -1,8 +1,7 @@
-"""What a turn has to store, in parts: what one call asked for, what one micro-batch gave, one page of a fan-out.
+"""The updates that a turn stores: the changes of one call, the results of one micro-batch, one page of a fan-out.
 
-A part changes memory and adds rows only when it is applied, and can be applied again after a commit that failed. So a turn
-that cannot be stored as a whole is stored in smaller ones, down to the part, and within it the attempt, that is at fault
-(see `net`).
+An update changes memory and adds rows only when it is applied, and it can be applied again after a failed commit. So if a
+turn cannot be committed as a whole, its updates are committed in smaller transactions (see `fallback`).
 """
 
 from __future__ import annotations
@@ -25,50 +24,50 @@ from nbbatch.worker.context import MicroBatch, Page
 from nbbatch.worker.error_text import clean, shorten, text_of
 
 Record = Callable[[LiveInstance, Node, list[Item], Results, Changes, int], None]
-"""Settles what a micro-batch gave."""
+"""Settles the results of a micro-batch."""
 
 
-class Part(Protocol):
-    """One part of a turn."""
+class Update(Protocol):
+    """One unit of what a turn stores."""
 
     @property
     def live(self) -> LiveInstance | None:
-        """The instance whose memory it changes."""
+        """The instance whose state in memory it changes."""
         ...
 
     def apply(self, changes: Changes, now: int) -> None:
-        """Change memory, and add the rows that say so."""
+        """Change the state in memory, and add the rows that record the change."""
         ...
 
     def running(self) -> Sequence[tuple[int, Item]]:
-        """Chunks, each with the index of its step, that are claimed for as long as this part is not stored."""
+        """Chunks, each with the index of its step, that stay claimed until this update is stored."""
         ...
 
-    def split(self) -> list[Part]:
-        """The same in two parts; empty: it stands alone."""
+    def split(self) -> list[Update]:
+        """The same as two updates; empty if it cannot be split."""
         ...
 
-    def instead(self, error: Exception, now: int) -> Part | None:
-        """What is stored in its place, as it cannot be stored itself; None: nothing can be."""
+    def instead(self, error: Exception, now: int) -> Update | None:
+        """The update that replaces this one, which cannot be stored; None if there is none."""
         ...
 
     def give_up(self, error: Exception) -> bool:
-        """It will not be stored: say so to whom it concerns. Whether that is all there is to do."""
+        """Notify those who wait for it that it will not be stored. Returns False if its instance must be stopped."""
         ...
 
 
 class _Whole:
-    """A part that stands alone, and cannot be replaced."""
+    """An update that can be neither split nor replaced."""
 
     __slots__ = ()
 
     def running(self) -> Sequence[tuple[int, Item]]:
         return ()
 
-    def split(self) -> list[Part]:
+    def split(self) -> list[Update]:
         return []
 
-    def instead(self, error: Exception, now: int) -> Part | None:  # noqa: ARG002 - others use them
+    def instead(self, error: Exception, now: int) -> Update | None:  # noqa: ARG002 - others use them
         return None
 
     def give_up(self, error: Exception) -> bool:  # noqa: ARG002
@@ -76,16 +75,16 @@ class _Whole:
 
 
 @dataclass(slots=True, eq=False)
-class Asked(_Whole):
-    """What a call leaves to be stored with the coming turn."""
+class CallUpdate(_Whole):
+    """The changes of one call."""
 
     changes: Changes
     born: tuple[LiveInstance, InstanceRow, int] | None = None
-    """The instance it makes, its row and its first chunk."""
+    """The new instance, its row and its first chunk."""
     undo: Callable[[], object] = lambda: None
-    """Has the engine forget the instance it makes."""
+    """Removes the new instance from the engine."""
     answer: Future[Any] | None = None
-    """To be given once it is stored; None: it was given already, or nobody asks."""
+    """Resolved after the commit; None if the caller has been answered already."""
     value: Any = None
 
     def apply(self, changes: Changes, now: int) -> None:  # noqa: ARG002 - its rows are as of the call
@@ -106,15 +105,15 @@ class Asked(_Whole):
 
 
 @dataclass(slots=True, eq=False)
-class Paged(_Whole):
-    """A page of a fan-out that still runs."""
+class PageUpdate(_Whole):
+    """One page of a running fan-out."""
 
     live: LiveInstance
     page: Page
     taken: Callable[[], None]
-    """Lets the fan-out go on."""
+    """Lets the fan-out continue."""
     spoil: Callable[[Item, Exception], None]
-    """Fails the attempt, as a page of it is missing."""
+    """Fails the attempt, because one of its pages is missing."""
 
     def apply(self, changes: Changes, now: int) -> None:  # noqa: ARG002
         stage(self.live, self.page, changes)
@@ -127,8 +126,8 @@ class Paged(_Whole):
 
 
 @dataclass(slots=True, eq=False)
-class Then(_Whole):
-    """Something to be done once what came before it is stored."""
+class AfterCommit(_Whole):
+    """A callback that runs after the commit of the updates before it."""
 
     act: Callable[[], None]
     live: None = None
@@ -144,7 +143,7 @@ class Then(_Whole):
 
 @dataclass(slots=True, eq=False)
 class Unclaimed(_Whole):
-    """Chunks of a claim that no worker has begun: they are queued as if never claimed."""
+    """Chunks that were claimed but that no worker has begun: they are queued again, uncharged."""
 
     live: LiveInstance
     store: Store
@@ -154,7 +153,7 @@ class Unclaimed(_Whole):
     index: int
     items: list[Item]
     alone: bool = False
-    """Whether each of them is to run alone, as one may have killed its worker."""
+    """Whether each of them must run alone, because one of them may have killed the worker."""
 
     def apply(self, changes: Changes, now: int) -> None:  # noqa: ARG002
         changes.writes.append(partial(self.store.drop_claim, self.live.id, self.claim, self.claimed))
@@ -167,7 +166,7 @@ class Unclaimed(_Whole):
 
 @dataclass(slots=True, eq=False)
 class PutBack(_Whole):
-    """Attempts whose workers were killed for another one's sake: they are on record, and no error is counted."""
+    """Attempts whose workers were killed because another attempt timed out: recorded, without counting an error."""
 
     live: LiveInstance
     store: Store
@@ -184,8 +183,8 @@ class PutBack(_Whole):
 
 
 @dataclass(slots=True, eq=False)
-class Dropped(_Whole):
-    """Pages of attempts whose instance was cancelled meanwhile."""
+class DropPages(_Whole):
+    """Deletes staged pages of attempts whose instance was cancelled."""
 
     store: Store
     pages: list[tuple[int, int]]
@@ -200,8 +199,8 @@ class Dropped(_Whole):
 
 
 @dataclass(slots=True, eq=False)
-class Gave(_Whole):
-    """What a micro-batch gave."""
+class ResultsUpdate(_Whole):
+    """The results of one micro-batch."""
 
     live: LiveInstance
     node: Node
@@ -209,7 +208,7 @@ class Gave(_Whole):
     results: Results
     record: Record
     told: int = field(default=0)
-    """How often it was replaced by less, as it could not be stored."""
+    """How often it was replaced by a smaller update."""
 
     def apply(self, changes: Changes, now: int) -> None:
         self.record(self.live, self.node, self.items, self.results, changes, now)
@@ -217,15 +216,15 @@ class Gave(_Whole):
     def running(self) -> Sequence[tuple[int, Item]]:
         return [(self.node.index, item) for item in self.items]
 
-    def split(self) -> list[Part]:
+    def split(self) -> list[Update]:
         half = len(self.items) // 2
         return [self._of(0, half), self._of(half, len(self.items))] if half else []
 
-    def _of(self, first: int, last: int) -> Part:
-        return Gave(self.live, self.node, self.items[first:last], self.results.part(first, last), self.record)
+    def _of(self, first: int, last: int) -> Update:
+        return ResultsUpdate(self.live, self.node, self.items[first:last], self.results.part(first, last), self.record)
 
-    def instead(self, error: Exception, now: int) -> Part | None:
-        """The attempt as FAILED, with what it said; or, if that is at fault, without."""
+    def instead(self, error: Exception, now: int) -> Update | None:
+        """The attempt as FAILED, first with its log and warnings, then, if those are at fault, without."""
         if self.told > 1:
             return None
         said = self.results.odd.get(0) if self.told == 0 else None
@@ -235,16 +234,16 @@ class Gave(_Whole):
                 log=said.log, warnings=said.warnings, recovered=said.recovered, fails_job=said.fails_job
             )
         results = Results([], [], [], "", {0: outcome})
-        return Gave(self.live, self.node, self.items, results, self.record, self.told + 1)
+        return ResultsUpdate(self.live, self.node, self.items, results, self.record, self.told + 1)
 
 
 def unstorable(error: Exception, now: int) -> Outcome:
-    """An attempt that FAILED because what it gave could not be stored."""
+    """The outcome of an attempt that FAILED because its result could not be stored."""
     text = f"what this attempt gave cannot be stored: {reason(error)}"
     return Outcome(ChunkStatus.FAILED, now, now, [], [], failure=Failure("nbbatch.ValueNotStorable", text, ""))
 
 
 def reason(error: Exception) -> str:
-    """Why something could not be stored, in as few words as there are."""
+    """A short text of why something could not be stored."""
     cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
     return shorten(clean(text_of(cause)), 2_000)

@@ -1,4 +1,4 @@
-"""What goes wrong in the engine itself: logged and kept for people, and an observer that raises is put out of use."""
+"""Errors of the engine itself, logged and kept for `Batch.problems`; and the observer, which is removed if it keeps raising."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from nbbatch.engine.state import LiveInstance, LiveStep
 log = logging.getLogger("nbbatch")
 
 MOST = 100
-"""Problems that are kept."""
+"""Errors that are kept."""
 TOLERATED = 3
-"""An observer that raises so often in a row is told nothing more."""
+"""An observer that raises this many times in a row is removed."""
 
 Observe = Callable[[LiveInstance, LiveStep, list[Item], Results], None]
 
 
-class Problems:
-    """The problems of one engine, the oldest first."""
+class InternalErrors:
+    """The internal errors of one engine, oldest first."""
 
     def __init__(self) -> None:
         self.texts: deque[str] = deque(maxlen=MOST)
 
     def note(self, text: str, error: BaseException | None = None) -> None:
-        """Log a problem, with the stack of its error, and keep its text for `Batch.problems`."""
+        """Log an error with its traceback, and keep its text for `Batch.problems`."""
         log.error("%s", text, exc_info=error)
         self.texts.append(text)
 
 
 class Observer:
-    """Who is told of each micro-batch once it is stored; see `otel`."""
+    """The function that is notified of each micro-batch after its commit; see `otel`."""
 
-    def __init__(self, problems: Problems) -> None:
+    def __init__(self, errors: InternalErrors) -> None:
         self.function: Observe | None = None
-        self._problems = problems
+        self._errors = errors
         self._failures = 0
 
     def tell(self, live: LiveInstance, step: LiveStep, items: list[Item], results: Results) -> None:
-        """Tell it; what it raises is logged once and harms nothing."""
+        """Notify it. What it raises is logged once and has no other effect."""
         if self.function is None:
             return
         try:
@@ -48,11 +48,9 @@ class Observer:
         except BaseException as error:  # SystemExit too: it would end the engine
             self._failures += 1
             if self._failures == 1:
-                self._problems.note(f"the observer of this batch raised {error!r}; the runs go on untouched", error)
+                self._errors.note(f"the observer of this batch raised {error!r}; runs are not affected", error)
             elif self._failures == TOLERATED:
                 self.function = None
-                self._problems.note(
-                    f"the observer of this batch raised {TOLERATED} times in a row, and is told nothing more"
-                )
+                self._errors.note(f"the observer of this batch raised {TOLERATED} times in a row, and was removed")
         else:
             self._failures = 0
