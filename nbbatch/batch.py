@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from nbbatch.base import ranges
 from nbbatch.base.arguments import answering
 from nbbatch.base.clock import Clock, SystemClock
-from nbbatch.base.display import needing, warn
+from nbbatch.base.display import warn
 from nbbatch.base.errors import StoreError
 from nbbatch.base.names import Answering
 from nbbatch.base.rows import Ended
@@ -214,7 +214,7 @@ class Batch(Answering):
         _check_submit(key, new, retain)
         valid = job.check(params)
         brought = submit.read_extras(job, valid, attach, user_data)
-        stored = StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid))
+        stored = StoredParams.of(job.params, valid)
         identity = job.params.identity(valid)
 
         def begin() -> tuple[int, Future[Ended] | None, bool]:
@@ -518,8 +518,7 @@ class Batch(Answering):
         return listing
 
     def _listing(self, moves: Callable[[], bool]) -> Any:
-        with needing("notebooks"):
-            from nbbatch.panel.widgets import Listing
+        from nbbatch.panel.widgets import Listing
 
         return Listing(lambda: self._table(buttons=True), lambda each: self.instance(each).panel(), moves)
 

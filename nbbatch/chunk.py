@@ -178,7 +178,7 @@ class ChunkHandle(Answering):
         stored = replay.params_of(step, index, self.run._row.params, live.params if live else None, secrets)
         if given is not None:
             valid = stored.codec.validate(given)
-            return StoredParams(stored.codec, stored.codec.dump(valid), stored.codec.secrets(valid))
+            return StoredParams.of(stored.codec, valid)
         if index == 0 or step.takes_params:
             stored.load()  # secrets that are missing are no error of the step
         return stored

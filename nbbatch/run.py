@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from nbbatch.base.display import needing
 from nbbatch.base.errors import NotFoundError
 from nbbatch.base.states import INSTANCE_ENDED
 from nbbatch.chunk import ChunkHandle
@@ -65,13 +64,13 @@ class JobHandle(RunFuture[R_co]):
 
     @property
     def progress(self) -> float:
-        """Share of the work done, from 0 to 1; it never falls. Formula: ``nbbatch.progress.progress``."""
+        """Share of the work done, from 0 to 1; it never falls. Formula: ``nbbatch.engine.decide.progress``."""
         live = self._engine().live.get(self.id)
         return live.best if live and live.changed else live.progress() if live else self._row.progress
 
     @property
     def rate(self) -> float | None:
-        """Records per second so far; None while unknown. Formula: ``nbbatch.progress.rate``."""
+        """Records per second so far; None while unknown. Formula: ``nbbatch.engine.decide.rate``."""
         live = self._engine().live.get(self.id)
         return decide.rate(live.records, live.started_us, live.latest_end_us) if live else None
 
@@ -191,9 +190,13 @@ class JobHandle(RunFuture[R_co]):
             engine.call(rerun.retry_all, engine, self.id, job)
         else:
             engine.call(commands.retry, engine, self.id, job, chunks)
+        return self._goes_on(job, said)
+
+    def _goes_on(self, job: JobDefinition[Any, Any] | None, said: plan.Plan | None) -> JobHandle[R_co]:
+        """It has been taken up with a job's code: say what runs, in the cell that asks for it."""
         self.job = job
         if said is not None:
-            print(said)  # noqa: T201 - in the cell that asks for it
+            print(said)  # noqa: T201
         return self
 
     def _again(self, job: JobDefinition[Any, Any] | None, params: Any) -> tuple[Engine, JobDefinition[Any, Any] | None]:
@@ -203,7 +206,7 @@ class JobHandle(RunFuture[R_co]):
         if params is not None:
             codec = self._job(job).params
             valid = codec.validate(params)
-            given = StoredParams(codec, codec.dump(valid), codec.secrets(valid))
+            given = StoredParams.of(codec, valid)
             engine.call(commands.bring_secrets, engine, self.id, job, given)
         return engine, job
 
@@ -241,10 +244,7 @@ class JobHandle(RunFuture[R_co]):
         chunks = chosen(self._store, self.id, index, where)
         said = plan.plan_rerun(self._store, self.id, job, chunks) if job and not quiet else None
         engine.call(rerun.rerun, engine, self.id, job, index, chunks)
-        self.job = job
-        if said is not None:
-            print(said)  # noqa: T201 - in the cell that asks for it
-        return self
+        return self._goes_on(job, said)
 
     def skip(self, chunk: int, reason: str) -> JobHandle[R_co]:
         """Leave a chunk out for a reason; gates count it as done.
@@ -431,8 +431,7 @@ class JobHandle(RunFuture[R_co]):
         Raises:
             ImportError: anywidget is not installed; ``pip install 'nbbatch[notebooks]'``.
         """
-        with needing("notebooks"):
-            from nbbatch.panel.widgets import Panel
+        from nbbatch.panel.widgets import Panel
 
         return Panel(self, self._store, self._engine())
 

@@ -79,7 +79,7 @@ class Claims:
             query = "page_untouched" if loaded else "page"
             most = step.page_chunks()
             rows = self._store.rows(query, live.id, step.node.index, step.cursor, high, most)
-            step.add_ready(rows, [data for _, data in rows])  # pyright: ignore[reportArgumentType] - (id, data)
+            step.add_page(rows)  # pyright: ignore[reportArgumentType] - (id, data)
             step.cursor = high if len(rows) < most else rows[-1][0]
             window *= 2
 

@@ -147,25 +147,30 @@ class LiveStep:
         if not self.last:
             self.cursor = self.last = first - 1
         if self.opened and self._has_room() and self.cursor == self.last:
-            taken = self._fitting(inputs[: WINDOW_CHUNKS - len(self.ready)])
-            self.add_ready(zip(count(first), taken), taken)
+            taken = inputs[: WINDOW_CHUNKS - len(self.ready)]
+            total = _total(taken)
+            if total > WINDOW_BYTES - self.ready_bytes:
+                taken = self._fitting(taken)
+                total = _total(taken)
+            self.add_ready(zip(count(first), taken), len(taken), total)
             self.cursor = first + len(taken) - 1
         self.last = first + len(inputs) - 1
         self.counts[self.waits] += len(inputs)
 
-    def add_ready(self, chunks: Iterable[tuple[int, bytes | None]], inputs: Sequence[bytes | None]) -> None:
-        """Put chunks into the window."""
-        total = _total(inputs)
+    def add_page(self, chunks: Sequence[tuple[int, bytes | None]]) -> None:
+        """Put chunks that were read from the store into the window."""
+        self.add_ready(chunks, len(chunks), _total(data for _, data in chunks))
+
+    def add_ready(self, chunks: Iterable[tuple[int, bytes | None]], many: int, total: int) -> None:
+        """Put so many chunks, with inputs of so many bytes in all, into the window."""
         self.ready.extend(chunks)
         self.ready_bytes += total
-        if inputs:
-            self.mean_bytes = total / len(inputs)
+        if many:
+            self.mean_bytes = total / many
 
     def _fitting(self, inputs: Sequence[bytes | None]) -> Sequence[bytes | None]:
         """As many of the first inputs as the window has bytes for, and at least one."""
         room = WINDOW_BYTES - self.ready_bytes
-        if _total(inputs) <= room:
-            return inputs
         return inputs[: bisect_right(list(accumulate(len(data or b"") for data in inputs)), room) + 1]
 
     def page_chunks(self) -> int:

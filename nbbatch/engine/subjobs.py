@@ -60,7 +60,7 @@ def _checked(micro: MicroBatch) -> tuple[Extras | None, JobDefinition[Any, Any],
     return (
         brought,
         job,
-        StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid)),
+        StoredParams.of(job.params, valid),
         job.params.identity(valid),
     )
 

@@ -156,7 +156,7 @@ class LoadedFailure:
         stored = params_of(step, self.about["index"], self._params, None)
         if params is not None:
             valid = stored.codec.validate(_fields(params))
-            stored = type(stored)(stored.codec, stored.codec.dump(valid), stored.codec.secrets(valid))
+            stored = stored.of(stored.codec, valid)
         item = Item(self.about["chunk"], self.about["attempts"] + 1, self._data or None)
         return replay(node_of(step, self.about["index"]), item, stored, [])
 

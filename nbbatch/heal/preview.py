@@ -119,7 +119,7 @@ def preview(job: JobDefinition[Any, Any], params: Any, limit: int | None) -> Pre
 
 def _stored(job: JobDefinition[Any, Any], params: Any) -> StoredParams:
     valid = job.check(params)
-    return StoredParams(job.params, job.params.dump(valid), job.params.secrets(valid))
+    return StoredParams.of(job.params, valid)
 
 
 def _steps(job: JobDefinition[Any, Any], stored: StoredParams, limit: int | None) -> list[PreviewedStep]:

@@ -11,14 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
-try:
-    import anywidget
-    import ipywidgets as w  # pyright: ignore[reportMissingTypeStubs]
-    import traitlets
-    from IPython.display import publish_display_data as _publish  # pyright: ignore[reportUnknownVariableType]
-except ImportError as error:
-    raise ImportError("live panels need anywidget and ipywidgets: pip install 'nbbatch[notebooks]'") from error
-
+from nbbatch.base.display import needing
 from nbbatch.base.errors import NbbatchError
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.panel.session import Poller, Run, Session
@@ -29,6 +22,12 @@ from nbbatch.store.database import Store
 
 if TYPE_CHECKING:
     import polars as pl
+
+with needing("notebooks"):
+    import anywidget
+    import ipywidgets as w  # pyright: ignore[reportMissingTypeStubs]
+    import traitlets
+    from IPython.display import publish_display_data as _publish  # pyright: ignore[reportUnknownVariableType]
 
 _HERE = Path(__file__).parent
 LOOK_SECONDS = 1.0

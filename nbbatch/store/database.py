@@ -238,10 +238,6 @@ class Store(Writer):
         """Close a step's gate again: what a rerun makes for it waits until the steps before are done."""
         self.add("gate", id=self.take_ids("event", 1) + 1, instance=instance, step=step, closed_us=now_us)
 
-    def opened_steps(self, instance: int) -> set[int]:
-        """Steps whose gate is open."""
-        return {step for (step,) in self.rows("opened_steps", instance)}
-
     def release_claims(self, before_session: int) -> None:
         """Forget the claims of earlier sessions, once their orphans are on record."""
         self.run("release_claims", before_session)

@@ -52,6 +52,11 @@ class StoredParams:
     data: bytes
     secrets: dict[str, str] = field(default_factory=dict[str, str], repr=False)
 
+    @classmethod
+    def of(cls, codec: ParamsCodec, valid: Any) -> StoredParams:
+        """Those of parameters that `ParamsCodec.validate` returned."""
+        return cls(codec, codec.dump(valid), codec.secrets(valid))
+
     def load(self) -> Any:
         return self.codec.load(self.data, self.secrets)
 

@@ -77,9 +77,6 @@ SELECT name FROM step WHERE instance = $1 ORDER BY step;
 -- step: Kind of a step, and how its inputs are stored.
 SELECT kind, input_media FROM step WHERE instance = $1 AND step = $2;
 
--- opened_steps: Steps whose gate is open.
-SELECT step FROM step WHERE instance = $1 AND opened_us IS NOT NULL;
-
 -- attachments: Files stored with an instance, in the order they were given, as of $2 (NULL: now).
 SELECT name, bytes, digest, make_timestamptz(created_us) AS created FROM attachment
 WHERE instance = $1 AND created_us <= coalesce($2, {NOW}) ORDER BY rowid;
