@@ -23,7 +23,7 @@ from nbbatch.base.states import (
     InstanceStatus,
 )  # fmt: skip
 from nbbatch.definition import JobDefinition, Kind
-from nbbatch.engine.decide import to_shut
+from nbbatch.engine.decide import share_done, to_shut
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.engine.recovery import load, recover
 from nbbatch.engine.settle import Changes
@@ -362,9 +362,15 @@ def take_up(
             first(row, job)
         again = engine.store.change_chunks(row.id, _QUEUED, (_FAILED, _CANCELLED), now, chunks=chunks)
         shut_gates(engine, row, job, now)
-        engine.store.set_status(row.id, row.status, _I.IN_PROGRESS, now, text=None)
+        share = share_stored(engine, row, job) if row.status is _I.COMPLETED else None
+        engine.store.set_status(row.id, row.status, _I.IN_PROGRESS, now, progress=share)
     attach(engine, job, engine.store.instance(row.id), params)
     return len(again)
+
+
+def share_stored(engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any]) -> float:
+    """The share of its work that is done, as the open transaction has it: where it falls, as what was done is done again."""
+    return share_done(job.nodes, [each.counts for each in engine.store.counts(row.id)])
 
 
 def check_retained(row: InstanceRow) -> None:

@@ -161,6 +161,12 @@ def progress(
     return min(1.0, sum(weight * share for weight, share in zip(weights, shares, strict=True)))
 
 
+def share_done(nodes: Sequence[Node], counts: Sequence[Counts]) -> float:
+    """`progress` of an instance that has not ended: below 1, whatever the counts say."""
+    weights, sources = [node.weight for node in nodes], [node.sources for node in nodes]
+    return min(progress(weights, counts, done_steps(nodes, counts), sources), 0.999)
+
+
 def rate(records: int, started_us: int | None, latest_end_us: int | None) -> float | None:
     """Records per second from the first claim to the latest end of an attempt; None while unknown.
 

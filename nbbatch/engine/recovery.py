@@ -140,7 +140,8 @@ def _load_counts(store: Store, live: LiveInstance) -> None:
 
 def _load_open(store: Store, live: LiveInstance) -> None:
     """Chunks that have a history and are to run again: have them claimed, now or when their time comes."""
-    for chunk, index, code, attempt, errors, polls, due_us in store.rows("to_run_again", live.id, store.opened_us):
+    found = store.rows("to_run_again", live.id, store.opened_us, store.last_event_before)
+    for chunk, index, code, attempt, errors, polls, due_us in found:
         step, status = live.step_at(index), CHUNK_BY_CODE[code]
         if status in (_C.ERRORED, _C.POLL_WAITING):
             live.wait(Waiting(due_us, chunk, index, attempt, errors, polls, status))

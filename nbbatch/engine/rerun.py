@@ -19,6 +19,7 @@ from nbbatch.engine.commands import (
     params_of,
     retry,
     revive,
+    share_stored,
     shut_gates,
     skip,
     store_cancelled,
@@ -26,6 +27,7 @@ from nbbatch.engine.commands import (
 )  # fmt: skip
 from nbbatch.engine.decide import within_budget
 from nbbatch.engine.dispatcher import Engine
+from nbbatch.worker.context import StoredParams
 
 
 def rerun(engine: Engine, instance: int, job: JobDefinition[Any, Any] | None, index: int, chunks: list[int]) -> int:
@@ -49,10 +51,17 @@ def rerun(engine: Engine, instance: int, job: JobDefinition[Any, Any] | None, in
     params = params_of(engine, job, row)
     params.load()  # before anything changes: masked secrets have to be submitted again
     _replace(engine, row, job, index, chunks)
-    engine.live.pop(instance, None)
-    engine.reopened += 1
-    attach(engine, job, engine.store.instance(instance), params)
+    _load_anew(engine, instance, job, params)
     return len(chunks)
+
+
+def _load_anew(engine: Engine, instance: int, job: JobDefinition[Any, Any], params: StoredParams) -> None:
+    """Have memory be what is stored now; whoever waits for the end, a chunk whose sub-job it is among them, goes on waiting."""
+    before = engine.live.pop(instance, None)
+    engine.reopened += 1
+    made = attach(engine, job, engine.store.instance(instance), params)
+    if before is not None:
+        made.done = before.done
 
 
 def _check_idle(engine: Engine, row: InstanceRow) -> None:
@@ -71,7 +80,8 @@ def _replace(engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any], ind
         replaced = [child for (child,) in engine.store.rows("replaced_subjobs", row.id)]
         ended = [each for child in replaced for each in store_cancelled(engine, child)]
         if row.status is not InstanceStatus.IN_PROGRESS:
-            engine.store.set_status(row.id, row.status, InstanceStatus.IN_PROGRESS, now, progress=0.0)
+            share = share_stored(engine, row, job)
+            engine.store.set_status(row.id, row.status, InstanceStatus.IN_PROGRESS, now, progress=share)
     let_go(engine, ended)
 
 

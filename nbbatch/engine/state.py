@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from nbbatch.base.rows import Ended, InstanceRow, Item, Waiting
 from nbbatch.base.states import ChunkStatus, InstanceStatus
 from nbbatch.definition import JobDefinition, Kind, Node
-from nbbatch.engine.decide import Counts, done_steps, no_chunks, progress
+from nbbatch.engine.decide import Counts, no_chunks, share_done
 from nbbatch.values.attachments import Attachments
 from nbbatch.worker.context import Cancellation, StoredParams
 
@@ -358,10 +358,7 @@ class LiveInstance:
 
     def progress(self) -> float:
         """Share of the work done; it never falls, and is below 1 until the instance COMPLETED."""
-        nodes = self.job.nodes
-        weights, sources = [node.weight for node in nodes], [node.sources for node in nodes]
-        share = progress(weights, self.counts, done_steps(nodes, self.counts), sources)
-        self.best = max(self.best, min(share, 0.999))
+        self.best = max(self.best, share_done(self.job.nodes, self.counts))
         return self.best
 
     def adopt(self, job: JobDefinition[Any, Any], params: StoredParams) -> None:

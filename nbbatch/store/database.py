@@ -63,7 +63,8 @@ class Store(Writer):
                 remove(path)
             raise
         self.session = 0
-        self.opened_us = now_us
+        self.opened_us, self.last_event_before = now_us, self.take_ids("event", 0)
+        """When it was opened, and the last event of all sessions before."""
         self.is_set_back = False
         """Whether the clock was set back between two openings, so that times are not in the order of events."""
         self._file = None if path == MEMORY else Path(path).stat()

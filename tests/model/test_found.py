@@ -1,4 +1,4 @@
-"""What the model found wrong in the engine, each as a small program; what is marked is so still."""
+"""What the model found wrong in the engine, each as a small program."""
 
 from __future__ import annotations
 
@@ -284,7 +284,6 @@ def test_a_cancelled_run_is_retried_behind_a_shut_gate_by_the_table(desk: Desk) 
     assert (run.result(0), misplaced(run)) == ([0, 1, 2, 3], [])
 
 
-@pytest.mark.xfail(reason="a run that COMPLETED with failures keeps its progress while they are retried", strict=False)
 def test_a_run_that_is_retried_after_it_completed_has_work_before_it(desk: Desk) -> None:
     bad.add(3)
     run = desk.batch.submit(job(max_failed=1), 5)
@@ -314,7 +313,6 @@ def test_a_run_ends_that_has_a_retry_behind_a_gate_that_stays_shut(desk: Desk) -
     assert run.status == "FAILED"
 
 
-@pytest.mark.xfail(reason="what waits when a run is loaded anew waits from the opening of the store on", strict=False)
 def test_a_rerun_shortens_no_wait_of_other_chunks(desk: Desk) -> None:
     steps = numbers >> nb.step(max_attempts=2, backoff=nb.Backoff(base=100, jitter=0))(parse)
     bad.add(1)
@@ -329,7 +327,6 @@ def test_a_rerun_shortens_no_wait_of_other_chunks(desk: Desk) -> None:
     assert (run.status, counts(run, "errored")[1]) == ("ERRORED", (1,))
 
 
-@pytest.mark.xfail(reason="the chunk waits for the end of what was in memory before the rerun", strict=False)
 def test_a_chunk_hears_of_its_sub_job_that_is_done_again(desk: Desk) -> None:
     outer = nb.Job("outer", numbers >> job().as_step("inner") >> nb.step(unpack) >> nb.step(report))
     run = desk.batch.submit(outer, 2)

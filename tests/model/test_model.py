@@ -40,7 +40,6 @@ from tests.kit import TickingClock
 from tests.model import chains, records, world
 from tests.model.chains import built
 from tests.model.engine import Held, Row, copy_store, made_since, rest
-from tests.model.known import KNOWN
 from tests.model.model import Model
 from tests.model.records import CLOSED, ENDED, Chunk, Refused, Run
 
@@ -331,19 +330,12 @@ class Beside(RuleBasedStateMachine):
             index, which = steps[more % len(steps)], more // 10 % 16
             chosen = [c for nth, c in enumerate(run.of(index)) if not which or which >> nth & 1]
             where = None if not which else pl.col("chunk").is_in([c.id for c in chosen])
-            if self.is_known_rerun(run):
-                return
             handle = self.handle(run)
             self.both(
                 "rerun",
                 lambda: handle.rerun(step=run.job.steps[index].name, where=where, quiet=True),
                 lambda: self.model.rerun(run, chosen),
             )
-
-    def is_known_rerun(self, run: Run) -> bool:
-        waits = "waits after a rerun" in KNOWN and any(c.due > self.model.now for c in run.of())
-        heard = "rerun of a sub-job that is waited for" in KNOWN and run.parent and run.parent.state == "IN_PROGRESS"
-        return waits or bool(heard)
 
     def pause_and_wait(self, run: Run) -> None:
         self.both("pause", self.handle(run).pause, lambda: self.model.pause(run))
@@ -501,7 +493,7 @@ class Beside(RuleBasedStateMachine):
         for _id, status, progress in rows.select("id", "status", "progress").iter_rows():
             assert 0 <= progress <= 1
             assert progress == 1 or status != "COMPLETED"
-            assert progress < 1 or status == "COMPLETED" or "progress after a retry" in KNOWN
+            assert progress < 1 or status == "COMPLETED"
 
     def check(self, run: Run) -> None:
         """What a rule changes."""
