@@ -229,7 +229,7 @@ class Batch(Answering):
     def _say_what_was_before(self, instance: int, job: Job[Any, Any], identity: str) -> None:
         """In one line: equal parameters have ended already, and this is another instance."""
         for (before,) in self._store.fetch("earlier", job.name, job.version, identity, instance):
-            status = self._store.instance(before, self._store.cursor()).status
+            status = self._store.stored_instance(before).status
             if status is InstanceStatus.COMPLETED:
                 level, advice = (
                     logging.INFO,
@@ -260,7 +260,7 @@ class Batch(Answering):
             TypeError: ``instance`` is no id, or ``job`` no job.
         """
         engine = self._access.engine()
-        row = self._store.instance(checked_id("an instance", instance), self._store.cursor())
+        row = self._store.stored_instance(checked_id("an instance", instance))
         if job is not None:
             commands.check_name(job, row)
             saw(job)

@@ -15,7 +15,7 @@ from nbbatch.base.rows import Item
 from nbbatch.definition import Node
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.heal import export, replay
-from nbbatch.store.database import Store
+from nbbatch.store.reading import Reader
 from nbbatch.worker.context import StoredParams
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ class ChunkHandle(Answering):
         return rows[0][0] if rows else None
 
     @property
-    def _store(self) -> Store:
+    def _store(self) -> Reader:
         self.run._engine()
         return self.run._store
 

@@ -229,7 +229,7 @@ class RunFuture(Frames, Generic[R_co]):
     def _row(self) -> InstanceRow:
         """The stored row, as of now."""
         self._engine()
-        return self._store.instance(self.id, self._store.cursor())
+        return self._store.stored_instance(self.id)
 
     def _seen(self) -> JobDefinition[Any, Any] | None:
         """The job that its values are read with; None: none of its name, version and chain was seen here."""

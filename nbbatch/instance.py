@@ -16,7 +16,7 @@ from nbbatch.base.times import Moment, moment
 from nbbatch.definition import JobDefinition
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.store import frames
-from nbbatch.store.database import Store
+from nbbatch.store.reading import Reader
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,7 +40,7 @@ def seen(row: InstanceRow) -> JobDefinition[Any, Any] | None:
 class Access:
     """The way to a store and its engine, which refuses once they are closed or in a forked child."""
 
-    def __init__(self, store: Store, engine: Engine, batch: Any) -> None:
+    def __init__(self, store: Reader, engine: Engine, batch: Any) -> None:
         self.store = store
         self.batch = batch
         self.pid = os.getpid()
@@ -209,7 +209,7 @@ class Frames(Answering):
         return found[0][0]
 
     @property
-    def _store(self) -> Store:
+    def _store(self) -> Reader:
         return self._access.store
 
     def _engine(self) -> Engine:

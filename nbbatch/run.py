@@ -15,7 +15,7 @@ from nbbatch.engine.dispatcher import Engine
 from nbbatch.future import RunFuture
 from nbbatch.instance import checked_id
 from nbbatch.store import frames, sequence
-from nbbatch.store.database import Store
+from nbbatch.store.reading import Reader
 from nbbatch.store.sequence import Values
 from nbbatch.values.codec import plain
 from nbbatch.worker.context import StoredParams
@@ -379,7 +379,7 @@ class JobHandle(RunFuture[R_co]):
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _opened(self) -> Store:
+    def _opened(self) -> Reader:
         """The store, as long as the batch is open."""
         self._engine()
         return self._store

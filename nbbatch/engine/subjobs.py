@@ -104,7 +104,7 @@ def _on_end(
 
 def _report(engine: Engine, job: Any, child: int) -> Any:
     """What the sub-instance gave."""
-    row = engine.store.instance(child, engine.store.cursor())
+    row = engine.store.stored_instance(child)
     if row.status is InstanceStatus.COMPLETED:
         return None if job.report is None else job.report.decode(row.report)
     made = JobCancelled if row.status is InstanceStatus.CANCELLED else JobFailed

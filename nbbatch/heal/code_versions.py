@@ -8,7 +8,7 @@ from datetime import datetime
 
 from nbbatch.base.times import time_of
 from nbbatch.pictures.markup import Listed, pre
-from nbbatch.store.database import Store
+from nbbatch.store.reading import Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Versions(Listed[Version]):
         return super()._repr_html_() + source
 
 
-def versions(store: Store, instance: int, index: int, step: str) -> Versions:
+def versions(store: Reader, instance: int, index: int, step: str) -> Versions:
     """The versions of a step that ran in an instance."""
     rows = store.fetch("code_versions", instance, index)
     return Versions(

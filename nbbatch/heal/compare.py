@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbbatch.base.errors import NotFoundError
 from nbbatch.pictures.markup import Shown
-from nbbatch.store.database import Store
+from nbbatch.store.reading import Reader
 from nbbatch.values.codec import decode_frame, leaves
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Diff(Shown):
 
 
 def compare(
-    store: Store, instance: int, index: int, other_store: Store, other: int, other_index: int, step: str
+    store: Reader, instance: int, index: int, other_store: Reader, other: int, other_index: int, step: str
 ) -> Diff:
     """The outputs of one step in two instances; equal inputs that come several times are matched in their order."""
     here, there = _items(store, instance, index), _items(other_store, other, other_index)
@@ -148,7 +148,7 @@ def compare(
     return Diff(step, rows, same)
 
 
-def _items(store: Store, instance: int, index: int) -> dict[bytes, list[tuple[int, str, list[bytes]]]]:
+def _items(store: Reader, instance: int, index: int) -> dict[bytes, list[tuple[int, str, list[bytes]]]]:
     """By input: chunk, state and outputs."""
     given = defaultdict[int, list[bytes]](list)
     for parent, data in store.fetch("outputs_of_step", instance, index):
@@ -183,7 +183,7 @@ def _row_of(chunk: int, status: str, data: bytes | None) -> dict[str, Any]:
     return {"chunk": chunk, "status": status, **(value if isinstance(value, dict) else {"value": value})}
 
 
-def chosen(store: Store, instance: int, index: int, where: pl.Expr | None) -> list[int]:
+def chosen(store: Reader, instance: int, index: int, where: pl.Expr | None) -> list[int]:
     """Ids of a step's chunks, or of those whose input meets a condition.
 
     Raises:

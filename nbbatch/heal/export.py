@@ -25,7 +25,7 @@ from nbbatch.base.rows import InstanceRow, Item
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.heal.replay import Replay, node_of, params_of, replay
 from nbbatch.pictures.markup import pre, visible
-from nbbatch.store.database import Store
+from nbbatch.store.reading import Reader
 from nbbatch.values.codec import plain
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _numbers = count(1)
 _PARTS = ("failure.json", "params.json", "code.py", "traceback.txt", "log.txt")
 
 
-def code_of(store: Store, instance: int, chunk: int, index: int, step: BaseStep | None) -> str:
+def code_of(store: Reader, instance: int, chunk: int, index: int, step: BaseStep | None) -> str:
     """The code that the chunk's newest attempt ran; if none is stored, the step's as it is now."""
     rows = store.fetch("code_of_chunk", instance, chunk, index)
     return rows[0][0] if rows else step.listing if step else ""

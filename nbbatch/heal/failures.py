@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from nbbatch.base.times import time_of
 from nbbatch.heal.traits import Good, Trait
 from nbbatch.pictures.markup import Listed
-from nbbatch.store.database import Store
 from nbbatch.store.frames import check_page
+from nbbatch.store.reading import Reader
 
 if TYPE_CHECKING:
     import polars as pl
@@ -225,7 +225,7 @@ class Failures(Listed[FailureGroup]):
         return "\n".join([f"{total:,} failed chunk{chunks}, {len(self)} cause{causes}", *map(str, self)])
 
 
-def failures(store: Store, instance: int, actions: Actions, limit: int | None = MAX_FAILED) -> Failures:
+def failures(store: Reader, instance: int, actions: Actions, limit: int | None = MAX_FAILED) -> Failures:
     """The failed chunks of an instance, grouped; of more than ``limit`` (None: all) the newest.
 
     Raises:

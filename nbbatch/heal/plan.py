@@ -8,7 +8,7 @@ from typing import Any
 from nbbatch.base.states import INSTANCE_ENDED
 from nbbatch.definition import JobDefinition, Kind
 from nbbatch.engine.commands import check_shape
-from nbbatch.store.database import Store
+from nbbatch.store.reading import Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +53,14 @@ class Plan:
     __repr__ = __str__
 
 
-def plan(store: Store, instance: int, job: JobDefinition[Any, Any], chunks: list[int] | None = None) -> Plan:
+def plan(store: Reader, instance: int, job: JobDefinition[Any, Any], chunks: list[int] | None = None) -> Plan:
     """What retrying an instance, or some of its chunks, with a job's code would do.
 
     Raises:
         StateError: The job is another one than the instance's.
         ShapeError: Its chain differs from the one the instance began with.
     """
-    row = store.instance(instance, store.cursor())
+    row = store.stored_instance(instance)
     check_shape(job, row)
     ended = chunks is None and row.status in INSTANCE_ENDED
     always = [node.index for node in job.nodes if ended and node.step.options.always]
@@ -68,14 +68,14 @@ def plan(store: Store, instance: int, job: JobDefinition[Any, Any], chunks: list
     return _plan(store, instance, job, chunks, done, "retry")
 
 
-def plan_rerun(store: Store, instance: int, job: JobDefinition[Any, Any], chunks: list[int]) -> Plan:
+def plan_rerun(store: Reader, instance: int, job: JobDefinition[Any, Any], chunks: list[int]) -> Plan:
     """What doing chunks again, and all that came of them, would do. Raises as `plan`."""
-    check_shape(job, store.instance(instance, store.cursor()))
+    check_shape(job, store.stored_instance(instance))
     return _plan(store, instance, job, [], chunks, "rerun")
 
 
 def _plan(
-    store: Store, instance: int, job: JobDefinition[Any, Any], failed: list[int] | None, done: list[int], verb: str
+    store: Reader, instance: int, job: JobDefinition[Any, Any], failed: list[int] | None, done: list[int], verb: str
 ) -> Plan:
     rows = {step: rest for step, *rest in store.fetch("plan", instance, failed, done)}
     lines: list[Line] = []

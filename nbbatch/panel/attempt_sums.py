@@ -14,7 +14,7 @@ from nbbatch.base.states import ChunkStatus, InstanceStatus
 from nbbatch.heal.failures import Cause, alike, cause
 from nbbatch.pictures.timeline import BINS, LANES, SINGLE, Bar
 from nbbatch.store import frames
-from nbbatch.store.database import Store
+from nbbatch.store.reading import Reader
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,7 +42,7 @@ class Timeline:
         self._spent: dict[tuple[str, int, int], list[int]] = {}
         """(worker, bin, step) → microseconds, attempts begun, errors."""
 
-    def add(self, store: Store, page: Page) -> None:
+    def add(self, store: Reader, page: Page) -> None:
         """Read the attempts in a page of events."""
         ((first, last),) = store.fetch("page_extent", *page)
         if first is None:
@@ -68,7 +68,7 @@ class Timeline:
         before = self._spent.get(key, (0, 0, 0))
         self._spent[key] = [a + b for a, b in zip(before, sums, strict=True)]
 
-    def drawn(self, store: Store, instance: int, upto: int, single: int = SINGLE) -> tuple[list[str], list[Bar]]:
+    def drawn(self, store: Reader, instance: int, upto: int, single: int = SINGLE) -> tuple[list[str], list[Bar]]:
         """The names of the lanes, the busiest worker first, and the bars: one for each attempt where they are not too many.
 
         Args:
@@ -156,7 +156,7 @@ class AttemptSums:
     counted: tuple[tuple[InstanceStatus, int | None, int], list[dict[ChunkStatus, int]]] | None = None
     """Chunks by state of an instance that is not live, with its state, end and newest event then."""
 
-    def read(self, store: Store) -> bool:
+    def read(self, store: Reader) -> bool:
         """Read the next page of events; returns whether there was any."""
         if not self.seen:
             ((before,),) = store.fetch("first_event", self.instance)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbbatch.base.states import ChunkStatus
 from nbbatch.store import frames
-from nbbatch.store.database import Store
+from nbbatch.store.reading import Reader
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,7 +43,7 @@ class Page:
     """What the next page's `Filter.after` is; None on the last."""
 
 
-def page(store: Store, instance: int, chosen: Filter) -> Page:
+def page(store: Reader, instance: int, chosen: Filter) -> Page:
     """The chunks of an instance that meet a filter, in order of id, from a place on."""
     step = None if chosen.step is None else frames.step_names(store, instance)[chosen.step]
     ((highest,),) = store.fetch("highest_chunk", instance)
@@ -56,7 +56,7 @@ def page(store: Store, instance: int, chosen: Filter) -> Page:
     return Page(rows, rows["id"][-1] if found.height > ROWS else None)
 
 
-def _read(store: Store, instance: int, step: str | None, chosen: Filter, low: int, width: int) -> pl.DataFrame:
+def _read(store: Reader, instance: int, step: str | None, chosen: Filter, low: int, width: int) -> pl.DataFrame:
     return store.frame(
         "chunks", instance, step, chosen.status and chosen.status.value, low, low + width - 1, None, ROWS + 1, 0
     ).select(COLUMNS)

@@ -22,7 +22,7 @@ from nbbatch.pictures.picture import Picture
 from nbbatch.pictures.progress_line import Reading
 from nbbatch.pictures.style import duration
 from nbbatch.store import frames
-from nbbatch.store.database import Store
+from nbbatch.store.reading import Reader
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # --- the chain ------------------------------------------------------------------------------------
 
 
-def steps(store: Store, engine: Engine, row: InstanceRow) -> list[StepFacts]:
+def steps(store: Reader, engine: Engine, row: InstanceRow) -> list[StepFacts]:
     """The steps of an instance with their chunks by state; counts of a live one are those in memory."""
     live = engine.live.get(row.id)
     lines = frames.steps(store, row.id, live.stored_counts if live else ()).rows(named=True)
@@ -43,13 +43,13 @@ def steps(store: Store, engine: Engine, row: InstanceRow) -> list[StepFacts]:
     ]  # fmt: skip
 
 
-def counts(store: Store, engine: Engine, row: InstanceRow) -> list[dict[ChunkStatus, int]]:
+def counts(store: Reader, engine: Engine, row: InstanceRow) -> list[dict[ChunkStatus, int]]:
     """Chunks of each step by state: of a live instance those in memory, as of the last commit."""
     live = engine.live.get(row.id)
     return list(map(by_status, live.stored_counts)) if live and live.stored_counts else frames.counts(store, row.id)
 
 
-def chain(store: Store, engine: Engine, row: InstanceRow) -> Picture:
+def chain(store: Reader, engine: Engine, row: InstanceRow) -> Picture:
     """The chain of an instance, and how the chunks of each step stand."""
     return chain_picture.chain(_title(row), steps(store, engine, row))
 
@@ -61,7 +61,7 @@ def _title(row: InstanceRow) -> str:
 # --- time -----------------------------------------------------------------------------------------
 
 
-def timeline(store: Store, row: InstanceRow) -> Picture:
+def timeline(store: Reader, row: InstanceRow) -> Picture:
     """The attempts of an instance that have ended, by worker; merged when there are many."""
     ((newest,),) = store.fetch("newest_event", 0)
     read = Timeline()
@@ -81,7 +81,7 @@ def timeline(store: Store, row: InstanceRow) -> Picture:
 
 
 def run_page(
-    store: Store, engine: Engine, row: InstanceRow, head: Callable[[list[tuple[str, int]]], str]
+    store: Reader, engine: Engine, row: InstanceRow, head: Callable[[list[tuple[str, int]]], str]
 ) -> str:  # fmt: skip
     """A run as plain HTML; ``head`` makes its line from chunks by state."""
     facts = steps(store, engine, row)
@@ -91,13 +91,13 @@ def run_page(
     return static.run(head(totals), row, facts, first, frames.warnings(store, row.id))
 
 
-def chunk_page(store: Store, row: InstanceRow, chunk: dict[str, Any], traceback: str | None, log: str | None) -> str:
+def chunk_page(store: Reader, row: InstanceRow, chunk: dict[str, Any], traceback: str | None, log: str | None) -> str:
     """A chunk as plain HTML."""
     attempts = store.frame("attempts", row.id, None, chunk["id"], None, static.MAX_ROWS + 1, 0)
     return static.chunk(chunk, _input(store, row, chunk["id"]), attempts, traceback, log)
 
 
-def _input(store: Store, row: InstanceRow, chunk: int) -> str | None:
+def _input(store: Reader, row: InstanceRow, chunk: int) -> str | None:
     """The stored input as text, without running anybody's code; None for the reduction's, which is that of many."""
     ((step, data, parent),) = store.fetch("chunk", row.id, chunk)
     if step == 0 and parent is None:
@@ -110,7 +110,7 @@ def _input(store: Store, row: InstanceRow, chunk: int) -> str | None:
         return f"a table of {len(data):,} bytes; run.chunk({chunk}).input reads it"
 
 
-def reading(store: Store, engine: Engine, row: InstanceRow) -> Reading:
+def reading(store: Reader, engine: Engine, row: InstanceRow) -> Reading:
     """How an instance stands, for a progress line."""
     live, label = engine.live.get(row.id), f"{row.job} #{row.id}"
     every = [each for step in counts(store, engine, row) for each in step.items()]

@@ -32,7 +32,7 @@ from nbbatch.pictures.chain_picture import StepFacts
 from nbbatch.pictures.markup import clip, tag
 from nbbatch.pictures.style import duration
 from nbbatch.store import frames
-from nbbatch.store.database import Store
+from nbbatch.store.reading import Reader
 
 if TYPE_CHECKING:
     import polars as pl
@@ -80,7 +80,7 @@ class Run(Protocol):
 class Session:
     """The state of one panel. `step` does what is waiting and gives the next value to send; `ask` may come from any thread."""
 
-    def __init__(self, run: Run, store: Store, engine: Engine) -> None:
+    def __init__(self, run: Run, store: Reader, engine: Engine) -> None:
         self.run = run
         self._store, self._engine = store, engine
         self.sums = AttemptSums(run.id)

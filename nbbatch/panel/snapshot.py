@@ -15,7 +15,7 @@ from nbbatch.engine.state import LiveInstance
 from nbbatch.panel.attempt_sums import AttemptSums
 from nbbatch.panel.run_pages import counts
 from nbbatch.pictures.chain_picture import StepFacts, from_shape
-from nbbatch.store.database import Store
+from nbbatch.store.reading import Reader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class Snapshot:
         return self.done / self.elapsed if self.elapsed and self.known else None
 
 
-def take(store: Store, engine: Engine, sums: AttemptSums, row: InstanceRow, now_us: int) -> Snapshot:
+def take(store: Reader, engine: Engine, sums: AttemptSums, row: InstanceRow, now_us: int) -> Snapshot:
     """How an instance stands now.
 
     Args:
@@ -108,7 +108,7 @@ def _eta(live: LiveInstance, share: float, now_us: int) -> float | None:
     return decide.eta(share, live.started_us, live.latest_end_us, now_us)
 
 
-def _steps(store: Store, engine: Engine, row: InstanceRow, sums: AttemptSums) -> tuple[StepFacts, ...]:
+def _steps(store: Reader, engine: Engine, row: InstanceRow, sums: AttemptSums) -> tuple[StepFacts, ...]:
     return tuple(
         replace(facts, counts=count, median=sums.quantile(place, 0.5), p95=sums.quantile(place, 0.95))
         for place, (facts, count) in enumerate(
@@ -117,7 +117,7 @@ def _steps(store: Store, engine: Engine, row: InstanceRow, sums: AttemptSums) ->
     )
 
 
-def _counts(store: Store, engine: Engine, row: InstanceRow, sums: AttemptSums) -> list[dict[ChunkStatus, int]]:
+def _counts(store: Reader, engine: Engine, row: InstanceRow, sums: AttemptSums) -> list[dict[ChunkStatus, int]]:
     """Counts of an instance that is not live are read again only when something has changed."""
     if row.id in engine.live:
         return counts(store, engine, row)

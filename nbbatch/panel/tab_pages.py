@@ -15,7 +15,7 @@ from nbbatch.panel.attempt_sums import ErrorGroup
 from nbbatch.panel.chunk_table import Page
 from nbbatch.pictures.markup import block, clip, fitting, tag, text
 from nbbatch.pictures.style import duration
-from nbbatch.store.database import Store
+from nbbatch.store.reading import Reader
 
 MOST = 24_000
 """Characters of markup of a log or of failures: with the chain, what is sent stays below 50 kB."""
@@ -101,7 +101,7 @@ def _outputs(chunk: Any) -> str:
 # --- log ------------------------------------------------------------------------------------------
 
 
-def log_page(store: Store, names: Sequence[str], instance: int, since: int) -> str:
+def log_page(store: Reader, names: Sequence[str], instance: int, since: int) -> str:
     """What steps printed, logged and warned of, the newest attempt first."""
     rows = store.fetch("recent_log", instance, since)
     if not rows:
@@ -133,7 +133,7 @@ def reason(group: FailureGroup) -> str:
 
 
 def failures_page(
-    store: Store, instance: int, names: Sequence[str], groups: Mapping[str, FailureGroup], cannot: str,
+    store: Reader, instance: int, names: Sequence[str], groups: Mapping[str, FailureGroup], cannot: str,
     errors: Sequence[ErrorGroup],
 ) -> str:  # fmt: skip
     """The whole tab.
@@ -160,7 +160,7 @@ def _more(what: str, frame: str) -> str:
 # --- failed chunks, by cause ----------------------------------------------------------------------
 
 
-def _group(store: Store, instance: int, key: str, group: FailureGroup, cannot: str) -> str:
+def _group(store: Reader, instance: int, key: str, group: FailureGroup, cannot: str) -> str:
     cause, count = group.cause, f"{len(group):,}"
     head = tag("h4", f"✗ {count} × {text(cause.type, 80)} in {text(cause.step, 60)}")
     said = tag("p", text(cause.message or group.message, 300), dir="auto", class_="nbc-said")
@@ -185,7 +185,7 @@ def _actions(key: str, group: FailureGroup, cannot: str) -> str:
     )  # fmt: skip
 
 
-def _trace(store: Store, instance: int, group: FailureGroup) -> str:
+def _trace(store: Reader, instance: int, group: FailureGroup) -> str:
     rows = store.fetch("newest_traceback", instance, group.example)
     if not rows:
         return ""
@@ -196,7 +196,7 @@ def _trace(store: Store, instance: int, group: FailureGroup) -> str:
 # --- errors of attempts ---------------------------------------------------------------------------
 
 
-def _errors(store: Store, errors: Sequence[ErrorGroup], failed: int) -> str:
+def _errors(store: Reader, errors: Sequence[ErrorGroup], failed: int) -> str:
     count = sum(group.count for group in errors)
     if count == failed:  # all is told above
         return ""
@@ -205,7 +205,7 @@ def _errors(store: Store, errors: Sequence[ErrorGroup], failed: int) -> str:
     return tag("h4", head) + fitting(kinds, MOST // 3, _more("kinds", "errors"))
 
 
-def _kind(store: Store, group: ErrorGroup, traced: bool) -> str:
+def _kind(store: Reader, group: ErrorGroup, traced: bool) -> str:
     where = f" in {text(group.cause.step, 60)}" if group.cause.step else ""
     head = tag("b", f"↻ {group.count:,} × {text(group.cause.type, 80)}") + where + " — " + text(group.said, 300)
     look = _opener(group.chunk, f"Inspect chunk {group.chunk}")
@@ -218,7 +218,7 @@ def _kind(store: Store, group: ErrorGroup, traced: bool) -> str:
 # --- chunks left out ------------------------------------------------------------------------------
 
 
-def _skips(store: Store, instance: int, names: Sequence[str]) -> str:
+def _skips(store: Reader, instance: int, names: Sequence[str]) -> str:
     rows = store.fetch("skips_by_reason", instance)
     if not rows:
         return ""

@@ -18,7 +18,7 @@ from nbbatch.panel.session import Poller, Run, Session
 from nbbatch.panel.snapshot import Snapshot
 from nbbatch.pictures import static
 from nbbatch.pictures.style import variables
-from nbbatch.store.database import Store
+from nbbatch.store.reading import Reader
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,7 +46,7 @@ class Panel(anywidget.AnyWidget):
     """Sent by itself: it changes by clicks alone."""
 
     def __init__(
-        self, run: Run, store: Store, engine: Engine, at_end: Callable[[Snapshot], None] = lambda _: None
+        self, run: Run, store: Reader, engine: Engine, at_end: Callable[[Snapshot], None] = lambda _: None
     ) -> None:
         session = Session(run, store, engine)
         super().__init__(shown=session.step())
@@ -165,7 +165,7 @@ class Listing:
 
 
 def show_run(
-    run: Any, store: Store, engine: Engine, page: Callable[[], dict[str, str]], last_looks: set[Callable[[], None]]
+    run: Any, store: Reader, engine: Engine, page: Callable[[], dict[str, str]], last_looks: set[Callable[[], None]]
 ) -> None:
     """Display a run's panel; when the run has ended or its batch closes, its place is taken by the plain page.
 

@@ -23,13 +23,14 @@ from typing import Any
 
 import duckdb
 
-from nbbatch.base.errors import NotFoundError, StateError, StoreUnreadable
+from nbbatch.base.errors import StateError, StoreUnreadable
 from nbbatch.base.rows import EventRow, InstanceRow, StepCounts, StepRow
-from nbbatch.base.states import INSTANCE_BY_CODE, INSTANCE_ENDED, INSTANCE_TRANSITIONS, ChunkStatus, InstanceStatus
+from nbbatch.base.states import INSTANCE_ENDED, INSTANCE_TRANSITIONS, ChunkStatus, InstanceStatus
 from nbbatch.store import migrations
 from nbbatch.store.connection import MEMORY, clear_errors, connect, remove
 from nbbatch.store.migrations import FORMAT
 from nbbatch.store.queries import QUERIES, VIEWS
+from nbbatch.store.reading import as_instance, by_name
 from nbbatch.store.writing import Writer
 
 log = logging.getLogger("nbbatch")
@@ -65,8 +66,6 @@ class Store(Writer):
         self.session = 0
         self.opened_us, self.last_event_before = now_us, self.take_ids("event", 0)
         """When it was opened, and the last event of all sessions before."""
-        self.is_set_back = False
-        """Whether the clock was set back between two openings, so that times are not in the order of events."""
         self._file = None if path == MEMORY else Path(path).stat()
 
     # --- opening ----------------------------------------------------------------------------------
@@ -159,17 +158,14 @@ class Store(Writer):
             failing=failing, report=report,
         )  # fmt: skip
 
-    def instance(self, instance: int, cursor: duckdb.DuckDBPyConnection | None = None) -> InstanceRow:
-        """One instance.
+    def instance(self, instance: int) -> InstanceRow:
+        """One instance, seeing the open transaction; the engine's thread only.
 
         Raises:
             NotFoundError: There is none of this id.
         """
-        with self.cursors.reading():
-            found = _instances(cursor or self._con, "instance", instance)
-        if not found:
-            raise NotFoundError(f"no instance {instance} in {self.path}; batch.instances() lists those there are")
-        return found[0]
+        found = _instances(self._con, "instance", instance)
+        return found[0] if found else self.missing(instance)
 
     def unfinished(self, job: str, version: int, identity: str) -> InstanceRow | None:
         """The newest unfinished, unnamed instance of equal job, version and identifying parameters."""
@@ -313,11 +309,4 @@ class Store(Writer):
 
 def _instances(con: duckdb.DuckDBPyConnection, query: str, *values: Any) -> list[InstanceRow]:
     """Rows of a named query of `instance`, by field name."""
-    found = con.execute(QUERIES[query], list(values))
-    names = [column[0] for column in found.description or ()]
-    return [_instance(dict(zip(names, row, strict=True))) for row in found.fetchall()]
-
-
-def _instance(fields: dict[str, Any]) -> InstanceRow:
-    fields["status"] = INSTANCE_BY_CODE[fields["status"]]
-    return InstanceRow(**fields)
+    return [as_instance(fields) for fields in by_name(con.execute(QUERIES[query], list(values)))]

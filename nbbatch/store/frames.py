@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nbbatch.base.display import warn
 from nbbatch.base.errors import NotFoundError
 from nbbatch.base.states import CHUNK_ENDED, CHUNK_OPEN, STACKED, ChunkStatus, by_status
-from nbbatch.store.database import Store
+from nbbatch.store.reading import Reader
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,7 +42,7 @@ WARNING_CHARS = 4_000
 
 
 def of_instance(
-    store: Store, query: str, instance: int, step: str | None, chosen: object, limit: int | None, offset: int,
+    store: Reader, query: str, instance: int, step: str | None, chosen: object, limit: int | None, offset: int,
     at_us: int | None = None,
 ) -> pl.DataFrame:  # fmt: skip
     """A frame of one instance; ``chosen`` is the query's second filter (a state or a chunk id)."""
@@ -51,7 +51,7 @@ def of_instance(
     return page(store, query, instance, step, chosen, at_us, limit=limit, offset=offset)
 
 
-def page(store: Store, query: str, *values: Any, limit: int | None, offset: int) -> pl.DataFrame:
+def page(store: Reader, query: str, *values: Any, limit: int | None, offset: int) -> pl.DataFrame:
     """Rows of a named query whose last two values are its LIMIT (None: all) and OFFSET.
 
     Raises:
@@ -84,7 +84,7 @@ def tell_cut(rows: int, more: int) -> None:
 
 
 def chunks(
-    store: Store, instance: int, step: str | None, status: str | None, limit: int | None, offset: int,
+    store: Reader, instance: int, step: str | None, status: str | None, limit: int | None, offset: int,
     at_us: int | None = None,
 ) -> pl.DataFrame:  # fmt: skip
     """Chunks of an instance. The ids of a page are looked up first: the rest need not be joined then."""
@@ -99,7 +99,7 @@ def chunks(
     return store.frame("chunks", instance, step, None, first or 0, last or 0, at_us, limit, 0)
 
 
-def steps(store: Store, instance: int, live: Sequence[Sequence[int]] = (), at_us: int | None = None) -> pl.DataFrame:
+def steps(store: Reader, instance: int, live: Sequence[Sequence[int]] = (), at_us: int | None = None) -> pl.DataFrame:
     """Steps of an instance.
 
     Args:
@@ -120,12 +120,12 @@ def steps(store: Store, instance: int, live: Sequence[Sequence[int]] = (), at_us
     )
 
 
-def counts(store: Store, instance: int, at_us: int | None = None) -> list[dict[ChunkStatus, int]]:
+def counts(store: Reader, instance: int, at_us: int | None = None) -> list[dict[ChunkStatus, int]]:
     """Chunks of each step by state; reads all its events, a million in less than 0.1 s."""
     return [by_status((0, *codes)) for (codes,) in store.fetch("counts", instance, at_us)]
 
 
-def require_step(store: Store, instance: int, step: str) -> int:
+def require_step(store: Reader, instance: int, step: str) -> int:
     """Position of a step in the chain.
 
     Raises:
@@ -137,12 +137,12 @@ def require_step(store: Store, instance: int, step: str) -> int:
     return names.index(step)
 
 
-def step_names(store: Store, instance: int) -> list[str]:
+def step_names(store: Reader, instance: int) -> list[str]:
     """Names of an instance's steps, in chain order."""
     return [name for (name,) in store.fetch("step_names", instance)]
 
 
-def warnings(store: Store, instance: int) -> list[str]:
+def warnings(store: Reader, instance: int) -> list[str]:
     """Distinct warnings, newest first, as many as fit into 4,000 characters."""
     kept: list[str] = []
     room = WARNING_CHARS

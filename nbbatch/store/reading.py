@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 import duckdb
 
-from nbbatch.base.rows import ArrowStream
+from nbbatch.base.errors import NotFoundError
+from nbbatch.base.rows import ArrowStream, InstanceRow
+from nbbatch.base.states import INSTANCE_BY_CODE
 from nbbatch.store import user_query
 from nbbatch.store.cursors import Cursors
 from nbbatch.store.queries import OURS, QUERIES
@@ -22,6 +24,9 @@ READ_ROWS = 2_000
 
 class Reader:
     """The reading half of a `Store`. What it gives never has half a transaction in it, and holds the engine up nowhere."""
+
+    is_set_back = False
+    """Whether the clock was set back between two openings, so that times are not in the order of events."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -40,6 +45,24 @@ class Reader:
         """Rows of a named query, on this thread's connection."""
         with self.cursors.reading():
             return self.cursor().execute(QUERIES[query], list(values)).fetchall()
+
+    def stored_instance(self, instance: int) -> InstanceRow:
+        """One instance as it is stored.
+
+        Raises:
+            NotFoundError: There is none of this id.
+        """
+        found = self.dicts("instance", instance)
+        return as_instance(found[0]) if found else self.missing(instance)
+
+    def dicts(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        """Rows of a named query by column name."""
+        with self.cursors.reading():
+            return by_name(self.cursor().execute(QUERIES[query], list(values)))
+
+    def missing(self, instance: int) -> Never:
+        """There is no such instance."""
+        raise NotFoundError(f"no instance {instance} in {self.path}; batch.instances() lists those there are")
 
     def frame(self, query: str, *values: Any) -> pl.DataFrame:
         """Rows of a named query as a polars frame, on this thread's connection."""
@@ -73,6 +96,18 @@ class Reader:
                         yield data
 
         return read
+
+
+def by_name(found: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """Rows of a result by column name."""
+    names = [column[0] for column in found.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def as_instance(fields: dict[str, Any]) -> InstanceRow:
+    """An instance of the columns of the view of that name."""
+    fields["status"] = INSTANCE_BY_CODE[fields["status"]]
+    return InstanceRow(**fields)
 
 
 def _frame(cursor: duckdb.DuckDBPyConnection, sql: str, *values: Any) -> pl.DataFrame:

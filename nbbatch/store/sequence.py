@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from nbbatch.base.errors import StoreClosed
-from nbbatch.store.database import Store
+from nbbatch.store.reading import Reader
 
 if TYPE_CHECKING:
     pass
@@ -99,7 +99,7 @@ def _next_size(page: list[bytes]) -> int:
     return max(1, min(2 * len(page) or FIRST_VALUES, fit or FIRST_VALUES, MOST_VALUES))
 
 
-def inputs(opened: Callable[[], Store], instance: int, step: int) -> tuple[Keys, Callable[[Keys], list[bytes]]]:
+def inputs(opened: Callable[[], Reader], instance: int, step: int) -> tuple[Keys, Callable[[Keys], list[bytes]]]:
     """Inputs of a step's chunks in the order of the items, for `Values`; ``opened`` gives the store, or refuses."""
 
     def read(keys: Keys) -> list[bytes]:
@@ -111,7 +111,7 @@ def inputs(opened: Callable[[], Store], instance: int, step: int) -> tuple[Keys,
 
 
 def outputs(
-    opened: Callable[[], Store], instance: int, step: int, *, reduced: bool = False
+    opened: Callable[[], Reader], instance: int, step: int, *, reduced: bool = False
 ) -> tuple[Keys, Callable[[Keys], list[bytes]]]:
     """What a step gave, or if ``reduced`` what the reduction at this step reads, in the order of the items, for `Values`."""
 
