@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nbbatch.base.errors import StateError
 from nbbatch.base.names import Answering
 from nbbatch.base.rows import Item
+from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.definition import Node
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.heal import export, replay
@@ -74,7 +75,7 @@ class ChunkHandle(Answering):
 
     @property
     def outputs(self) -> list[Any]:
-        """What it gave, typed as `JobHandle.outputs`, in its order."""
+        """What it gave, typed as `JobHandle.outputs`, in its order; without what ``retain=`` has dropped."""
         ((index, _, _),) = self._store.fetch("chunk", self.run.id, self.id)
         return list(map(self.run._decoder(index, "output"), self._given()))
 
@@ -84,7 +85,7 @@ class ChunkHandle(Answering):
         if not rows and self._is_reduction():
             report = self.run._row.report
             return [] if report is None else [report]
-        return [data for (data,) in rows]
+        return [data for (data,) in rows if data is not None]
 
     def _is_reduction(self) -> bool:
         ((index, _, _),) = self._store.fetch("chunk", self.run.id, self.id)
@@ -146,7 +147,7 @@ class ChunkHandle(Answering):
             Its outputs or its error, and how they differ from the stored outputs.
 
         Raises:
-            StateError: The job is not known and no step is given, or a secret is missing.
+            StateError: The job is not known and no step is given, a secret is missing, or ``retain=`` has dropped its input.
         """
         return self._replay(step, params)
 
@@ -154,11 +155,29 @@ class ChunkHandle(Answering):
         index, data, _ = self._store.fetch("chunk", self.run.id, self.id)[0]
         node = replay.node_of(step, index) if step else self._node()
         step = node.step
+        self._check_kept(index, data)
         stored = self._given()
         inputs = self._store.stream("reduction_inputs", self.run.id) if step.kind == "reduction" else None
         item = Item(self.id, self._row()["attempts"] + 1, data)
         given = self._params(step, index, params)
         return replay.replay(node, item, given, stored, inputs, self.run.id, aloud=aloud)
+
+    def _check_kept(self, index: int, data: bytes | None) -> None:
+        """Raises StateError where its input is gone; the parameters are always kept."""
+        row = self.run._row
+        gone = data is None
+        if row.retain != "all" and self._is_reduction():
+            failed = self._store.fetch("count_standing", row.id, [ChunkStatus.FAILED.code]) != [(0,)]
+            gone = row.status in INSTANCE_ENDED and (
+                row.retain == "none" or (row.status is InstanceStatus.COMPLETED and not failed)
+            )
+        elif self._is_reduction():
+            gone = False
+        if index > 0 and gone:
+            raise StateError(
+                f"the input of chunk {self.id}, step {self.step!r}, was dropped when instance {row.id} ended, as it was "
+                f"submitted with retain={row.retain!r}; submit it anew, with retain='all', to look into its chunks"
+            )
 
     def _node(self) -> Node:
         """Its step as the run's job has it now."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from nbbatch.base.errors import NotFoundError
+from nbbatch.base.errors import NotFoundError, StateError
 from nbbatch.base.states import INSTANCE_ENDED
 from nbbatch.chunk import ChunkHandle
 from nbbatch.definition import JobDefinition, Kind
@@ -99,7 +99,10 @@ class JobHandle(RunFuture[R_co]):
 
     @property
     def warnings(self) -> list[str]:
-        """Distinct warnings of its steps, newest first, up to 4,000 characters in all; before them what keeps it from going on."""
+        """Distinct warnings of its steps, newest first, 4,000 characters in all: long ones are cut, `logs` has them whole.
+
+        They are what steps gave `context().warn` and ``warnings.warn``; before them stands what keeps it from going on.
+        """
         hung = self._hung()
         return [*([hung] if hung else []), *frames.warnings(self._store, self.id)]
 
@@ -294,6 +297,7 @@ class JobHandle(RunFuture[R_co]):
 
         Raises:
             NotFoundError: One of them has no such step.
+            StateError: One of them was submitted with a ``retain=`` that dropped its values when it ended.
             TypeError: ``other`` is no handle.
         """
         from nbbatch.heal.compare import compare
@@ -304,6 +308,12 @@ class JobHandle(RunFuture[R_co]):
         self._engine()
         index = frames.require_step(self._store, self.id, step)
         theirs = frames.require_step(other._store, other.id, step)
+        for row in (self._row, other._row):
+            if row.retain != "all" and row.status in INSTANCE_ENDED:
+                raise StateError(
+                    f"values of instance {row.id} were dropped when it ended, as it was submitted with retain={row.retain!r}; "
+                    "runs submitted with retain='all' can be compared"
+                )
         return compare(self._store, self.id, index, other._store, other.id, theirs, step)
 
     def _chunks_by_id(self, chunks: list[int]) -> pl.DataFrame:

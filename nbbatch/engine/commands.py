@@ -29,6 +29,7 @@ from nbbatch.engine.recovery import load, recover
 from nbbatch.engine.settle import Changes
 from nbbatch.engine.state import Again, LiveInstance
 from nbbatch.engine.updates import CallUpdate
+from nbbatch.worker.capture import hear_anew
 from nbbatch.worker.context import StoredParams
 from nbbatch.worker.error_text import clean
 
@@ -134,6 +135,7 @@ def _create(
     live = LiveInstance(job, row, params)
     live.steps[0].emit(chunk, [None])
     _keep_secrets(engine, row.id, params)
+    hear_anew()
     engine.live[row.id] = live
     engine.pending.append(CallUpdate(changes, (live, row, chunk), partial(engine.live.pop, row.id, None)))
     return live
@@ -155,6 +157,7 @@ def attach(engine: Engine, job: JobDefinition[Any, Any], row: InstanceRow, param
     live = load(engine.store, job, row, params)
     _keep_secrets(engine, row.id, params)
     engine.stopped.pop(row.id, None)
+    hear_anew()
     engine.live[row.id] = live
     engine.wake()
     return live

@@ -77,6 +77,7 @@ class Completions:
         live, is_ours, is_lost = flight.live, flight in self._flights, flight.is_lost()
         is_live = self._live.get(live.id) is live
         kept, unbegun = flight.micro.items, list[Item]()
+        lasted = self._pace.lasted_us(flight) if is_lost else 0
         if is_lost and is_ours and is_live:  # what its worker had not begun goes back to the queue
             assert flight.future is not None
             kept, unbegun = self._losses.split(flight.micro, flight.future.exception())
@@ -91,7 +92,7 @@ class Completions:
             return self._dropped(live, flight.micro.items)
         if flight.is_called_off() and not is_lost:
             return self._given_back(flight)
-        return [*self._unclaimed(flight, unbegun, alone=alone), *self._gave(flight, kept, now)]
+        return [*self._unclaimed(flight, unbegun, alone=alone), *self._gave(flight, kept, now, lasted)]
 
     def _given_back(self, flight: Flight) -> list[Update]:
         """What a pool gave back undone is claimed again, as if it never had been, once the pool may work again."""
@@ -107,23 +108,24 @@ class Completions:
         claimed = [item.chunk for item in flight.micro.items]
         return [Unclaimed(flight.live, self._store, flight.claim, claimed, flight.micro.node.index, items, alone)]
 
-    def _gave(self, flight: Flight, items: list[Item], now: int) -> list[Update]:
+    def _gave(self, flight: Flight, items: list[Item], now: int, lasted_us: int) -> list[Update]:
         if not items:
             return []
         micro = flight.micro if items is flight.micro.items else replace(flight.micro, items=items)
         if (flight.is_sacrificed or self.is_stopping) and flight.is_lost():
-            return [PutBack(flight.live, self._store, micro, items)]
-        return [ResultsUpdate(flight.live, micro.node, items, self._results(flight, micro, now), self._record)]
+            return [PutBack(flight.live, self._store, micro, items, lasted_us)]
+        results = self._results(flight, micro, now, lasted_us)
+        return [ResultsUpdate(flight.live, micro.node, items, results, self._record)]
 
-    def _results(self, flight: Flight, micro: MicroBatch, now: int) -> Results:
+    def _results(self, flight: Flight, micro: MicroBatch, now: int, lasted_us: int) -> Results:
         assert flight.future is not None
         error = flight.future.exception()
         if error is not None:
-            return lost(micro, error, now)
+            return lost(micro, error, now, lasted_us)
         results: Results = flight.future.result()
         flight.lane.works()
-        if self._pace.is_late(flight, results.span_us()):
-            results = timed_out(micro, now)
+        if self._pace.is_late(flight, span := results.span_us()):
+            results = timed_out(micro, now, span)
         for place, item in enumerate(micro.items) if self._spoiled else ():
             spoiled = self._spoiled.pop((item.chunk, item.attempt), None)
             if spoiled is not None:
@@ -157,7 +159,13 @@ class Completions:
         if not over:
             return []
         updates: list[Update] = [
-            ResultsUpdate(each.live, each.micro.node, each.micro.items, timed_out(each.micro, now), self._record)
+            ResultsUpdate(
+                each.live,
+                each.micro.node,
+                each.micro.items,
+                timed_out(each.micro, now, self._pace.lasted_us(each)),
+                self._record,
+            )
             for each in over
             if self._live.get(each.live.id) is each.live
         ]

@@ -127,7 +127,7 @@ class Flight:
     future: Future[Any] | None = None
     """Gives `Results`."""
     launched_us: int = 0
-    """When it was handed to its executor, where a limit of its step asks for that."""
+    """When it was handed to its executor, by the steady clock."""
     is_sacrificed: bool = False
     """Its worker was killed, because another one of its pool had to be."""
 
@@ -199,13 +199,19 @@ class Pace:
     def start(self, flight: Flight) -> None:
         """It starts now."""
         options = flight.step.node.step.options
+        now = flight.launched_us = self.steady()
         if not options.paced:
             return
-        now = flight.launched_us = self.steady()
         if options.rate is not None:
             self.limits.start(flight.name, len(flight.micro.items), now)
         if options.timeout is not None:
             self._deadlines.add(now + round(options.timeout * 1e6), flight)
+
+    def lasted_us(self, flight: Flight) -> int:
+        """How long it has run: in a worker process from the beginning of its first chunk, else since it was handed over."""
+        marks, slots = flight.micro.marks, flight.micro.slots
+        begun = marks.begun_us[slots[0]] if marks is not None and slots else 0
+        return max(0, self.steady() - (begun or flight.launched_us))
 
     def due(self) -> list[int]:
         """When a start is allowed again, and when the next attempt's time is over."""

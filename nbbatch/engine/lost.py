@@ -67,7 +67,9 @@ def submitted(executor: Executor, function: Callable[..., Any], call: Any) -> Fu
         return future
 
 
-def put_back(step: LiveStep, micro: MicroBatch, items: list[Item], changes: Changes, event: int, now: int) -> None:
+def put_back(
+    step: LiveStep, micro: MicroBatch, items: list[Item], changes: Changes, event: int, span_us: tuple[int, int]
+) -> None:
     """Attempts that ended because their workers were killed for another one's sake: on record, with no error counted.
 
     Args:
@@ -76,14 +78,15 @@ def put_back(step: LiveStep, micro: MicroBatch, items: list[Item], changes: Chan
         items: That had begun.
         changes: Take the rows.
         event: The id before the first of theirs.
-        now: The present.
+        span_us: From when to when they ran.
     """
+    started, ended = span_us
     index, code = micro.node.index, micro.node.code
     for place, item in enumerate(items, 1):
         changes.events.append(
             EventRow(
                 id=event + place, chunk=item.chunk, instance=micro.instance, step=index, attempt=item.attempt,
-                status=ChunkStatus.QUEUED.code, errors=item.errors, polls=item.polls, started_us=now, ended_us=now, code=code,
+                status=ChunkStatus.QUEUED.code, errors=item.errors, polls=item.polls, started_us=started, ended_us=ended, code=code,
             )
         )  # fmt: skip
     requeue(step, [item._replace(attempt=item.attempt + 1) for item in items])
@@ -105,29 +108,31 @@ def requeue(step: LiveStep, items: list[Item], *, alone: bool = False) -> None:
             step.again.append(Again(item, queued))
 
 
-def lost(micro: MicroBatch, error: BaseException, now: int) -> Results:
+def lost(micro: MicroBatch, error: BaseException, now: int, lasted_us: int) -> Results:
     """The worker died, or its pool broke, while it had the chunks."""
     text = f"the worker was lost while it ran this: {error}"
-    return _all(micro, ChunkStatus.ERRORED, Failure(type(error).__name__, clean(text), ""), now)
+    return _all(micro, ChunkStatus.ERRORED, Failure(type(error).__name__, clean(text), ""), now, lasted_us)
 
 
-def timed_out(micro: MicroBatch, now: int) -> Results:
+def timed_out(micro: MicroBatch, now: int, lasted_us: int) -> Results:
     """The attempt took longer than ``timeout=`` allows."""
     step = micro.node.step
     text = f"step {step.name!r} took longer than its timeout of {step.options.timeout:g} s"
     status, skips = judge(step.options, TimeoutError())
-    return _all(micro, status, Failure("TimeoutError", text, ""), now, skips_last=skips)
+    return _all(micro, status, Failure("TimeoutError", text, ""), now, lasted_us, skips_last=skips)
 
 
 def failed_future(micro: MicroBatch, error: Exception, now: int) -> Future[Results]:
     """A micro-batch that could not be handed over fails its chunks, with the reason."""
     text = f"step {micro.node.step.name!r} could not be handed to the executor: {error}"
     future: Future[Results] = Future()
-    future.set_result(_all(micro, ChunkStatus.FAILED, Failure(type(error).__name__, clean(text), ""), now))
+    future.set_result(_all(micro, ChunkStatus.FAILED, Failure(type(error).__name__, clean(text), ""), now, 0))
     return future
 
 
-def _all(micro: MicroBatch, status: ChunkStatus, failure: Failure, now: int, *, skips_last: bool = False) -> Results:
-    """One outcome for every chunk of a micro-batch."""
-    outcome = Outcome(status, now, now, [], [], failure=failure, skips_last=skips_last)
+def _all(
+    micro: MicroBatch, status: ChunkStatus, failure: Failure, now: int, lasted_us: int, *, skips_last: bool = False
+) -> Results:
+    """One outcome for every chunk of a micro-batch, which ran so long until now."""
+    outcome = Outcome(status, now - lasted_us, now, [], [], failure=failure, skips_last=skips_last)
     return Results([], [], [], "", dict.fromkeys(range(len(micro.items)), outcome))

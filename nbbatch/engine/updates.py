@@ -172,10 +172,12 @@ class PutBack(_Whole):
     store: Store
     micro: MicroBatch
     items: list[Item]
+    lasted_us: int
 
     def apply(self, changes: Changes, now: int) -> None:
         before = self.store.take_ids("event", len(self.items))
-        put_back(self.live.step_at(self.micro.node.index), self.micro, self.items, changes, before, now)
+        step = self.live.step_at(self.micro.node.index)
+        put_back(step, self.micro, self.items, changes, before, (now - self.lasted_us, now))
         self.live.changed = True
 
     def running(self) -> Sequence[tuple[int, Item]]:

@@ -39,6 +39,9 @@ _STEP_COLUMNS = [
 """Of a wide frame a terminal shows the first four and the last four."""
 
 WARNING_CHARS = 4_000
+"""Characters of an instance's warnings in all …"""
+WARNING_LEAST = 100
+"""… and those that are left of each, at least."""
 
 
 def of_instance(
@@ -143,12 +146,30 @@ def step_names(store: Reader, instance: int) -> list[str]:
 
 
 def warnings(store: Reader, instance: int) -> list[str]:
-    """Distinct warnings, newest first, as many as fit into 4,000 characters."""
-    kept: list[str] = []
-    room = WARNING_CHARS
+    """Distinct warnings, newest first, as many as fit into 4,000 characters; long ones are cut, and say by how much."""
+    texts: list[str] = []
     for (text,) in store.fetch("warnings", instance):
-        room -= len(text)
-        if room < 0:
+        texts.append(text)
+        if sum(min(len(each), WARNING_LEAST) for each in texts) > WARNING_CHARS:
+            return fitted(texts[:-1], WARNING_CHARS)
+    return fitted(texts, WARNING_CHARS)
+
+
+def fitted(texts: Sequence[str], room: int) -> list[str]:
+    """Texts that have so many characters in all: short ones whole, long ones cut to equal shares of what is left.
+
+    >>> fitted(["abc", "x" * 99], 40)
+    ['abc', 'xxxxxxxxxxxxxxxxx… 82 more characters']
+    """
+    share, left = room, len(texts)
+    for length in sorted(map(len, texts)):
+        share = room // left
+        if length > share:
             break
-        kept.append(text)
-    return kept
+        room, left = room - length, left - 1
+    return [text if len(text) <= share else _cut(text, share) for text in texts]
+
+
+def _cut(text: str, length: int) -> str:
+    kept = max(0, length - len(f"… {len(text):,} more characters"))
+    return f"{text[:kept]}… {len(text) - kept:,} more characters"

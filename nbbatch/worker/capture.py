@@ -1,12 +1,14 @@
 """Text that a step prints or logs goes to its attempt, not into whichever notebook cell runs now.
 
-Two process-wide hooks, put in place when the first step runs and neutral outside of steps:
+Three process-wide hooks, put in place when the first step runs and neutral outside of steps:
 
 - ``sys.stdout`` and ``sys.stderr`` become a thin proxy that asks a context variable where to write.
 - the log record factory, chained to the present one, copies records made inside a step, and puts the ids of the
   attempt on them as ``nb_instance``, ``nb_step``, ``nb_chunk`` and ``nb_attempt``. Records made elsewhere have none:
   give a format that names them ``logging.Formatter(..., defaults=...)``. A handler on the root logger would do too,
   but it would make ``logging.basicConfig()`` in the user's notebook a no-op.
+
+- ``warnings.showwarning`` keeps what is warned of inside a step with the attempt, before it is shown as it would be.
 
 Threads that a step starts by itself carry no context: what they print goes where it went before.
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -40,6 +43,10 @@ class LogBuffer:
     def ids(self) -> dict[str, Any]:
         """What a log record carries of the attempt."""
         return {}
+
+    def warned(self, text: str) -> bool:  # noqa: ARG002
+        """Keep a warning; False: it is one that is kept already."""
+        return True
 
     def write(self, text: str) -> None:
         if not self._size:
@@ -127,6 +134,17 @@ def install() -> None:
         sys.stderr = _Proxy(sys.stderr)
     if not isinstance(logging.getLogRecordFactory(), _Factory):
         logging.setLogRecordFactory(_Factory(logging.getLogRecordFactory()))
+    if not isinstance(warnings.showwarning, _Shows):
+        warnings.showwarning = _Shows(warnings.showwarning)
+
+
+class _NeverWarned(Warning):
+    """Nobody warns of it."""
+
+
+def hear_anew() -> None:
+    """Have warnings shown again that were shown before: by default Python shows those of a line once."""
+    warnings.simplefilter("default", _NeverWarned, append=True)  # any change of the filters forgets what was shown
 
 
 def hold(who: object) -> None:
@@ -161,6 +179,30 @@ def _remove() -> None:
     factory = logging.getLogRecordFactory()
     if isinstance(factory, _Factory):
         logging.setLogRecordFactory(factory.inner)
+    if isinstance(warnings.showwarning, _Shows):
+        warnings.showwarning = warnings.showwarning.inner
+
+
+class _Shows:
+    """``warnings.showwarning`` that keeps warnings of a step with its attempt: each text once, in every attempt."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __call__(self, message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        log = buffer.get()
+        if log is not None and not log.aloud:
+            hear_anew()
+            if not log.warned(f"{category.__name__}: {_said_of(message)}"):
+                return
+        self.inner(message, category, *where, **more)
+
+
+def _said_of(message: Warning | str) -> str:
+    try:
+        return str(message)
+    except Exception as error:  # its text is the step's; the warning still has to be told
+        return f"a text that could not be made ({type(error).__name__})"
 
 
 class _Factory:

@@ -17,9 +17,12 @@ from nbbatch.definition.listeners import Hooks
 from nbbatch.values.attachments import Attachments, Files
 from nbbatch.values.parameters import ParamsCodec
 from nbbatch.worker import capture
-from nbbatch.worker.error_text import clean, text_of
+from nbbatch.worker.error_text import clean, text_of, tidy
 from nbbatch.worker.hiding import Hider, hider
 from nbbatch.worker.running import Slots
+
+MAX_WARNINGS = 1_000
+"""Warnings that an attempt keeps."""
 
 
 class Cancellation:
@@ -120,7 +123,9 @@ class Context(capture.LogBuffer):
         step: Name of the step.
     """
 
-    _warnings: tuple[str, ...] = ()
+    _warnings: list[str] | None = None
+    _heard: set[str] | None = None
+    _more_warnings = 0
     _recovered: tuple[str, ...] = ()
     _records: int | None = None
 
@@ -177,9 +182,33 @@ class Context(capture.LogBuffer):
         return (self._micro.attachments or Files("", ())).open(name)
 
     def warn(self, text: str) -> None:
-        """Keep a warning with this attempt; the newest distinct ones show on the instance."""
+        """Keep a warning with this attempt; the newest distinct ones show on the instance.
+
+        So it is done with what is warned of by ``warnings.warn`` while the step runs. An attempt keeps 1,000 of them.
+        """
         self.said = True
-        self._warnings += (clean(str(text)),)
+        if self._warnings is None:
+            self._warnings = []
+        if len(self._warnings) < MAX_WARNINGS:
+            self._warnings.append(clean(str(text)))
+        else:
+            self._more_warnings += 1
+
+    def warned(self, text: str) -> bool:
+        heard = self._heard = self._heard or set()
+        if text in heard:
+            return False
+        self.warn(text)
+        has_room = len(heard) < MAX_WARNINGS
+        if has_room:
+            heard.add(text)
+        return has_room
+
+    def warnings(self) -> list[str]:
+        """Those that are kept, and a word about those that are not."""
+        more = self._more_warnings
+        told = [f"… {more:,} more warnings of this attempt were left out"] if more else []
+        return [*(self._warnings or ()), *told]
 
     def recovered(self, error: BaseException | str) -> None:
         """Count an error that the step survived: it is stored with the attempt and fails nothing."""
@@ -218,7 +247,8 @@ def context() -> Context:
 
 def said(ctx: Context) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """The log, the warnings and the errors survived of an attempt, secrets as stars."""
-    hide = ctx._micro.params.hide  # pyright: ignore[reportPrivateUsage]
-    log = ctx.text()
-    told, survived = ctx._warnings, ctx._recovered  # pyright: ignore[reportPrivateUsage]
-    return hide(clean(log)) if log else log, tuple(map(hide, told)), tuple(map(hide, survived))
+    params = ctx._micro.params  # pyright: ignore[reportPrivateUsage]
+    hide, hides = params.hide, params.hides()
+    log, survived = ctx.text(), ctx._recovered  # pyright: ignore[reportPrivateUsage]
+    told = tuple(tidy(text, hides) for text in ctx.warnings())
+    return hide(clean(log)) if log else log, told, tuple(map(hide, survived))

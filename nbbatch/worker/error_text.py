@@ -31,16 +31,16 @@ class Hides(Protocol):
 def failure(error: BaseException, hides: Hides | None = None) -> Failure | None:
     """What is stored of an error or signal, secrets as stars; None of a `RetryLater` without a reason."""
     if isinstance(error, Signal):
-        reason = _tidy(_reason(error), hides)
+        reason = tidy(_reason(error), hides)
         return None if isinstance(error, RetryLater) and not reason else Failure(type(error).__name__, reason, "")
     kind = type(error)
     name = (
         kind.__qualname__ if kind.__module__ in {"builtins", "__main__"} else f"{kind.__module__}.{kind.__qualname__}"
     )
-    return Failure(clean(name), _tidy(text_of(error), hides), _tidy(_traceback(error), hides))
+    return Failure(clean(name), tidy(text_of(error), hides), tidy(_traceback(error), hides))
 
 
-def _tidy(text: str, hides: Hides | None) -> str:
+def tidy(text: str, hides: Hides | None) -> str:
     """Text as it is stored. Secrets go before it is cut, lest a part of one is left."""
     cleaned = clean(text)
     return shorten(cleaned) if hides is None else hides.pieces(shorten(hides.whole(cleaned)))

@@ -22,7 +22,7 @@ class Report(BaseModel):
 
 @nb.step
 def find(params: Params) -> Iterator[File]:  # first step: its input is the parameters
-    for path in sorted(params.folder.glob("*.ndjson")):
+    for path in sorted(params.folder.glob("*.py")):
         yield File(path=path)  # one yield = one durable work chunk
 
 
@@ -39,6 +39,6 @@ def report(stats: Iterable[Stats], params: Params) -> Report:  # Iterable in = r
 census = nb.Job("census", find >> count >> report)  # a type mismatch fails here, in this cell
 
 batch = nb.open("census.duckdb")  # kernel died? run the cells again: it resumes
-run = batch.submit(census, Params(folder="data"))
+run = batch.submit(census, Params(folder=Path(nb.__file__).parent))  # the lines of this library; or a folder of yours
 print(run.result())  # Report(total=...)
 print(run.chunks())  # every chunk is a row of a polars DataFrame
