@@ -7,8 +7,8 @@ from functools import cache
 from typing import Any
 
 import nbbatch as nb
-from tests.model import records
-from tests.model.model import BACKOFF
+from tests.model import jobs
+from tests.model.jobs import BACKOFF
 from tests.model.world import Odd, work
 
 SEGMENTS = {"one": 1, "many": 1, "page": 2, "sub": 2, "branch": 2}
@@ -19,7 +19,7 @@ Choose = Callable[[list[Any]], Any]
 """Picks one of some values."""
 
 
-def job(choose: Choose, *, ordered: bool, inner: bool = False) -> records.Job:
+def job(choose: Choose, *, ordered: bool, inner: bool = False) -> jobs.Job:
     """A job; ``ordered``: also options whose effect depends on the order in which chunks are worked on."""
     kinds = [kind for kind in SEGMENTS if not inner or kind != "sub"]
     steps = [step_of(choose, "first", (), 0, ordered=ordered)]
@@ -35,10 +35,10 @@ def job(choose: Choose, *, ordered: bool, inner: bool = False) -> records.Job:
         tails = (here, here + 1) if segment == "branch" else (len(steps) - 1,)
     end = "reduction" if inner else choose(["none", "reduction"])
     steps.append(step_of(choose, end, tails, len(steps), ordered=ordered))
-    return records.Job("inner" if inner else "outer", tuple(steps), ordered and choose([False] * 9 + [True]))
+    return jobs.Job("inner" if inner else "outer", tuple(steps), ordered and choose([False] * 9 + [True]))
 
 
-def step_of(choose: Choose, kind: str, sources: tuple[int, ...], index: int, *, ordered: bool) -> records.Step:
+def step_of(choose: Choose, kind: str, sources: tuple[int, ...], index: int, *, ordered: bool) -> jobs.Step:
     given: dict[str, Any] = {"sources": sources, "gated": kind == "reduction"}
     if kind == "sub":
         given |= {"job": job(choose, ordered=ordered, inner=True), "attempts": choose([1, 2])}
@@ -49,11 +49,11 @@ def step_of(choose: Choose, kind: str, sources: tuple[int, ...], index: int, *, 
         given |= {"gated": choose([False, False, True]), "max_failed": choose([0, 0, 1, 9])}
     if kind not in {"sub", "reduction"}:
         given |= {"skips_odd": choose([False, True]), "max_skipped": choose([None] * 4 + [1]) if ordered else None}
-    return records.Step(f"{kind}{index}", kind, bisect=kind == "flat" and choose([False, True]), **given)
+    return jobs.Step(f"{kind}{index}", kind, bisect=kind == "flat" and choose([False, True]), **given)
 
 
 @cache
-def built(job: records.Job) -> nb.Job[int, Any]:
+def built(job: jobs.Job) -> nb.Job[int, Any]:
     """The job of nbbatch that a job of the model stands for."""
     made = [made_step(step) for step in job.steps]
     chain, done = made[0], 1
@@ -65,16 +65,16 @@ def built(job: records.Job) -> nb.Job[int, Any]:
 
 
 @cache
-def version_of(job: records.Job) -> int:
+def version_of(job: jobs.Job) -> int:
     """One for each shape: jobs of one name and version have one chain."""
     VERSIONS.append(job)
     return len(VERSIONS)
 
 
-VERSIONS: list[records.Job] = []
+VERSIONS: list[jobs.Job] = []
 
 
-def made_step(step: records.Step) -> Any:
+def made_step(step: jobs.Step) -> Any:
     options: dict[str, Any] = {
         "max_attempts": step.attempts,
         "max_failed": step.max_failed,
@@ -117,11 +117,11 @@ def function_of(name: str, kind: str) -> Callable[..., Any]:
     return kinds[kind]
 
 
-def short(step: records.Step, printer: Any, cycle: bool) -> None:
+def short(step: jobs.Step, printer: Any, cycle: bool) -> None:
     """As hypothesis shows it: what is not as usual."""
-    plain = records.Step("", "")
+    plain = jobs.Step("", "")
     said = [f"{key}={value!r}" for key, value in vars(step).items() if value != getattr(plain, key)]
     printer.text(f"Step({', '.join(said)})")
 
 
-records.Step._repr_pretty_ = short  # type: ignore[attr-defined]
+jobs.Step._repr_pretty_ = short  # type: ignore[attr-defined]

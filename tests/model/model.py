@@ -1,17 +1,14 @@
 """What nbbatch promises, as a pure model: plain data, no store, no threads, no clock but a number of seconds.
 
-A method for each thing that may happen: what a person asks, what workers do, what befalls a process. After each of them
-`work` does all that follows by itself: waits that are over, gates, reductions, sub-jobs, ends.
+A method for each thing that may happen; `work` does all that follows by itself: gates, reductions, sub-jobs, ends.
 """
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tests.model.records import CLOSED, ENDED, Chunk, Job, Run, refuse_if
-
-BACKOFF, POLL = 10, 30  # seconds
-# What became of an attempt (done, error, fatal, fail, fail job, later, skip, odd: see `skip_on=`), and its outputs.
-Said = tuple[str, list[Any]]
+from tests.model.chunks import Chunk
+from tests.model.jobs import BACKOFF, CLOSED, ENDED, POLL, Job, Said, refuse_if
+from tests.model.runs import Run
 
 
 class Model:
@@ -53,9 +50,8 @@ class Model:
         """Failed chunks again, of an ended run cancelled ones too; of one that ended also steps with always=True."""
         refuse_if(run.status == "COMPLETED" and not run.has("FAILED"))
         ended = run.status in ENDED
-        for step, node in enumerate(run.job.steps):
-            if ended and node.always and chosen is None:
-                self.replace(run, [c for c in run.of(step) if c.state == "COMPLETED"])
+        if ended and chosen is None:
+            run.replace([c for c in run.of() if c.node.always and c.state == "COMPLETED"])
         for chunk in run.of() if chosen is None else list(chosen):
             if chunk.state == "FAILED" or (ended and chunk.state == "CANCELLED"):
                 self.change(chunk, "QUEUED" if run.is_open(chunk.step) else "GATE_WAITING")
@@ -65,7 +61,7 @@ class Model:
     def rerun(self, run: Run, chosen: list[Chunk]) -> None:
         idle = not run.attached or (run.status == "PAUSED" and not run.has("IN_PROGRESS"))
         refuse_if(not chosen or not (run.status in ENDED or idle))
-        self.replace(run, chosen)
+        run.replace(chosen)
         for child in [r for r in self.runs if r.parent and r.parent.run is run and r.parent.superseded]:
             self.cancel(child)
         self.turn(run, "IN_PROGRESS")
@@ -74,39 +70,18 @@ class Model:
     def purge(self) -> None:
         self.runs = [run for run in self.runs if run.status not in ENDED]
 
-    def claim(self, chunk: Chunk) -> None:
-        assert chunk.is_claimable(self.now), f"{chunk.state} of step {chunk.node.name} may not be claimed"
-        chunk.before, chunk.state, chunk.attempts = chunk.state, "IN_PROGRESS", chunk.attempts + 1
-        chunk.run.started = True
-
     def settle(self, chunk: Chunk, said: str, outputs: list[Any]) -> None:
         """The end of an attempt that is waited for: of a chunk that is IN_PROGRESS, and not superseded."""
-        run, node = chunk.run, chunk.node
-        skips = node.skips(said)
+        run, state = chunk.run, chunk.becomes(said)
+        self.change(chunk, state, POLL if said == "later" else BACKOFF * 2 ** max(0, chunk.errors - 1))
+        chunk.polls += said == "later"
         if said == "done":
-            self.complete(chunk, outputs)
-        elif said == "later":
-            self.change(chunk, "POLL_WAITING", POLL)
-            chunk.polls += 1
-        elif skips == "now" and run.may_skip(chunk.step):
-            self.change(chunk, "SKIPPED")
-        else:
-            chunk.errors, chunk.stops = chunk.errors + 1, said == "fail job"
-            again = said in {"error", "odd"} and skips != "now" and chunk.errors < node.attempts
-            last = "SKIPPED" if skips == "last" and run.may_skip(chunk.step) else "FAILED"
-            self.change(chunk, "ERRORED" if again else last, BACKOFF * 2 ** (chunk.errors - 1))
-        torn = node.bisect and (chunk.state == "FAILED" or (chunk.state == "SKIPPED" and said == "odd"))
-        for seq, half in enumerate(chunk.halves() if torn and said != "fail job" else []):
+            run.take(chunk, outputs)
+        torn = chunk.node.bisect and said != "fail job" and (state == "FAILED" or (state, said) == ("SKIPPED", "odd"))
+        for seq, half in enumerate(chunk.halves() if torn else []):
             chunk.superseded = chunk.split = True
             run.add(chunk.step, half, chunk, seq)
         run.failing |= said == "fail job" or (run.job.fail_fast and said != "done" and run.exceeds())
-
-    def complete(self, chunk: Chunk, outputs: list[Any]) -> None:
-        self.change(chunk, "COMPLETED")
-        chunk.outputs, takers = outputs, chunk.run.takers(chunk.step, reduction=False)
-        for seq, (value, step) in enumerate((value, step) for value in outputs for step in takers):
-            chunk.run.add(step, value, chunk, seq)
-        chunk.run.report = outputs if chunk.node.kind == "reduction" else chunk.run.report
 
     def crash(self, begun: Iterable[Chunk] = ()) -> None:
         """The process ends: claims come to nothing, and what had begun has lost an attempt."""
@@ -114,8 +89,7 @@ class Model:
             run.attached = run.status in ENDED
             for chunk in [c for c in run.of() if c.state == "IN_PROGRESS"]:
                 if chunk in begun:
-                    chunk.errors, chunk.stops = chunk.errors + 1, False
-                    self.change(chunk, "QUEUED" if chunk.errors < chunk.node.attempts else "FAILED")
+                    self.change(chunk, "FAILED" if chunk.becomes("error") == "FAILED" else "QUEUED")
                 else:
                     chunk.state, chunk.attempts = chunk.before, chunk.attempts - 1
 
@@ -127,7 +101,7 @@ class Model:
     def attempt(self, run: Run, outcome: Callable[[Chunk], Said] | None) -> bool:
         found = [c for c in run.of() if c.is_claimable(self.now) and (outcome or c.node.job)]
         for chunk in found[:1]:
-            self.claim(chunk)
+            chunk.claim(self.now)
             if chunk.node.job:
                 child = self.submit(chunk.node.job, chunk.value, chunk)
                 if child.status in {"FAILED", "CANCELLED"} and child.touched < chunk.touched:
@@ -147,12 +121,9 @@ class Model:
         before = run.status, len(run.opened)
         if run.rests():
             return False
-        for step, node in enumerate(run.job.steps):
+        for step in range(len(run.job.steps)):
             if not run.failing and not run.is_open(step) and run.is_ready(step):
-                run.opened.add(step)
-                if node.kind == "reduction":
-                    run.add(step, None)
-                for chunk in [c for c in run.of(step) if c.state == "GATE_WAITING"]:
+                for chunk in run.open(step):
                     self.change(chunk, "QUEUED")
         self.turn(run, run.stands())
         return before != (run.status, len(run.opened))
@@ -163,19 +134,8 @@ class Model:
         if run.status in ENDED:
             self.turn(run, "IN_PROGRESS")
         for step in [s for s in run.opened if not run.is_ready(s)]:
-            run.opened.discard(step)
-            for chunk in run.of(step):
-                chunk.superseded |= chunk.node.kind == "reduction"
-                if chunk.state == "QUEUED":
-                    self.change(chunk, "GATE_WAITING")
-
-    def replace(self, run: Run, chosen: list[Chunk]) -> None:
-        """Supersede chunks and all that came of them; those that came of no other chosen one are made anew."""
-        gone = run.family(chosen)
-        for chunk in gone:
-            chunk.superseded = True
-        for chunk in [c for c in chosen if c.parent not in gone]:
-            run.add(chunk.step, chunk.value, chunk.parent, chunk.seq)
+            for chunk in run.shut(step):
+                self.change(chunk, "GATE_WAITING")
 
     def turn(self, run: Run, status: str) -> None:
         """Put a run into a state; an end is told to the chunk that waits for it."""

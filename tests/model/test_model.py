@@ -39,11 +39,13 @@ from nbbatch.base.states import CHUNK_BY_CODE
 from nbbatch.states import CHUNK_TRANSITIONS, INSTANCE_TRANSITIONS, ChunkStatus
 from tests import kit
 from tests.kit import TickingClock
-from tests.model import chains, records, world
+from tests.model import chains, jobs, world
 from tests.model.chains import built
+from tests.model.chunks import Chunk
 from tests.model.engine import Held, Row, copy_store, made_since, rest
+from tests.model.jobs import CLOSED, ENDED, Refused
 from tests.model.model import Model
-from tests.model.records import CLOSED, ENDED, Chunk, Refused, Run
+from tests.model.runs import Run
 
 RULES = int(os.environ.get("NBBATCH_MODEL_RULES", "0"))
 STEPS = 40  # rules of an example …
@@ -110,7 +112,7 @@ class Beside(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.files = count()
         self.path: Any = self.fresh_path()
-        self.jobs: list[records.Job] = []
+        self.jobs: list[jobs.Job] = []
         self.checked: dict[int, str] = {}
         self.last = 0  # the highest id of a chunk that was seen
         self.told: list[str] = []
@@ -458,7 +460,7 @@ class Beside(RuleBasedStateMachine):
             chunks = [c for run in self.model.runs for c in run.of()]
             taken = [c for c in chunks if c.state != "IN_PROGRESS" and (c.id, c.attempts + 1) in items]
             for chunk in taken:
-                self.model.claim(chunk)
+                chunk.claim(self.model.now)
             if not taken:
                 return
 

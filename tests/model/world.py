@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import nbbatch as nb
-from tests.model.model import POLL, Said
-from tests.model.records import Chunk, Step
+from tests.model.chunks import Chunk
+from tests.model.jobs import POLL, Said, Step
 
 
 class Odd(ValueError):

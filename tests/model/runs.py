@@ -1,86 +1,12 @@
-"""What there is: steps, jobs, chunks, runs (instances), and what can be asked of them. What happens to them is `model`."""
+"""Runs (instances) of the model: how one stands, and how its chunks come about. What happens to them is `model`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-ENDED = {"COMPLETED", "FAILED", "CANCELLED"}  # states of runs
-CLOSED = {*ENDED, "SKIPPED"}  # states of chunks
-CAN_RUN = {"QUEUED", "ERRORED", "POLL_WAITING"}
-WAITING = {*CAN_RUN, "GATE_WAITING"}
-
-
-class Refused(Exception):
-    """What was asked for cannot be done; nothing has changed."""
-
-
-def refuse_if(wrong: bool) -> None:
-    if wrong:
-        raise Refused
-
-
-@dataclass(frozen=True)
-class Step:
-    name: str
-    kind: str  # first | one | many | page | flat | sub | none | reduction
-    sources: tuple[int, ...] = ()
-    gated: bool = False
-    attempts: int = 1
-    max_failed: int = 0
-    skips_odd: bool = False  # skip_on= names the class of the error "odd" …
-    retries_odd: bool = False  # … and so does retry_on=: retried first
-    max_skipped: int | None = None
-    bisect: bool = False
-    always: bool = False
-    job: Job | None = None
-
-    def skips(self, said: str) -> str:
-        """Whether what an attempt raised leaves its chunk out: now, after the last attempt, or not."""
-        odd = "last" if self.retries_odd else "now"
-        return "now" if said == "skip" else odd if said == "odd" and self.skips_odd else ""
-
-
-@dataclass(frozen=True)
-class Job:
-    name: str
-    steps: tuple[Step, ...]
-    fail_fast: bool = False
-
-
-@dataclass(eq=False)
-class Chunk:
-    run: Run
-    step: int
-    value: Any
-    parent: Chunk | None = None
-    seq: int = 0
-    state: str = "QUEUED"
-    before: str = ""  # what it was when it was claimed
-    attempts: int = 0
-    errors: int = 0
-    polls: int = 0
-    due: int = 0
-    outputs: list[Any] = field(default_factory=list)
-    superseded: bool = False
-    split: bool = False  # … by its halves
-    stops: bool = False  # raised FailJob
-    touched: int = 0  # when it last changed
-    id: int = 0  # in the engine; the model makes no use of it
-
-    @property
-    def node(self) -> Step:
-        return self.run.job.steps[self.step]
-
-    def halves(self) -> list[Any]:
-        """Of a page."""
-        middle = len(self.value) // 2
-        return [self.value[:middle], self.value[middle:]] if middle else []
-
-    def is_claimable(self, now: int) -> bool:
-        run, due = self.run, self.state in {"ERRORED", "POLL_WAITING"} and self.due <= now
-        waits = not run.attached or run.failing or run.status in {"PAUSED", *ENDED} or self.superseded
-        return not waits and run.is_open(self.step) and (self.state == "QUEUED" or due)
+from tests.model.chunks import Chunk
+from tests.model.jobs import CAN_RUN, CLOSED, ENDED, WAITING, Job
 
 
 @dataclass(eq=False)
@@ -168,3 +94,32 @@ class Run:
     def add(self, step: int, value: Any, parent: Chunk | None = None, seq: int = 0) -> None:
         state = "QUEUED" if self.is_open(step) else "GATE_WAITING"
         self.chunks.append(Chunk(self, step, value, parent, seq, state))
+
+    def replace(self, chosen: list[Chunk]) -> None:
+        """Supersede chunks and all that came of them; those that came of no other chosen one are made anew."""
+        gone = self.family(chosen)
+        for chunk in gone:
+            chunk.superseded = True
+        for chunk in [c for c in chosen if c.parent not in gone]:
+            self.add(chunk.step, chunk.value, chunk.parent, chunk.seq)
+
+    def open(self, step: int) -> list[Chunk]:
+        """Open a gate; the chunks that wait behind it. A reduction has one chunk."""
+        self.opened.add(step)
+        if self.job.steps[step].kind == "reduction":
+            self.add(step, None)
+        return [c for c in self.of(step) if c.state == "GATE_WAITING"]
+
+    def shut(self, step: int) -> list[Chunk]:
+        """Shut a gate; the chunks that wait behind it now. A report is made anew."""
+        self.opened.discard(step)
+        for chunk in self.of(step):
+            chunk.superseded |= chunk.node.kind == "reduction"
+        return [c for c in self.of(step) if c.state == "QUEUED"]
+
+    def take(self, chunk: Chunk, outputs: list[Any]) -> None:
+        """What a chunk gave: chunks of the steps behind, or the report."""
+        chunk.outputs, takers = outputs, self.takers(chunk.step, reduction=False)
+        for seq, (value, step) in enumerate((value, step) for value in outputs for step in takers):
+            self.add(step, value, chunk, seq)
+        self.report = outputs if chunk.node.kind == "reduction" else self.report
