@@ -20,7 +20,7 @@ from nbbatch.base import ranges
 from nbbatch.base.arguments import answering
 from nbbatch.base.clock import Clock, SystemClock
 from nbbatch.base.display import warn
-from nbbatch.base.errors import StoreError
+from nbbatch.base.errors import StoreError, StoreUnreadable
 from nbbatch.base.names import Answering
 from nbbatch.base.rows import Ended
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
@@ -90,7 +90,7 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
     """
     executor, workers = checked_executor(executor), checked_workers(workers)
     name = os.fspath(path)
-    where = MEMORY if name == MEMORY else str(Path(name).expanduser().resolve())
+    where = MEMORY if name == MEMORY else _resolved(name)
     with _opening:
         found = _found(where)
         if found is not None and found.usable and not found._store.displaced():  # pyright: ignore[reportPrivateUsage]
@@ -102,6 +102,13 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
             except StoreError as error:
                 warn(str(error))
         return Batch(where, executor, workers, clock or SystemClock(), by_open=True)
+
+
+def _resolved(name: str) -> str:
+    try:
+        return str(Path(name).expanduser().resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
+        raise StoreUnreadable(f"{name!r} leads to no file: {error}") from error
 
 
 class Batch(Answering):
@@ -136,13 +143,14 @@ class Batch(Answering):
         self._ending = threading.Lock()
         self._closing = self._ended = False
         with ExitStack() as undo:  # an opening that fails or is interrupted leaves nothing open
-            self._store = Store(path, clock.now())
+            file = None if path == MEMORY else path
+            before = left(file)
+            self._store = Store(path, clock.now(), before.session)
             undo.callback(self._forget)
             undo.callback(self._store.close)
-            marks = None if path == MEMORY else f"{path}.running"
-            self.recovered = recovery.recover(self._store, left(marks) if marks else set(), clock.now())
+            self.recovered = recovery.recover(self._store, before.chunks, clock.now())
             """What opening found of a process that died: chunks queued again, lost attempts, chunks lost too often."""
-            self._marks = Marks(marks)
+            self._marks = Marks(file, self._store.session)
             undo.callback(self._marks.close)
             self._executor = executor or threads(workers)
             undo.callback(self._shut)

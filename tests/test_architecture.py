@@ -318,7 +318,7 @@ def test_colours_of_states_stand_with_the_states() -> None:
 
 def test_rows_have_the_columns_of_their_tables(batch: nb.Batch) -> None:
     columns = dict[str, list[str]]()
-    for table, column, _ in batch._store.rows("columns"):
+    for table, column, *_ in batch._store.rows("columns"):
         columns.setdefault(table, []).append(column)
 
     assert {table: list(row._fields) for table, row in TABLES.items()} == {table: columns[table] for table in TABLES}

@@ -21,7 +21,6 @@ import pytest
 import nbbatch as nb
 from nbbatch.store import queries
 from nbbatch.store.database import Store
-from nbbatch.testing import START_US
 from tests.jobs import double, each, numbers, one_step, summing, total
 from tests.kit import HandClock, count, settle, statuses
 
@@ -232,7 +231,7 @@ def _foreign(path: Path) -> None:
 
 
 def _newer(path: Path) -> None:
-    Store(str(path), START_US).close()
+    nb.open(path).close()
     with duckdb.connect(str(path)) as con:
         con.execute("UPDATE meta SET value = '99' WHERE name = 'format'")
 

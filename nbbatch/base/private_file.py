@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -25,3 +26,22 @@ def replaced(path: Path) -> Generator[BinaryIO]:
         with suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def make_beside(owner: Path, path: str, *, flags: int = 0) -> int:
+    """Create an empty file that must not be there yet, for those who may read and write ``owner``; returns its descriptor.
+
+    It is made for the user alone and widened then, so that at no time anybody may read it who may not read ``owner``.
+    """
+    number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | flags, 0o600)
+    with suppress(OSError):
+        share_as(owner, number)
+    return number
+
+
+def share_as(owner: Path, number: int) -> None:
+    """Give an open file the permissions, and the group, of another one, as far as this user may."""
+    like, made = owner.stat(), os.fstat(number)
+    if like.st_gid != made.st_gid:
+        os.fchown(number, -1, like.st_gid)
+    os.fchmod(number, stat.S_IMODE(like.st_mode) & 0o666 | 0o600)

@@ -5,7 +5,7 @@ The engine itself is driven by events; nothing here runs by the clock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from nbbatch.base.rows import DetailRow, EventRow, InstanceRow, Item, Waiting
@@ -32,17 +32,20 @@ class Recovered(NamedTuple):
     """Chunks that are FAILED, as they were in progress at ``max_attempts`` crashes."""
 
 
-def recover(store: Store, running: set[int], now_us: int) -> Recovered:
+def recover(store: Store, running: Collection[int], now_us: int) -> Recovered:
     """Put chunks that were claimed when an earlier process died back; those that ran, with the lost attempt on record.
 
     One transaction. Runs no user code and needs no job.
 
     Args:
         store: Just opened.
-        running: Chunks that had begun and not ended (see `marks`); the others are QUEUED as if never claimed.
+        running: Chunks that had begun and not ended (see `running`); the others are QUEUED as if never claimed.
         now_us: The present.
+
+    Raises:
+        StoreUnreadable: The store is damaged; nothing was changed.
     """
-    with store.transaction():
+    with store.opening():
         store.begin_session(now_us)
         claimed = store.rows("orphans", store.session)
         orphans = [orphan for orphan in claimed if orphan[2] in running]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
@@ -12,7 +13,8 @@ from typing import Any
 
 import duckdb
 
-from nbbatch.base.errors import StoreLocked, StoreUnreadable
+from nbbatch.base.errors import StoreError, StoreLocked, StoreUnreadable
+from nbbatch.base.private_file import make_beside
 
 MEMORY = ":memory:"
 _SETTINGS: dict[str, Any] = {
@@ -33,17 +35,34 @@ def connect(path: str) -> duckdb.DuckDBPyConnection:
         StoreLocked: Another process holds it.
         StoreUnreadable: It is damaged, foreign, newer, or cannot be written; nothing was changed.
     """
-    if path != MEMORY:
-        _check_place(Path(path))
     is_new = path != MEMORY and not os.path.lexists(path)
     try:
-        return _connected(path)
+        if is_new:
+            _make(Path(path))
+        con = _connected(path)
+        if path != MEMORY:
+            make_log(path)
+        return con
     except StoreLocked:
         raise
     except BaseException:
         if is_new:
             remove(path)
         raise
+
+
+def _make(path: Path) -> None:
+    """An empty database that was at no time readable for others: made in a folder of its own, as DuckDB sets no permissions."""
+    with clear_errors(str(path)), tempfile.TemporaryDirectory(prefix=f".{path.name[:100]}.", dir=path.parent) as folder:
+        made = Path(folder) / "new"
+        duckdb.connect(str(made), config=dict(_SETTINGS)).close()
+        made.chmod(0o600)
+        try:
+            path.hardlink_to(made)  # unlike a renaming, it takes nobody's place
+        except FileExistsError as error:  # somebody was faster
+            raise StoreLocked(str(path), None) from error
+        except OSError:  # a file system without links
+            made.rename(path)
 
 
 def _check_other_names(path: Path) -> None:
@@ -69,6 +88,21 @@ def _connected(path: str) -> duckdb.DuckDBPyConnection:
         return con
 
 
+def make_log(path: str) -> None:
+    """Make an empty write-ahead log where there is none: DuckDB would make it readable for whomever the umask lets."""
+    log = f"{path}.wal"
+    if not os.path.lexists(log):
+        with suppress(OSError):  # DuckDB finds the same, and says it where it matters
+            os.close(make_beside(Path(path), log))
+
+
+def drop_empty_log(path: str) -> None:
+    """Remove a log that `make_log` made and nothing was written into."""
+    with suppress(OSError):
+        if os.lstat(log := f"{path}.wal").st_size == 0:
+            Path(log).unlink()
+
+
 def remove(path: str) -> None:
     """Take away what making a store left that could not be made: in its place, the next attempt would find a damaged one."""
     for each in (path, f"{path}.wal"):
@@ -76,12 +110,20 @@ def remove(path: str) -> None:
             Path(each).unlink()
 
 
-def _check_place(path: Path) -> None:
-    """What DuckDB would report less clearly, or not at all."""
+def check_place(path: Path) -> None:
+    """What DuckDB would report less clearly, or not at all.
+
+    Raises:
+        StoreUnreadable: There can be no store.
+    """
     if not path.parent.is_dir():
         raise StoreUnreadable(f"the folder {path.parent} does not exist; create it, or open another path")
     if path.is_dir():
         raise StoreUnreadable(f"{path} is a folder; give the path of a file in it, such as {path / 'nbbatch.duckdb'}")
+    if path.exists() and not path.is_file():
+        raise StoreUnreadable(
+            f"{path} is no plain file; give the path of one, such as {path.with_name('nbbatch.duckdb')}"
+        )
     if not path.exists() and Path(f"{path}.wal").exists():
         raise StoreUnreadable(
             f"{path}.wal is there but {path} is not: opening it would lose what the log holds. "
@@ -96,17 +138,25 @@ def _check_place(path: Path) -> None:
 
 @contextmanager
 def clear_errors(path: str) -> Generator[None]:
-    """DuckDB's errors on opening, told as what to do next."""
+    """What is raised on opening, told as what to do next."""
     try:
         yield
-    except duckdb.Error as error:
-        text = str(error)
-        if "lock" in text.lower() and "conflicting" in text.lower():
-            holder = re.search(r"PID (\d+)", text)
-            raise StoreLocked(path, int(holder[1]) if holder else None) from error
-        raise StoreUnreadable(
-            f"{path} cannot be opened as a store; it was left as it is. {_advice(text)} DuckDB says: {text}"
-        ) from error
+    except (StoreError, MemoryError):
+        raise
+    except Exception as error:  # DuckDB's own, and whatever comes of values that nbbatch never writes, NULL among them
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: str, error: Exception) -> StoreError:
+    """An error on opening, as one of ours."""
+    text = str(error) if isinstance(error, duckdb.Error | OSError) else repr(error)
+    if "lock" in text.lower() and "conflicting" in text.lower():
+        holder = re.search(r"PID (\d+)", text)
+        return StoreLocked(path, int(holder[1]) if holder else None)
+    by = "DuckDB" if isinstance(error, duckdb.Error) else "Python"
+    return StoreUnreadable(
+        f"{path} cannot be opened as a store; it was left as it is. {_advice(text)} {by} says: {text:.1000}"
+    )
 
 
 def _advice(text: str) -> str:
@@ -114,9 +164,11 @@ def _advice(text: str) -> str:
         return "It is another kind of file, empty or cut off: restore it from a copy, or open another path."
     if "WAL" in text:
         return (
-            "Its write-ahead log (.wal) is damaged. Keep a copy of both files; moving the log away opens the store "
-            "as of its last checkpoint, without the newest changes."
+            "Its write-ahead log (.wal) is damaged. Keep a copy of both files; moving the log away, and the "
+            "file .running, opens the store as of its last checkpoint, without the newest changes."
         )
+    if "different configuration" in text:
+        return "This process has it open with duckdb.connect(): close that connection first."
     if "version" in text.lower():
         return "It was written by another version of DuckDB: upgrade duckdb, or open it with the version that wrote it."
     return "Restore it from a copy, free disk space, or open another path."

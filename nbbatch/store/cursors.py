@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 import duckdb
 
-from nbbatch.base.errors import StoreClosed
+from nbbatch.base.errors import StoreClosed, StoreError
 from nbbatch.store.connection import close
 
 
@@ -77,7 +77,16 @@ class Cursors:
         except Exception as error:  # polars has errors of its own for a stream that breaks off
             if self._writer is None and not isinstance(error, StoreClosed):
                 raise self._closed() from error
+            if isinstance(error, duckdb.Error):
+                raise StoreError(
+                    f"{self._path} could not be read; it may be damaged, and restoring it from a copy may be needed: {error}"
+                ) from error
             raise
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the store is closed, or closes just now."""
+        return self._writer is None
 
     def close(self) -> None:
         """Interrupt who reads, close all connections, make no more. May be called twice."""

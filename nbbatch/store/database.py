@@ -15,19 +15,19 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from nbbatch.base.errors import StateError, StoreUnreadable
+from nbbatch.base.errors import StateError, StoreError
 from nbbatch.base.rows import EventRow, InstanceRow, StepCounts, StepRow
 from nbbatch.base.states import INSTANCE_ENDED, INSTANCE_TRANSITIONS, ChunkStatus, InstanceStatus
-from nbbatch.store import migrations
-from nbbatch.store.connection import MEMORY, clear_errors, connect, remove
+from nbbatch.store import inspection, migrations
+from nbbatch.store.connection import MEMORY, check_place, clear_errors, connect, drop_empty_log, unreadable
 from nbbatch.store.migrations import FORMAT
 from nbbatch.store.queries import QUERIES, VIEWS
 from nbbatch.store.reading import as_instance, by_name
@@ -39,29 +39,30 @@ log = logging.getLogger("nbbatch")
 class Store(Writer):
     """One open store; see the module's notes on threads and transactions."""
 
-    def __init__(self, path: str, now_us: int) -> None:
+    def __init__(self, path: str, now_us: int, session: int) -> None:
         """Open or create the file.
 
         Args:
             path: Of the file, resolved, or ``":memory:"``.
             now_us: The present, for the session row.
+            session: The last one that is known to have begun; 0: none.
 
         Raises:
             StoreLocked: Another process holds it.
             StoreUnreadable: It is damaged, foreign, newer, or cannot be written; nothing was changed.
         """
         is_new = path != MEMORY and not os.path.lexists(path)
-        super().__init__(path, connect(path))
+        if path != MEMORY:
+            check_place(Path(path))
+            inspection.check_log(Path(path))
+        super().__init__(path, connect(path), is_new=is_new)
         try:
             with clear_errors(path):
-                self._migrate()
-                self._create(now_us)
+                self._prepare(now_us, session, is_new or path == MEMORY)
                 self._begin_writing()
                 self._chains: dict[str, int] | None = dict(self.rows("chains"))
         except BaseException:
             self.close()
-            if is_new:
-                remove(path)
             raise
         self.session = 0
         self.opened_us, self.last_event_before = now_us, self.take_ids("event", 0)
@@ -70,45 +71,58 @@ class Store(Writer):
 
     # --- opening ----------------------------------------------------------------------------------
 
-    def _migrate(self) -> None:
-        """Bring a store of an older format to the present one."""
-        found = self._format() if self.rows("tables") else FORMAT
-        migrations.check(self.path, found, FORMAT)
-        if found == FORMAT:
+    def _prepare(self, now_us: int, session: int, is_new: bool) -> None:
+        """Make the tables, or bring those of an older format to the present one."""
+        found = None if is_new else inspection.format_of(self)
+        if not is_new:
+            inspection.check_whole(self, found, session)
+        if found is None:
+            self._con.begin()
+            self.run_script(migrations.SCHEMA)
+            self.run("begin_store", str(FORMAT), str(now_us))
+            self._con.commit()
             return
-        self._con.close()
-        copy = migrations.keep_copy(Path(self.path), found)
-        self._con = connect(self.path)
-        self._con.begin()
+        migrations.check(self.path, found, FORMAT)
+        if found != FORMAT:
+            self._con.begin()  # first a try, so that no copy is made of what is no whole store
+            self._migrate(found)
+            self._con.close()
+            drop_empty_log(self.path)
+            copy = migrations.keep_copy(Path(self.path), found)
+            self._con = connect(self.path)
+            self._con.begin()
+            self._migrate(found)
+            self._con.commit()
+            self._con.execute("CHECKPOINT").complete()
+            log.info("%s was brought from store format %d to %d; %s is as it was", self.path, found, FORMAT, copy)
+
+    def _migrate(self, found: int) -> None:
+        """Within the open transaction."""
         for statement in migrations.steps(found, FORMAT):
             self.run_script(statement)
         for (drop,) in self.rows("drops"):
             self.run_script(drop)
         self.run("set_format", str(FORMAT))
         self.run_script(VIEWS)
-        self._con.commit()
-        self._con.execute("CHECKPOINT").complete()
-        log.info("%s was brought from store format %d to %d; %s is as it was", self.path, found, FORMAT, copy)
+        inspection.columns_of(self)
 
-    def _format(self) -> int:
-        if not {("meta",), ("submitted",)} <= set(self.rows("tables")):
-            raise StoreUnreadable(
-                f"{self.path} is a DuckDB database, but not a store of nbbatch; it was left as it is. Open another path"
-            )
-        return int(self.rows("format")[0][0])
-
-    def _create(self, now_us: int) -> None:
-        """The tables, in a new file; views and macros at every opening, so that a corrected one reaches old stores."""
-        is_new = not self.rows("tables")
-        self._con.begin()
-        if is_new:
-            self.run_script(migrations.SCHEMA)
-            self.run("begin_store", str(FORMAT), str(now_us))
-        self.run_script(VIEWS)
-        self._con.commit()
+    @contextmanager
+    def opening(self) -> Generator[None]:
+        """A transaction that begins a session: while it is the first, errors say that the file is no whole store and is as it was."""
+        try:
+            with self.transaction():
+                yield
+        except StoreError as error:
+            if isinstance(error.__cause__, duckdb.Error) and not self._is_changed:
+                raise unreadable(self.path, error.__cause__) from error
+            raise
 
     def begin_session(self, now_us: int) -> None:
-        """Begin a new session within the open transaction, in which the claims of the one before are put back."""
+        """Begin a new session within the open transaction, in which the claims of the one before are put back.
+
+        Views and macros are made at every opening, so that a corrected one reaches old stores.
+        """
+        self.run_script(VIEWS)
         ((last,),) = self.rows("last_session")
         self.session = last + 1
         self.run("begin_session", self.session, now_us, os.getpid(), str(FORMAT))
@@ -265,6 +279,7 @@ class Store(Writer):
         """Write the log into the file and free what was deleted; put off while somebody reads."""
         with suppress(duckdb.Error):
             self._con.execute("CHECKPOINT").complete()
+        self._make_log()
 
     def keep_code(
         self, fingerprint: str, step: str, source: str, now_us: int, hides: Callable[[str], str] | None = None

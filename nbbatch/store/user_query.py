@@ -141,13 +141,18 @@ def _ask(
 ) -> pl.DataFrame:
     with cursors.own() as cursor:
         begin(cursor)
-        tree = _parsed(cursor, sql)
-        _check(tree, foreign)
-        cursor.execute(QUERIES["read_only"]).complete()
         try:
-            return _frame(cursor, sql, tree)
-        finally:
-            cursor.rollback()
+            tree = _parsed(cursor, sql)
+            _check(tree, foreign)
+            cursor.execute(QUERIES["read_only"]).complete()
+            try:
+                return _frame(cursor, sql, tree)
+            finally:
+                cursor.rollback()
+        except duckdb.Error as error:
+            if cursors.is_closed:
+                raise
+            raise QueryRefused(f"DuckDB refuses this query: {error}") from error
 
 
 def _resident() -> int:

@@ -18,7 +18,8 @@ import duckdb
 
 from nbbatch.base.errors import StoreClosed, StoreError, ValueNotStorable
 from nbbatch.base.rows import ArrowStream, Columns
-from nbbatch.store.connection import close
+from nbbatch.store import inspection
+from nbbatch.store.connection import MEMORY, close, drop_empty_log, make_log, remove
 from nbbatch.store.queries import QUERIES
 from nbbatch.store.reading import Reader
 
@@ -42,12 +43,15 @@ _POLARS = {
 class Writer(Reader):
     """The writing half of a `Store`; one thread at a time may use it."""
 
-    def __init__(self, path: str, con: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, path: str, con: duckdb.DuckDBPyConnection, *, is_new: bool) -> None:
         super().__init__(path)
         self._con = con
         self.closed = False
         """Nothing of it is open any more."""
         self._closing = False
+        self._is_new = is_new
+        self._is_changed = False
+        """A session has begun; until then the files are as they were, and closing leaves them so."""
         self._file: os.stat_result | None = None
         """Which file it is; None: in memory, or not open yet."""
         self._writing = threading.Lock()
@@ -60,10 +64,8 @@ class Writer(Reader):
     def _begin_writing(self) -> None:
         """Look at the tables there are."""
         self._begin, self._commit = self._con.extract_statements("BEGIN TRANSACTION; COMMIT")
-        self._columns: dict[str, dict[str, str]] = {}
-        for table, column, kind in self.rows("columns"):
-            self._columns.setdefault(table, {})[column] = kind
-        self._next: dict[str, int] = dict(self.rows("last_ids"))
+        self._columns = inspection.columns_of(self)
+        self._next = inspection.last_ids(self)
         self.durable_chunk = self._next["chunk"]
         """Chunks up to this id are committed."""
         self.cursors.start(self._con)
@@ -84,7 +86,9 @@ class Writer(Reader):
                 yield
                 self._flush()
                 self._con.execute(self._commit).complete()
+                self._is_changed = True
                 self._check_there()
+                self._make_log()
                 self.durable_chunk = self._next["chunk"]
             except BaseException as error:
                 self._abandon()
@@ -132,6 +136,11 @@ class Writer(Reader):
                 f"{self.path} {why} while it was open: what was stored since is not in it. Bring the file back or leave it, "
                 "then batch.close(), and open a store anew"
             )
+
+    def _make_log(self) -> None:
+        """Have the write-ahead log be there, as private as the store, before DuckDB makes it anew after a checkpoint."""
+        if self.path != MEMORY:
+            make_log(self.path)
 
     def _flush(self) -> None:
         for table in self._dirty:
@@ -228,9 +237,18 @@ class Writer(Reader):
         try:
             if not self.closed:
                 self._let_go()
-                self._check_there()
+                if self._is_changed:
+                    self._check_there()
         finally:
             self._writing.release()
+
+    def _settle_files(self) -> None:
+        if self._is_changed:
+            with suppress(duckdb.Error):
+                self._con.execute("CHECKPOINT").complete()
+        elif self._is_new:
+            remove(self.path)
+        drop_empty_log(self.path)
 
     def _let_go(self) -> None:
         for appender in self._appenders.values():
@@ -238,8 +256,7 @@ class Writer(Reader):
         self._appenders.clear()
         self._inserts.clear()
         if not self.displaced():  # else it would remove the log of the file that took its place
-            with suppress(duckdb.Error):
-                self._con.execute("CHECKPOINT").complete()
+            self._settle_files()
         close(self._con)
         self.closed = True
         # a thread that hangs keeps this store, and with it all of DuckDB: at the end of the process its bindings print that

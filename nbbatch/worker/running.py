@@ -7,7 +7,8 @@ that loses power may lose the marks; then no chunk is charged.
 
 The file is made anew by each opening, under a token of its own, so that neither a worker that outlived its parent nor one
 that is kept for a second opening writes into marks that are not its own. A file of that name that is not one of ours, a
-link or anything else that is no plain file, is left alone, and the store is refused.
+link or anything else that is no plain file, is left alone, and the store is refused. It may be read by whoever may read the
+store. The token begins with the number of the opening: a store that does not know it has lost its write-ahead log.
 """
 
 from __future__ import annotations
@@ -21,14 +22,18 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from nbbatch.base.errors import StoreUnreadable
+from nbbatch.base.private_file import make_beside
 
 SLOTS = 4096
 """Chunks that can be marked at once; what runs beyond them is not charged when it is lost."""
 UNKNOWN = -1
 """In a slot: a worker process has begun its micro-batch, and runs none of its chunks just now."""
-_MAGIC = b"nbbatch running\n"
+_MAGIC = b"nbbatch running2"
+_OLD_MAGIC = b"nbbatch running\n"
+"""As above, before tokens began with the number of the opening."""
 _HEAD = 32
 """Bytes before the slots: the magic ones, and the token of the opening that made the file."""
 _SIZE = _HEAD + SLOTS * 16
@@ -53,14 +58,19 @@ class Slots:
 class Marks(Slots):
     """The slots as the engine hands them out."""
 
-    def __init__(self, path: str | None) -> None:
-        """Make the file, in the place of what an earlier process left; None: memory only.
+    def __init__(self, store: str | None, session: int) -> None:
+        """Make the file, in the place of what an earlier process left.
+
+        Args:
+            store: Path of the store that it belongs to; None: in memory only.
+            session: Number of the store's opening.
 
         Raises:
             StoreUnreadable: It cannot be made.
         """
-        token = secrets.token_bytes(_HEAD - len(_MAGIC))
-        super().__init__(mmap.mmap(-1, _SIZE) if path is None else _made(path, token))
+        path = None if store is None else name_of(store)
+        token = struct.pack("<q", session) + secrets.token_bytes(_HEAD - len(_MAGIC) - 8)
+        super().__init__(mmap.mmap(-1, _SIZE) if store is None or path is None else _made(path, token, Path(store)))
         self.where = None if path is None else (path, token)
         self._free = list(range(SLOTS - 1, -1, -1))
 
@@ -83,6 +93,11 @@ class Marks(Slots):
             Path(self.where[0]).unlink(missing_ok=True)
 
 
+def name_of(store: str) -> str:
+    """Path of the file for a store."""
+    return f"{store}.running"
+
+
 @lru_cache(maxsize=16)
 def slots_of(path: str, token: bytes) -> Slots | None:
     """The slots of one opening in a worker process; None where they are not: on another host, or once it was closed."""
@@ -93,16 +108,28 @@ def slots_of(path: str, token: bytes) -> Slots | None:
     return None
 
 
-def left(path: str) -> set[int]:
-    """The chunks that were running when an earlier process died.
+class Left(NamedTuple):
+    """What an earlier process left that died."""
+
+    chunks: frozenset[int] = frozenset()
+    """Those that were running."""
+    session: int = 0
+    """Number of its opening of the store; 0: not known."""
+
+
+def left(store: str | None) -> Left:
+    """What an earlier process left beside a store.
 
     Raises:
         StoreUnreadable: What stands there is no file of ours, or cannot be read.
     """
+    if store is None:
+        return Left()
+    path = name_of(store)
     try:
         data = _content(path, _SIZE)
     except FileNotFoundError:
-        return set()
+        return Left()
     except OSError as error:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise _foreign(path) from error
@@ -110,16 +137,17 @@ def left(path: str) -> set[int]:
             f"was left by an earlier process and cannot be read: {error.strerror}. Change its permissions, or remove it"
         )
         raise _refused(path, why) from error
-    if len(data) != _SIZE or not data.startswith(_MAGIC):
+    if len(data) != _SIZE or not data.startswith((_MAGIC, _OLD_MAGIC)):
         raise _foreign(path)
-    return {chunk for chunk in struct.unpack(f"{SLOTS}q", data[_HEAD : _HEAD + SLOTS * 8]) if chunk > 0}
+    session, *slots = struct.unpack(f"<q8x{SLOTS}q", data[len(_MAGIC) : _HEAD + SLOTS * 8])
+    return Left(frozenset(each for each in slots if each > 0), session if data.startswith(_MAGIC) else 0)
 
 
-def _made(path: str, token: bytes) -> mmap.mmap:
+def _made(path: str, token: bytes, store: Path) -> mmap.mmap:
     """A new file in the place of an old one, which stays as it is for whoever has it mapped."""
     new = f"{path}.new"
     try:
-        fd = _created(new)
+        fd = _created(new, store)
         with os.fdopen(fd, "wb", buffering=0) as file:
             # written, not stretched: a hole that the disk has no room for would end the process by SIGBUS
             _write(file.fileno(), _MAGIC + token + bytes(_SIZE - _HEAD))
@@ -133,16 +161,15 @@ def _made(path: str, token: bytes) -> mmap.mmap:
         ) from error
 
 
-def _created(path: str) -> int:
+def _created(path: str, store: Path) -> int:
     """Create a file that is not there; what a process left that was killed here is replaced."""
-    how = os.O_RDWR | os.O_CREAT | os.O_EXCL | _PLAIN
     with suppress(FileExistsError):
-        return os.open(path, how, 0o600)
+        return make_beside(store, path, flags=_PLAIN)
     found = os.lstat(path)
     if not stat.S_ISREG(found.st_mode) or (found.st_size and _token(path) is None):
         raise _foreign(path)
     Path(path).unlink()
-    return os.open(path, how, 0o600)
+    return make_beside(store, path, flags=_PLAIN)
 
 
 def _write(fd: int, data: bytes) -> None:
@@ -164,7 +191,7 @@ def _token(path: str) -> bytes | None:
     """The token in a file of ours; None: it is gone, or another one."""
     with suppress(OSError):
         head = _content(path, _HEAD)
-        return head[len(_MAGIC) :] if head.startswith(_MAGIC) else None
+        return head[len(_MAGIC) :] if head.startswith((_MAGIC, _OLD_MAGIC)) else None
     return None
 
 

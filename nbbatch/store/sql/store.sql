@@ -1,7 +1,22 @@
 -- The store itself: its format, its sessions, and which ids were given.
 
 -- tables: The tables there are.
-SELECT table_name FROM duckdb_tables();
+SELECT table_name FROM duckdb_tables() WHERE NOT internal AND NOT temporary AND schema_name = 'main';
+
+-- objects: What else there is, in a database that has no tables in its main schema.
+SELECT 1 FROM duckdb_tables() WHERE NOT internal
+UNION ALL SELECT 1 FROM duckdb_views() WHERE NOT internal
+UNION ALL SELECT 1 FROM duckdb_sequences()
+UNION ALL SELECT 1 FROM duckdb_types() WHERE NOT internal
+UNION ALL SELECT 1 FROM duckdb_schemas() WHERE NOT internal
+UNION ALL SELECT 1 FROM duckdb_functions() WHERE NOT internal;
+
+-- constraints: Tables whose rows somebody else has made rules for.
+SELECT table_name FROM duckdb_constraints() UNION SELECT table_name FROM duckdb_indexes();
+
+-- impossible_claims: Whether more chunks are claimed than there are: each attempt that was claimed has an event, or is one chunk's last.
+SELECT 1 FROM (SELECT sum(chunks) AS claimed, min(chunks) AS least FROM claim)
+WHERE least < 1 OR claimed > (SELECT count(*) FROM event) + (SELECT count(*) FROM chunk);
 
 -- format: The format of the tables.
 SELECT value FROM meta WHERE name = 'format';
@@ -56,9 +71,10 @@ INSERT INTO meta SELECT 'set_back', $1 WHERE NOT EXISTS (SELECT 1 FROM meta WHER
 -- is_set_back: Whether it was.
 SELECT count(*) > 0 FROM meta WHERE name = 'set_back';
 
--- columns: Columns of each table with their types, in order.
-SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal
-    AND table_name IN (SELECT table_name FROM duckdb_tables()) ORDER BY table_name, column_index;
+-- columns: Columns of each table with their types, in order, and whether they are no more than that.
+SELECT c.table_name, c.column_name, c.data_type, c.column_default IS NULL AND c.is_nullable
+FROM duckdb_columns() c SEMI JOIN duckdb_tables() t ON t.table_oid = c.table_oid AND t.schema_oid = c.schema_oid
+WHERE NOT c.internal AND c.schema_name = 'main' ORDER BY c.table_name, c.column_index;
 
 -- insert: Add rows to a table.
 INSERT INTO {table} VALUES {rows};
