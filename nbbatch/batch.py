@@ -184,7 +184,7 @@ class Batch(Answering):
     def submit(
         self,
         job: Job[P, R],
-        params: P | dict[str, Any],
+        params: P | dict[str, Any] | None = None,
         *,
         key: str | None = None,
         new: bool = False,
@@ -199,7 +199,7 @@ class Batch(Answering):
 
         Args:
             job: What to do.
-            params: Its parameters, or a dict of them; validated first.
+            params: Its parameters, or a dict of them; validated first. None where its first step takes nothing, or has a default.
             key: Names the instance: of this job and version, the one of this key is returned, whatever its state.
             new: Make another instance even if an unfinished one has equal parameters.
             retain: Inputs and outputs kept once the instance has ended: "all", "failed" (those of COMPLETED chunks are

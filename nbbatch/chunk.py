@@ -198,7 +198,7 @@ class ChunkHandle(Answering):
         if given is not None:
             valid = stored.codec.validate(given)
             return StoredParams.of(stored.codec, valid)
-        if index == 0 or step.takes_params:
+        if (index == 0 and step.takes_input) or step.takes_params:
             stored.load()  # secrets that are missing are no error of the step
         return stored
 

@@ -16,7 +16,7 @@ R_co = TypeVar("R_co", covariant=True)
 class Job(JobDefinition[P, R_co], Generic[P, R_co]):
     __doc__ = JobDefinition.__doc__
 
-    def preview(self, params: P | dict[str, Any], *, limit: int | None = 5) -> Preview:
+    def preview(self, params: P | dict[str, Any] | None = None, *, limit: int | None = 5) -> Preview:
         """Run the chain on the first few items of each step, in this thread, without a store; nothing is kept.
 
         The first step runs whole, as only it knows how much there is; a reduction runs on what the preview gave it; a

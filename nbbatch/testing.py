@@ -96,12 +96,12 @@ class StepRun:
     recovered: tuple[str, ...]
 
 
-def run_step(step: Any, value: Any, *, params: Any = None, attempt: int = 1) -> StepRun:
+def run_step(step: Any, value: Any = None, *, params: Any = None, attempt: int = 1) -> StepRun:
     """Run one step in this thread, with a context and without a store.
 
     Args:
         step: Any step; of an async one the coroutine is run to its end.
-        value: Its input; for a reduction the values it reduces.
+        value: Its input; for a reduction the values it reduces; none for a step without parameters.
         params: The job's parameters, if the step takes them.
         attempt: What the context says.
 
@@ -116,7 +116,8 @@ def run_step(step: Any, value: Any, *, params: Any = None, attempt: int = 1) -> 
         token = capture.buffer.set(context)
         try:
             first = iter(value) if step.kind is Kind.REDUCTION else value
-            result = step.function(first, params) if step.takes_params else step.function(first)
+            takes = step.takes_params or (step.may_take_params and params is not None)
+            result = step.call(first, params, with_params=takes)
             outputs = [_stored(step, each) for each in _given(step, result)]
         finally:
             capture.buffer.reset(token)

@@ -94,8 +94,8 @@ def test_a_hint_that_cannot_be_resolved_is_named() -> None:
             return 1
 
 
-@pytest.mark.parametrize("function", [lambda: 1, lambda a, b, c: 1, lambda *a: 1, lambda a, *, b: 1])
-def test_other_than_one_or_two_plain_parameters_are_refused(function: Any) -> None:
+@pytest.mark.parametrize("function", [lambda a, b, c: 1, lambda *a: 1, lambda a, **b: 1, lambda a, *, b: 1])
+def test_more_than_two_parameters_without_a_default_are_refused(function: Any) -> None:
     """D1"""
     function.__annotations__ = dict.fromkeys("abc", int) | {"return": int}
 

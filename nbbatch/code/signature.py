@@ -56,51 +56,77 @@ class Signature:
     output_type: Any
     """Of one value it gives; None for Kind.NONE."""
     takes_params: bool
+    """Its second parameter is the job's parameters."""
     params_type: Any
     is_async: bool
+    takes_input: bool = True
+    """False: it has no parameters, and can only be a first step."""
+    may_take_params: bool = False
+    """Its second parameter has a default and a type of fields: it is the job's parameters where those are of that type."""
 
 
 def read_signature(function: Callable[..., Any], name: str, local: dict[str, Any]) -> Signature:
     """The signature of a step.
 
     Args:
-        function: Of one or two parameters, all with type hints.
+        function: Of one or two parameters with type hints, or of none; others have defaults, which they keep. A second one
+            with a default keeps that too, unless its type has fields.
         name: Of the step, for errors.
         local: Names a string annotation may use, besides the function's own globals and closure.
 
     Raises:
-        DefinitionError: A hint is missing or cannot be resolved, or there are too few or too many parameters.
+        DefinitionError: A hint is missing or cannot be resolved, or there are too many parameters.
     """
     parameters = _parameters(function, name)
     hints = _hints(function, name, local)
-    for parameter in parameters:
-        if parameter not in hints:
+    for parameter, has_default in parameters[:2]:
+        if parameter not in hints and not (has_default and parameter != parameters[0][0]):
             raise DefinitionError(f"step {name!r}: parameter {parameter!r} has no type hint; {_HOW}")
     if "return" not in hints:
         raise DefinitionError(f"step {name!r} has no return type; {_HOW}, or  -> None  to end a chain")
-    first = hints[parameters[0]]
-    params_type = hints[parameters[1]] if len(parameters) == 2 else None
+    first = hints[parameters[0][0]] if parameters else None
+    second, has_default = parameters[1] if len(parameters) > 1 else ("", True)
+    params_type = hints.get(second)
     is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
     kind, input_type, output_type = _kind(first, hints["return"], name)
-    return Signature(kind, input_type, output_type, len(parameters) == 2, params_type, is_async)
+    may_take = has_default and any(map(has_fields, members(params_type)))
+    return Signature(
+        kind, input_type, output_type, not has_default, params_type if may_take or not has_default else None, is_async,
+        bool(parameters), may_take,
+    )  # fmt: skip
 
 
-def _parameters(function: Callable[..., Any], name: str) -> list[str]:
+def has_fields(annotation: Any) -> bool:
+    """Whether a type has named fields: a model, a dataclass, a TypedDict, a NamedTuple."""
+    marks = ("model_fields", "__dataclass_fields__", "__total__", "_fields")
+    return isinstance(annotation, type) and any(hasattr(annotation, mark) for mark in marks)
+
+
+def default_of(function: Callable[..., Any]) -> Any:
+    """The default of a function's first parameter; None without."""
+    first = next(iter(signature(function).parameters.values()), None)
+    return None if first is None or first.default is first.empty else first.default
+
+
+def _parameters(function: Callable[..., Any], name: str) -> list[tuple[str, bool]]:
+    """The positional parameters, and which of them have defaults; all but the first two keep theirs."""
     try:
         parameters = signature(function).parameters.values()
     except (TypeError, ValueError) as error:
         raise DefinitionError(f"step {name!r}: {function!r} has no readable signature; {_HOW}") from error
-    plain = [
-        parameter.name
-        for parameter in parameters
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    if len(plain) != len(parameters):
-        odd = next(parameter for parameter in parameters if parameter.name not in plain)
-        raise DefinitionError(f"step {name!r}: parameter {str(odd)!r} is not a plain one; {_HOW}")
-    if len(plain) not in (1, 2):
-        named = ", ".join(plain) or "none"
-        raise DefinitionError(f"step {name!r} takes its input and, if it wants, the parameters, not {named}; {_HOW}")
+    for odd in parameters:
+        if odd.kind in (odd.VAR_POSITIONAL, odd.VAR_KEYWORD) or (
+            odd.kind is odd.KEYWORD_ONLY and odd.default is odd.empty
+        ):
+            raise DefinitionError(
+                f"step {name!r}: parameter {str(odd)!r} is not a plain one, and has no default; {_HOW}"
+            )
+    plain = [(each.name, each.default is not each.empty) for each in parameters if each.kind is not each.KEYWORD_ONLY]
+    needed = [parameter for parameter, has_default in plain if not has_default]
+    if len(needed) > 2:
+        raise DefinitionError(
+            f"step {name!r} takes its input and, if it wants, the parameters, not {', '.join(needed)}; others need defaults; {_HOW}"
+        )
     return plain
 
 

@@ -34,6 +34,8 @@ class BaseStep:
         self.input_type = signature.input_type
         self.output_types = () if signature.kind is Kind.NONE else members(signature.output_type)
         self.takes_params = signature.takes_params
+        self.takes_input = signature.takes_input
+        self.may_take_params = signature.may_take_params
         self.params_type = signature.params_type
         self.is_async = signature.is_async
         self.input = _codec(name, "takes", signature.input_type)
@@ -41,6 +43,12 @@ class BaseStep:
         self.source = source_of(function)
         self.__name__, self.__doc__ = name, function.__doc__
         self.__wrapped__ = function
+
+    def call(self, value: Any, params: Any, *, with_params: bool) -> Any:
+        """Call the function with what it takes."""
+        if not self.takes_input:
+            return self.function()
+        return self.function(value, params) if with_params else self.function(value)
 
     job: Any = None
     """The job that it is, see `Job.as_step`; None for a function."""
@@ -63,7 +71,7 @@ class BaseStep:
         given = {Kind.MANY: "Iterator[{}]", Kind.NONE: "None"}.get(self.kind, "{}")
         shown = given.format(type_name(self.signature.output_type))
         taken = type_name(self.input_type)
-        taken = f"Iterable[{taken}]" if self.kind is Kind.REDUCTION else taken
+        taken = f"Iterable[{taken}]" if self.kind is Kind.REDUCTION else taken if self.takes_input else "()"
         return f"<step {self.name}: {taken} → {shown}>"
 
 

@@ -64,17 +64,25 @@ class Open(Joining, Generic[I_contra, O_co]):
 class Step(Open[I_contra, O_co], BaseStep, Generic[I_contra, O_co, C_co]):
     """A step that gives something to the next: one value, or one for each yield."""
 
-    def __call__(self: Step[X, Any, Any], value: X, /, *params: Any) -> C_co:
+    @overload
+    def __call__(self: Step[None, Any, Any]) -> C_co: ...
+    @overload
+    def __call__(self: Step[X, Any, Any], value: X, /, *params: Any, **own: Any) -> C_co: ...
+    def __call__(self, *args: Any, **own: Any) -> Any:
         """Call the function plainly."""
-        return self.function(value, *params)
+        return self.function(*args, **own)
 
 
 class End(Joining, BaseStep, Generic[I_contra, C_co]):
     """A step that gives nothing and ends the chain."""
 
-    def __call__(self: End[X, Any], value: X, /, *params: Any) -> C_co:
+    @overload
+    def __call__(self: End[None, Any]) -> C_co: ...
+    @overload
+    def __call__(self: End[X, Any], value: X, /, *params: Any, **own: Any) -> C_co: ...
+    def __call__(self, *args: Any, **own: Any) -> Any:
         """Call the function plainly."""
-        return self.function(value, *params)
+        return self.function(*args, **own)
 
     @overload
     def __or__(self, other: Step[J, X, Any] | Chain[J, X]) -> Chain[I_contra | J, X]: ...
@@ -88,9 +96,9 @@ class End(Joining, BaseStep, Generic[I_contra, C_co]):
 class Reduction(Joining, BaseStep, Generic[I_contra, R_co, C_co]):
     """A step that takes all values of the step before and returns the report; the last one of a chain."""
 
-    def __call__(self: Reduction[X, Any, Any], values: Iterable[X], /, *params: Any) -> C_co:
+    def __call__(self: Reduction[X, Any, Any], values: Iterable[X], /, *params: Any, **own: Any) -> C_co:
         """Call the function plainly."""
-        return self.function(values, *params)
+        return self.function(values, *params, **own)
 
 
 class Joined(Joining):

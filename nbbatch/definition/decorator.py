@@ -21,7 +21,8 @@ R = TypeVar("R")
 class StepDecorator:
     """Make a step of a function; its signature is the declaration.
 
-    ``f(input)`` or ``f(input, params)``, with type hints. ``-> M`` passes one value on, ``-> Iterator[M]`` fans out (one
+    ``f(input)`` or ``f(input, params)``, with type hints; a first step may be ``f()``. Parameters with defaults keep them, but a
+    second one whose type has fields (a model, a dataclass) is the job's parameters where these are of that type. ``-> M`` passes one value on, ``-> Iterator[M]`` fans out (one
     yield, one chunk), ``-> None`` ends the chain, a first parameter ``Iterable[M]`` makes a reduction. The step is
     still called like the function. User code may run more than once per chunk; its outputs appear once.
 
@@ -92,6 +93,18 @@ class StepDecorator:
     def __call__(self, function: Callable[[I], None] | Callable[[I, Any], None], /) -> End[I, None]: ...
     @overload
     def __call__(self, function: Callable[[I], O] | Callable[[I, Any], O], /) -> Step[I, O, O]: ...
+    @overload
+    def __call__(self, function: Callable[[], Iterator[O]], /) -> Step[None, O, Iterator[O]]: ...
+    @overload
+    def __call__(self, function: Callable[[], AsyncIterable[O]], /) -> Step[None, O, AsyncIterable[O]]: ...
+    @overload
+    def __call__(self, function: Callable[[], Awaitable[None]], /) -> End[None, Awaitable[None]]: ...  # pyright: ignore[reportOverlappingOverload]
+    @overload
+    def __call__(self, function: Callable[[], Awaitable[O]], /) -> Step[None, O, Awaitable[O]]: ...
+    @overload
+    def __call__(self, function: Callable[[], None], /) -> End[None, None]: ...
+    @overload
+    def __call__(self, function: Callable[[], O], /) -> Step[None, O, O]: ...
     @overload
     def __call__(
         self, function: None = None, /, *, name: str | None = None, **options: Unpack[StepOptions]

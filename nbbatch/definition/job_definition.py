@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from nbbatch.base import ranges
 from nbbatch.base.arguments import answering
 from nbbatch.base.errors import DefinitionError, ParameterError, StateError
-from nbbatch.code.signature import Kind, Signature, accepts, type_name
+from nbbatch.code.signature import Kind, Signature, accepts, default_of, has_fields, type_name
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.definition.chain import ClosedChain, End, Step, links_of
 from nbbatch.definition.links import Links
@@ -48,6 +48,8 @@ class Node:
     """Its failed chunks that do not fail the instance: a number (int), or a share (float)."""
     code: str = ""
     """Fingerprint of the step when an instance took it up."""
+    takes_params: bool = False
+    """Whether its second parameter is given the job's parameters."""
 
     @property
     def plain(self) -> bool:
@@ -195,6 +197,8 @@ class JobDefinition(Generic[P, R_co]):
         Raises:
             ParameterError: They do not fit; every problem is listed.
         """
+        if params is None:
+            params = self._unsaid()
         try:
             valid = self.params.validate(params)
         except ValidationError as error:
@@ -204,6 +208,16 @@ class JobDefinition(Generic[P, R_co]):
         if problems:
             raise ParameterError(self.name, problems)
         return valid
+
+    def _unsaid(self) -> Any:
+        """The parameters where none are given: None, the first step's default, or those that a model makes of nothing."""
+        first = self.nodes[0].step
+        if accepts(self.params_type, None):
+            return None
+        default = default_of(first.function)
+        if default is not None:
+            return default
+        return {} if has_fields(self.params_type) else None
 
     def shape_difference(self, stored: str) -> str:
         """What differs between the shape an instance began with and this job's."""
@@ -316,7 +330,7 @@ def _check_chain(name: str, links: Links) -> None:
         if each.takes_params and not accepts(each.params_type, first.input_type):
             raise DefinitionError(
                 f"step {each.name!r} takes params of type {type_name(each.params_type)}, but the parameters are what the "
-                f"first step {first.name!r} takes: {type_name(first.input_type)}"
+                f"first step {first.name!r} takes: {type_name(first.input_type)}. Give it a default, if it is a value of the step's own"
             )
 
 
@@ -344,7 +358,12 @@ def _nodes(name: str, links: Links, gated: bool, max_failed: float) -> tuple[Nod
         ways = named if len(named) > 1 or any(way.conditions for way in named) else ()
         runs_once = index == 0 or each.kind is Kind.REDUCTION
         budget = (0 if runs_once else max_failed) if each.options.max_failed is None else each.options.max_failed
-        nodes.append(Node(index, each, tuple(sorted(sources)), targets, waits, weights[index], named, ways, budget))
+        takes = each.takes_params or (each.may_take_params and accepts(each.params_type, links.steps[0].input_type))
+        nodes.append(
+            Node(
+                index, each, tuple(sorted(sources)), targets, waits, weights[index], named, ways, budget, takes_params=takes
+            )
+        )  # fmt: skip
     return tuple(nodes)
 
 

@@ -245,6 +245,11 @@ def _spread(given: Any, after: Links) -> str:
 
 def _check_taken(before: Links, after: Links) -> None:
     """Every step gets something; only checked where all that comes before is known."""
+    for each in (after.steps[head.step] for head in after.heads):
+        if not each.takes_input:
+            raise DefinitionError(
+                f"step {each.name!r} has no parameters, so it takes nothing: it can only be a job's first step"
+            )
     if before.passes:
         return
     takers = [(after.steps[head.step], head) for head in after.heads]

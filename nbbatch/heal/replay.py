@@ -80,7 +80,9 @@ def node_of(step: BaseStep, index: int) -> Node:
     """A step that stands alone, at the place it has in the instance's chain."""
     if not isinstance(step, BaseStep):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise DefinitionError(f"replay() and debug() take a step, not {step!r}; put @nb.step above the function")
-    return Node(index, step, (), (-1,), gated=False, weight=1.0, named=(), ways=(), code=step.fingerprint)
+    return Node(
+        index, step, (), (-1,), gated=False, weight=1.0, named=(), ways=(), code=step.fingerprint, takes_params=step.takes_params
+    )  # fmt: skip
 
 
 def replay(

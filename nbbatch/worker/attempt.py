@@ -103,7 +103,7 @@ def _plain_call(micro: MicroBatch) -> Callable[[Any], Any]:
     function, decode, load = step.function, step.input.decode, micro.params.load
     if step.output is None:
         name = step.name
-        if step.takes_params:
+        if micro.node.takes_params:
             return lambda data: _expect_nothing(name, function(decode(data), load()))
         return lambda data: _expect_nothing(name, function(decode(data)))
     encode = step.output.encode
@@ -116,8 +116,10 @@ def _plain_call(micro: MicroBatch) -> Callable[[Any], Any]:
         micro.node.address(name, value)
         return encode(value)
 
+    takes_params = micro.node.takes_params
+
     def run(data: Any) -> bytes:
-        value = function(decode(data), load()) if step.takes_params else function(decode(data))
+        value = function(decode(data), load()) if takes_params else function(decode(data))
         try:
             return encode(value)
         except Exception:
@@ -277,6 +279,8 @@ class _Attempt:
 
 def _arguments(micro: MicroBatch, item: Item) -> tuple[Any, ...]:
     step = micro.node.step
+    if not step.takes_input:
+        return ()
     if step.kind is Kind.REDUCTION:
         assert micro.inputs is not None
         first: Any = map(step.input.decode, micro.inputs())
@@ -285,7 +289,7 @@ def _arguments(micro: MicroBatch, item: Item) -> tuple[Any, ...]:
     else:
         assert item.data is not None
         first = step.input.decode(item.data)
-    return (first, micro.params.load()) if step.takes_params else (first,)
+    return (first, micro.params.load()) if micro.node.takes_params else (first,)
 
 
 def _expect_nothing(name: str, value: object) -> None:

@@ -106,7 +106,28 @@ assert_type(nb.Job("choice", find >> either_way >> report), nb.Job[Params, Repor
 assert_type(nb.Job("chains", find >> nb.choose(size, {"a": count, "b": fetch}) >> end), nb.Job[Params, None])
 assert_type(nb.Job("all end", find >> nb.choose(size, {"a": drop, "b": count >> end})), nb.Job[Params, None])
 
+
+@nb.step
+def here() -> Iterator[File]:
+    yield File(path=".")
+
+
+@nb.step
+def size_of(file: File, block: int = 512) -> Stats:
+    return Stats(rows=block)
+
+
+@nb.step
+def total_of(stats: Iterable[Stats]) -> Report:
+    return Report(total=0)
+
+
+parameterless = nb.Job("nothing", here >> size_of >> total_of)
+assert_type(parameterless, nb.Job[None, Report])
+assert_type(list(here()), list[File])
+
 batch = nb.open("census.duckdb")
+assert_type(batch.submit(parameterless).result(), Report)
 run = batch.submit(census, Params(folder="data"))
 assert_type(run, nb.JobHandle[Report])
 assert_type(run.result(), Report)
