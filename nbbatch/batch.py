@@ -36,6 +36,7 @@ from nbbatch.store import frames
 from nbbatch.store.connection import MEMORY
 from nbbatch.store.database import Store
 from nbbatch.store.user_query import Limits
+from nbbatch.values import attachments
 from nbbatch.worker import capture, exits
 from nbbatch.worker.context import StoredParams
 from nbbatch.worker.executors import Replaceable, checked_executor, checked_workers, threads, workers_of
@@ -161,6 +162,7 @@ class Batch(Answering):
             self._access = Access(self._store, self._engine, self)
             undo.callback(self._engine.stop, 0)
             self._engine.start()
+            attachments.sweep()
             _working.add(self)
             capture.hold(self)
             exits.first(_close_all)

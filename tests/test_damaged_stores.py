@@ -47,6 +47,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_a_database_of_others_is_left_as_it_is(store: Path, kind: str) -> None:
+    """R38"""
     execute(store, FOREIGN[kind])
 
     expect_refused(store, "not a store of nbbatch")
@@ -70,6 +71,7 @@ ODD = {
 
 @pytest.mark.parametrize("kind", ODD)
 def test_a_store_with_what_nbbatch_never_writes_is_refused(store: Path, kind: str) -> None:
+    """R38"""
     a_store(store)
     execute(store, *ODD[kind].split(";"))
 
@@ -77,6 +79,7 @@ def test_a_store_with_what_nbbatch_never_writes_is_refused(store: Path, kind: st
 
 
 def test_one_flipped_bit_is_refused_or_does_no_harm(tmp_path: Path) -> None:
+    """R38"""
     good = tmp_path / "good.duckdb"
     a_store(good)
     data, dice = good.read_bytes(), random.Random(11)
@@ -119,6 +122,7 @@ def log_is_a_pipe(path: Path) -> None:
 @pytest.mark.timeout(10)
 @pytest.mark.parametrize("make", [pipe, loop, device, empty, log_is_a_pipe])
 def test_what_is_no_plain_file_is_refused_at_once(store: Path, make: Callable[[Path], None]) -> None:
+    """R38"""
     make(store)
 
     with pytest.raises(nb.StoreUnreadable):
@@ -143,6 +147,7 @@ def placed(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def test_a_damaged_log_is_told(tmp_path: Path) -> None:
+    """R38"""
     files = killed(tmp_path)
     log = files[".wal"]
     damaged = {
@@ -157,6 +162,7 @@ def test_a_damaged_log_is_told(tmp_path: Path) -> None:
 
 
 def test_a_log_that_ends_within_a_transaction_opens(tmp_path: Path) -> None:
+    """R38"""
     files = killed(tmp_path)
     path = placed(tmp_path / "torn", {**files, ".wal": files[".wal"] + files[".wal"][200:300]})
 
@@ -165,6 +171,7 @@ def test_a_log_that_ends_within_a_transaction_opens(tmp_path: Path) -> None:
 
 
 def test_a_log_that_is_gone_is_told_until_one_says_to_do_without(tmp_path: Path) -> None:
+    """R38"""
     files = killed(tmp_path)
     del files[".wal"]
     path = placed(tmp_path / "lost", files)
@@ -176,6 +183,7 @@ def test_a_log_that_is_gone_is_told_until_one_says_to_do_without(tmp_path: Path)
 
 
 def test_a_store_that_is_refused_keeps_the_log_of_a_process_that_died(tmp_path: Path) -> None:
+    """R38"""
     files = killed(tmp_path)
     path = placed(tmp_path / "in the way", {**files, ".running": b"my own"})
     expect_refused(path, "in the way")
@@ -186,6 +194,7 @@ def test_a_store_that_is_refused_keeps_the_log_of_a_process_that_died(tmp_path: 
 
 
 def test_an_older_store_that_is_damaged_is_refused_and_not_copied(store: Path) -> None:
+    """R38"""
     a_store(store)
     execute(store, "UPDATE meta SET value = '1' WHERE name = 'format'", "ALTER TABLE chunk ALTER seq TYPE VARCHAR")
 
@@ -193,6 +202,7 @@ def test_an_older_store_that_is_damaged_is_refused_and_not_copied(store: Path) -
 
 
 def test_a_file_that_this_process_has_open_is_told(store: Path) -> None:
+    """R38"""
     a_store(store)
     with duckdb.connect(str(store)), pytest.raises(nb.StoreError, match="This process has it open"):
         nb.open(store)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +62,51 @@ def test_attachments_outlive_the_process_that_brought_them(store: Path, clock: H
     clock.advance(60)
     with nb.open(store, executor=nb.inline(), clock=clock) as batch:
         assert batch.submit(one_step(read), 1).wait(10) == "COMPLETED"
+
+
+READER = """
+import os, sys
+import nbbatch as nb
+
+@nb.step
+def read(n: int) -> None:
+    assert nb.context().attachment("a").read() == b"precious"
+    os.write(1, b"read")
+    sys.stdin.read()
+
+nb.open(sys.argv[1], executor=nb.inline()).submit(nb.Job("read", read), 1, attach={"a": b"precious"}).wait()
+"""
+
+
+@contextmanager
+def reading(folder: Path) -> Generator[None]:
+    """A process that has an attachment open, with a place of its own for temporary files; killed at the end of the block."""
+    with subprocess.Popen(
+        [sys.executable, "-c", READER, str(folder / "store.duckdb")], env={**os.environ, "TMPDIR": str(folder)},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            assert process.stdout.read(4) == b"read"
+            yield
+        finally:
+            process.kill()
+
+
+def test_what_a_killed_process_leaves_of_attachments_is_removed_by_the_next_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R37"""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with reading(tmp_path):
+        (folder,) = tmp_path.glob("nbbatch-attachments-*")
+        modes = {oct(each.stat().st_mode & 0o777) for each in (folder, *folder.iterdir())}
+        nb.open(":memory:").close()
+
+        assert (folder / "0").read_bytes() == b"precious"  # it is in use
+        assert modes == {"0o700", "0o600"}
+    nb.open(":memory:").close()
+    assert not folder.exists()
 
 
 def test_an_attachment_that_is_not_there_fails_the_chunk_and_names_those_there_are(batch: nb.Batch) -> None:

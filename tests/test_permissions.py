@@ -25,6 +25,7 @@ def modes(store: Path) -> dict[str, str]:
 
 
 def test_a_store_and_the_files_beside_it_are_for_the_user_alone(store: Path) -> None:
+    """R39"""
     with nb.open(store, executor=nb.inline()) as batch:
         batch.submit(summing(), 50).wait(10)
 
@@ -33,6 +34,7 @@ def test_a_store_and_the_files_beside_it_are_for_the_user_alone(store: Path) -> 
 
 
 def test_a_log_is_private_before_anything_is_written_into_it(store: Path) -> None:
+    """R39"""
     with nb.open(store, executor=nb.inline()) as batch:
         batch.submit(summing(), 50).wait(10)
         batch.purge(older_than=0)  # which writes the log into the file
@@ -45,6 +47,7 @@ def test_a_log_is_private_before_anything_is_written_into_it(store: Path) -> Non
 
 
 def test_the_files_beside_a_store_are_shared_as_it_is(store: Path) -> None:
+    """R39"""
     nb.open(store).close()
     store.chmod(0o660)
     with nb.open(store, executor=nb.inline()) as batch:
@@ -54,6 +57,7 @@ def test_the_files_beside_a_store_are_shared_as_it_is(store: Path) -> None:
 
 
 def test_making_a_store_leaves_nothing_beside_it(store: Path) -> None:
+    """R39"""
     nb.open(store).close()
 
     assert [each.name for each in store.parent.iterdir()] == [store.name]
