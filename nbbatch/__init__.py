@@ -37,6 +37,7 @@ from nbbatch.definition import Backoff, choose, step, to
 from nbbatch.heal.export import LoadedFailure, load_failure
 from nbbatch.heal.replay import Replay
 from nbbatch.job import Job
+from nbbatch.look import Look, look
 from nbbatch.run import JobHandle
 from nbbatch.values.parameters import NonIdentifying
 from nbbatch.worker.context import context
@@ -56,6 +57,7 @@ __all__ = [
     "JobFailed",
     "JobHandle",
     "LoadedFailure",
+    "Look",
     "NbbatchError",
     "NoContextError",
     "NonIdentifying",
@@ -76,6 +78,7 @@ __all__ = [
     "context",
     "inline",
     "load_failure",
+    "look",
     "open",
     "options",
     "processes",
@@ -110,7 +113,7 @@ _MEANT = {
 }
 
 # `import nbbatch` has put its modules there; the functions that are meant have other names.
-for _module in ("batch", "chunk", "future", "instance", "job", "run"):
+for _module in ("batch", "chunk", "future", "instance", "job", "overview", "run"):
     globals().pop(_module, None)
 
 

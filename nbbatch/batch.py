@@ -21,21 +21,21 @@ from nbbatch.base.arguments import answering
 from nbbatch.base.clock import Clock, SystemClock
 from nbbatch.base.display import warn
 from nbbatch.base.errors import StoreError, StoreUnreadable
-from nbbatch.base.names import Answering
 from nbbatch.base.rows import Ended
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
-from nbbatch.base.times import Duration, Moment, moment, patience
+from nbbatch.base.times import Moment, moment
 from nbbatch.definition.listeners import safely
 from nbbatch.engine import commands, recovery, subjobs, submit
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.engine.state import LiveInstance
 from nbbatch.instance import Access, checked_id, saw
 from nbbatch.job import Job
+from nbbatch.overview import Overview, job_name
 from nbbatch.run import JobHandle
-from nbbatch.store import frames
+from nbbatch.serving.owner import Owner
+from nbbatch.store import backup
 from nbbatch.store.connection import MEMORY
 from nbbatch.store.database import Store
-from nbbatch.store.user_query import Limits
 from nbbatch.values import attachments
 from nbbatch.worker import capture, exits
 from nbbatch.worker.context import StoredParams
@@ -43,7 +43,7 @@ from nbbatch.worker.executors import Replaceable, checked_executor, checked_work
 from nbbatch.worker.running import Marks, left
 
 if TYPE_CHECKING:
-    import polars as pl
+    pass
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -68,6 +68,7 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
     executor: Executor | None = None,
     *,
     workers: int | None = None,
+    serve: bool | str = True,
     clock: Clock | None = None,
 ) -> Batch:
     """Open a store, or create it, and start its engine.
@@ -81,19 +82,23 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
         executor: Where steps run: ``nb.threads(n)`` (default), ``nb.processes(n)``, ``nb.inline()``, or any
             ``concurrent.futures.Executor``. One that is passed in is not shut down by ``close()``.
         workers: How many chunks run at once, 1 or more; default: what the executor has, for threads cores + 4.
+        serve: Whether other processes of this user may look at the store while it is open (`look`): on a Unix domain socket
+            that is found through ``<path>.serving``. A "host:port", such as ``"127.0.0.1:0"``, answers there instead, to whoever
+            knows ``batch.address``. False, or ``NBBATCH_SERVE=0`` in the environment: nobody.
         clock: For tests.
 
     Raises:
-        StoreLocked: Another process holds the file; the error tells which.
+        StoreLocked: Another process holds the file; the error tells which. ``nb.look(path)`` sees it all the same.
         StoreUnreadable: The file is damaged, foreign or newer, or its folder is missing or cannot be written.
         TypeError: ``executor`` is no executor.
-        ValueError: ``workers`` is no whole number from 1.
+        ValueError: ``workers`` is no whole number from 1, or ``serve`` is no host and port.
+        OSError: Nothing can answer at the host and port of ``serve``.
     """
     executor, workers = checked_executor(executor), checked_workers(workers)
     name = os.fspath(path)
     where = MEMORY if name == MEMORY else _resolved(name)
     with _opening:
-        found = _found(where)
+        found = holder_of(where)
         if found is not None and found.usable and not found._store.displaced():  # pyright: ignore[reportPrivateUsage]
             found._expect(executor, workers)  # pyright: ignore[reportPrivateUsage]
             return found
@@ -102,7 +107,7 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
                 found._finish_closing()  # pyright: ignore[reportPrivateUsage]
             except StoreError as error:
                 warn(str(error))
-        return Batch(where, executor, workers, clock or SystemClock(), by_open=True)
+        return Batch(where, executor, workers, clock or SystemClock(), serve=serve, by_open=True)
 
 
 def _resolved(name: str) -> str:
@@ -112,7 +117,7 @@ def _resolved(name: str) -> str:
         raise StoreUnreadable(f"{name!r} leads to no file: {error}") from error
 
 
-class Batch(Answering):
+class Batch(Overview):
     """An open store and the engine that works on it; made by `open`. A context manager that closes at its end."""
 
     _WHAT = "a batch"
@@ -132,7 +137,7 @@ class Batch(Answering):
 
     def __init__(
         self, path: str, executor: Executor | None = None, workers: int | None = None, clock: Clock | None = None, *,
-        by_open: bool = False,
+        serve: bool | str = True, by_open: bool = False,
     ) -> None:  # fmt: skip
         if not by_open:
             raise TypeError("a Batch is made by nb.open(path): it opens a file once in a process")
@@ -163,10 +168,63 @@ class Batch(Answering):
             undo.callback(self._engine.stop, 0)
             self._engine.start()
             attachments.sweep()
+            self._owner = self._served(serve)
+            undo.callback(self._serve_no_more)
             _working.add(self)
             capture.hold(self)
             exits.first(_close_all)
             undo.pop_all()
+
+    def _served(self, serve: bool | str) -> Owner | None:
+        """What answers those who look; None: nobody may, or nothing can, which harms the work in no way."""
+        if not serve or self.path == MEMORY or os.environ.get("NBBATCH_SERVE") == "0":
+            return None
+        try:
+            return Owner(self._engine, self._order, serve if isinstance(serve, str) else None)
+        except (OSError, StoreError) as error:
+            if isinstance(serve, str):
+                raise
+            log.warning("nobody can look at %s while it is open: %s", self.path, error)
+            return None
+
+    def _order(self, order: str, instance: int, more: Mapping[str, Any]) -> Any:
+        """What somebody who looks wants done; the job is that which this process knows."""
+        run: JobHandle[Any] = self.instance(instance)
+        if order == "cancel":
+            return run.cancel()
+        if order == "skip":
+            run.skip(checked_id("a chunk", more.get("chunk")), str(more.get("reason", "")))
+        elif order == "retry":
+            run.retry(quiet=True)
+        else:
+            run.pause() if order == "pause" else run.resume()
+        return True
+
+    def _serve_no_more(self) -> None:
+        if self._owner is not None:
+            self._owner.close()
+
+    @property
+    def address(self) -> str | None:
+        """Where it answers those who look: a socket, or the URL that ``nb.look`` takes on another machine; None: nowhere."""
+        return self._owner.address.url if self._owner else None
+
+    def backup(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write a whole copy of the store, as of a moment between two transactions, that ``nb.open`` opens. The work goes on.
+
+        Args:
+            path: Where to; it is readable for this user alone.
+            overwrite: Replace a file that is there.
+
+        Returns:
+            The path.
+
+        Raises:
+            FileExistsError: There is a file already.
+            StoreError: It cannot be written, the store is in memory, or it was written to all the time.
+        """
+        self._access.engine()
+        return backup.write(self._store.source(), Path(path), overwrite=overwrite)
 
     def _expect(self, executor: Executor | None, workers: int | None) -> None:
         """Warn where it was opened otherwise than it is asked for now."""
@@ -295,7 +353,7 @@ class Batch(Answering):
         engine, now = self._access.engine(), self._clock.now()
         codes = [each.code for each in _statuses(status, set(InstanceStatus) - INSTANCE_ENDED)]
         before = moment(older_than, now, "older_than=")
-        rows = self._store.fetch("instances_in", codes, _job_name(job), now if before is None else before)
+        rows = self._store.fetch("instances_in", codes, job_name(job), now if before is None else before)
         jobs = sorted({name for _, name in rows})
         if job is status is older_than is None and len(jobs) > 1:
             raise ValueError(
@@ -326,7 +384,7 @@ class Batch(Answering):
         before = moment(older_than, self._clock.now(), "older_than=")
         if before is None:
             raise ValueError("purge() needs older_than=, such as '30 days'; 0 purges all that have ended")
-        return engine.call(commands.purge, engine, before + 1, statuses, _job_name(job))
+        return engine.call(commands.purge, engine, before + 1, statuses, job_name(job))
 
     def maintenance(self) -> dict[str, int]:
         """Look at everything once more, as the safety net: due waits, gates, ends. Returns counts of live chunks.
@@ -346,65 +404,6 @@ class Batch(Answering):
             }
 
         return engine.call(look)
-
-    # --- views ------------------------------------------------------------------------------------
-
-    def instances(
-        self, *, job: str | None = None, status: str | None = None, since: Moment | None = None,
-        limit: int | None = frames.ROWS, offset: int = 0, as_of: Moment | None = None,
-    ) -> pl.DataFrame:  # fmt: skip
-        """One row per instance, newest first.
-
-        Columns: id, job, status, progress (0 to 1), version, key, parent (the chunk that submitted it as a sub-job), params
-        (JSON text, secrets masked), created, started,
-        ended, seconds, error. An unfinished instance whose job is not known in this process waits for it; see
-        ``repr(batch.instance(id))``.
-
-        Args:
-            job: Only this job's name.
-            status: Only this state.
-            since: Only those created at or after this time: as ``as_of``.
-            limit: Rows at most; None: all. Where the usual 100,000 leave some out, a warning says so.
-            offset: Rows passed over.
-            as_of: As it would have been then: a datetime (without a zone: local time), its ISO text, or how long ago ("10 min
-                ago", a timedelta, seconds).
-
-        Raises:
-            ValueError: There is no such state, or a time or number is none.
-        """
-        self._access.engine()
-        text = None if status is None else str(InstanceStatus(status))
-        now = self._clock.now()
-        since_us, at_us = moment(since, now, "since="), moment(as_of, now)
-        return frames.page(self._store, "instances", _job_name(job), text, since_us, at_us, limit=limit, offset=offset)
-
-    def jobs(self, *, as_of: Moment | None = None) -> pl.DataFrame:
-        """One row per job and version: job, version, instances, completed, failed, cancelled, unfinished, latest."""
-        self._access.engine()
-        return self._store.frame("jobs", moment(as_of, self._clock.now()))
-
-    @answering("batch.sql")
-    def sql(
-        self, query: str, *, timeout: Duration | None = SQL_SECONDS, max_bytes: int | None = SQL_BYTES
-    ) -> pl.DataFrame:
-        """Rows of one SELECT over the store; the views instances, chunks, attempts and history read best.
-
-        It reads the store and nothing else: functions that write, that reach files or that change settings are refused. Columns of
-        equal names are numbered (``id``, ``id_1``). Intervals come as durations; what polars has no type for comes as text.
-
-        Args:
-            query: The SELECT.
-            timeout: How long it may take; None: as long as it does.
-            max_bytes: By how much the process may grow while it runs, other work in it included; None: without a limit.
-
-        Raises:
-            QueryRefused: It is not one SELECT, does more than read the store, or exceeds a limit; or DuckDB refuses it.
-            StoreClosed: The batch is closed, or was while the query ran.
-            KeyboardInterrupt: Ctrl-C or the notebook's stop button; the query is stopped too.
-        """
-        self._access.engine()
-        most = None if max_bytes is None else ranges.whole(max_bytes, "max_bytes=")
-        return self._store.query(query, Limits(patience(timeout, "timeout="), most))
 
     # --- end --------------------------------------------------------------------------------------
 
@@ -440,6 +439,7 @@ class Batch(Answering):
             for part in (self._forget, self._marks.close, self._store.close, self._shut, self._access.close):
                 parts.callback(part)
             parts.callback(self._engine.stop, 0)
+            self._serve_no_more()
             self._engine.notifications.wait(left())  # a listener may ask the engine about its run
             self._engine.stop(left())
             self._engine.notifications.wait(left())
@@ -504,63 +504,12 @@ class Batch(Answering):
         noted = f", {problems} problem{'' if problems == 1 else 's'} (see batch.problems)" if problems else ""
         return f"<Batch {self.path}: {static.counted(counts, 'instance')}{noted}>"
 
-    def _repr_html_(self) -> str:
-        return self._table(buttons=False)
-
-    def _table(self, *, buttons: bool) -> str:
-        from nbbatch.pictures import static
-
-        if not self._access.usable:
-            return static.line(repr(self))
-        ((total,),) = self._store.fetch("count_instances")
-        return static.batch(repr(self), self.instances(limit=static.MAX_ROWS), total, buttons=buttons)
-
-    def panel(self) -> Any:
-        """The instances as a live table (needs ``nbbatch[notebooks]``), in which a click opens one's panel.
-
-        Showing it starts no work. Where anything runs, ``batch`` as the last line of a cell shows the same.
-
-        Raises:
-            ImportError: anywidget is not installed; ``pip install 'nbbatch[notebooks]'``.
-        """
-        listing = self._listing(lambda: self._access.usable)
-        listing.live()
-        return listing
-
-    def _listing(self, moves: Callable[[], bool]) -> Any:
-        from nbbatch.panel.widgets import Listing
-
-        return Listing(lambda: self._table(buttons=True), lambda each: self.instance(each).panel(), moves)
-
-    def _moves(self) -> bool:
-        return self._access.usable and bool(self._engine.live)
-
-    def _ipython_display_(self) -> None:
-        """Live while anything runs, where a notebook can; else IPython falls through to the plain table."""
-        from nbbatch.base.display import display
-
-        display(self, self._moves, self._show)
-
-    def _show(self) -> None:
-        from nbbatch.panel.widgets import show_batch
-
-        show_batch(self._listing(self._moves), self._page, self._access.last_looks)
-
-    def _page(self) -> dict[str, str]:
-        return {"text/html": self._repr_html_(), "text/plain": repr(self)}
-
 
 def _statuses(status: str | Iterable[str] | None, default: Iterable[str]) -> set[InstanceStatus]:
     return {
         InstanceStatus(each)
         for each in ([status] if isinstance(status, str) else default if status is None else status)
     }
-
-
-def _job_name(job: str | None) -> str | None:
-    if isinstance(job, Job):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"job= takes a name here, such as {job.name!r}: it is for all versions of a job")
-    return job
 
 
 def _check_submit(key: str | None, new: bool, retain: str) -> None:
@@ -572,7 +521,7 @@ def _check_submit(key: str | None, new: bool, retain: str) -> None:
         raise ValueError(f"retain= takes one of {', '.join(map(repr, RETAIN))}, not {retain!r}")
 
 
-def _found(path: str) -> Batch | None:
+def holder_of(path: str) -> Batch | None:
     """The batch that holds a file, by whatever name it was opened."""
     return next((batch for batch in tuple(_working) if path != MEMORY and batch.holds(path)), None)
 

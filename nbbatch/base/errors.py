@@ -117,8 +117,8 @@ class StoreLocked(StoreError):
         self.pid = pid
         holder = f"process {pid}" if pid else "another process"
         super().__init__(
-            f"{path} is in use by {holder}. One process at a time can hold a store: close the batch there "
-            "(batch.close(), or shut that kernel down), or copy the file and open the copy"
+            f"{path} is in use by {holder}. One process at a time can hold a store: nb.look({path!r}) sees it from here and can "
+            "pause, cancel and retry; to open it, close the batch there (batch.close(), or shut that kernel down)"
         )
 
 

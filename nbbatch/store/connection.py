@@ -144,7 +144,8 @@ def clear_errors(path: str) -> Generator[None]:
     except (StoreError, MemoryError):
         raise
     except Exception as error:  # DuckDB's own, and whatever comes of values that nbbatch never writes, NULL among them
-        raise unreadable(path, error) from error
+        ours = unreadable(path, error)
+        raise ours from (None if isinstance(ours, StoreLocked) else error)  # which tells all there is to know
 
 
 def unreadable(path: str, error: Exception) -> StoreError:

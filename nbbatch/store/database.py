@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
@@ -26,7 +27,7 @@ import duckdb
 from nbbatch.base.errors import StateError, StoreError
 from nbbatch.base.rows import EventRow, InstanceRow, StepCounts, StepRow
 from nbbatch.base.states import INSTANCE_ENDED, INSTANCE_TRANSITIONS, ChunkStatus, InstanceStatus
-from nbbatch.store import inspection, migrations
+from nbbatch.store import inspection, migrations, snapshot
 from nbbatch.store.connection import MEMORY, check_place, clear_errors, connect, drop_empty_log, unreadable
 from nbbatch.store.migrations import FORMAT
 from nbbatch.store.queries import QUERIES, VIEWS
@@ -51,6 +52,8 @@ class Store(Writer):
             StoreLocked: Another process holds it.
             StoreUnreadable: It is damaged, foreign, newer, or cannot be written; nothing was changed.
         """
+        self._source: snapshot.Source | None = None
+        self._sourcing = threading.Lock()
         is_new = path != MEMORY and not os.path.lexists(path)
         if path != MEMORY:
             check_place(Path(path))
@@ -134,6 +137,25 @@ class Store(Writer):
     def _abandon(self) -> None:
         self._chains = None
         super()._abandon()
+
+    def source(self) -> snapshot.Source:
+        """The file, to be copied while it is open: through one descriptor, as closing any would lose DuckDB's lock on it.
+
+        Raises:
+            StoreError: It is in memory.
+        """
+        if self.path == MEMORY:
+            raise StoreError("a store in memory has no file to copy")
+        with self._sourcing:
+            if self._source is None:
+                self._source = snapshot.Source(self.path)
+            return self._source
+
+    def close(self) -> None:
+        """As `Writer.close`; then let go of what was copied from."""
+        super().close()
+        if self._source is not None:
+            self._source.close()
 
     def is_at(self, path: str) -> bool:
         """Whether a path is that of this store's file."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, Never
 
 import duckdb
 
-from nbbatch.base.errors import NotFoundError
+from nbbatch.base.errors import NotFoundError, QueryRefused
 from nbbatch.base.rows import ArrowStream, InstanceRow
 from nbbatch.base.states import INSTANCE_BY_CODE
 from nbbatch.store import user_query
@@ -69,6 +70,24 @@ class Reader:
         with self.cursors.reading():
             return _frame(self.cursor(), QUERIES[query], *values)
 
+    def page(self, query: str, values: list[Any], rows: int, seconds: float) -> pl.DataFrame:
+        """Rows of a named query for somebody else: in a transaction that cannot write, so many at most, within a time.
+
+        Raises:
+            QueryRefused: It took too long, or the values do not fit it.
+        """
+        sql = QUERIES["capped"].format(query=QUERIES[query].rstrip(";"), rows=rows)
+        with self.cursors.own() as cursor:
+            watch = threading.Timer(seconds, cursor.interrupt)
+            watch.start()
+            try:
+                cursor.execute(QUERIES["read_only"]).complete()
+                return _frame(cursor, sql, *values)
+            except duckdb.Error as error:
+                raise QueryRefused(f"{query} could not be read so: {error}") from error
+            finally:
+                watch.cancel()
+
     def count(self, query: str, *values: Any) -> int:
         """How many rows a named query has."""
         counting = QUERIES["count"].format(query=QUERIES[query].rstrip(";"))
@@ -96,6 +115,16 @@ class Reader:
                         yield data
 
         return read
+
+
+def is_read(query: str) -> bool:
+    """Whether a name is that of a query which only reads.
+
+    >>> is_read("steps"), is_read("purge"), is_read("no such")
+    (True, False, False)
+    """
+    text = "\n".join(line for line in QUERIES.get(query, "").splitlines() if not line.startswith("--"))
+    return "{" not in text and text.lstrip().split(None, 1)[:1] in (["SELECT"], ["FROM"], ["WITH"])
 
 
 def by_name(found: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:

@@ -22,3 +22,6 @@ CASE WHEN date_part('year', {column}) = 0 AND date_part('month', {column}) = 0 T
 
 -- as_type: As another type.
 {column}::{type} AS {column}
+
+-- capped: So many rows of a query at most, in its order.
+FROM ({query}) LIMIT {rows};

@@ -1,0 +1,272 @@
+"""`look`: a store that another process holds, or nobody, seen and steered without taking it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, overload
+
+from nbbatch import batch as batches
+from nbbatch.base.errors import StateError, StoreUnreadable
+from nbbatch.base.names import Answering
+from nbbatch.base.rows import Ended
+from nbbatch.base.states import INSTANCE_ENDED
+from nbbatch.base.times import Moment
+from nbbatch.engine.dispatcher import Engine
+from nbbatch.future import Timeout
+from nbbatch.instance import Access, checked_id, seen
+from nbbatch.overview import Overview
+from nbbatch.run import JobHandle
+from nbbatch.serving import wire
+from nbbatch.serving.looking import Looked, LookedEngine
+from nbbatch.store import backup, frames, snapshot
+from nbbatch.store.database import Store
+
+if TYPE_CHECKING:
+    import polars as pl
+
+POLL_SECONDS = 0.2
+
+
+@overload
+def look(path: str | os.PathLike[str] = "nbbatch.duckdb") -> Look: ...
+@overload
+def look(path: Iterable[str | os.PathLike[str]]) -> Looks: ...
+def look(
+    path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = "nbbatch.duckdb",
+) -> Look | Looks:
+    """See a store without taking it: what another process, another notebook or nobody holds.
+
+    While a process of this user has the store open, it answers (within 5 % of a core's time while it works); else a copy of the
+    file is read, which is made again when the file has changed. Nobody is kept from opening it.
+
+    Args:
+        path: Of the store; a folder, or several paths, for one table over all of them; or the ``batch.address`` of an owner on
+            another machine.
+
+    Returns:
+        A `Look`; of several paths, `Looks`, and of a folder too, which no type checker can tell from a file.
+
+    Raises:
+        StoreUnreadable: There is no store, or it is damaged.
+        StoreError: Nobody answers at the address.
+
+    Example:
+        >>> import nbbatch as nb
+        >>> nb.look("census.duckdb").instances()  # doctest: +SKIP
+    """
+    if isinstance(path, str | os.PathLike):
+        name = os.fspath(path)
+        if name.startswith("nbbatch://"):
+            return Look("", address=name)
+        place = Path(name).expanduser().resolve()
+        return Looks(sorted(place.glob("*.duckdb"))) if place.is_dir() else Look(str(place))
+    return Looks([Path(each).expanduser().resolve() for each in path])
+
+
+class Look(Overview):
+    """One store, seen from outside; made by `look`. Frames, pictures and panels are those of a batch. A context manager."""
+
+    _WHAT = "a look"
+    _INDEX = "look.instance(id) gives the handle of an instance, look.instances() a frame of all"
+    _MEANT: ClassVar[Mapping[str, str]] = {
+        "submit run resume purge": "a look starts nothing: nb.open(path) does, where nobody else holds the store",
+        "get find load handle": "look.instance(id) gives the handle of an instance",
+        "pause cancel retry skip": "look.instance(id) gives a handle, which has it",
+    }
+
+    def __init__(self, path: str, address: str | None = None) -> None:
+        self._looked = Looked(path, _own_store, wire.parsed(address) if address else None)
+        self.path = self._looked.path
+        # what a look has of an engine: what is live, and the time
+        self._access = Access(self._looked, cast("Engine", LookedEngine(self._looked)), self)
+
+    @property
+    def via(self) -> str:
+        """How it is seen: "owner" (asked), "copy" (of the file), or "batch" (this process holds it)."""
+        return self._looked.via
+
+    @property
+    def owner(self) -> int | None:
+        """Process id of who holds the store and answers; None: nobody."""
+        return self._looked.owner
+
+    @property
+    def age(self) -> float:
+        """Seconds since what is seen was so; 0 where an owner answers."""
+        return self._looked.age
+
+    def instance(self, instance: int) -> LookedRun:
+        """The handle of an instance, to look into; ``pause()``, ``resume()``, ``cancel()``, ``retry()`` and ``skip()`` ask the owner.
+
+        Raises:
+            NotFoundError: There is no such instance.
+            TypeError: ``instance`` is no id.
+        """
+        row = self._looked.stored_instance(checked_id("an instance", instance))
+        return LookedRun(self._access, row.id, cast("Any", seen(row)))
+
+    def backup(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write a whole copy of the store, as ``batch.backup``; whoever holds it works on.
+
+        Raises:
+            FileExistsError: There is a file already.
+            StoreError: It cannot be written, or the store is on another machine.
+        """
+        if own := batches.holder_of(self.path):
+            return own.backup(path, overwrite=overwrite)
+        source = snapshot.Source(self.path)
+        try:
+            return backup.write(source, Path(path), overwrite=overwrite)
+        finally:
+            source.close()
+
+    def close(self) -> None:
+        """Look no more; the store is as it was. May be called twice."""
+        self._access.close()
+        self._looked.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if not self._access.usable:
+            return f"<Look at {self.path}, closed>"
+        from nbbatch.pictures import static
+
+        counts = static.counted(self._looked.fetch("count_by_status"), "instance")
+        owner = self._looked.owner
+        how = f"held by process {owner}" if owner else f"as of {self.age:.1f} s ago, nobody that answers holds it"
+        return f"<Look at {self.path}: {counts}; {how}>"
+
+
+def _own_store(path: str) -> Store | None:
+    """The store, where this process holds it itself."""
+    own = batches.holder_of(path)
+    return own._store if own is not None and own.usable else None  # pyright: ignore[reportPrivateUsage]
+
+
+class LookedRun(JobHandle[Any]):
+    """An instance of a store that is looked at."""
+
+    def _ask(self, order: str, **more: Any) -> Any:
+        self._engine()
+        return cast("Looked", self._store).order(order, self.id, **more)
+
+    def pause(self) -> LookedRun:
+        """Ask the owner to claim nothing more of it.
+
+        Raises:
+            StateError: It has ended, or nobody holds the store.
+        """
+        self._ask("pause")
+        return self
+
+    def resume(self, job: Any = None) -> LookedRun:
+        """Ask the owner to go on, with the job that it knows.
+
+        Raises:
+            StateError: It has ended, the owner does not know its job, nobody holds the store, or a job is given.
+        """
+        self._own_job(job)
+        self._ask("resume")
+        return self
+
+    def cancel(self) -> bool:
+        """Ask the owner to end it now; returns whether it had not ended.
+
+        Raises:
+            StateError: Nobody holds the store.
+        """
+        return bool(self._ask("cancel"))
+
+    def retry(self, job: Any = None, *, params: Any = None, quiet: bool = False) -> LookedRun:  # noqa: ARG002
+        """Ask the owner to run failed chunks again, with the job that it knows.
+
+        Raises:
+            StateError: Nothing failed, the owner does not know its job, nobody holds the store, or a job is given.
+        """
+        self._own_job(job or params)
+        self._ask("retry")
+        return self
+
+    def _own_job(self, given: Any) -> None:
+        if given is not None:
+            raise StateError(
+                f"the process that holds {self._store.path} runs its own code: nothing can be handed over to it. "
+                "Retry there with the job, or here after nb.open()"
+            )
+
+    def _skip_some(self, chunks: list[int], reason: str) -> LookedRun:
+        for chunk in chunks:
+            self._ask("skip", chunk=chunk, reason=reason)
+        return self
+
+    def _wait(self, timeout: Timeout, progress: bool = False) -> Ended:  # noqa: ARG002
+        """Look again until it has ended."""
+        seconds = self._patience(timeout)
+        until = None if seconds is None else time.monotonic() + seconds
+        while (row := self._row).status not in INSTANCE_ENDED:
+            if until is not None and time.monotonic() >= until:
+                raise TimeoutError(f"instance {self.id} has not ended after {seconds:g} s; {self._prospect()}")
+            time.sleep(POLL_SECONDS)
+        return Ended(row.status, row.report)
+
+
+class Looks(Answering):
+    """Several stores, seen from outside; made by `look`. ``looks[path]`` is the `Look` at one of them."""
+
+    _WHAT = "looks"
+    _MEANT: ClassVar[Mapping[str, str]] = {"instance": "looks[path].instance(id) is an instance of one store"}
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.refused: dict[str, str] = {}
+        """Why a store cannot be seen, by path."""
+        self._looks: dict[str, Look] = {}
+        for path in paths:
+            try:
+                self._looks[str(path)] = Look(str(path))
+            except StoreUnreadable as error:
+                self.refused[str(path)] = str(error)
+
+    def instances(self, *, since: Moment | None = None, limit: int | None = frames.ROWS) -> pl.DataFrame:
+        """One row per instance of all stores, as ``batch.instances()``, with a first column ``store`` (its path), newest first."""
+        import polars as pl
+
+        every = [
+            look.instances(since=since, limit=limit).select(pl.lit(path).alias("store"), pl.all())
+            for path, look in self._looks.items()
+        ]
+        return pl.concat(every).sort("created", descending=True, maintain_order=True) if every else pl.DataFrame()
+
+    def __getitem__(self, path: str | os.PathLike[str]) -> Look:
+        name = os.fspath(path)
+        return self._looks[name if name in self._looks else str(Path(name).expanduser().resolve())]
+
+    def __iter__(self) -> Any:
+        return iter(self._looks.values())
+
+    def __len__(self) -> int:
+        return len(self._looks)
+
+    def close(self) -> None:
+        """Look no more."""
+        for each in self._looks.values():
+            each.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        lines = [repr(look) for look in self._looks.values()] + [
+            f"<{path}: {why}>" for path, why in self.refused.items()
+        ]
+        return "\n".join(lines) or "<no stores>"

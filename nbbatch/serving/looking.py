@@ -1,0 +1,368 @@
+"""The looker's side: a store that is read without its lock, and what stands in for its engine.
+
+While an owner answers, every read is a request to it. Else it is read from a copy of the file, which is made again once the
+file has changed. Which of the two may change at any moment: an owner comes, goes, or dies.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from decimal import Decimal
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from nbbatch.base.clock import SystemClock
+from nbbatch.base.errors import StateError, StoreClosed, StoreError, StoreUnreadable
+from nbbatch.base.states import InstanceStatus
+from nbbatch.serving import wire
+from nbbatch.serving.wire import Address
+from nbbatch.store import backup, snapshot
+from nbbatch.store.database import Store
+from nbbatch.store.reading import Reader
+from nbbatch.store.user_query import Limits
+
+if TYPE_CHECKING:
+    import polars as pl
+
+CONNECT_SECONDS = 2.0
+ANSWER_SECONDS = 60.0
+OWNERS = 3
+"""How many owners, one after another, a read is asked of."""
+AGAIN_SECONDS = 0.5
+"""Between two attempts to find an owner, and between two looks at whether a copy is still good."""
+
+
+class Client:
+    """A connection to an owner; any thread may ask."""
+
+    def __init__(self, address: Address) -> None:
+        """Connect.
+
+        Raises:
+            OSError: Nobody answers there, or does not want to talk to us.
+            StoreError: It speaks another version of the protocol.
+        """
+        self._guard = threading.Lock()
+        self._token = address.token
+        tcp = isinstance(address.at, tuple)
+        self._socket = socket.socket(socket.AF_INET if tcp else socket.AF_UNIX)
+        try:
+            self._socket.settimeout(CONNECT_SECONDS)
+            self._socket.connect(address.at)
+            self._socket.settimeout(ANSWER_SECONDS)
+            said = self.ask("hello")[0]
+        except BaseException:
+            self._socket.close()
+            raise
+        self.pid, self.path = int(said["pid"]), str(said["path"])
+        if said["protocol"] != wire.PROTOCOL:
+            self.close()
+            raise StoreError(
+                f"the process that holds {self.path} runs another version of nbbatch, which answers differently"
+            )
+
+    def ask(self, do: str, **more: Any) -> tuple[dict[str, Any], bytes]:
+        """A request and its answer.
+
+        Raises:
+            OSError: The owner is gone.
+            NbbatchError: As the owner says it.
+        """
+        with self._guard:
+            try:
+                wire.send(self._socket, {"do": do, "token": self._token, **more})
+                said, rows = wire.receive(self._socket, wire.MOST_ANSWERED + wire.MOST_ASKED)
+            except BaseException:  # half an answer may still come: nothing else may be read as another one's
+                self._socket.close()
+                raise
+        if "error" in said:
+            raise wire.raised(said)
+        return said, rows
+
+    def close(self) -> None:
+        """Say no more."""
+        self._socket.close()
+
+
+class Copy:
+    """A copy of a store's file in a folder of its own, opened."""
+
+    def __init__(self, path: str) -> None:
+        """Make it.
+
+        Raises:
+            StoreUnreadable: There is no store, or it is damaged.
+            StoreError: No whole copy could be made.
+        """
+        self.taken = time.monotonic()
+        source = snapshot.Source(path)
+        folder = tempfile.mkdtemp(prefix="nbbatch-look-")  # mode 0700
+        self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        try:
+            self.state = source.newest()
+            copy = Path(folder) / Path(path).name
+            snapshot.take(source, copy)
+            self.store = backup.opened(copy)
+        except BaseException as error:
+            self._remove()
+            if isinstance(error, StoreUnreadable):
+                raise StoreUnreadable(str(error).replace(folder, str(Path(path).parent))) from None
+            raise
+        finally:
+            source.close()
+
+    def close(self) -> None:
+        """Remove it."""
+        with suppress(StoreError):
+            self.store.close()
+        self._remove()
+
+
+class Looked(Reader):
+    """A store as somebody else sees it: through its owner, else from a copy."""
+
+    def __init__(self, path: str, own: Callable[[str], Store | None], address: Address | None = None) -> None:
+        """Look for the first time.
+
+        Args:
+            path: Of the store, resolved.
+            own: Gives the store of a path that this process has open itself: opening and closing its file once more would lose
+                DuckDB's lock on it.
+            address: Of its owner, if it is not to be found beside the store; then no copy is made.
+
+        Raises:
+            StoreUnreadable: There is no store, or it is damaged.
+            StoreError: Nobody answers at the address.
+        """
+        super().__init__(path)
+        self._address, self._own = address, own
+        self._guard = threading.RLock()
+        self._client: Client | None = None
+        self._copy: Copy | None = None
+        self._asked = -AGAIN_SECONDS
+        self.closed = False
+        with self._guard:
+            if self._connected() is None:
+                self._at_hand()
+        if self._client and address:
+            self.path = self._client.path
+
+    # --- where from -------------------------------------------------------------------------------
+
+    @property
+    def via(self) -> str:
+        """How the store is seen just now."""
+        if self.owner is not None:
+            return "owner"
+        return "batch" if self._own(self.path) else "copy"
+
+    @property
+    def owner(self) -> int | None:
+        """The process id of the owner, if one answers."""
+        return self._see(lambda owner: owner.ask("hello")[0]["pid"], lambda _: None)
+
+    @property
+    def age(self) -> float:
+        """Seconds since what is seen was so: 0 with an owner."""
+        if self.via != "copy":
+            return 0.0
+        with self._guard:
+            return time.monotonic() - self._copy.taken if self._copy else 0.0
+
+    def _connected(self) -> Client | None:
+        if self.closed:
+            raise StoreClosed(f"this look at {self.path} is closed; nb.look() takes another one")
+        if self._client is None and time.monotonic() - self._asked >= AGAIN_SECONDS:
+            self._asked = time.monotonic()
+            address = self._address or wire.found_at(self.path)
+            with suppress(OSError):
+                self._client = Client(address) if address else None
+        if self._client is not None and self._copy is not None:
+            self._copy.close()
+            self._copy = None
+        return self._client
+
+    def _at_hand(self) -> Store:
+        """The store itself, if this process has it open, or a copy of how the file is now."""
+        if (own := self._own(self.path)) is not None:
+            return own
+        if self._address is not None:
+            raise StoreError(
+                f"nobody answers at {self._address.url}: the store is closed there, or the connection is cut"
+            )
+        if self._copy is not None and time.monotonic() - self._copy.taken < AGAIN_SECONDS:
+            return self._copy.store
+        with suppress(OSError, StoreUnreadable):
+            source = snapshot.Source(self.path)
+            try:
+                same = self._copy is not None and self._copy.state == source.newest()
+            finally:
+                source.close()
+            if same and self._copy is not None:
+                self._copy.taken = time.monotonic()
+                return self._copy.store
+        before, self._copy = self._copy, Copy(self.path)
+        if before is not None:
+            before.close()
+        return self._copy.store
+
+    def _see(self, ask: Callable[[Client], Any], read: Callable[[Store], Any]) -> Any:
+        """What the owner answers, or else what the copy says."""
+        for _ in range(OWNERS):
+            with self._guard:
+                client = self._connected()
+            if client is None:
+                break
+            try:
+                return ask(client)
+            except OSError:
+                self._lost(client)
+        with self._guard:
+            return read(self._at_hand())
+
+    def _lost(self, client: Client) -> None:
+        """The owner is gone: another one may have come at once."""
+        with self._guard:
+            if self._client is client:
+                self._client, self._asked = None, -AGAIN_SECONDS
+        client.close()
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def frame(self, query: str, *values: Any) -> pl.DataFrame:
+        """Rows of a named query as a polars frame."""
+        return self._see(
+            lambda owner: _unpacked(owner.ask("read", query=query, values=list(values))[1]),
+            lambda store: store.frame(query, *values),
+        )
+
+    def fetch(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Rows of a named query."""
+        return [tuple(map(_whole, row)) for row in self.frame(query, *values).iter_rows()]
+
+    def dicts(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        """Rows of a named query by column name."""
+        frame = self.frame(query, *values)
+        return [dict(zip(frame.columns, map(_whole, row), strict=True)) for row in frame.iter_rows()]
+
+    def count(self, query: str, *values: Any) -> int:
+        """How many rows a named query has."""
+        return self._see(
+            lambda owner: owner.ask("count", query=query, values=list(values))[0]["count"],
+            lambda store: store.count(query, *values),
+        )
+
+    def query(self, sql: str, limits: Limits) -> pl.DataFrame:
+        """Rows of one SELECT that a user wrote."""
+        return self._see(
+            lambda owner: _unpacked(owner.ask("sql", query=sql)[1]), lambda store: store.query(sql, limits)
+        )
+
+    def stream(self, query: str, *values: Any) -> Callable[[], Iterator[bytes]]:
+        """A reader of one column of a named query."""
+        return lambda: (row[0] for row in self.fetch(query, *values))
+
+    def live(self, instance: int) -> dict[str, Any] | None:
+        """What the owner's engine knows of an instance; None: no engine works on it."""
+        return self._see(lambda owner: owner.ask("live", instance=instance)[0]["live"], lambda _: None)
+
+    def order(self, do: str, instance: int, **more: Any) -> Any:
+        """Have the owner do something.
+
+        Raises:
+            StateError: Nobody holds the store.
+            NbbatchError: As the owner refuses it.
+        """
+        with self._guard:
+            client = self._connected()
+        if client is None:
+            raise StateError(
+                f"nobody has {self.path} open, who could {do} instance {instance}: nb.open({self.path!r}) does"
+            )
+        try:
+            return client.ask(do, instance=instance, **more)[0]["done"]
+        except OSError as error:  # it is not asked of another owner: it may have been done
+            self._lost(client)
+            raise StoreError(
+                f"the process that holds {self.path} went away before it said whether it did {do} instance {instance}"
+            ) from error
+
+    def close(self) -> None:
+        """Look no more. May be called twice."""
+        with self._guard:
+            self.closed = True
+            for each in (self._client, self._copy):
+                if each is not None:
+                    each.close()
+            self._client = self._copy = None
+
+
+def _unpacked(rows: bytes) -> pl.DataFrame:
+    import polars as pl
+
+    return pl.read_ipc_stream(BytesIO(rows))
+
+
+def _whole(value: Any) -> Any:
+    """DuckDB sums whole numbers as such of 128 bits, which come as decimals."""
+    return int(value) if isinstance(value, Decimal) else value
+
+
+class LookedEngine:
+    """Stands in for the engine of a store that is looked at: what is live there, and the time. It does nothing."""
+
+    def __init__(self, store: Looked) -> None:
+        self.store = store
+        self.clock = SystemClock()
+        self.live = _Live(store)
+        self.secrets: dict[int, dict[str, str]] = {}
+
+    def call(self, *_: Any) -> Any:
+        """Orders go to the owner; all else is refused."""
+        raise StateError(
+            f"this only looks at {self.store.path}: pause, resume, cancel, retry and skip go to the process that holds it, "
+            f"all else is done there, or here after nb.open({self.store.path!r})"
+        )
+
+    def hung(self) -> str | None:
+        """Told with each instance."""
+        return None
+
+    def hindrance(self, live: Any) -> str | None:
+        """Why chunks of an instance wait."""
+        return live.hung or live.why
+
+
+class _Live:
+    """The instances that an engine works on, asked for one by one."""
+
+    def __init__(self, store: Looked) -> None:
+        self._store = store
+
+    def get(self, instance: int) -> Any:
+        """One of them; None: no engine works on it."""
+        said = self._store.live(instance)
+        if said is None:
+            return None
+        status, share = InstanceStatus(said["status"]), float(said["progress"])
+        counts: list[list[int]] = said["counts"]
+        return SimpleNamespace(
+            id=instance, status=status, paused=status is InstanceStatus.PAUSED, best=share, progress=lambda: share, changed=False,
+            stored_counts=tuple(map(tuple, counts)), records=said["records"], started_us=said["started_us"],
+            latest_end_us=said["latest_end_us"], why=said["why"], hung=said["hung"], job=None, params=None,
+        )  # fmt: skip
+
+    def __contains__(self, instance: int) -> bool:
+        return self._store.live(instance) is not None
+
+    def __bool__(self) -> bool:
+        return self._store.owner is not None

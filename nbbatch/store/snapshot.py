@@ -1,0 +1,118 @@
+"""Copies of a store that another process, or this one, is writing: whole ones, as of a moment between two transactions.
+
+DuckDB appends transactions to a log beside the file, and now and then writes them into the file: first into free blocks,
+then with a new header that makes them count, and then it empties the log. So a copy of both is whole if no header came
+while it was made: the file's header, size and time are the same before and after, and the log is the same file. What was
+appended to the log meanwhile is a whole transaction or none.
+
+No lock is taken. A process that has a file locked loses the lock once it closes any descriptor of that file; so a store
+that is open in this process is read through a descriptor that stays open as long as it is (see `Source`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from nbbatch.base.errors import StoreError, StoreUnreadable
+
+HEADERS = 3 * 4096
+"""Bytes at the file's beginning whose change makes what was written count."""
+TRIES = 40
+PAUSE_SECONDS = 0.05
+_BLOCK = 1 << 20
+
+
+class Source:
+    """A store's file as it is copied."""
+
+    def __init__(self, path: str) -> None:
+        """Open it.
+
+        Raises:
+            StoreUnreadable: There is none, or it cannot be read.
+        """
+        self.path = Path(path)
+        self.log = Path(f"{path}.wal")
+        try:
+            self._file: BinaryIO = self.path.open("rb")
+        except OSError as error:
+            raise StoreUnreadable(f"{path} cannot be read: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Let go of it; of a store that is open in this process only once that is closed."""
+        self._file.close()
+
+    def state(self) -> object:
+        """What is the same before and after a copy that is whole, and as long as nothing was stored."""
+        found = os.fstat(self._file.fileno())
+        head = os.pread(self._file.fileno(), HEADERS, 0)
+        return head, found.st_size, found.st_mtime_ns, self._log_file()
+
+    def newest(self) -> object:
+        """What differs once anything was stored."""
+        try:
+            log = self.log.stat().st_size
+        except FileNotFoundError:
+            log = 0
+        return self.state(), log
+
+    def _log_file(self) -> object:
+        try:
+            found = self.log.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def copy(self, to: Path) -> bool:
+        """Copy file and log; returns whether the copy is whole."""
+        before = self.state()
+        with _created(to) as file:
+            place = 0
+            while part := os.pread(self._file.fileno(), _BLOCK, place):
+                file.write(part)
+                place += len(part)
+        log = Path(f"{to}.wal")
+        log.unlink(missing_ok=True)
+        with suppress(FileNotFoundError), self.log.open("rb") as found, _created(log) as file:
+            shutil.copyfileobj(found, file, _BLOCK)
+        return before == self.state()
+
+    def is_there(self) -> bool:
+        """Whether the path still leads to this file."""
+        with suppress(OSError):
+            return os.path.samestat(self.path.stat(), os.fstat(self._file.fileno()))
+        return False
+
+
+def take(source: Source, to: Path, wait: Callable[[float], object] = time.sleep) -> None:
+    """Copy a store until a copy is whole.
+
+    Args:
+        source: Of the store.
+        to: Where the copy goes; its log goes beside it.
+        wait: Sleeps between two tries.
+
+    Raises:
+        StoreError: Each time it was written to meanwhile.
+    """
+    for _ in range(TRIES):
+        if source.copy(to):
+            return
+        wait(PAUSE_SECONDS)
+    for each in (to, Path(f"{to}.wal")):
+        each.unlink(missing_ok=True)
+    raise StoreError(
+        f"{source.path} was written to each of {TRIES} times that it was copied; try again when less is going on"
+    )
+
+
+def _created(path: Path) -> BinaryIO:
+    """A file for this user alone, in the place of one that was made here before."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")

@@ -1,0 +1,363 @@
+"""Looking at a store that another process holds, or nobody; ordering things there; copies of a live store."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nbbatch as nb
+from nbbatch.serving import wire
+from nbbatch.serving.owner import CREDIT, SHARE, Meter
+from nbbatch.store import snapshot
+from nbbatch.store.queries import QUERIES
+from nbbatch.store.reading import is_read
+from tests.looked import going, job
+
+going.set()  # in this process no step waits
+
+
+class Owner:
+    """A process that owns a store: of its 20 items one has failed, and the step behind a gate waits to be let go."""
+
+    def __init__(self, path: Path, serve: str) -> None:
+        command = [sys.executable, "-m", "tests.looked", str(path), serve]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout
+        self.address = self.process.stdout.readline().strip()
+        assert self.address, self.process.wait(5)
+
+    def end_run(self) -> str:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def owned(store: Path, request: pytest.FixtureRequest) -> Iterator[Owner]:
+    owner = Owner(store, getattr(request, "param", "yes"))
+    yield owner
+    owner.kill()
+
+
+def test_a_look_shows_what_the_owner_has_and_its_orders_are_carried_out(store: Path, owned: Owner) -> None:
+    with nb.look(store) as look:
+        assert (look.via, look.owner, look.age) == ("owner", owned.process.pid, 0.0)
+        run = look.instance(1)
+        assert run.attached
+        assert run.steps()["completed"].to_list() == [1, 19, 0, 0]
+        assert run.chunks(status="FAILED").height == 1
+        assert run.outputs("doubled")[:3] == [0, 2, 4]
+        assert "seven is not taken" in repr(run.failures())
+        assert "looked at" in look._repr_html_()  # pyright: ignore[reportPrivateUsage]
+        assert run.pause().status == "PAUSED"
+        assert "PAUSED" in repr(run)
+        assert run.resume().status != "PAUSED"
+        assert owned.end_run() == "COMPLETED"
+        assert run.wait(30) == "COMPLETED"
+        assert run.result() == 2 * (sum(range(20)) - 7)
+        assert run.skip(run.chunks(status="FAILED")["id"][0], "not taken").skips().height == 1
+        assert not run.cancel()
+
+
+def test_frames_by_the_owner_are_those_of_the_batch(store: Path, owned: Owner) -> None:
+    with nb.look(store) as look:
+        run = look.instance(1)
+        names = ("steps", "chunks", "attempts", "errors", "skips", "history", "logs", "attachments")
+        told = {name: getattr(run, name)() for name in names}
+        listed, jobs = look.instances(), look.jobs()
+        selected = look.sql("SELECT id, status FROM chunks ORDER BY id DESC")
+        owned.kill()
+        assert look.via == "copy"
+        for name in set(names) - {"steps"}:
+            assert getattr(run, name)().equals(told[name]), name
+        assert run.steps().columns == told["steps"].columns
+        assert run.steps()["completed"].equals(told["steps"]["completed"])
+        assert look.instances().equals(listed)
+        assert look.jobs().equals(jobs)
+        assert look.sql("SELECT id, status FROM chunks ORDER BY id DESC").equals(selected)
+
+
+def test_a_look_outlives_its_owner_keeps_nobody_out_and_finds_the_next_one(store: Path, owned: Owner) -> None:
+    with nb.look(store) as look:
+        assert look.via == "owner"
+        owned.kill()
+        assert look.instances().height == 1
+        assert look.via == "copy"
+        with pytest.raises(nb.StateError, match="nobody has"):
+            look.instance(1).pause()
+        with nb.open(store) as batch:
+            assert look.via in ("owner", "batch")
+            run = batch.instance(1, job)
+            run.cancel()
+            assert look.instance(1).status == "CANCELLED"
+        assert look.instance(1).status == "CANCELLED"
+
+
+@pytest.mark.parametrize("owned", ["no"], indirect=True)
+def test_of_an_owner_that_does_not_answer_a_copy_is_seen(store: Path, owned: Owner) -> None:
+    assert owned.address == "None"
+    with nb.look(store) as look:
+        assert look.via == "copy"
+        assert look.instance(1).steps()["completed"][1] == 19
+        with pytest.raises(nb.StateError):
+            look.instance(1).cancel()
+
+
+@pytest.mark.parametrize("owned", ["127.0.0.1:0"], indirect=True)
+def test_over_a_port_only_who_knows_the_token_is_answered(owned: Owner) -> None:
+    assert owned.address.startswith("nbbatch://127.0.0.1:")
+    with nb.look(owned.address) as look:
+        assert look.instance(1).attached
+    with pytest.raises(nb.StoreError, match="nobody answers"):
+        nb.look(owned.address[:-3] + "xyz")
+
+
+def test_what_only_the_owner_can_do_is_refused_and_says_where_it_is_done(store: Path, owned: Owner) -> None:
+    with nb.look(store) as look:
+        run = look.instance(1)
+        with pytest.raises(nb.StateError, match="only looks"):
+            run.rerun(step="doubled")
+        with pytest.raises(nb.StateError, match="its own code"):
+            run.retry(job)
+        with pytest.raises(nb.NotFoundError):
+            look.instance(99)
+        with pytest.raises(nb.QueryRefused):
+            look.sql("DELETE FROM chunk")
+        with pytest.raises(nb.StoreLocked, match=r"nb\.look"):
+            nb.open(store)
+        with pytest.raises(AttributeError, match="starts nothing"):
+            look.submit  # type: ignore[attr-defined]  # noqa: B018
+    assert owned.process.poll() is None
+
+
+def test_a_closed_look_says_so(store: Path) -> None:
+    with nb.open(store):
+        pass
+    look = nb.look(store)
+    look.close()
+    look.close()
+    with pytest.raises(nb.StoreClosed):
+        look.instances()
+    assert "closed" in repr(look)
+
+
+def test_there_must_be_a_store(tmp_path: Path) -> None:
+    with pytest.raises(nb.StoreUnreadable, match="No such file"):
+        nb.look(tmp_path / "none.duckdb")
+    (tmp_path / "text.duckdb").write_text("not a store")
+    with pytest.raises(nb.StoreUnreadable, match="text"):
+        nb.look(tmp_path / "text.duckdb")
+    assert (tmp_path / "text.duckdb").read_text() == "not a store"
+
+
+def test_a_folder_is_one_table_over_its_stores_and_says_which_cannot_be_seen(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with nb.open(tmp_path / f"{name}.duckdb", executor=nb.inline()) as batch:
+            batch.submit(job, 3).wait()
+    (tmp_path / "c.duckdb").write_text("no")
+    with nb.look(tmp_path.glob("*.duckdb")) as looks:
+        table = looks.instances()
+        assert table.columns[0] == "store"
+        assert sorted(Path(each).name for each in table["store"]) == ["a.duckdb", "b.duckdb"]
+        assert list(looks.refused) == [str(tmp_path / "c.duckdb")]
+        assert looks[tmp_path / "a.duckdb"].instance(1).status == "COMPLETED"
+        assert "c.duckdb" in repr(looks)
+    assert "a.duckdb: 1 instance" in repr(nb.look(tmp_path))
+
+
+def test_the_process_that_holds_a_store_may_look_at_it_and_keeps_it(store: Path) -> None:
+    with nb.open(store, executor=nb.inline(), serve=False) as batch:
+        batch.submit(job, 3).wait()
+        with nb.look(store) as look:
+            assert look.via == "batch"
+            assert look.instance(1).status == "COMPLETED"
+            look.backup(store.with_name("copy.duckdb"))
+        opening = subprocess.run([sys.executable, "-c", f"import nbbatch as nb; nb.open({str(store)!r})"], capture_output=True, text=True)  # fmt: skip
+        assert "StoreLocked" in opening.stderr
+
+
+def test_the_environment_can_have_nobody_answered(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBBATCH_SERVE", "0")
+    with nb.open(store) as batch:
+        assert batch.address is None
+        assert not wire.beside(str(store)).exists()
+
+
+# --- copies ---------------------------------------------------------------------------------------
+
+
+def test_a_backup_of_a_running_store_is_whole_and_opens_as_it_was(store: Path, owned: Owner) -> None:
+    with nb.look(store) as look:
+        copy = look.backup(store.with_name("copy.duckdb"))
+        with pytest.raises(FileExistsError, match="overwrite"):
+            look.backup(copy)
+        look.backup(copy, overwrite=True)
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert sorted(each.name for each in store.parent.iterdir() if "copy" in each.name or "backup" in each.name) == [
+        "copy.duckdb"
+    ]
+    with nb.open(copy) as batch:
+        assert batch.instance(1).steps()["completed"].to_list() == [1, 19, 0, 0]
+    assert owned.end_run() == "COMPLETED"
+
+
+def test_the_owner_backs_up_while_it_works_and_keeps_the_lock(threaded: nb.Batch, store: Path) -> None:
+    run = threaded.submit(job, 15)
+    run.wait()
+    copy = threaded.backup(store.with_name("copy.duckdb"))
+    opening = subprocess.run([sys.executable, "-c", f"import nbbatch as nb; nb.open({str(store)!r})"], capture_output=True, text=True)  # fmt: skip
+    assert "StoreLocked" in opening.stderr
+    with nb.open(copy) as batch:
+        assert batch.instance(1).report == run.report
+
+
+def test_a_store_in_memory_cannot_be_backed_up(tmp_path: Path) -> None:
+    with nb.open(":memory:") as batch, pytest.raises(nb.StoreError, match="memory"):
+        batch.backup(tmp_path / "copy.duckdb")
+
+
+def test_a_copy_during_which_a_header_came_is_made_again(store: Path) -> None:
+    with nb.open(store) as batch:
+        source = snapshot.Source(str(store))
+        copy = store.with_name("copy")
+        asked: list[float] = []
+        state, states = source.state, iter("abcdee")
+        source.state = lambda: (next(states), state())  # type: ignore[method-assign]
+        snapshot.take(source, copy, asked.append)
+        assert asked == [snapshot.PAUSE_SECONDS] * 2
+        source.state = object  # type: ignore[method-assign]
+        with pytest.raises(nb.StoreError, match="each of"):
+            snapshot.take(source, copy, lambda _: None)
+        assert not copy.exists()
+        batch.close()
+        source.close()
+
+
+# --- who asks -------------------------------------------------------------------------------------
+
+
+def connected(address: str) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(10)
+    client.connect(address)
+    return client
+
+
+def test_nonsense_harms_neither_the_owner_nor_others(store: Path, owned: Owner) -> None:
+    chance = random.Random(5)
+    odd: list[Any] = [None, [], ["x"] * 9, [[{}]], [2**70]]
+    for turn in range(300):
+        with connected(owned.address) as client, suppress(OSError):
+            match turn % 4:
+                case 0:
+                    client.sendall(chance.randbytes(chance.randrange(200)))
+                case 1:
+                    client.sendall((2**32 - 1).to_bytes(4) * 2)
+                case 2:
+                    text = json.dumps({"do": chance.choice(["read", "count", "sql", "live", "pause", "skip", "x", None]),
+                                       "query": chance.choice([[], 3, "purge", "chunks", "steps", "SELECT 1; DROP TABLE chunk"]),
+                                       "values": chance.choice(odd),
+                                       "instance": chance.choice([None, "1", -1, 2**70, 99])}).encode()  # fmt: skip
+                    client.sendall(len(text).to_bytes(4) + bytes(4) + text)
+                    wire.receive(client, 10**6)
+                case _:
+                    client.sendall(b"\0\0\0\x10\0\0\0\0[[[[")
+    with nb.look(store) as look:
+        assert look.via == "owner"
+        assert look.instance(1).steps()["completed"].to_list() == [1, 19, 0, 0]
+    assert owned.end_run() == "COMPLETED"
+
+
+def test_no_query_that_writes_can_be_named(owned: Owner) -> None:
+    with connected(owned.address) as client:
+        for query in [name for name in QUERIES if not is_read(name)] + ["", "no such"]:
+            wire.send(client, {"do": "read", "query": query, "values": []})
+            assert wire.receive(client, 10**6)[0]["error"] == "QueryRefused", query
+
+
+def test_the_socket_is_the_users_alone(store: Path, owned: Owner) -> None:
+    place = Path(owned.address)
+    assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(wire.beside(str(store)).stat().st_mode) == 0o600
+    assert len(os.fsencode(place)) < 104
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_another_user_is_not_answered(owned: Owner) -> None:
+    place = Path(owned.address)
+    place.parent.chmod(0o777)  # even where the folder's mode would let them in
+    place.chmod(0o777)
+    asking = (
+        "import os, socket; os.setuid(65534); s = socket.socket(socket.AF_UNIX); s.connect(%r);"
+        't = b\'{"do": "hello"}\'; s.sendall(len(t).to_bytes(4) + bytes(4) + t); print(len(s.recv(100)))'
+    )
+    asked = subprocess.run([sys.executable, "-c", asking % owned.address], capture_output=True, text=True)
+    assert asked.stdout.strip() in ("0", ""), asked.stderr
+
+
+def test_a_file_of_another_kind_beside_the_store_is_left_alone(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    beside = wire.beside(str(store))
+    beside.write_text("mine")
+    with nb.open(store, executor=nb.inline()) as batch:
+        assert batch.address is None
+        assert batch.submit(job, 3).wait() == "COMPLETED"
+    assert beside.read_text() == "mine"
+    assert "nobody can look" in caplog.text
+
+
+def test_what_an_owner_leaves_that_was_killed_is_replaced(store: Path, owned: Owner) -> None:
+    owned.kill()
+    assert wire.found_at(str(store))
+    with nb.open(store) as batch:
+        found = wire.found_at(str(store))
+        assert found is not None
+        assert found.url == batch.address
+    assert not wire.beside(str(store)).exists()
+
+
+def test_looks_take_no_more_than_their_share_of_a_working_engines_time() -> None:
+    now = [0.0]
+    meter = Meter(lambda: now[0])
+    looked = 0.0
+    while now[0] < 100:
+        now[0] += meter.wait(busy=True)
+        now[0] += 0.1
+        looked += 0.1
+        meter.took(0.1)
+    assert looked <= 100 * SHARE + CREDIT + 0.2
+    assert meter.wait(busy=False) == 0.0
+
+
+def test_an_owners_address_is_checked() -> None:
+    for odd in ("nbbatch://", "nbbatch://host/token", "nbbatch://host:port/token", "nbbatch://host:1/"):
+        with pytest.raises(ValueError, match="HOST:PORT/TOKEN"):
+            nb.look(odd)
+
+
+def opened(path: Path, **options: Any) -> nb.Batch:
+    return nb.open(path, **options)
+
+
+@pytest.mark.parametrize("where", ["nowhere", "127.0.0.1:x"])
+def test_a_place_to_answer_at_is_checked(store: Path, where: str) -> None:
+    with pytest.raises(ValueError, match="host:port"):
+        opened(store, serve=where)
+    with opened(store) as batch:
+        assert batch.address
