@@ -21,7 +21,7 @@ from nbbatch.overview import Overview
 from nbbatch.run import JobHandle
 from nbbatch.serving import wire
 from nbbatch.serving.looking import Looked, LookedEngine
-from nbbatch.store import backup, frames, snapshot
+from nbbatch.store import backup, copying, frames
 from nbbatch.store.database import Store
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Look(Overview):
         """
         if own := batches.holder_of(self.path):
             return own.backup(path, overwrite=overwrite)
-        source = snapshot.Source(self.path)
+        source = copying.Source(self.path)
         try:
             return backup.write(source, Path(path), overwrite=overwrite)
         finally:

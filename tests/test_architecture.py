@@ -44,6 +44,7 @@ MOST = {
     "worker": (350, 30),  # the quick way through a micro-batch is one loop
     "engine": (600, 40),  # the dispatcher's turn is read as a whole
     "heal": (350, 25),
+    "serving": (350, 25),
     "panel": (500, 25),
     "": (600, 35),  # public: half of it says what the rest does
 }

@@ -19,7 +19,7 @@ import pytest
 import nbbatch as nb
 from nbbatch.serving import wire
 from nbbatch.serving.owner import CREDIT, SHARE, Meter
-from nbbatch.store import snapshot
+from nbbatch.store import copying
 from nbbatch.store.queries import QUERIES
 from nbbatch.store.reading import is_read
 from tests.looked import going, job
@@ -235,16 +235,16 @@ def test_a_store_in_memory_cannot_be_backed_up(tmp_path: Path) -> None:
 
 def test_a_copy_during_which_a_header_came_is_made_again(store: Path) -> None:
     with nb.open(store) as batch:
-        source = snapshot.Source(str(store))
+        source = copying.Source(str(store))
         copy = store.with_name("copy")
         asked: list[float] = []
         state, states = source.state, iter("abcdee")
         source.state = lambda: (next(states), state())  # type: ignore[method-assign]
-        snapshot.take(source, copy, asked.append)
-        assert asked == [snapshot.PAUSE_SECONDS] * 2
+        copying.take(source, copy, asked.append)
+        assert asked == [copying.PAUSE_SECONDS] * 2
         source.state = object  # type: ignore[method-assign]
         with pytest.raises(nb.StoreError, match="each of"):
-            snapshot.take(source, copy, lambda _: None)
+            copying.take(source, copy, lambda _: None)
         assert not copy.exists()
         batch.close()
         source.close()

@@ -25,7 +25,7 @@ from nbbatch.base.errors import StateError, StoreClosed, StoreError, StoreUnread
 from nbbatch.base.states import InstanceStatus
 from nbbatch.serving import wire
 from nbbatch.serving.wire import Address
-from nbbatch.store import backup, snapshot
+from nbbatch.store import backup, copying
 from nbbatch.store.database import Store
 from nbbatch.store.reading import Reader
 from nbbatch.store.user_query import Limits
@@ -104,13 +104,13 @@ class Copy:
             StoreError: No whole copy could be made.
         """
         self.taken = time.monotonic()
-        source = snapshot.Source(path)
+        source = copying.Source(path)
         folder = tempfile.mkdtemp(prefix="nbbatch-look-")  # mode 0700
         self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         try:
             self.state = source.newest()
             copy = Path(folder) / Path(path).name
-            snapshot.take(source, copy)
+            copying.take(source, copy)
             self.store = backup.opened(copy)
         except BaseException as error:
             self._remove()
@@ -202,7 +202,7 @@ class Looked(Reader):
         if self._copy is not None and time.monotonic() - self._copy.taken < AGAIN_SECONDS:
             return self._copy.store
         with suppress(OSError, StoreUnreadable):
-            source = snapshot.Source(self.path)
+            source = copying.Source(self.path)
             try:
                 same = self._copy is not None and self._copy.state == source.newest()
             finally:

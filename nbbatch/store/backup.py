@@ -8,12 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nbbatch.base.errors import StoreError
-from nbbatch.store import snapshot
+from nbbatch.store import copying
 from nbbatch.store.database import Store
 from nbbatch.store.queries import VIEWS
 
 
-def write(source: snapshot.Source, path: Path, *, overwrite: bool = False) -> Path:
+def write(source: copying.Source, path: Path, *, overwrite: bool = False) -> Path:
     """Copy a store into one file, which takes its place once it is whole and was opened.
 
     Args:
@@ -33,7 +33,7 @@ def write(source: snapshot.Source, path: Path, *, overwrite: bool = False) -> Pa
     try:
         with TemporaryDirectory(prefix=".nbbatch-backup-", dir=path.parent) as folder:
             copy = Path(folder) / "copy.duckdb"
-            snapshot.take(source, copy)
+            copying.take(source, copy)
             opened(copy).close()  # what its log holds is in the file now
             _check_free(path, overwrite)
             copy.replace(path)

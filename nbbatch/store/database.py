@@ -27,7 +27,7 @@ import duckdb
 from nbbatch.base.errors import StateError, StoreError
 from nbbatch.base.rows import EventRow, InstanceRow, StepCounts, StepRow
 from nbbatch.base.states import INSTANCE_ENDED, INSTANCE_TRANSITIONS, ChunkStatus, InstanceStatus
-from nbbatch.store import inspection, migrations, snapshot
+from nbbatch.store import copying, inspection, migrations
 from nbbatch.store.connection import MEMORY, check_place, clear_errors, connect, drop_empty_log, unreadable
 from nbbatch.store.migrations import FORMAT
 from nbbatch.store.queries import QUERIES, VIEWS
@@ -52,7 +52,7 @@ class Store(Writer):
             StoreLocked: Another process holds it.
             StoreUnreadable: It is damaged, foreign, newer, or cannot be written; nothing was changed.
         """
-        self._source: snapshot.Source | None = None
+        self._source: copying.Source | None = None
         self._sourcing = threading.Lock()
         is_new = path != MEMORY and not os.path.lexists(path)
         if path != MEMORY:
@@ -138,7 +138,7 @@ class Store(Writer):
         self._chains = None
         super()._abandon()
 
-    def source(self) -> snapshot.Source:
+    def source(self) -> copying.Source:
         """The file, to be copied while it is open: through one descriptor, as closing any would lose DuckDB's lock on it.
 
         Raises:
@@ -148,7 +148,7 @@ class Store(Writer):
             raise StoreError("a store in memory has no file to copy")
         with self._sourcing:
             if self._source is None:
-                self._source = snapshot.Source(self.path)
+                self._source = copying.Source(self.path)
             return self._source
 
     def close(self) -> None:
