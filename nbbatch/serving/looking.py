@@ -7,7 +7,6 @@ file has changed. Which of the two may change at any moment: an owner comes, goe
 from __future__ import annotations
 
 import shutil
-import socket
 import tempfile
 import threading
 import time
@@ -24,6 +23,7 @@ from nbbatch.base.clock import SystemClock
 from nbbatch.base.errors import StateError, StoreClosed, StoreError, StoreUnreadable
 from nbbatch.base.states import InstanceStatus
 from nbbatch.serving import wire
+from nbbatch.serving.client import Client
 from nbbatch.serving.wire import Address
 from nbbatch.store import backup, copying
 from nbbatch.store.database import Store
@@ -33,64 +33,10 @@ from nbbatch.store.user_query import Limits
 if TYPE_CHECKING:
     import polars as pl
 
-CONNECT_SECONDS = 2.0
-ANSWER_SECONDS = 60.0
 OWNERS = 3
 """How many owners, one after another, a read is asked of."""
 AGAIN_SECONDS = 0.5
 """Between two attempts to find an owner, and between two looks at whether a copy is still good."""
-
-
-class Client:
-    """A connection to an owner; any thread may ask."""
-
-    def __init__(self, address: Address) -> None:
-        """Connect.
-
-        Raises:
-            OSError: Nobody answers there, or does not want to talk to us.
-            StoreError: It speaks another version of the protocol.
-        """
-        self._guard = threading.Lock()
-        self._token = address.token
-        tcp = isinstance(address.at, tuple)
-        self._socket = socket.socket(socket.AF_INET if tcp else socket.AF_UNIX)
-        try:
-            self._socket.settimeout(CONNECT_SECONDS)
-            self._socket.connect(address.at)
-            self._socket.settimeout(ANSWER_SECONDS)
-            said = self.ask("hello")[0]
-        except BaseException:
-            self._socket.close()
-            raise
-        self.pid, self.path = int(said["pid"]), str(said["path"])
-        if said["protocol"] != wire.PROTOCOL:
-            self.close()
-            raise StoreError(
-                f"the process that holds {self.path} runs another version of nbbatch, which answers differently"
-            )
-
-    def ask(self, do: str, **more: Any) -> tuple[dict[str, Any], bytes]:
-        """A request and its answer.
-
-        Raises:
-            OSError: The owner is gone.
-            NbbatchError: As the owner says it.
-        """
-        with self._guard:
-            try:
-                wire.send(self._socket, {"do": do, "token": self._token, **more})
-                said, rows = wire.receive(self._socket, wire.MOST_ANSWERED + wire.MOST_ASKED)
-            except BaseException:  # half an answer may still come: nothing else may be read as another one's
-                self._socket.close()
-                raise
-        if "error" in said:
-            raise wire.raised(said)
-        return said, rows
-
-    def close(self) -> None:
-        """Say no more."""
-        self._socket.close()
 
 
 class Copy:
