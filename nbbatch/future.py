@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
+from nbbatch.base.clock import LOOK_SECONDS, result_of
 from nbbatch.base.display import warn
 from nbbatch.base.errors import JobCancelled, JobFailed, StoreClosed
 from nbbatch.base.rows import Ended, InstanceRow
@@ -85,21 +86,30 @@ class RunFuture(Frames, Generic[R_co]):
     def _wait(self, timeout: Timeout, progress: bool = False) -> Ended:
         seconds = self._patience(timeout)
         try:
-            end = self._awaited()
-            return self._watch(seconds) if progress else end.result(seconds)
+            tell = self._pause_teller()
+            return self._watch(seconds, tell) if progress else result_of(self._ending(), seconds, tell)
         except TimeoutError:
             raise TimeoutError(f"instance {self.id} has not ended after {seconds:g} s; {self._prospect()}") from None
         except KeyboardInterrupt as stop:
             stop.add_note(f"instance {self.id} goes on in the background; run.cancel() ends it")
             raise
 
-    def _awaited(self) -> Future[Ended]:
-        """The future of its end, for somebody who waits: told if they may wait for ever."""
-        end = self._ending()
-        live = self._engine().live.get(self.id)  # not the store: a look at it costs more than a short run
-        if live is not None and live.paused:
-            warn(f"instance {self.id} is PAUSED and will not end by itself; run.resume() lets it go on")
-        return end
+    def _pause_teller(self) -> Callable[[], None]:
+        """What tells somebody who waits, once for each pause, that they may wait for ever; called now, and meanwhile."""
+        engine = self._engine()
+        self._ending()  # has the instance taken up, and known
+        told = False
+
+        def tell() -> None:
+            nonlocal told
+            live = engine.live.get(self.id)  # not the store: a look at it costs more than a short run
+            paused = live is not None and live.paused
+            if paused and not told:
+                warn(f"instance {self.id} is PAUSED and will not end by itself; run.resume() lets it go on")
+            told = paused
+
+        tell()
+        return tell
 
     def _prospect(self) -> str:
         """What a run that has not ended in time will do."""
@@ -115,10 +125,14 @@ class RunFuture(Frames, Generic[R_co]):
             return 0.0  # what is left of a limit that has passed
         return patience(timeout, "timeout=")
 
-    def _watch(self, timeout: float | None) -> Ended:
+    def _watch(self, timeout: float | None, tell: Callable[[], None]) -> Ended:
         from nbbatch.pictures import progress_line
 
-        return progress_line.watch(self._ending(), self._reading, timeout)
+        def look() -> Reading:
+            tell()
+            return self._reading()
+
+        return progress_line.watch(self._ending(), look, timeout)
 
     def _reading(self) -> Reading:
         from nbbatch.panel import run_pages
@@ -199,8 +213,15 @@ class RunFuture(Frames, Generic[R_co]):
 
     def __await__(self) -> Generator[Any, None, R_co]:
         """Wait without blocking the event loop, then give what `result` gives."""
-        end = yield from asyncio.shield(asyncio.wrap_future(self._awaited())).__await__()
-        return self._report(end)
+        return self._report((yield from self._awaited().__await__()))
+
+    async def _awaited(self) -> Ended:
+        tell = self._pause_teller()
+        end = asyncio.wrap_future(self._ending())
+        while not end.done():
+            await asyncio.wait({end}, timeout=LOOK_SECONDS)  # which cancels nothing
+            tell()
+        return end.result()
 
     def _report(self, end: Ended) -> R_co:
         if end.status is InstanceStatus.FAILED:

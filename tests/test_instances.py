@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
@@ -568,3 +569,40 @@ def test_who_waits_for_a_paused_run_is_told_how_it_goes_on(inline: nb.Batch, clo
     run.resume()
     clock.advance(1)
     assert run.wait(10) == "COMPLETED"
+
+
+@pytest.mark.parametrize("how", ["wait", "result", "progress", "await"])
+def test_who_waits_already_when_a_run_is_paused_is_told_too(inline: nb.Batch, clock: HandClock, how: str) -> None:
+    waits = [True]
+
+    def later(_: int) -> None:
+        if waits:
+            raise nb.RetryLater(1)
+
+    async def awaited(run: nb.JobHandle[None]) -> None:
+        await run
+
+    run = inline.submit(one_step(later), 3)
+    settle(inline)
+    waiting = {
+        "wait": run.wait, "result": run.result, "progress": lambda: run.wait(progress=True),
+        "await": lambda: asyncio.run(awaited(run)),
+    }[how]  # fmt: skip
+    told = list[str]()
+
+    def resumed(message: Warning | str, *_: object, **__: object) -> None:
+        told.append(str(message))
+        waits.clear()
+        run.resume()
+        clock.advance(1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = resumed
+        pause = threading.Timer(0.05, run.pause)
+        pause.start()
+        waiting()
+        pause.join()
+
+    (text,) = told
+    assert "is PAUSED and will not end by itself; run.resume()" in text

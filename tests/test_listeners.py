@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,49 @@ def test_what_listeners_raise_is_logged_and_changes_nothing(batch: nb.Batch, cap
         "raised in step_ended double of instance 1",
     ):
         assert part in said
+
+
+def test_what_raises_at_every_attempt_is_put_out_of_use(inline: nb.Batch, caplog: pytest.LogCaptureFixture) -> None:
+    """L14 L15"""
+    called = list[str]()
+
+    class Unhashable:
+        __name__ = "unhashable"
+        __hash__ = None  # type: ignore[assignment]
+
+        def __call__(self, *_: Any) -> None:
+            called.append("after")
+            raise SystemExit(3)
+
+    job = each(lambda i: None)
+    job.on("after_attempt")(Unhashable())
+
+    @job.on("before_attempt")
+    def sometimes(context: Any) -> None:
+        called.append("before")
+        if context.chunk % 3:
+            _refuse()
+
+    @job.around
+    def breaks(context: Any) -> Iterator[None]:
+        called.append("around")
+        yield
+        _refuse()
+
+    with caplog.at_level(logging.ERROR, "nbbatch"):
+        assert inline.submit(job, 30).wait(10) == "COMPLETED"
+
+    assert Counter(called) == {"before": 31, "after": 3, "around": 3}
+    told = [each for each in caplog.messages if "not called any more" in each]
+    assert sorted(each.split()[1] for each in told) == ["breaks", "unhashable"]
+
+    @job.around
+    def breaks(context: Any) -> Iterator[None]:  # noqa: F811 - mended, and defined anew
+        called.append("anew")
+        yield
+
+    inline.submit(job, 2).wait(10)
+    assert called.count("anew") == 3
 
 
 def _refuse(*_: Any) -> None:

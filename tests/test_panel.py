@@ -571,3 +571,27 @@ def test_no_message_is_over_fifty_kilobytes_whatever_steps_say(threaded: nb.Batc
 
     assert len(json.dumps(shown).encode()) < 50_000
     assert len(json.dumps(inspector).encode()) < 50_000
+
+
+def test_hung_calls_that_hold_all_workers_are_told_in_the_panel(store: Path) -> None:
+    release = threading.Event()
+
+    @nb.step(timeout=0.05, max_attempts=1)
+    def hang(i: int) -> None:
+        if i < 2:
+            release.wait(20)
+
+    with nb.open(store, workers=2) as batch:
+        run = batch.submit(nb.Job("hang", find >> hang, max_failed=2), 5)
+        while not run.warnings:
+            pass
+        panel = session(run)
+        panel.ask({"do": "pause"})
+        note = panel.step()["head"]["note"]
+
+        assert "all 2 workers are taken by calls that go on past their timeout= (step 'hang' of job 'hang')" in note
+        assert note.startswith("Paused")
+        run.resume()
+        release.set()
+        run.wait(10)
+        assert "workers" not in panel.step()["head"]["note"]

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from concurrent.futures import Future
+from typing import Protocol, TypeVar
+
+LOOK_SECONDS = 0.25
+"""Between two looks of somebody who waits."""
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -59,3 +64,19 @@ class SystemClock:
 def steady_us() -> int:
     """Microseconds since the computer started, or so; the same in all of its processes."""
     return time.monotonic_ns() // 1000
+
+
+def result_of(ending: Future[T], timeout: float | None, look: Callable[[], object]) -> T:
+    """Wait for a future's result, and look from time to time at what it comes of, in this thread.
+
+    Raises:
+        TimeoutError: It is not there in time.
+    """
+    until = float("inf") if timeout is None else time.monotonic() + timeout
+    while True:
+        try:
+            return ending.result(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))
+        except TimeoutError:
+            if ending.done() or time.monotonic() >= until:
+                raise
+        look()

@@ -164,7 +164,8 @@ class JobDefinition(Generic[P, R_co]):
         - ``after_attempt``: with `nb.context()` and what the step raised (signals too), or None.
 
         Listeners of a start are called in the order they were given, those of an end the other way round. What they raise is
-        logged and changes nothing. A function given again under its name takes the place of the earlier one, so that its
+        logged and changes nothing; one of attempts that raises three times in a row is not called any more by that process, until
+        it is defined anew. A function given again under its name takes the place of the earlier one, so that its
         cell can be run again; lambdas of one place all have one name. An instance that is taken up again, after a restart or by
         a retry, notifies of its steps and its end anew; what a crash cuts off is lost. In worker processes the listeners
         of attempts are copies: what they change stays there, and those that cannot be pickled are left out, with a word in
@@ -179,7 +180,9 @@ class JobDefinition(Generic[P, R_co]):
         """Put a context manager around each attempt, where the step runs: for timers, traces and log contexts.
 
         A decorator of a function that takes `nb.context()` and gives a context manager, or of a generator function with one
-        ``yield``. It sees what the step raised, and can change neither that nor the outputs; what it raises itself is logged.
+        ``yield``. It sees what the step raised, and can change neither that nor the outputs; what it raises itself is logged,
+        and the attempt goes on without it (so what a step cannot do without belongs in the step). One that raises three times in
+        a row is not called any more by that process, until it is defined anew.
         The first one given is the outermost; listeners of attempts are called outside of all.
 
         Raises:

@@ -18,6 +18,8 @@ Event = Literal["instance_started", "step_started", "before_attempt", "after_att
 EVENTS: tuple[str, ...] = get_args(Event)
 """In the order in which they come."""
 F = TypeVar("F", bound=Callable[..., Any])
+TOLERATED = 3
+"""A function that is called for each attempt and raises so often in a row is not called any more."""
 _REVERSED = {"after_attempt", "step_ended", "instance_ended"}
 
 
@@ -91,10 +93,10 @@ def begin(hooks: Hooks | None, context: Any) -> Callable[[BaseException | None],
     """
     if hooks is None:
         return None
-    call = partial(safely, where=f"chunk {context.chunk}, whose attempt goes on")
+    call = partial(_in_use, where=f"chunk {context.chunk}, whose attempt goes on")
     for listener in hooks.before:
         call(listener, listener, context)
-    managers = [(around, call(around, _entered, around, context)) for around in hooks.around]
+    managers = [(around, call(around, _entered, around, context, is_all=False)) for around in hooks.around]
 
     def end(error: BaseException | None) -> None:
         """Leave, with what the step raised; then notify the listeners."""
@@ -114,10 +116,49 @@ def _entered(around: Callable[[Any], AbstractContextManager[Any]], context: Any)
     return manager
 
 
-def safely(listener: Callable[..., Any], call: Callable[..., Any], *args: Any, where: str) -> Any:
-    """Call a listener, or a part of it; what it raises is logged and changes nothing."""
+_raised: dict[int, tuple[Callable[..., Any], int]] = {}
+"""Functions that are called for each attempt and raised, by id (not all can be hashed), and how often in a row; in this process."""
+
+
+def _in_use(listener: Callable[..., Any], call: Callable[..., Any], *args: Any, where: str, is_all: bool = True) -> Any:
+    """Call a listener as `safely` does, unless it has raised on and on.
+
+    Args:
+        listener: Whose failures are counted; a function that a cell defines anew is another one.
+        call: It, or a part of it.
+        args: For ``call``.
+        where: For the log.
+        is_all: Whether it has done all it has to do if this call raises nothing.
+    """
+    _, before = _raised.get(id(listener), (listener, 0))
+    if before >= TOLERATED:
+        return None
+    failed: list[BaseException] = []
+    result = safely(listener, call, *args, where=where, failed=failed)
+    if failed:
+        _raised[id(listener)] = listener, before + 1
+        if before + 1 == TOLERATED:
+            log.error(
+                "listener %s raised %d times in a row and is not called any more; define it anew to have it called again",
+                _name(listener), TOLERATED,
+            )  # fmt: skip
+    elif is_all and before:
+        _raised.pop(id(listener), None)
+    return result
+
+
+def _name(listener: Callable[..., Any]) -> str:
+    return getattr(listener, "__name__", None) or repr(listener)
+
+
+def safely(
+    listener: Callable[..., Any], call: Callable[..., Any], *args: Any, where: str, failed: list[BaseException] | None = None
+) -> Any:  # fmt: skip
+    """Call a listener, or a part of it; what it raises is logged, put into ``failed``, and changes nothing."""
     try:
         return call(*args)
-    except BaseException:  # not even SystemExit may end an attempt, or the thread that has more to call
-        log.exception("listener %s raised in %s", getattr(listener, "__name__", repr(listener)), where)
+    except BaseException as error:  # not even SystemExit may end an attempt, or the thread that has more to call
+        log.exception("listener %s raised in %s", _name(listener), where)
+        if failed is not None:
+            failed.append(error)
         return None

@@ -331,6 +331,8 @@ class Session:
         }  # fmt: skip
 
     def _note(self) -> str:
+        if waits := self.snapshot.waits:
+            return f"{self.note} {clip(waits, 300)}".strip()
         if self.note:
             return self.note
         if not self.snapshot.known:

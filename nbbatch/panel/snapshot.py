@@ -40,6 +40,8 @@ class Snapshot:
     """Attempts that ended in an error, those mended since included."""
     error: str | None
     """Why it ended FAILED."""
+    waits: str | None
+    """What is in the way of chunks that might run: hung calls, an executor that takes no work; None: nothing."""
     whole: bool
     """Whether all events are in; False while a panel catches up."""
 
@@ -97,7 +99,7 @@ def take(store: Reader, engine: Engine, sums: AttemptSums, row: InstanceRow, now
         eta=_eta(live, share, now_us) if live else None,
         steps=_steps(store, engine, row, sums),
         errors=sum(group.count for group in sums.errors.values()),
-        error=None if live else row.error, whole=sums.whole,
+        error=None if live else row.error, waits=(engine.hung() or engine.hindrance(live)) if live else None, whole=sums.whole,
     )  # fmt: skip
 
 

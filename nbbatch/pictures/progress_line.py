@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TextIO, TypeVar
 
+from nbbatch.base.clock import result_of
 from nbbatch.base.display import in_notebook
 
-LOOK_SECONDS = 0.25
-"""Between two looks at the run."""
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} chunks [{elapsed}{postfix}]"
 T = TypeVar("T")
 
@@ -75,14 +73,7 @@ def watch(ending: Future[T], look: Callable[[], Reading], timeout: float | None)
         TimeoutError: It has not ended in time.
     """
     line = Line(sys.stderr)
-    until = float("inf") if timeout is None else time.monotonic() + timeout
     try:
-        while True:
-            try:
-                return ending.result(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))
-            except TimeoutError:
-                if ending.done() or time.monotonic() >= until:
-                    raise
-            line.show(look())
+        return result_of(ending, timeout, lambda: line.show(look()))
     finally:
         line.show(look(), last=True)
