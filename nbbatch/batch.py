@@ -221,10 +221,10 @@ class Batch(Overview):
 
         Raises:
             FileExistsError: There is a file already.
-            StoreError: It cannot be written, the store is in memory, or it was written to all the time.
+            StoreError: It cannot be written, or the store is in memory.
         """
-        self._access.engine()
-        return backup.write(self._store.source(), Path(path), overwrite=overwrite)
+        engine = self._access.engine()
+        return backup.write(self._store.source(), Path(path), overwrite=overwrite, hold=engine.call)
 
     def _expect(self, executor: Executor | None, workers: int | None) -> None:
         """Warn where it was opened otherwise than it is asked for now."""

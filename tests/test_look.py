@@ -228,6 +228,17 @@ def test_the_owner_backs_up_while_it_works_and_keeps_the_lock(threaded: nb.Batch
         assert batch.instance(1).report == run.report
 
 
+def test_a_store_that_is_written_to_all_the_time_is_held_for_its_backup(store: Path) -> None:
+    with nb.open(store) as batch:
+        source, held = copying.Source(str(store)), list[bool]()
+        copy, copies = source.copy, iter([False] * copying.FREE_TRIES + [True])
+        source.copy = lambda to: copy(to) and next(copies)  # type: ignore[method-assign]
+        copying.take(source, store.with_name("copy"), lambda _: None, lambda run: held.append(run()) or held[-1])
+        assert held == [True]
+        batch.close()
+        source.close()
+
+
 def test_a_store_in_memory_cannot_be_backed_up(tmp_path: Path) -> None:
     with nb.open(":memory:") as batch, pytest.raises(nb.StoreError, match="memory"):
         batch.backup(tmp_path / "copy.duckdb")

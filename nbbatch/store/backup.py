@@ -13,13 +13,16 @@ from nbbatch.store.database import Store
 from nbbatch.store.queries import VIEWS
 
 
-def write(source: copying.Source, path: Path, *, overwrite: bool = False) -> Path:
+def write(
+    source: copying.Source, path: Path, *, overwrite: bool = False, hold: copying.Hold | None = None
+) -> Path:  # fmt: skip
     """Copy a store into one file, which takes its place once it is whole and was opened.
 
     Args:
         source: The store.
         path: Where to.
         overwrite: Replace a file that is there.
+        hold: As for `copying.take`.
 
     Returns:
         The path, resolved.
@@ -33,7 +36,7 @@ def write(source: copying.Source, path: Path, *, overwrite: bool = False) -> Pat
     try:
         with TemporaryDirectory(prefix=".nbbatch-backup-", dir=path.parent) as folder:
             copy = Path(folder) / "copy.duckdb"
-            copying.take(source, copy)
+            copying.take(source, copy, hold=hold)
             opened(copy).close()  # what its log holds is in the file now
             _check_free(path, overwrite)
             copy.replace(path)

@@ -24,8 +24,11 @@ from nbbatch.base.errors import StoreError, StoreUnreadable
 HEADERS = 3 * 4096
 """Bytes at the file's beginning whose change makes what was written count."""
 TRIES = 40
+FREE_TRIES = 5
 PAUSE_SECONDS = 0.05
 _BLOCK = 1 << 20
+
+Hold = Callable[[Callable[[], bool]], bool]
 
 
 class Source:
@@ -90,19 +93,22 @@ class Source:
         return False
 
 
-def take(source: Source, to: Path, wait: Callable[[float], object] = time.sleep) -> None:
+def take(
+    source: Source, to: Path, wait: Callable[[float], object] = time.sleep, hold: Hold | None = None
+) -> None:  # fmt: skip
     """Copy a store until a copy is whole.
 
     Args:
         source: Of the store.
         to: Where the copy goes; its log goes beside it.
         wait: Sleeps between two tries.
+        hold: Runs a function while nothing is written; asked for after `FREE_TRIES`. None: nobody can do that.
 
     Raises:
         StoreError: Each time it was written to meanwhile.
     """
-    for _ in range(TRIES):
-        if source.copy(to):
+    for made in range(TRIES):
+        if source.copy(to) if hold is None or made < FREE_TRIES else hold(lambda: source.copy(to)):
             return
         wait(PAUSE_SECONDS)
     for each in (to, Path(f"{to}.wal")):
