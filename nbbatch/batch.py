@@ -190,6 +190,7 @@ class Batch(Overview):
     def _order(self, order: str, instance: int, more: Mapping[str, Any]) -> Any:
         """What somebody who looks wants done; the job is that which this process knows."""
         run: JobHandle[Any] = self.instance(instance)
+        run.job = run._seen()  # pyright: ignore[reportPrivateUsage] - of its name and version, as it was given here last
         if order == "cancel":
             return run.cancel()
         if order == "skip":

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 import nbbatch as nb
-from nbbatch.dashboard import SURE_TEXT, Dashboard
+from nbbatch.dashboard import Dashboard
 from tests.jobs import one_step, summing
-from tests.kit import HandClock
 
 # ipywidgets reaches for a kernel's comm; outside of a kernel its dummy takes what is sent
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -19,6 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 @pytest.fixture
 def page(tmp_path: Path, batch: nb.Batch) -> Iterator[Dashboard]:
+    assert batch.usable
     made = Dashboard(tmp_path, [summing()])
     yield made
     made.close()
@@ -28,104 +28,89 @@ def pick(page: Dashboard) -> None:
     page.store.value = page.store.options[0][1]
 
 
-def enabled(page: Dashboard) -> set[str]:
-    return {name for name, button in page.buttons.items() if not button.disabled}
-
-
 def test_it_lists_stores_and_opens_none_by_itself(page: Dashboard) -> None:
     assert [name for name, _ in page.store.options] == ["store.duckdb"]
-    assert page.batch is None
-    assert enabled(page) == set()
+    assert page.look is None
+    assert page.hold.disabled
 
 
-def test_a_picked_store_shows_its_newest_instance(page: Dashboard, batch: nb.Batch) -> None:
+def test_a_picked_store_shows_its_instances_and_the_panel_of_one(page: Dashboard, batch: nb.Batch) -> None:
     batch.submit(summing(), 3).wait(10)
-    batch.submit(summing(), 4).wait(10)
     pick(page)
 
-    assert page.batch is batch
-    assert page.frame() is not None
-    assert page.frame()["id"].to_list() == [2, 1]
-    assert page.instances.value == 2
-    assert "summing v1 #2" in page.detail.value
-    assert enabled(page) == set()
+    assert page.look is not None
+    assert page.look.instances()["id"].to_list() == [1]
+    assert "summing v1" in page.listing._table.shown["page"]
+    page.listing.open(1)
+    assert page.listing.opened.shown["head"]["name"] == "summing v1 #1"
+    assert page.batch is None
 
 
-def test_buttons_are_offered_where_they_can_work_and_say_why_not(tmp_path: Path, batch: nb.Batch) -> None:
-    broken = [True]
-
-    def fails(_: int) -> None:
-        if broken:
-            raise TypeError("odd")
-
-    job = one_step(fails)
-    batch.submit(job, 1).wait(10)
-    stranger, friend = Dashboard(tmp_path), Dashboard(tmp_path, [job])
-    pick(stranger)
-    pick(friend)
-
-    assert enabled(stranger) == set()
-    assert stranger.buttons["Pause"].tooltip == "it ended failed"
-    assert stranger.buttons["Retry failed"].tooltip == "its job 'one' is not known here: give it in jobs="
-    assert enabled(friend) == {"Retry failed"}
-    broken.clear()
-    friend.buttons["Retry failed"].click()
-    assert batch.instance(1).wait(10) is nb.InstanceStatus.COMPLETED
-    stranger.close()
-    friend.close()
-
-
-def test_cancel_asks_once(tmp_path: Path) -> None:
-    hold = threading.Event()
-    with nb.open(tmp_path / "held.duckdb", workers=1) as batch:
-        run = batch.submit(one_step(lambda _: hold.wait(10)), 1)
-        page = Dashboard(tmp_path)
-        pick(page)
-        page.buttons["Cancel"].click()
-        asked = page.buttons["Cancel"].description, run.done()
-        page.buttons["Cancel"].click()
-        hold.set()
-        page.close()
-
-        assert asked == (SURE_TEXT, False)
-        assert run.status is nb.InstanceStatus.CANCELLED
-        assert page.buttons["Cancel"].description == "Cancel"
-
-
-def test_a_paused_run_is_resumed(tmp_path: Path) -> None:
+def test_a_store_that_somebody_holds_is_not_taken_and_its_buttons_reach_who_holds_it(
+    page: Dashboard, store: Path
+) -> None:
     hold = threading.Event()
     job = one_step(lambda _: hold.wait(10))
-    with nb.open(tmp_path / "held.duckdb", workers=1) as batch:
-        run = batch.submit(job, 1)
-        page = Dashboard(tmp_path, [job])
+    with nb.open(store.with_name("a.duckdb"), workers=1) as other:
+        run = other.submit(job, 1)
+        page.refresh()
         pick(page)
-        page.buttons["Pause"].click()
-        paused = run.status
-        page.buttons["Resume"].click()
+        assert page.hold.disabled
+        assert "held by process" in page.hold.tooltip
+        page.listing.open(1)
+        page.listing.opened._poller.ask({"do": "cancel"})
+        assert run.wait(10) == "CANCELLED"
         hold.set()
+
+
+def test_a_store_that_nobody_holds_is_held_here_when_asked_and_its_jobs_go_on(tmp_path: Path) -> None:
+    job, path = summing(), tmp_path / "left.duckdb"
+    with nb.open(path, executor=nb.inline()) as batch:
+        batch.submit(job, 3).pause()
+    stranger, friend = Dashboard(tmp_path), Dashboard(tmp_path, [job])
+    pick(stranger)
+    assert "no jobs are known here" in stranger.hold.tooltip
+    pick(friend)
+    assert not friend.hold.disabled
+    friend.hold.click()
+    assert friend.batch is not None
+    assert friend.look is not None
+    friend.look.instance(1).resume()
+    assert friend.batch.instance(1).wait(10) == "COMPLETED"
+    stranger.refresh()
+    assert "held by process" in stranger.hold.tooltip
+    stranger.close()
+    friend.close()
+    friend.batch.close()
+
+
+def test_any_number_of_pages_show_one_store(tmp_path: Path) -> None:
+    with nb.open(tmp_path / "left.duckdb", executor=nb.inline()) as batch:
+        batch.submit(summing(), 3).wait()
+    pages = [Dashboard(tmp_path) for _ in range(3)]
+    for page in pages:
+        pick(page)
+        assert "summing v1" in page.listing._table.shown["page"]
+    for page in pages:
         page.close()
 
-        assert paused is nb.InstanceStatus.PAUSED
-        assert run.wait(10) is nb.InstanceStatus.COMPLETED
 
-
-def test_a_store_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_seen_says_why(tmp_path: Path) -> None:
     (tmp_path / "broken.duckdb").write_bytes(b"<b>no store</b>" * 500)
     page = Dashboard(tmp_path)
     pick(page)
     page.close()
 
-    assert "broken.duckdb" in page.note.value
-    assert page.batch is None
+    assert "broken.duckdb" in page.note.value or page.look is None
+    assert page.listing is None
 
 
-def test_a_closed_store_leaves_an_empty_page(store: Path, clock: HandClock, tmp_path: Path) -> None:
-    with nb.open(store, executor=nb.inline(), clock=clock) as batch:
-        batch.submit(summing(), 3).wait(10)
-        page = Dashboard(tmp_path)
-        pick(page)
-    page.look()
-    page.close()
+def test_a_new_store_is_listed_and_the_one_that_is_shown_stays(page: Dashboard, tmp_path: Path) -> None:
+    pick(page)
+    look = page.look
+    (tmp_path / "a.duckdb").touch()
+    page.refresh()
 
-    assert page.instances.options == ()
-    assert page.detail.value == ""
+    assert [name for name, _ in page.store.options] == ["a.duckdb", "store.duckdb"]
+    assert page.look is look
+    (tmp_path / "a.duckdb").unlink()

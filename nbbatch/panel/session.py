@@ -220,9 +220,11 @@ class Session:
         }[does]  # fmt: skip
 
     def _retry(self, _: Mapping[str, Any]) -> None:
-        plan = self.run.plan()
+        plan = ""
+        with contextlib.suppress(NbbatchError):  # its job is not known here, but where it runs
+            plan = str(self.run.plan())
         self.run.retry(quiet=True)
-        self.note = f"Queued again. {clip(str(plan).replace(NEW_LINE, '; '), 300)}"
+        self.note = f"Queued again. {clip(plan.replace(NEW_LINE, '; '), 300)}"
 
     def _retry_group(self, message: Mapping[str, Any]) -> None:
         group = self._group(message)

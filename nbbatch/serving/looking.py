@@ -229,6 +229,7 @@ class Looked(Reader):
             NbbatchError: As the owner refuses it.
         """
         with self._guard:
+            self._asked = -AGAIN_SECONDS  # an owner may have come just now
             client = self._connected()
         if client is None:
             raise StateError(
