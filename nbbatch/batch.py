@@ -363,29 +363,37 @@ class Batch(Overview):
             )
         return sum(engine.call(commands.cancel, engine, instance) for instance, _ in rows)
 
-    def purge(self, *, older_than: Moment, status: str | Iterable[str] | None = None, job: str | None = None) -> int:
+    def purge(
+        self, *, older_than: Moment | None = None, keep_last: int | None = None, status: str | Iterable[str] | None = None,
+        job: str | None = None,
+    ) -> int:  # fmt: skip
         """Remove ended instances and all their rows for good; returns how many. Unfinished ones are never touched.
 
-        What their rows took up in the file is used again, and given back to the disk where it lies at the file's end.
+        What their rows took up in the file is used again, and given back to the disk once the store is closed.
 
         Args:
             older_than: Only those that ended longer ago: a timedelta, seconds, or text such as "30 days"; or that ended before
-                a datetime or its ISO text. 0: all that have ended.
+                a datetime or its ISO text. 0: all that have ended, as where only ``keep_last`` is given.
+            keep_last: Of each job so many stay that ended last, with the sub-jobs that they submitted; those that other arguments
+                leave out are not counted.
             status: Only those that ended in this state, or one of these; default: any.
             job: Only this job's name.
 
         Raises:
-            ValueError: A state that no ended instance has, or ``older_than`` is no time.
+            ValueError: A state that no ended instance has, ``older_than`` is no time, ``keep_last`` no number, or neither is given.
             TypeError: ``job`` is no name.
         """
         engine = self._access.engine()
         statuses = _statuses(status, INSTANCE_ENDED)
         if not statuses <= INSTANCE_ENDED:
             raise ValueError(f"purge() removes instances that have ended, not {status!r}")
-        before = moment(older_than, self._clock.now(), "older_than=")
+        kept = None if keep_last is None else ranges.whole(keep_last, "keep_last=", least=0)
+        before = moment(0 if older_than is None and kept is not None else older_than, self._clock.now(), "older_than=")
         if before is None:
-            raise ValueError("purge() needs older_than=, such as '30 days'; 0 purges all that have ended")
-        return engine.call(commands.purge, engine, before + 1, statuses, job_name(job))
+            raise ValueError(
+                "purge() needs older_than=, such as '30 days', or keep_last=; older_than=0 purges all that have ended"
+            )
+        return engine.call(commands.purge, engine, before + 1, statuses, job_name(job), kept)
 
     def maintenance(self) -> dict[str, int]:
         """Look at everything once more, as the safety net: due waits, gates, ends. Returns counts of live chunks.

@@ -43,6 +43,7 @@ def house(*, public: str = "") -> House:
 
     def room(module: str) -> str:
         name = module.split(".")[1] if "." in module else "nbbatch"
+        name = "shell" if name == "__main__" else name  # its entry
         return name if name in FOLDERS else public or name
 
     ends = [(room(module), room(found)) for module, found in imports()]

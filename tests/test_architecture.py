@@ -46,6 +46,7 @@ MOST = {
     "heal": (350, 25),
     "serving": (350, 25),
     "panel": (500, 25),
+    "shell": (350, 25),
     "": (600, 35),  # public: half of it says what the rest does
 }
 """Lines of a module and of a function at most that fit what a room is for; "" is the public modules on top."""
@@ -63,7 +64,7 @@ def test_rooms_have_no_circle_and_few_floors() -> None:
 
     assert each.circles == together.circles == []
     assert (together.rooms, each.floors) <= (16, 11)
-    assert together.floors <= 8
+    assert together.floors <= 9
 
 
 def test_a_circle_between_rooms_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

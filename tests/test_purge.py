@@ -8,11 +8,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import nbbatch as nb
 from tests.jobs import double, each, numbers, one_step, summing, total
 from tests.kit import HandClock, settle
+
+
+@nb.step
+def double_it(value: int) -> None: ...
+
 
 HOUR = timedelta(hours=1)
 TABLES = ("submitted", "instance_event", "chunk", "event", "output", "claim", "gate", "detail", "staged")
@@ -87,6 +93,35 @@ def test_purge_takes_only_the_states_and_the_job_asked_for(batch: nb.Batch) -> N
 def test_purge_refuses_what_cannot_be_meant(batch: nb.Batch, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - of the enum, or ours
         batch.purge(**{"older_than": HOUR, **wrong})
+
+
+def test_the_last_of_each_job_are_kept_by_their_end_and_with_what_they_submitted(
+    batch: nb.Batch, clock: HandClock
+) -> None:
+    """L12"""
+    inner = nb.Job("inner", double_it)
+    outer = nb.Job("outer", numbers >> inner.as_step())
+    runs = [batch.submit(outer, 2, new=True) for _ in range(3)] + [batch.submit(summing(), n) for n in (3, 4)]
+    for run in runs:
+        run.wait(10)
+        clock.advance(60)
+    first, last = runs[2], runs[4]
+
+    assert batch.purge(older_than=HOUR, keep_last=1) == 0
+    assert batch.purge(keep_last=1, job="outer") == 2
+    kept = batch.instances().filter(pl.col("parent").is_null())["id"].to_list()
+    assert sorted(kept) == [first.id, runs[3].id, last.id]
+    batch.purge(keep_last=1)
+    frame = batch.instances()
+    assert sorted(frame.filter(pl.col("parent").is_null())["id"]) == [first.id, last.id]
+    assert frame.filter(job="inner").height == 2
+    assert batch.purge(keep_last=0) == 4
+
+
+@pytest.mark.parametrize("wrong", [{}, {"keep_last": -1}, {"keep_last": 1.5}, {"older_than": None}])
+def test_a_purge_says_what_it_keeps(batch: nb.Batch, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="keep_last="):
+        batch.purge(**wrong)
 
 
 def test_ids_are_not_given_again_after_a_purge_and_a_restart(store: Path, clock: HandClock) -> None:

@@ -490,10 +490,12 @@ def finished(engine: Engine, instance: int) -> Future[Ended]:
     return end
 
 
-def purge(engine: Engine, before_us: int, statuses: Collection[InstanceStatus], job: str | None) -> int:
-    """Remove instances that ended before a time, with all their rows; returns how many."""
+def purge(
+    engine: Engine, before_us: int, statuses: Collection[InstanceStatus], job: str | None, keep_last: int | None
+) -> int:
+    """Remove instances that ended before a time, but for the last ones of each job, with all their rows; returns how many."""
     codes = [status.code for status in statuses]
-    gone = [instance for (instance,) in engine.store.rows("ended_before", before_us, codes, job)]
+    gone = [instance for (instance,) in engine.store.rows("ended_before", before_us, codes, job, keep_last)]
     if not gone:
         return 0
     with engine.store.transaction():

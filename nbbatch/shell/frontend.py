@@ -1,0 +1,47 @@
+"""The command as a whole: its parts, its help, and what it exits with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from nbbatch.shell import exit_codes, launching, printing, seeing, steering, watching
+from nbbatch.shell.exit_codes import Exit
+
+_EPILOG = f"""\b
+Exit codes:
+{exit_codes.table()}
+
+\b
+Completion: eval "$(_NBBATCH_COMPLETE=bash_source nbbatch)"; zsh_source and fish_source for those."""
+
+
+@click.group(name="nbbatch", epilog=_EPILOG)
+@click.version_option(package_name="nbbatch", prog_name="nbbatch")
+def nbbatch() -> None:
+    """See, run and steer the jobs of nbbatch stores, whoever holds them. STORE is the path of a store's file."""
+
+
+for _command in (
+    seeing.ls, seeing.show, seeing.chunks, seeing.errors, watching.watch, launching.run, steering.pause, steering.resume,
+    steering.cancel, steering.retry, steering.skip, steering.purge, steering.backup, steering.export,
+):  # fmt: skip
+    nbbatch.add_command(_command)
+
+
+def run(words: Sequence[str] | None = None) -> int:
+    """Do what the words say, those of the process by default; returns the exit code."""
+    try:
+        return int(nbbatch.main(words, prog_name="nbbatch", standalone_mode=False) or Exit.DONE)
+    except click.Abort:
+        return Exit.PUT_BACK
+    except Exception as error:
+        code = exit_codes.of_error(error)
+        if code is None:
+            raise
+        if isinstance(error, click.ClickException):
+            error.show()
+        else:
+            printing.note(f"nbbatch: {error}")
+        return code

@@ -1,0 +1,71 @@
+"""Arguments that many commands take, and the job that a command names."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from nbbatch.job import Job
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+STORE = click.Path(dir_okay=False, path_type=Path)
+
+
+def store(command: F) -> F:
+    """A command that is about one store."""
+    return click.argument("store", type=click.Path(exists=True, dir_okay=False, path_type=Path))(command)
+
+
+def instance(command: F) -> F:
+    """A command that is about one instance of a store."""
+    return store(click.argument("instance", metavar="ID", type=click.IntRange(min=0))(command))
+
+
+def json_option(command: F) -> F:
+    """A command that can answer a program."""
+    return click.option("--json", "json", is_flag=True, help="JSON, for programs.")(command)
+
+
+def job_option(command: F) -> F:
+    """A command that needs code where no process that has it holds the store."""
+    said = "The job, if no process that knows it holds the store."
+    return click.option("--job", metavar="MODULE:JOB", help=said)(command)
+
+
+def job_at(place: str) -> Job[Any, Any]:
+    """The job that ``module:job`` names, imported from the current folder or wherever Python finds it.
+
+    Raises:
+        click.UsageError: There is none.
+    """
+    module, _, name = place.partition(":")
+    if not (module and name):
+        raise click.UsageError(f"a job is named MODULE:JOB, such as reports.monthly:job, not {place!r}")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    found: Any = _imported(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, Job):
+        jobs = sorted(each for each, value in vars(sys.modules[module]).items() if isinstance(value, Job))
+        raise click.UsageError(f"{module} has no job {name!r}; it has {', '.join(jobs) or 'none'}")
+    return found  # pyright: ignore[reportUnknownVariableType]
+
+
+def _imported(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
+            raise click.UsageError(f"there is no module {module!r} here; its folder is to be the current one") from None
+        raise click.UsageError(f"{module} could not be imported: {error}") from error
+    except Exception as error:  # of the user's module: whatever it is, it is told with where it comes from
+        traceback.print_exc()
+        raise click.UsageError(f"{module} could not be imported: {type(error).__name__}: {error}") from error

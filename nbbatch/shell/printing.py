@@ -1,0 +1,108 @@
+"""What the command prints: tables and lines for people, JSON for programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+from pydantic_core import to_json
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nbbatch.base.states import ChunkStatus, InstanceStatus
+
+if TYPE_CHECKING:
+    import polars as pl
+
+CELL_CHARS = 120
+"""Characters of a cell of a table: --json has all."""
+PIPE_WIDTH = 1_000
+"""Columns of what is no terminal: a table is as wide as it needs, so that a line is a row."""
+_COLOURS = {each.value: each.look.colour for each in (*InstanceStatus, *ChunkStatus)}
+
+
+def safe(text: str) -> str:
+    r"""Text that does nothing to a terminal, whoever wrote it: control and direction signs are written as escapes.
+
+    >>> safe("a\x1b[2J\u202eb")
+    'a\\x1b[2J\\u202eb'
+    """
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in text
+    )
+
+
+def say(text: str) -> None:
+    """A line for people."""
+    click.echo(safe(text))
+
+
+def note(text: str) -> None:
+    """A line beside the result."""
+    click.echo(safe(text), err=True)
+
+
+def as_json(value: Any) -> None:
+    """One line of JSON: what JSON has no word for is null where it is no number, and text where it is no value."""
+    click.echo(to_json(value, inf_nan_mode="null", bytes_mode="base64", serialize_unknown=True).decode())
+
+
+def frame(rows: pl.DataFrame, columns: Sequence[str], *, json: bool, left_out: int = 0) -> None:
+    """A frame: a table of some of its columns, or a JSON array of objects with all of them.
+
+    Args:
+        rows: The frame.
+        columns: What people see, where there is any of it.
+        json: As JSON.
+        left_out: Rows there are beyond these.
+    """
+    if json:
+        as_json(rows.to_dicts())
+        return
+    shown = [name for name in columns if name in rows.columns and not _is_empty(rows, name)]
+    console().print(table(shown, rows.select(shown).iter_rows()) if rows.height else "nothing to show")
+    if left_out > 0:
+        note(f"{left_out:,} more; --limit shows more of them")
+
+
+def _is_empty(rows: pl.DataFrame, name: str) -> bool:
+    """Whether a column that is there for few rows has nothing for these."""
+    return name not in ("id", "status", "progress") and rows[name].null_count() == rows.height
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """A table of values."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in columns:
+        made.add_column(name, no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        made.add_row(*(_cell(name, value) for name, value in zip(columns, row, strict=True)))
+    return made
+
+
+def _cell(name: str, value: Any) -> Text:
+    return Text(_words(name, value), style=_COLOURS.get(str(value), "") if name == "status" else "")
+
+
+def _words(name: str, value: Any) -> str:
+    """A value as people read it."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return f"{value.astimezone():%Y-%m-%d %H:%M:%S}"
+    if name == "progress":
+        return f"{value:.0%}"
+    if isinstance(value, float):
+        return f"{value:,.3f}"
+    words = safe(str(value).strip().replace("\n", " ⏎ "))
+    return words if len(words) <= CELL_CHARS else f"{words[: CELL_CHARS - 1]}…"
+
+
+def console() -> Console:
+    """Where tables go."""
+    is_terminal = sys.stdout.isatty()
+    return Console(file=sys.stdout, width=None if is_terminal else PIPE_WIDTH, highlight=False, emoji=False)

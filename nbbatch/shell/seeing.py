@@ -1,0 +1,137 @@
+"""Commands that only look: whoever holds the store works on."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nbbatch.base.rows import InstanceRow
+from nbbatch.base.states import ChunkStatus, InstanceStatus
+from nbbatch.look import Look, LookedRun, Looks, look
+from nbbatch.shell import given, printing
+from nbbatch.shell.exit_codes import Exit
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ROWS = 50
+"""Rows of a table unless --limit says otherwise."""
+
+_INSTANCES = ("store", "id", "job", "status", "progress", "key", "created", "seconds", "error")
+_CHUNKS = ("id", "step", "status", "attempts", "seconds", "due", "error_type", "error")
+_ERRORS = ("chunk", "step", "attempt", "status", "ended", "error_type", "error")
+_STEPS = (
+    "step", "chunks", "completed", "failed", "skipped", "cancelled", "errored", "poll_waiting", "gate_waiting", "queued",
+    "in_progress", "records", "median_seconds",
+)  # fmt: skip
+_limit = click.option("--limit", type=click.IntRange(min=1), default=ROWS, show_default=True, help="Rows at most.")
+
+
+@contextmanager
+def run_of(store: Path, instance: int) -> Generator[LookedRun]:
+    """An instance that is looked at."""
+    with look(store) as looking:
+        assert isinstance(looking, Look)
+        yield looking.instance(instance)
+
+
+@click.command()
+@click.argument("place", type=click.Path(exists=True, path_type=Path), default=".")
+@click.option("--job", help="Only this job's name.")
+@click.option("--status", type=click.Choice([each.value for each in InstanceStatus], case_sensitive=False))
+@_limit
+@given.json_option
+def ls(place: Path, job: str | None, status: str | None, limit: int, json: bool) -> int:
+    """List the instances of a store, or of all stores (*.duckdb) in a folder, newest first."""
+    with look(place) as found:
+        many: Any = found
+        rows: pl.DataFrame = many.instances(limit=None)
+        refused = found.refused if isinstance(found, Looks) else {}
+    for name, value in (("job", job), ("status", status)):
+        if value is not None and rows.height:
+            rows = rows.filter(rows[name] == value)
+    for path, why in refused.items():
+        printing.note(f"{path}: {why}")
+    printing.frame(rows.head(limit), _INSTANCES, json=json, left_out=rows.height - limit)
+    return Exit.FAILED if refused and not rows.height else Exit.DONE
+
+
+@click.command()
+@given.instance
+@given.json_option
+def show(store: Path, instance: int, json: bool) -> int:
+    """Show an instance: how it stands, its parameters, its steps, its warnings, its report."""
+    with run_of(store, instance) as run:
+        steps = run.steps()
+        if json:
+            printing.as_json({**facts(run), "steps": steps.to_dicts(), "warnings": run.warnings})
+            return Exit.DONE
+        printing.say(repr(run))
+        printing.say(f"params: {shortened(run.params)}")
+        printing.frame(steps, told(steps), json=False)
+        for warning in run.warnings:
+            printing.say(f"warning: {warning}")
+        if run.report is not None:
+            printing.say(f"report: {shortened(run.report)}")
+        if run.errors(limit=1).height:
+            printing.note(f"nbbatch errors {store} {instance} lists its errors")
+    return Exit.DONE
+
+
+def told(steps: pl.DataFrame) -> list[str]:
+    """The columns of a frame of steps in which there is anything."""
+    always = ("step", "chunks", "completed", "median_seconds")
+    return [name for name in _STEPS if name in always or steps[name].sum()]
+
+
+def shortened(value: Any) -> str:
+    """A value in a line."""
+    text = repr(value)
+    return text if len(text) <= 1_000 else f"{text[:1_000]}…"
+
+
+def facts(run: Any) -> dict[str, Any]:
+    """What a program wants to know of an instance."""
+    row: InstanceRow = run._row
+    return {
+        "id": run.id, "job": row.job, "version": row.version, "status": str(row.status), "progress": run.progress,
+        "eta": run.eta, "key": row.key, "error": row.error, "params": run.params, "report": run.report,
+        "user_data": run.user_data,
+    }  # fmt: skip
+
+
+@click.command()
+@given.instance
+@click.option("--step", help="Only of this step.")
+@click.option("--status", type=click.Choice([each.value for each in ChunkStatus], case_sensitive=False))
+@_limit
+@given.json_option
+def chunks(store: Path, instance: int, step: str | None, status: str | None, limit: int, json: bool) -> int:
+    """List the chunks of an instance."""
+    with run_of(store, instance) as run:
+        rows = run.chunks(step, status=status, limit=limit + 1)
+    printing.frame(rows.head(limit), _CHUNKS, json=json)
+    if rows.height > limit:
+        printing.note("there are more; --limit shows more of them")
+    return Exit.DONE
+
+
+@click.command()
+@given.instance
+@click.option("--step", help="Only of this step.")
+@click.option("--traceback", is_flag=True, help="With the traceback of each.")
+@_limit
+@given.json_option
+def errors(store: Path, instance: int, step: str | None, traceback: bool, limit: int, json: bool) -> int:
+    """List the attempts of an instance that ended in an error, newest first."""
+    with run_of(store, instance) as run:
+        rows = run.errors(step, limit=None).reverse()
+    printing.frame(rows.head(limit), _ERRORS, json=json, left_out=rows.height - limit)
+    if traceback and not json:
+        for chunk, text in rows.head(limit).select("chunk", "traceback").iter_rows():
+            printing.say(f"\nchunk {chunk}\n{text}")
+    return Exit.DONE

@@ -1,0 +1,392 @@
+"""The command ``nbbatch``: what it shows, runs and orders, and what it exits with."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import nbbatch as nb
+from nbbatch.shell import exit_codes, frontend, printing, steering, watching
+from tests.looked import going, job
+from tests.test_look import Owner, owned
+
+__all__ = ["owned"]
+
+going.set()  # in this process no step waits
+ROOT = Path(__file__).parent.parent
+Ask = Callable[..., tuple[int, str]]
+
+MODULE = """
+from collections.abc import Iterable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import nbbatch as nb
+from pydantic import BaseModel, Field, SecretStr
+
+class Orders(BaseModel):
+    day: date
+    count: int = Field(3, description="How many there are")
+    shops: list[str] = ["north"]
+    key: str = "k"
+    token: SecretStr = SecretStr("s3cret")
+
+@nb.step
+def orders(params: Orders) -> Iterator[str]:
+    for shop in params.shops:
+        for number in range(params.count):
+            yield f"{params.day} {shop} {number}"
+
+@nb.step(max_attempts=1)
+def check(text: str) -> str:
+    if Path("broken").exists():
+        raise ValueError("broken \\x1b[2J")
+    return text
+
+@nb.step
+def all_of(texts: Iterable[str]) -> list[str]:
+    return list(texts)
+
+class Shop:
+    orders = nb.Job("orders", orders >> check >> all_of)
+
+@nb.step
+def nothing() -> None: ...
+
+idle = nb.Job("idle", nothing)
+"""
+
+
+@pytest.fixture
+def ask(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
+    """Runs the command in this process, in a folder with a module of jobs; gives its exit code and what it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "shop.py").write_text(MODULE)
+
+    def asking(*words: object) -> tuple[int, str]:
+        code = frontend.run([str(word) for word in words])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    yield asking
+    sys.modules.pop("shop", None)
+
+
+def done(store: Path, count: int = 20) -> None:
+    """A store in which a run has ended."""
+    with nb.open(store, executor=nb.inline()) as batch:
+        batch.submit(job, count).wait()
+
+
+def object_in(said: str) -> dict[str, Any]:
+    """The JSON object among what was said on both streams."""
+    return json.loads(next(line for line in said.splitlines() if line.startswith("{")))
+
+
+# --- exit codes -----------------------------------------------------------------------------------
+
+
+def test_the_exit_codes_are_one_table_in_the_help_and_in_the_documents() -> None:
+    said = subprocess.run([sys.executable, "-m", "nbbatch", "--help"], capture_output=True, text=True)
+    document = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+
+    assert said.returncode == 0
+    for code, means in exit_codes.MEANS.items():
+        assert f"{code.value:<3} {means}" in said.stdout
+        assert f"| {code.value} | {means} |" in document
+    assert len(re.findall(r"^\| \d+ \|", document, re.MULTILINE)) == len(exit_codes.MEANS) == len(exit_codes.Exit)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["show", "store.duckdb", 7],
+        ["show", "none.duckdb", 1],
+        ["show", "store.duckdb", "one"],
+        ["chunks", "store.duckdb", 1, "--step", "none"],
+        ["purge", "store.duckdb"],
+        ["purge", "store.duckdb", "--older-than", "soon"],
+        ["purge", "store.duckdb", "--older-than", "1d", "--status", "PAUSED"],
+        ["run", "shop", "new.duckdb"],
+        ["run", "nowhere:job", "new.duckdb"],
+        ["run", "shop:none", "new.duckdb"],
+        ["run", "shop:Shop.orders", "new.duckdb"],
+        ["run", "shop:Shop.orders", "new.duckdb", "--day", "yesterday"],
+        ["run", "shop:Shop.orders", "new.duckdb", "--set", "day"],
+        ["run", "shop:Shop.orders", "new.duckdb", "--set", "week=3"],
+        ["run", "shop:idle", "new.duckdb", "--set", "week=3"],
+        ["run", "shop:Shop.orders", "new.duckdb", "--params", "shop.py"],
+        ["run", "shop:Shop.orders", "new.duckdb", "--day", "2026-01-02", "--key", " "],
+        ["retry", "store.duckdb", 1],
+        ["resume", "store.duckdb", 1],
+        ["skip", "store.duckdb", 1, 2],
+        ["nonsense"],
+    ],
+    ids=lambda words: " ".join(map(str, words)),
+)
+def test_wrong_use_is_told_from_failure_and_does_nothing(ask: Ask, store: Path, words: list[object]) -> None:
+    done(store)
+    code, said = ask(*words)
+
+    assert code == 2
+    assert said.strip()
+    assert "Traceback" not in said
+    assert not Path("new.duckdb").exists() or "key" in said  # what only the store can refuse needs one
+
+
+def test_a_store_that_somebody_holds_is_locked_for_what_needs_to_hold_it(ask: Ask, store: Path, owned: Owner) -> None:
+    code, said = ask("purge", store, "--older-than", 0)
+    assert (code, str(owned.process.pid) in said) == (3, True)
+    code, said = ask("run", "tests.looked:job", store, "--set", "count=3")
+    assert code == 3
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_its_libraries_it_says_what_to_install(missing: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; from nbbatch.__main__ import main; main()"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert said.returncode == 1
+    assert said.stderr.count("\n") == 1
+    assert "pip install 'nbbatch[cli]'" in said.stderr
+
+
+# --- run ------------------------------------------------------------------------------------------
+
+
+def test_the_options_of_run_are_made_of_the_jobs_parameters(ask: Ask) -> None:
+    code, said = ask("run", "shop:Shop.orders", "new.duckdb", "--help")
+
+    assert code == 0
+    words = " ".join(said.split())
+    assert "--day date [required]" in words
+    assert "--count int How many there are [default: 3]" in words
+    assert "--shops list[str] [default: ['north']]" in words
+    assert words.count("--key") == 1  # the command's own; --set gives the job's
+    assert "s3cret" not in said
+
+
+def test_what_is_typed_goes_before_what_a_file_says(ask: Ask) -> None:
+    Path("p.json").write_text('{"day": "2026-01-02", "count": 1, "shops": ["a", "b"]}')
+    code, said = ask(
+        "run", "shop:Shop.orders", "new.duckdb", "--params", "p.json", "--count", 2, "--set", "key=c", "--json"
+    )
+
+    told = object_in(said)
+    assert code == 0
+    assert told["status"] == "COMPLETED"
+    assert told["report"] == ["2026-01-02 a 0", "2026-01-02 a 1", "2026-01-02 b 0", "2026-01-02 b 1"]
+    assert told["params"] == {"day": "2026-01-02", "count": 2, "shops": ["a", "b"], "key": "c", "token": "**********"}
+
+
+def test_a_key_has_the_same_command_done_once(ask: Ask) -> None:
+    words = ("run", "shop:Shop.orders", "new.duckdb", "--day", "2026-01-02", "--shops", '["x"]', "--key", "2026-01")
+    assert [ask(*words)[0] for _ in range(2)] == [0, 0]
+    code, said = ask("ls", "new.duckdb", "--json")
+
+    assert (code, [row["id"] for row in json.loads(said)]) == (0, [1])
+
+
+def test_a_run_that_fails_says_so_and_a_retry_mends_it(ask: Ask) -> None:
+    Path("broken").touch()
+    code, said = ask("run", "shop:Shop.orders", "new.duckdb", "--day", "2026-01-02")
+    assert code == 1
+    assert "nbbatch errors new.duckdb 1" in said
+
+    code, said = ask("errors", "new.duckdb", 1, "--traceback")
+    assert (code, "ValueError" in said, "\x1b" in said) == (0, True, False)
+    Path("broken").unlink()
+    code, said = ask("retry", "new.duckdb", 1, "--job", "shop:Shop.orders")
+    assert (code, "secrets are never stored" in said) == (1, True)
+    Path("p.json").write_text('{"day": "2026-01-02"}')
+    assert ask("retry", "new.duckdb", 1, "--job", "shop:Shop.orders", "--params", "p.json")[0] == 0
+    code, said = ask("show", "new.duckdb", 1)
+    assert (code, "✓ COMPLETED" in said, "2026-01-02 north 2" in said) == (0, True, True)
+
+
+def test_a_job_without_parameters_and_one_with_a_single_one_run(ask: Ask) -> None:
+    assert ask("run", "shop:idle", "new.duckdb")[0] == 0
+    assert ask("run", "tests.looked:job", "new.duckdb", "--count", 3)[0] == 0
+    assert ask("run", "tests.looked:job", "new.duckdb", "--count", "many")[0] == 2
+
+
+def test_an_error_in_the_module_of_a_job_is_shown_where_it_is(ask: Ask) -> None:
+    Path("faulty.py").write_text("def f():\n    return 1 / 0\n\nf()\n")
+    code, said = ask("run", "faulty:job", "new.duckdb")
+
+    assert code == 2
+    assert "line 2, in f" in said
+    assert "faulty could not be imported: ZeroDivisionError" in said
+
+
+# --- looking --------------------------------------------------------------------------------------
+
+
+def test_what_is_read_comes_as_a_table_and_whole_as_json(ask: Ask, store: Path) -> None:
+    done(store)
+    assert "looked at" in ask("ls", store)[1]
+    for words, rows in ((["ls", store], 1), (["chunks", store, 1], 41), (["errors", store, 1], 1)):
+        code, said = ask(*words, "--json", "--limit", 100)
+        assert (code, len(json.loads(said))) == (0, rows)
+    assert len(json.loads(ask("chunks", store, 1, "--status", "FAILED", "--json")[1])) == 1
+    assert "more" in ask("chunks", store, 1, "--limit", 3)[1]
+    assert json.loads(ask("show", store, 1, "--json")[1])["steps"][1]["completed"] == 19
+
+
+def test_a_folder_is_listed_store_by_store(ask: Ask, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        done(tmp_path / f"{name}.duckdb", 3)
+    (tmp_path / "c.duckdb").write_text("no")
+    code, said = ask("ls", "--json")
+
+    rows = json.loads(said[said.index("[") : said.rindex("]") + 1])
+    assert code == 0
+    assert [Path(row["store"]).name for row in rows] == ["b.duckdb", "a.duckdb"]
+    assert "c.duckdb" in said
+    (tmp_path / "empty").mkdir()
+    assert ask("ls", "empty", "--json") == (0, "[]\n")
+
+
+def test_a_table_in_a_file_has_a_row_a_line(ask: Ask, store: Path) -> None:
+    done(store)
+    said = ask("chunks", store, 1, "--limit", 41)[1]
+
+    assert len(said.splitlines()) == 42
+
+
+def test_text_of_others_does_nothing_to_a_terminal() -> None:
+    assert printing.safe("a\x1b]0;x\x07\u202e\n\tb") == "a\\x1b]0;x\\x07\\u202e\n\tb"
+
+
+def test_watching_gives_a_line_now_and_then_and_one_at_the_end() -> None:
+    now, shown = [0.0], list[float]()
+
+    class Run:
+        @property
+        def status(self) -> str:
+            return "COMPLETED" if now[0] >= 70 else "IN_PROGRESS"
+
+    def sleep(seconds: float) -> None:
+        now[0] += max(seconds, 0.01)
+
+    runs: Any = [Run()]
+    for _ in watching.looks(runs, 30.0, lambda: now[0], sleep):
+        shown.append(now[0])
+    assert [round(each) for each in shown] == [0, 30, 60, 70]
+
+
+def test_what_is_watched_may_have_ended_or_be_nothing(ask: Ask, store: Path) -> None:
+    done(store)
+    code, said = ask("watch", store, 1)
+    assert (code, said.count("COMPLETED ·")) == (0, 1)
+    assert ask("watch", store) == (0, "every instance has ended\n")
+
+
+def test_a_run_is_watched_from_another_process_to_its_end(store: Path, owned: Owner) -> None:
+    command = [sys.executable, "-m", "nbbatch", "watch", str(store), "--every", "0.05"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout
+        assert "IN_PROGRESS" in watching.stdout.readline()
+        assert owned.end_run() == "COMPLETED"
+        owned.kill()
+        last = watching.stdout.read().splitlines()[-1]
+    assert "COMPLETED" in last
+    assert watching.returncode == 0
+
+
+def test_on_a_terminal_the_picture_is_redrawn(store: Path) -> None:
+    done(store)
+    ours, theirs = pty.openpty()
+    shown = list[bytes]()
+
+    def read() -> None:
+        with suppress(OSError):  # the end of a terminal is an error
+            while part := os.read(ours, 10_000):
+                shown.append(part)
+
+    command = [sys.executable, "-m", "nbbatch", "watch", str(store), "1"]
+    with subprocess.Popen(command, stdout=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "150"}) as watching:
+        os.close(theirs)
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert watching.wait(30) == 0
+    reader.join(10)
+    os.close(ours)
+    said = b"".join(shown)
+    assert b"\x1b[" in said
+    assert b"median_seconds" in said
+
+
+# --- steering -------------------------------------------------------------------------------------
+
+
+def test_orders_go_to_the_process_that_holds_the_store(ask: Ask, store: Path, owned: Owner) -> None:
+    assert ask("pause", store, 1, "--json") == (0, '{"id":1,"status":"PAUSED"}\n')
+    assert ask("resume", store, 1)[0] == 0
+    assert ask("skip", store, 1, 9, "--reason", "by hand", "--json")[0] == 0
+    assert json.loads(ask("show", store, 1, "--json")[1])["steps"][1]["skipped"] == 1
+    assert ask("cancel", store, 1, "--json") == (0, '{"id":1,"status":"CANCELLED"}\n')
+    assert ask("pause", store, 1)[0] == 1
+    assert owned.process.poll() is None
+
+
+def test_orders_are_carried_out_here_where_nobody_holds_the_store(ask: Ask, store: Path) -> None:
+    with nb.open(store) as batch:
+        batch.submit(job, 3, new=True).pause()
+    assert ask("cancel", store, 1, "--json") == (0, '{"id":1,"status":"CANCELLED"}\n')
+    assert ask("cancel", store, 1)[0] == 0
+
+
+def test_a_paused_run_goes_on_here_to_its_end(ask: Ask, store: Path) -> None:
+    with nb.open(store) as batch:
+        batch.submit(job, 3).pause()
+    assert ask("resume", store, 1)[0] == 2
+    code, said = ask("resume", store, 1, "--job", "tests.looked:job", "--json")
+    assert (code, object_in(said)["status"]) == (0, "COMPLETED")
+
+
+def test_what_has_ended_is_purged_but_for_the_last(ask: Ask, store: Path) -> None:
+    with nb.open(store, executor=nb.inline()) as batch:
+        for _ in range(4):
+            batch.submit(job, 2, new=True).wait()
+    assert ask("purge", store, "--older-than", "30d", "--keep-last", 3, "--json") == (0, '{"purged":0}\n')
+    assert ask("purge", store, "--keep-last", 3, "--json") == (0, '{"purged":1}\n')
+    assert ask("purge", store, "--older-than", 0, "--job", "other", "--json") == (0, '{"purged":0}\n')
+    assert ask("purge", store, "--older-than", 0, "--status", "COMPLETED")[0] == 0
+    assert ask("ls", store, "--json") == (0, "[]\n")
+
+
+def test_a_backup_is_a_store_and_takes_the_place_of_nothing(ask: Ask, store: Path) -> None:
+    done(store)
+    code, said = ask("backup", store, "copy.duckdb", "--json")
+    assert (code, json.loads(said)) == (0, {"path": str(Path("copy.duckdb").resolve())})
+    assert ask("backup", store, "copy.duckdb")[0] == 1
+    assert ask("backup", store, "copy.duckdb", "--overwrite")[0] == 0
+    assert json.loads(ask("ls", "copy.duckdb", "--json")[1])[0]["status"] == "COMPLETED"
+
+
+def test_frames_are_exported_whole_however_they_are_read(
+    ask: Ask, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done(store)
+    monkeypatch.setattr(steering, "PAGE_ROWS", 10)
+    code, said = ask("export", store, 1, "out", "--json")
+    assert (code, len(json.loads(said))) == (0, len(steering.FRAMES))
+    assert pl.read_parquet("out/chunks.parquet")["id"].to_list() == [*range(1, 42)]
+    assert ask("export", store, 1, "out", "--format", "csv", "--frame", "errors")[0] == 0
+    assert pl.read_csv("out/errors.csv")["error"].to_list() == ["seven is not taken"]
+    assert not [each for each in Path("out").iterdir() if each.name.startswith(".")]
