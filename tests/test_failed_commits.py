@@ -1,4 +1,5 @@
 """What a check at the door has missed harms only itself: the attempt that gave it, or the call that brought it.
+
 The checks are taken away here, so that values which no column holds get as far as the transaction.
 """
 
