@@ -73,26 +73,27 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
 ) -> Batch:
     """Open a store, or create it, and start its engine.
 
-    Chunks that were in progress when an earlier process died are put back; no user code runs until a job is
-    submitted or resumed. Opening the same file again in one process returns the batch already open, with the executor
-    it has; a warning says so where another one is asked for.
+    Chunks that were in progress when an earlier process died are queued again. No user code runs until a job is submitted or
+    resumed. Opening a file that this process has open already returns the same batch, with the executor it was opened with, and
+    warns if another executor is requested.
 
     Args:
         path: The DuckDB file, or ``":memory:"`` for a store that ends with the process.
         executor: Where steps run: ``nb.threads(n)`` (default), ``nb.processes(n)``, ``nb.inline()``, or any
-            ``concurrent.futures.Executor``. One that is passed in is not shut down by ``close()``.
-        workers: How many chunks run at once, 1 or more; default: what the executor has, for threads cores + 4.
-        serve: Whether other processes of this user may look at the store while it is open (`look`): on a Unix domain socket
-            that is found through ``<path>.serving``. A "host:port", such as ``"127.0.0.1:0"``, answers there instead, to whoever
-            knows ``batch.address``. False, or ``NBBATCH_SERVE=0`` in the environment: nobody.
+            ``concurrent.futures.Executor``. An executor that is passed in is not shut down by ``close()``.
+        workers: Number of chunks that run at once, 1 or more; default: the executor's number of workers, for threads cores + 4.
+        serve: Whether other processes can read and control the open store (see `look`). True: processes of this user, through a
+            Unix domain socket that ``<path>.serving`` names. A "host:port" such as ``"127.0.0.1:0"``: whoever knows
+            ``batch.address``. False, or ``NBBATCH_SERVE=0`` in the environment: nobody.
         clock: For tests.
 
     Raises:
-        StoreLocked: Another process holds the file; the error tells which. ``nb.look(path)`` sees it all the same.
-        StoreUnreadable: The file is damaged, foreign or newer, or its folder is missing or cannot be written.
-        TypeError: ``executor`` is no executor.
-        ValueError: ``workers`` is no whole number from 1, or ``serve`` is no host and port.
-        OSError: Nothing can answer at the host and port of ``serve``.
+        StoreLocked: Another process has the file open; the error names it. ``nb.look(path)`` can still read it.
+        StoreUnreadable: The file is damaged, not a store of nbbatch, or of a newer version, or its folder is missing or read-only.
+        StoreError: The store cannot be written.
+        TypeError: ``executor`` is not an executor.
+        ValueError: ``workers`` is not a whole number from 1, or ``serve`` is not a host and port.
+        OSError: The host and port of ``serve`` cannot be bound.
     """
     executor, workers = checked_executor(executor), checked_workers(workers)
     name = os.fspath(path)
@@ -118,7 +119,12 @@ def _resolved(name: str) -> str:
 
 
 class Batch(Overview):
-    """An open store and the engine that works on it; made by `open`. A context manager that closes at its end."""
+    """An open store and the engine that works on it; made by `open`. As a context manager it closes itself at the end.
+
+    Attributes:
+        path: The store's file.
+        recovered: What the opening did about a process that had died: chunks queued again, attempts lost, chunks FAILED.
+    """
 
     _WHAT = "a batch"
     _INDEX = "batch.instance(id) gives the handle of an instance, batch.instances() a frame of all"
@@ -207,22 +213,22 @@ class Batch(Overview):
 
     @property
     def address(self) -> str | None:
-        """Where it answers those who look: a socket, or the URL that ``nb.look`` takes on another machine; None: nowhere."""
+        """Where other processes reach the open store: a socket, or a URL that ``nb.look`` takes elsewhere; None if nowhere."""
         return self._owner.address.url if self._owner else None
 
     def backup(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write a whole copy of the store, as of a moment between two transactions, that ``nb.open`` opens. The work goes on.
+        """Write a complete copy of the store, as of a moment between two transactions, while work continues.
 
         Args:
-            path: Where to; it is readable for this user alone.
-            overwrite: Replace a file that is there.
+            path: Where to write it. Only this user can read it. ``nb.open`` opens it.
+            overwrite: Replace an existing file.
 
         Returns:
             The path.
 
         Raises:
-            FileExistsError: There is a file already.
-            StoreError: It cannot be written, or the store is in memory.
+            FileExistsError: The file exists already.
+            StoreError: The copy cannot be written, the store is in memory, or the batch is closed (StoreClosed).
         """
         engine = self._access.engine()
         return backup.write(self._store.source(), Path(path), overwrite=overwrite, hold=engine.call)
@@ -253,29 +259,31 @@ class Batch(Overview):
         attach: Mapping[str, bytes | Path] | None = None,
         user_data: Mapping[str, Any] | None = None,
     ) -> JobHandle[R]:
-        """Start a job, or go on with its unfinished instance.
+        """Start a job, or continue its unfinished instance.
 
-        An unfinished instance of equal job name, version and parameters is attached to and resumed with this job's
-        code, so a cell that submits can run again. Returns at once; the work goes on in the background.
+        If an unfinished instance of the same job, version and equal parameters exists, it is continued with this job's code. So a
+        cell that submits can be run again. Returns at once; the job runs in the background.
 
         Args:
-            job: What to do.
-            params: Its parameters, or a dict of them; validated first. None where its first step takes nothing, or has a default.
-            key: Names the instance: of this job and version, the one of this key is returned, whatever its state.
-            new: Make another instance even if an unfinished one has equal parameters.
-            retain: Inputs and outputs kept once the instance has ended: "all", "failed" (those of COMPLETED chunks are
-                dropped), "none" (all are dropped, so that it cannot be retried). Reports are always kept.
-            attach: Files or bytes to store with a new instance, by name; steps open them with
+            job: The job to run.
+            params: Its parameters, or a dict of them; they are validated first. None if the first step takes nothing or has a
+                default.
+            key: A name for the instance. A key always returns the same instance of this job and version, whatever its state.
+            new: Create a new instance even if an unfinished one has equal parameters.
+            retain: Which inputs and outputs are kept after the end: "all", "failed" (those of COMPLETED chunks are dropped) or
+                "none" (all are dropped, and the instance cannot be retried). Reports are always kept.
+            attach: Files or bytes to store with a new instance, by name; steps read them with
                 ``nb.context().attachment(name)``. At most 1 GB each.
-            user_data: A JSON object of your own, kept with the instance as ``run.user_data``; given again, it replaces
-                the earlier one.
+            user_data: A JSON object of your own, stored with the instance as ``run.user_data``. It replaces an earlier one.
 
         Raises:
-            ParameterError: The parameters are invalid; every problem is listed and nothing is stored.
+            ParameterError: The parameters are invalid. All problems are listed and nothing is stored.
             ShapeError: The unfinished instance began with another chain under the same version.
-            StateError: The key names an instance with other parameters, or the instance has other attachments.
-            ValueError: ``key`` and ``new`` together, a blank key, or an unknown ``retain``.
-            TypeError: ``job`` is no job.
+            StateError: The key names an instance with other parameters, the instance has other attachments, or a secret
+                parameter is missing.
+            ValueError: ``key`` and ``new`` are both given, the key is blank, or ``retain`` is unknown.
+            TypeError: ``job`` is not a job.
+            StoreError: The store cannot be written, or the batch is closed (StoreClosed).
         """
         engine = self._access.engine()
         commands.check_job(job)
@@ -312,21 +320,29 @@ class Batch(Overview):
             )  # fmt: skip
 
     def resume(self, job: Job[Any, R]) -> list[JobHandle[R]]:
-        """Go on with every unfinished instance of a job and version; paused ones stay paused. Oldest first."""
+        """Continue every unfinished instance of a job and version, oldest first. Paused instances stay paused.
+
+        Raises:
+            ShapeError: An unfinished instance began with another chain under the same version.
+            StateError: A secret parameter is missing; `submit` with the parameters continues that instance.
+            TypeError: ``job`` is not a job.
+            StoreError: The store cannot be written, or the batch is closed (StoreClosed).
+        """
         engine = self._access.engine()
         commands.check_job(job)
         saw(job)
         return [JobHandle(self._access, instance, job) for instance in engine.call(commands.resume_job, engine, job)]
 
     def instance(self, instance: int, job: Job[Any, R] | None = None) -> JobHandle[R]:
-        """The handle of an instance; with its ``job`` it can be resumed and retried.
+        """Return the handle of an instance. With its ``job`` it can be resumed and retried.
 
-        Values come back typed once this process has seen the job: here, or in a `submit` of other parameters.
+        Values are typed if this process has seen the job: here, or in a `submit` with other parameters.
 
         Raises:
             NotFoundError: There is no such instance.
-            StateError: It is of another job.
-            TypeError: ``instance`` is no id, or ``job`` no job.
+            StateError: The instance belongs to another job.
+            TypeError: ``instance`` is not an id, or ``job`` is not a job.
+            StoreClosed: The batch is closed.
         """
         engine = self._access.engine()
         row = self._store.stored_instance(checked_id("an instance", instance))
@@ -339,17 +355,22 @@ class Batch(Overview):
     def cancel(
         self, job: str | None = None, *, status: str | Iterable[str] | None = None, older_than: Moment | None = None
     ) -> int:
-        """Cancel every unfinished instance that meets all of the filters; returns how many.
+        """Cancel every unfinished instance that matches all filters; returns how many.
+
+        Without a filter, it cancels the unfinished instances of the one job that has any. If several jobs have unfinished
+        instances, it is refused. This is less strict than `purge`, which always needs ``older_than=``: what is purged is lost,
+        while `JobHandle.retry` takes up a cancelled instance again.
 
         Args:
-            job: Only this job's name.
-            status: Only this state, or one of these.
-            older_than: Only those submitted longer ago, or before a datetime: as for `purge`. 0: all.
+            job: Only instances of the job of this name.
+            status: Only instances in this state, or in one of these states.
+            older_than: Only instances submitted before this time, given as for `purge`; 0: all.
 
         Raises:
-            ValueError: There is no such state, ``older_than`` is no time, or no filter is given where several jobs have
-                unfinished instances.
-            TypeError: ``job`` is no name.
+            ValueError: A state is unknown, ``older_than`` is not a time, or no filter is given and several jobs have unfinished
+                instances.
+            TypeError: ``job`` is not a name.
+            StoreError: The store cannot be written, or the batch is closed (StoreClosed).
         """
         engine, now = self._access.engine(), self._clock.now()
         codes = [each.code for each in _statuses(status, set(InstanceStatus) - INSTANCE_ENDED)]
@@ -367,21 +388,20 @@ class Batch(Overview):
         self, *, older_than: Moment | None = None, keep_last: int | None = None, status: str | Iterable[str] | None = None,
         job: str | None = None,
     ) -> int:  # fmt: skip
-        """Remove ended instances and all their rows for good; returns how many. Unfinished ones are never touched.
+        """Delete ended instances and all their rows permanently; returns how many. Unfinished instances are never deleted.
 
-        What their rows took up in the file is used again, and given back to the disk once the store is closed.
+        Their space in the file is reused. Space at the end of the file is returned to the disk.
 
         Args:
-            older_than: Only those that ended longer ago: a timedelta, seconds, or text such as "30 days"; or that ended before
-                a datetime or its ISO text. 0: all that have ended, as where only ``keep_last`` is given.
-            keep_last: Of each job so many stay that ended last, with the sub-jobs that they submitted; those that other arguments
-                leave out are not counted.
-            status: Only those that ended in this state, or one of these; default: any.
-            job: Only this job's name.
+            older_than: Only instances that ended before this time: a timedelta, seconds or text such as "30 days" before now, a
+                datetime or its ISO text; 0: all that have ended.
+            status: Only instances that ended in this state, or in one of these; default: any.
+            job: Only instances of the job of this name.
 
         Raises:
-            ValueError: A state that no ended instance has, ``older_than`` is no time, ``keep_last`` no number, or neither is given.
-            TypeError: ``job`` is no name.
+            ValueError: A state is not that of an ended instance, or ``older_than`` is not a time.
+            TypeError: ``job`` is not a name.
+            StoreError: The store cannot be written, or the batch is closed (StoreClosed).
         """
         engine = self._access.engine()
         statuses = _statuses(status, INSTANCE_ENDED)
@@ -396,9 +416,12 @@ class Batch(Overview):
         return engine.call(commands.purge, engine, before + 1, statuses, job_name(job), kept)
 
     def maintenance(self) -> dict[str, int]:
-        """Look at everything once more, as the safety net: due waits, gates, ends. Returns counts of live chunks.
+        """Check all waits, gates and ends once more, as a safety net. Returns counts of instances and chunks in memory.
 
-        Nothing waits for this pass; the engine acts on events.
+        Nothing depends on this check: the engine is driven by events.
+
+        Raises:
+            StoreClosed: The batch is closed.
         """
         engine = self._access.engine()
 
@@ -417,11 +440,14 @@ class Batch(Overview):
     # --- end --------------------------------------------------------------------------------------
 
     def close(self, timeout: float = DRAIN_SECONDS) -> None:
-        """Claim nothing more, let running attempts finish and be recorded, and let the file go. May be called twice.
+        """Stop claiming, wait for running attempts, store their results and release the file. A second call does nothing.
 
         Args:
-            timeout: Seconds to wait for running attempts; those that take longer count as lost at the next opening. As long
-                again, before and after, for listeners that still run; they can still read the store.
+            timeout: Seconds to wait for running attempts. Attempts that take longer count as lost at the next opening. Listeners
+                that still run are waited for as long, before and after; they can still read the store.
+
+        Raises:
+            StoreError: The file was deleted, moved or replaced while it was open.
         """
         self._close(lambda: timeout)
 
@@ -470,11 +496,11 @@ class Batch(Overview):
 
     @property
     def usable(self) -> bool:
-        """Whether it is open, and in this process."""
+        """Whether the batch is open and belongs to this process."""
         return self._access.usable and not self._closing
 
     def holds(self, path: str) -> bool:
-        """Whether a path, resolved, is that of its file, under whatever name it was opened."""
+        """Whether this batch has the file at a resolved path open, under whatever name it was opened."""
         return self._pid == os.getpid() and (self.path == path or self._store.is_at(path))
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""`ChunkHandle`: one chunk, looked into, run again, shared."""
+"""`ChunkHandle`: inspect, replay and export one chunk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 
 
 class ChunkHandle(Answering):
-    """One chunk, looked into."""
+    """The handle of one chunk.
+
+    Attributes:
+        run: The `JobHandle` that the chunk belongs to.
+        id: Its id.
+
+    Raises:
+        StoreClosed: By every method and property, once the batch is closed, and in a forked child process.
+    """
 
     _WHAT = "a chunk"
     _INDEX = "its values are chunk.input and chunk.outputs"
@@ -52,19 +60,19 @@ class ChunkHandle(Answering):
 
     @property
     def status(self) -> str:
-        """Its state."""
+        """The state of the chunk."""
         return self._row()["status"]
 
     @property
     def step(self) -> str:
-        """Name of its step."""
+        """The name of its step."""
         return self._row()["step"]
 
     @property
     def input(self) -> Any:
         """Its input, typed as `JobHandle.inputs`; of the first chunk the parameters, of the reduction all its inputs.
 
-        None where the instance's ``retain=`` has dropped it.
+        None if the instance's ``retain=`` has dropped it.
         """
         ((index, data, _),) = self._store.fetch("chunk", self.run.id, self.id)
         if index == 0:
@@ -75,7 +83,7 @@ class ChunkHandle(Answering):
 
     @property
     def outputs(self) -> list[Any]:
-        """What it gave, typed as `JobHandle.outputs`, in its order; without what ``retain=`` has dropped."""
+        """Its outputs, in their order, typed as `JobHandle.outputs`; without those that ``retain=`` has dropped."""
         ((index, _, _),) = self._store.fetch("chunk", self.run.id, self.id)
         return list(map(self.run._decoder(index, "output"), self._given()))
 
@@ -94,7 +102,7 @@ class ChunkHandle(Answering):
 
     @property
     def parent(self) -> ChunkHandle | None:
-        """The chunk whose output it is; None for the first one."""
+        """The chunk whose output is this chunk's input; None for the first chunk."""
         ((_, _, parent),) = self._store.fetch("chunk", self.run.id, self.id)
         return None if parent is None else ChunkHandle(self.run, parent)
 
@@ -106,13 +114,13 @@ class ChunkHandle(Answering):
 
     @property
     def lineage(self) -> list[ChunkHandle]:
-        """The chunks it stems from, from the first one to itself."""
+        """Its ancestors, from the first chunk down to itself."""
         parent = self.parent
         return [*(parent.lineage if parent else []), self]
 
     @property
     def subjob(self) -> Any:
-        """The `JobHandle` of the instance it submitted, of a step that is a job; None before that, and of other steps."""
+        """The `JobHandle` of the instance that it submitted, if its step is a job; None before that, and for other steps."""
         rows = self._store.fetch("subjob_of", self.id)
         return self.run.batch.instance(rows[0][0], self._subjob_definition()) if rows else None
 
@@ -121,33 +129,40 @@ class ChunkHandle(Answering):
         return None if job is None else next(node.step.job for node in job.nodes if node.step.name == self.step)
 
     def attempts(self) -> pl.DataFrame:
-        """Its attempts; columns as in `JobHandle.attempts`."""
+        """Its attempts, with the columns of `JobHandle.attempts`.
+
+        Raises:
+            StoreClosed: The batch is closed.
+        """
         return self.run.attempts(chunk=self.id)
 
     @property
     def traceback(self) -> str | None:
-        """The traceback of its newest error; None if it had none."""
+        """The traceback of its newest error; None if it had no error."""
         return self._newest("newest_traceback")
 
     @property
     def log(self) -> str | None:
-        """What its newest attempt that said anything printed and logged."""
+        """What its newest attempt that wrote anything printed and logged; None if there is none."""
         return self._newest("newest_log")
 
     # --- again --------------------------------------------------------------------------------------
 
     def replay(self, step: BaseStep | None = None, *, params: Any = None) -> replay.Replay:
-        """Run the step on the stored input in this thread with the code as it is now; nothing is stored.
+        """Run its step on the stored input, in this thread, with the current code. Nothing is stored.
 
         Args:
-            step: The step with the code to run, where this process does not know the job, or to try another version.
-            params: The instance's parameters, where they hold secrets that this process was not given.
+            step: The step to run, if this process does not know the job, or to try another version.
+            params: The instance's parameters, if they contain secrets that this process was not given.
 
         Returns:
-            Its outputs or its error, and how they differ from the stored outputs.
+            Its outputs or its error, and the differences to the stored outputs.
 
         Raises:
-            StateError: The job is not known and no step is given, a secret is missing, or ``retain=`` has dropped its input.
+            StateError: The job is not known here and no step is given, a secret parameter is missing, or ``retain=`` has dropped
+                its input.
+            DefinitionError: ``step`` is not a step.
+            StoreClosed: The batch is closed.
         """
         return self._replay(step, params)
 
@@ -205,24 +220,39 @@ class ChunkHandle(Answering):
     def debug(
         self, step: BaseStep | None = None, *, params: Any = None, post_mortem: Callable[[Any], None] | None = None
     ) -> replay.Replay:
-        """Replay it, and where it raises, open the debugger at that line; ``breakpoint()`` in the step stops there too.
+        """Replay the chunk, and if it raises, open the debugger at that line. ``breakpoint()`` in the step works too.
 
-        What the step prints is not kept in ``log`` but shown. In a notebook ``%debug`` goes back to the same line later.
+        What the step prints is shown and not kept in ``log``. In a notebook, ``%debug`` returns to the same line later.
 
         Args:
             step: As for `replay`.
             params: As for `replay`.
-            post_mortem: Takes the traceback; default ``pdb.post_mortem``, say ``ipdb.post_mortem``.
+            post_mortem: Called with the traceback; default: ``pdb.post_mortem``. ``ipdb.post_mortem`` is another choice.
+
+        Raises:
+            StateError: The job is not known here and no step is given, or a secret parameter is missing.
+            DefinitionError: ``step`` is not a step.
+            StoreClosed: The batch is closed.
         """
         return replay.debug(self._replay(step, params, aloud=True), post_mortem)
 
     def export(self, path: str | PathLike[str] = "bug.zip") -> Path:
-        """Write what is needed to look into it elsewhere.
+        """Write a file with all that is needed to inspect the chunk elsewhere; ``nb.load_failure(path)`` opens it.
 
-        The file has its input, the parameters with stars for secrets, its newest traceback and log, the code of the step and of all that it
-        reaches in its module or notebook (plain values too, if their texts stand in the source), and versions of Python, the system
-        and packages. It has no other chunk, and no secret parameter: not in the input's own text, though, which goes as it is.
-        ``nb.load_failure(path)`` shows it. Returns the file's path, readable for the user alone; an existing file is replaced.
+        The file contains the chunk's input, the parameters with masked secrets, its newest traceback and log, the code of the
+        step with all that it uses of its module or notebook (plain values only if they are written in the source), and the
+        versions of Python, the system and packages. It contains no other chunk. Secret parameters are removed everywhere except
+        from the input, which is copied as it is.
+
+        Args:
+            path: Where to write it; an existing file is replaced. Only the user can read it.
+
+        Returns:
+            The file's path.
+
+        Raises:
+            OSError: The file cannot be written.
+            StoreClosed: The batch is closed.
         """
         index, data, _ = self._store.fetch("chunk", self.run.id, self.id)[0]
         ((_, media),) = self._store.fetch("step", self.run.id, index)

@@ -1,9 +1,9 @@
 """A page for a colleague without code: pick a store, see its instances, open one, act on it.
 
-    folder of stores ─▶ Dashboard ─▶ look ─▶ the overview and panels of a notebook ─▶ orders to who holds the store
+    folder of stores ─▶ Dashboard ─▶ look ─▶ the overview and panels of a notebook ─▶ orders to the process that has the store open
 
-It looks at stores and holds none, so any number of pages may show one, and reloading a page harms nothing. Where nobody holds
-a store, it can be held here, with the jobs that the page was given.
+It reads stores without opening them, so any number of pages may show one, and reloading a page harms nothing. If nobody has a
+store open, the page can open it with the jobs that it was given.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ _WIDE = "98%"
 
 
 class Dashboard:
-    """Controls over the stores of a folder; shows itself as the last line of a cell.
+    """Controls for the stores of a folder; displays itself as the last line of a cell.
 
     Attributes:
-        look: At the store that is picked; None before one is.
-        batch: The store, where it is held here; None where it is only looked at.
+        look: The look at the store that is picked; None before one is.
+        batch: The store, if this page has opened it; None otherwise.
+        listing: The overview of the store that is picked, as ``look.panel()``; None before one is.
     """
 
     def __init__(self, folder: str | os.PathLike[str] = ".", jobs: Iterable[Job[Any, Any]] = ()) -> None:
-        """Make the controls; nothing is opened, and displaying starts no work.
+        """Create the controls. Nothing is opened, and displaying starts no work.
 
         Args:
-            folder: Where stores (``*.duckdb``) lie.
-            jobs: Definitions with which a store that nobody holds can be worked on here: the button "Hold it here" opens it and
-                goes on with their unfinished instances. Without them it can only be looked at.
+            folder: The folder of the stores (``*.duckdb``).
+            jobs: The jobs with which a store that nobody has open can be opened here: the button "Hold it here" opens it and
+                continues their unfinished instances. Without them it can only be read.
         """
         self.folder = Path(folder).expanduser()
         self.look: Look | None = None
         self.batch: Batch | None = None
         self.listing: Any = None
-        """The overview of the store that is picked, as ``look.panel()``; None before one is."""
         self._jobs = list(jobs)
         self._listing_anew, self._path = False, None
         self._stop = threading.Event()
@@ -95,7 +95,7 @@ class Dashboard:
         self._say("")
 
     def refresh(self) -> None:
-        """List the stores there are, and say who holds the one that is picked; called once a second while the page is `live`."""
+        """Update the list of stores and who has the picked one open; called once a second while the page is `live`."""
         with self._lock:
             stores = self._stores()
             if list(self.store.options) != stores:
@@ -116,7 +116,7 @@ class Dashboard:
         return "" if self._jobs else "no jobs are known here: give them in jobs="
 
     def live(self) -> Dashboard:
-        """Look once a second from now on, until `close`."""
+        """Update the page once a second from now on, until `close`."""
         threading.Thread(target=self._look_on, name="nbbatch-dashboard", daemon=True).start()
         return self
 
@@ -128,7 +128,7 @@ class Dashboard:
                 self._say(str(error))
 
     def close(self) -> None:
-        """Look no more and take the controls off the page; a store that is held here stays open, and its runs go on."""
+        """Stop updating and remove the controls from the page. A store that this page has opened stays open, and its runs continue."""
         self._stop.set()
         with self._lock:
             self._leave()

@@ -1,4 +1,4 @@
-"""How a run ends, and who waits for it: the part of `JobHandle` that is a ``concurrent.futures.Future`` by its names."""
+"""The part of `JobHandle` that follows ``concurrent.futures.Future``: waiting, results and callbacks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _AT_WORK = {InstanceStatus.IN_PROGRESS, InstanceStatus.ERRORED, InstanceStatus.F
 
 
 class RunFuture(Frames, Generic[R_co]):
-    """The end of an instance, which may come several times: a retry takes an ended one up again."""
+    """The end of an instance. It can end several times, because a retry takes an ended instance up again."""
 
     def __init__(
         self, access: Access, instance: int, job: JobDefinition[Any, R_co] | None, end: Future[Ended] | None = None
@@ -50,34 +50,37 @@ class RunFuture(Frames, Generic[R_co]):
         return self._row.status
 
     def done(self) -> bool:
-        """Whether it has ended."""
+        """Whether the instance has ended."""
         return self.status in INSTANCE_ENDED
 
     def running(self) -> bool:
-        """Whether it is at work: begun, neither paused nor ended."""
+        """Whether the instance has begun and is neither paused nor ended."""
         return self.status in _AT_WORK
 
     def cancelled(self) -> bool:
-        """Whether it ended CANCELLED."""
+        """Whether the instance ended CANCELLED."""
         return self.status is InstanceStatus.CANCELLED
 
     def wait(self, timeout: Timeout = None, *, progress: bool = False) -> InstanceStatus:
-        """Block until it has ended; an interrupt (Ctrl-C, the stop button) ends the waiting, not the run.
+        """Block until the instance has ended. An interrupt (Ctrl-C, the stop button) ends the wait, not the run.
 
         Args:
-            timeout: Seconds, a timedelta or text; or a datetime until which to wait. None waits without limit.
-            progress: Draw a progress bar on stderr, with tqdm (``nbbatch[progress]``); without it, and in a file, plain lines.
+            timeout: Maximum time to wait: seconds, a timedelta or text; or a datetime until which to wait. None: no limit.
+            progress: Show a progress bar on stderr, with tqdm if installed (``nbbatch[progress]``). Without it, and if stderr is
+                a file, plain lines are written.
 
         Raises:
-            TimeoutError: It has not ended in time; it goes on, or is PAUSED, of which a warning tells at once.
-            StateError: It waits for its job, which this process does not know.
-            StoreClosed: The batch was closed before its end.
-            ValueError: ``timeout`` is no time.
+            TimeoutError: The instance has not ended in time. It continues, or is PAUSED, in which case a warning was issued
+                when the pause was noticed.
+            StateError: The instance waits for its job, which this process does not know.
+            StoreError: The engine or this instance has stopped because the store cannot be written, or the batch is closed
+                (StoreClosed).
+            ValueError: ``timeout`` is not a time.
         """
         return self._wait(timeout, progress).status
 
     def _ending(self) -> Future[Ended]:
-        """The future of its end; asked for anew once an ended instance was taken up again."""
+        """The future of the next end; requested again after an ended instance was taken up again."""
         engine = self._engine()
         if self._end is None or self._reopened != engine.reopened:
             self._end, self._reopened = engine.call(commands.finished, engine, self.id), engine.reopened
@@ -95,7 +98,7 @@ class RunFuture(Frames, Generic[R_co]):
             raise
 
     def _pause_teller(self) -> Callable[[], None]:
-        """What tells somebody who waits, once for each pause, that they may wait for ever; called now, and meanwhile."""
+        """A function that warns a waiting caller, once for each pause, that the wait may last forever; called now and while waiting."""
         engine = self._engine()
         self._ending()  # has the instance taken up, and known
         told = False
@@ -112,7 +115,7 @@ class RunFuture(Frames, Generic[R_co]):
         return tell
 
     def _prospect(self) -> str:
-        """What a run that has not ended in time will do."""
+        """What an instance that has not ended in time will do."""
         if self.status is InstanceStatus.PAUSED:
             return "it is PAUSED, and run.resume() lets it go on"
         return "it goes on"
@@ -140,23 +143,37 @@ class RunFuture(Frames, Generic[R_co]):
         return run_pages.reading(self._store, self._engine(), self._row)
 
     def result(self, timeout: Timeout = None) -> R_co:
-        """The report (None for a chain without a reduction), once it has COMPLETED; blocks until then. Typed as `inputs`.
+        """Block until the instance has ended, and return its report; None if the chain has no reduction.
+
+        The report is typed if this process has seen the job, as for `inputs`.
 
         Args:
             timeout: As for `wait`.
 
         Raises:
-            JobFailed: It ended FAILED.
-            JobCancelled: It ended CANCELLED.
-            TimeoutError: It has not ended in time; it goes on.
-            StateError: It waits for its job, which this process does not know.
-            StoreClosed: The batch was closed before its end.
-            ValueError: ``timeout`` is no time.
+            JobFailed: The instance ended FAILED.
+            JobCancelled: The instance ended CANCELLED.
+            TimeoutError: The instance has not ended in time. It continues.
+            StateError: The instance waits for its job, which this process does not know.
+            StoreError: The engine or this instance has stopped because the store cannot be written, or the batch is closed
+                (StoreClosed).
+            ValueError: ``timeout`` is not a time.
         """
         return self._report(self._wait(timeout))
 
     def exception(self, timeout: Timeout = None) -> JobFailed | JobCancelled | None:
-        """The error with which it ended, or None; blocks until then. Arguments and other errors as `result`."""
+        """Block until the instance has ended, and return its error; None if it COMPLETED.
+
+        Args:
+            timeout: As for `wait`.
+
+        Raises:
+            TimeoutError: The instance has not ended in time. It continues.
+            StateError: The instance waits for its job, which this process does not know.
+            StoreError: The engine or this instance has stopped because the store cannot be written, or the batch is closed
+                (StoreClosed).
+            ValueError: ``timeout`` is not a time.
+        """
         try:
             self.result(timeout)
         except (JobFailed, JobCancelled) as error:
@@ -164,13 +181,17 @@ class RunFuture(Frames, Generic[R_co]):
         return None
 
     def add_done_callback(self, fn: Callable[[Self], object]) -> None:
-        """Have a function called with this handle once the run has ended, or at once if it has.
+        """Call a function with this handle once the instance has ended, or at once if it has ended already.
 
-        It is called once, in a thread of the instance's own, after the listeners; what it raises is logged. The end that a
-        retry leads to is another one. If the batch is closed before the end, it is not called.
+        It is called once, after the listeners, in a thread of the instance. What it raises is logged. It is not called for a
+        later end after a retry, nor if the batch is closed before the end.
+
+        Args:
+            fn: The function.
 
         Raises:
-            StateError: It waits for its job, which this process does not know.
+            StateError: The instance waits for its job, which this process does not know.
+            StoreError: The engine or this instance has stopped, or the batch is closed (StoreClosed).
         """
         add = self._engine().notifications.add
         call = partial(safely, fn, fn, self, where=f"the end of instance {self.id}")
@@ -182,13 +203,14 @@ class RunFuture(Frames, Generic[R_co]):
         self._ending().add_done_callback(ended)
 
     def future(self) -> Future[R_co]:
-        """A ``concurrent.futures.Future`` of its end, for ``wait`` and ``as_completed`` of that module.
+        """A ``concurrent.futures.Future`` of the end, for ``concurrent.futures.wait`` and ``as_completed``.
 
-        It gives or raises what `result` does. It cannot be cancelled: ``run.cancel()`` ends the run. After a retry of an ended
-        run this gives a new one.
+        It returns or raises what `result` does. It cannot be cancelled; ``run.cancel()`` cancels the run. After a retry of an
+        ended instance, this method returns a new future.
 
         Raises:
-            StateError: It waits for its job, which this process does not know.
+            StateError: The instance waits for its job, which this process does not know.
+            StoreError: The engine or this instance has stopped, or the batch is closed (StoreClosed).
         """
         end = self._ending()
         if self._future is None or self._future[0] is not end:
@@ -199,7 +221,7 @@ class RunFuture(Frames, Generic[R_co]):
         return self._future[1]
 
     def _settle_aside(self, future: Future[R_co], end: Future[Ended]) -> None:
-        """In a thread of its own: reading the report is user code, and whoever waits may hold up the listeners' thread."""
+        """Run in a separate thread: decoding the report is user code, and must not delay the listeners' thread."""
         name = f"nbbatch-future-of-{self.id}"
         threading.Thread(target=self._settle, args=(future, end), name=name, daemon=True).start()
 
@@ -212,7 +234,7 @@ class RunFuture(Frames, Generic[R_co]):
             future.set_exception(error)
 
     def __await__(self) -> Generator[Any, None, R_co]:
-        """Wait without blocking the event loop, then give what `result` gives."""
+        """Wait without blocking the event loop, then return what `result` returns."""
         return self._report((yield from self._awaited().__await__()))
 
     async def _awaited(self) -> Ended:
@@ -253,5 +275,5 @@ class RunFuture(Frames, Generic[R_co]):
         return self._store.stored_instance(self.id)
 
     def _seen(self) -> JobDefinition[Any, Any] | None:
-        """The job that its values are read with; None: none of its name, version and chain was seen here."""
+        """The job that decodes the values; None if this process has seen none of this name, version and chain."""
         return self.job or seen(self._row)

@@ -1,4 +1,4 @@
-"""What of an instance can be read as polars frames, and the way to the store it is in."""
+"""The frames of an instance, and access to its store and engine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _seen: dict[tuple[str, int], JobDefinition[Any, Any]] = {}
 
 
 def saw(job: JobDefinition[Any, Any]) -> None:
-    """Keep a job to read the values of its instances with."""
+    """Keep a job for decoding the values of its instances."""
     _seen[job.name, job.version] = job
 
 
@@ -38,7 +38,7 @@ def seen(row: InstanceRow) -> JobDefinition[Any, Any] | None:
 
 
 class Access:
-    """The way to a store and its engine, which refuses once they are closed or in a forked child."""
+    """Access to a store and its engine; refused once the batch is closed, and in a forked child process."""
 
     def __init__(self, store: Reader, engine: Engine, batch: Any) -> None:
         self.store = store
@@ -50,7 +50,7 @@ class Access:
         self._engine = engine
 
     def close(self) -> None:
-        """Let everybody look for the last time, then refuse."""
+        """Let all live displays be drawn a last time, then refuse access."""
         for look in tuple(self.last_looks):
             with suppress(Exception):  # a picture that cannot be drawn does not keep the file
                 look()
@@ -73,7 +73,7 @@ class Access:
 
     @property
     def usable(self) -> bool:
-        """Whether `engine` would give it."""
+        """Whether `engine` returns the engine."""
         return not self.closed and self.pid == os.getpid()
 
 
@@ -93,12 +93,12 @@ def checked_id(what: str, given: Any) -> int:
 
 
 class Frames(Answering):
-    """The frames of one instance. Any thread may read them; each is one statement, so it is one moment of the run.
+    """The frames of one instance. Any thread may read them. Each frame is read in one statement, so it shows one moment.
 
-    Each takes ``as_of=``: a datetime (without a zone: local time), its ISO text, or how long ago ("10 min ago", a timedelta,
-    seconds); the frame is as it would have been then. Those with ``limit=`` give 100,000 rows unless it says otherwise, and
-    warn where that leaves some out; ``limit=None`` gives all, ``limit=`` and ``offset=`` a page. A chunk's own row calls its
-    id ``id``; every other row, and every argument, says ``chunk``.
+    ``as_of=`` shows a frame as of an earlier time: a datetime (local time if it has no zone), its ISO text, or how long ago ("10
+    min ago", a timedelta, seconds). ``limit=`` is 100,000 rows by default; a warning says if that leaves rows out. ``limit=None``
+    returns all rows, ``limit=`` with ``offset=`` a page. The id of a row's own chunk is ``id`` in ``chunks()`` and ``chunk``
+    everywhere else.
     """
 
     def __init__(self, access: Access, instance: int) -> None:
@@ -109,8 +109,15 @@ class Frames(Answering):
         """One row per step, in chain order.
 
         Columns: step, chunks, a count per chunk state (completed, failed, skipped, cancelled, errored, poll_waiting,
-        gate_waiting), records, filtered (COMPLETED chunks of a step ``-> Iterator`` that gave nothing), position, kind, gated,
-        started, ended, queued, in_progress, median_seconds and p95_seconds of the last attempts (while it runs: of all).
+        gate_waiting), records, filtered (COMPLETED chunks of a step ``-> Iterator`` that yielded nothing), position, kind, gated,
+        started, ended, queued, in_progress, median_seconds and p95_seconds (over all attempts).
+
+        Args:
+            as_of: Show the frame as of this time.
+
+        Raises:
+            ValueError: ``as_of`` is not a time.
+            StoreClosed: The batch is closed.
         """
         live = self._engine().live.get(self.id)
         counts = live.stored_counts if live else ()
@@ -124,6 +131,18 @@ class Frames(Answering):
 
         Columns: id, step, status, attempts, errors, polls, parent (a chunk), seq, created, started, ended, due (next
         attempt), records, seconds, error_type, error (of the last attempt).
+
+        Args:
+            step: Name of the step; default: all steps.
+            status: Only chunks in this state.
+            limit: Maximum number of rows; None: all.
+            offset: Number of rows to skip.
+            as_of: Show the frame as of this time.
+
+        Raises:
+            NotFoundError: There is no such step.
+            ValueError: A state, number or time is invalid.
+            StoreClosed: The batch is closed.
         """
         at_us = self._moment(as_of)
         state = None if status is None else str(ChunkStatus(status))
@@ -137,6 +156,18 @@ class Frames(Answering):
 
         Columns: chunk, step, attempt, status, started, ended, worker, code (fingerprint), warnings, recovered (counts),
         records, seconds, error_type, error.
+
+        Args:
+            step: Name of the step; default: all steps.
+            chunk: Id of the chunk; default: all chunks.
+            limit: Maximum number of rows; None: all.
+            offset: Number of rows to skip.
+            as_of: Show the frame as of this time.
+
+        Raises:
+            NotFoundError: There is no such step or chunk.
+            ValueError: A number or time is invalid.
+            StoreClosed: The batch is closed.
         """
         return self._frame("attempts", step, chunk, limit, offset, as_of)
 
@@ -144,9 +175,21 @@ class Frames(Answering):
         self, step: str | None = None, *, chunk: int | None = None, limit: int | None = frames.ROWS, offset: int = 0,
         as_of: Moment | None = None,
     ) -> pl.DataFrame:  # fmt: skip
-        """One row per attempt that ended in an error, oldest first, also those a retry has mended.
+        """One row per attempt that ended in an error, oldest first, including those that succeeded on a retry.
 
         Columns: chunk, step, attempt, status, ended, error_type, error, traceback.
+
+        Args:
+            step: Name of the step; default: all steps.
+            chunk: Id of the chunk; default: all chunks.
+            limit: Maximum number of rows; None: all.
+            offset: Number of rows to skip.
+            as_of: Show the frame as of this time.
+
+        Raises:
+            NotFoundError: There is no such step or chunk.
+            ValueError: A number or time is invalid.
+            StoreClosed: The batch is closed.
         """
         return self._frame("errors", step, chunk, limit, offset, as_of)
 
@@ -154,9 +197,21 @@ class Frames(Answering):
         self, step: str | None = None, *, chunk: int | None = None, limit: int | None = frames.ROWS, offset: int = 0,
         as_of: Moment | None = None,
     ) -> pl.DataFrame:  # fmt: skip
-        """The skip log: one row per chunk that was left out, by hand or by its step, oldest first.
+        """One row per chunk that was skipped, by hand or by its step, oldest first.
 
-        Columns: chunk, step, attempt, skipped (when), by_hand, error_type (null by hand), reason.
+        Columns: chunk, step, attempt, skipped (when), by_hand, error_type (null if by hand), reason.
+
+        Args:
+            step: Name of the step; default: all steps.
+            chunk: Id of the chunk; default: all chunks.
+            limit: Maximum number of rows; None: all.
+            offset: Number of rows to skip.
+            as_of: Show the frame as of this time.
+
+        Raises:
+            NotFoundError: There is no such step or chunk.
+            ValueError: A number or time is invalid.
+            StoreClosed: The batch is closed.
         """
         return self._frame("skips", step, chunk, limit, offset, as_of)
 
@@ -164,9 +219,21 @@ class Frames(Answering):
         self, step: str | None = None, *, chunk: int | None = None, limit: int | None = frames.ROWS, offset: int = 0,
         as_of: Moment | None = None,
     ) -> pl.DataFrame:  # fmt: skip
-        """Every change of state of the instance (chunk is null) and its chunks, in order of time.
+        """Every change of state of the instance (chunk is null) and of its chunks, in order of time.
 
-        Columns: happened, chunk, step, attempt, status, text. Replayed in order, the last state of each is the present.
+        Columns: happened, chunk, step, attempt, status, text. Replayed in order, the last state of each is its present state.
+
+        Args:
+            step: Name of the step; default: all steps.
+            chunk: Id of the chunk; default: all chunks.
+            limit: Maximum number of rows; None: all.
+            offset: Number of rows to skip.
+            as_of: Show the frame as of this time.
+
+        Raises:
+            NotFoundError: There is no such step or chunk.
+            ValueError: A number or time is invalid.
+            StoreClosed: The batch is closed.
         """
         query = "history_by_event" if self._store.is_set_back else "history"
         return self._frame(query, step, chunk, limit, offset, as_of)
@@ -175,9 +242,21 @@ class Frames(Answering):
         self, step: str | None = None, *, chunk: int | None = None, limit: int | None = frames.ROWS, offset: int = 0,
         as_of: Moment | None = None,
     ) -> pl.DataFrame:  # fmt: skip
-        """What steps printed and logged, warned of and recovered from, in order of the attempts' ends.
+        """What steps printed, logged, warned of and recovered from, in order of the attempts' ends.
 
         Columns: chunk, step, attempt, ended, kind ("log", "warning" or "recovered"), text.
+
+        Args:
+            step: Name of the step; default: all steps.
+            chunk: Id of the chunk; default: all chunks.
+            limit: Maximum number of rows; None: all.
+            offset: Number of rows to skip.
+            as_of: Show the frame as of this time.
+
+        Raises:
+            NotFoundError: There is no such step or chunk.
+            ValueError: A number or time is invalid.
+            StoreClosed: The batch is closed.
         """
         return self._frame("logs", step, chunk, limit, offset, as_of)
 
@@ -191,14 +270,28 @@ class Frames(Answering):
         return moment(as_of, self._engine().clock.now())
 
     def attachments(self, *, as_of: Moment | None = None) -> pl.DataFrame:
-        """Files stored with the instance, in the order they were given. Columns: name, bytes, digest (SHA-256), created."""
+        """The files stored with the instance, in the order they were given.
+
+        Columns: name, bytes, digest (SHA-256), created.
+
+        Args:
+            as_of: Show the frame as of this time.
+
+        Raises:
+            ValueError: ``as_of`` is not a time.
+            StoreClosed: The batch is closed.
+        """
         return self._store.frame("attachments", self.id, self._moment(as_of))
 
     def attachment(self, name: str) -> bytes:
-        """The content of one of them.
+        """The content of an attachment.
+
+        Args:
+            name: Its name.
 
         Raises:
-            NotFoundError: There is none of this name.
+            NotFoundError: There is no attachment of this name.
+            StoreClosed: The batch is closed.
         """
         self._engine()
         found = self._store.fetch("attachment", self.id, name)

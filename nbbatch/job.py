@@ -1,4 +1,4 @@
-"""The public `Job`: a job definition, and what a person does with it before it runs."""
+"""The public `Job`: a job definition with its preview."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ class Job(JobDefinition[P, R_co], Generic[P, R_co]):
     __doc__ = JobDefinition.__doc__
 
     def preview(self, params: P | dict[str, Any] | None = None, *, limit: int | None = 5) -> Preview:
-        """Run the chain on the first few items of each step, in this thread, without a store; nothing is kept.
+        """Run the chain on the first few items of each step, in this thread, without a store. Nothing is kept.
 
-        The first step runs whole, as only it knows how much there is; a reduction runs on what the preview gave it; a
-        step that is a job previews that job in turn.
+        The first step runs to its end, because only it knows how many items there are. The reduction runs on the outputs of the
+        preview. A step that is a job previews that job.
 
         Args:
             params: As for ``batch.submit``.
-            limit: Items of each step at most; None: all.
+            limit: Maximum number of items per step; None: all.
 
         Returns:
-            A `nbbatch.heal.preview.Preview`: per step inputs, outputs, seconds and errors (``preview["name"].frame()``),
-            and a guess of the full run's size (``chunks``) and time (``seconds`` on one worker).
+            A `nbbatch.heal.preview.Preview`: inputs, outputs, seconds and errors of each step (``preview["name"].frame()``), and
+            an estimate of the full run's size (``chunks``) and time (``seconds`` on one worker).
 
         Raises:
             ParameterError: The parameters are invalid.
-            ValueError: ``limit`` is no number of items.
+            ValueError: ``limit`` is not a number of items.
         """
         from nbbatch.heal.preview import preview
 

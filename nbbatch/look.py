@@ -1,4 +1,4 @@
-"""`look`: a store that another process holds, or nobody, seen and steered without taking it."""
+"""`look`: read and control a store that another process, or nobody, has open."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def look(path: Iterable[str | os.PathLike[str]]) -> Looks: ...
 def look(
     path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = "nbbatch.duckdb",
 ) -> Look | Looks:
-    """See a store without taking it: what another process, another notebook or nobody holds.
+    """Read a store without opening it, whether another process, another notebook or nobody has it open.
 
-    While a process of this user has the store open, it answers (within 5 % of a core's time while it works); else a copy of the
-    file is read, which is made again when the file has changed. Nobody is kept from opening it.
+    While a process of this user has the store open, that process answers (using at most 5 % of a core while it works). Otherwise
+    a copy of the file is read, and copied again when the file has changed. A look prevents nobody from opening the store.
 
     Args:
-        path: Of the store; a folder, or several paths, for one table over all of them; or the ``batch.address`` of an owner on
+        path: The store; or a folder or several paths, for one table over all of them; or the ``batch.address`` of a process on
             another machine.
 
     Returns:
-        A `Look`; of several paths, `Looks`, and of a folder too, which no type checker can tell from a file.
+        A `Look`. For several paths and for a folder, `Looks` (type checkers cannot tell a folder from a file).
 
     Raises:
         StoreUnreadable: There is no store, or it is damaged.
@@ -67,7 +67,11 @@ def look(
 
 
 class Look(Overview):
-    """One store, seen from outside; made by `look`. Frames, pictures and panels are those of a batch. A context manager."""
+    """A store, read from outside; made by `look`. It has the frames, pictures and panels of a batch. A context manager.
+
+    Attributes:
+        path: The store's file.
+    """
 
     _WHAT = "a look"
     _INDEX = "look.instance(id) gives the handle of an instance, look.instances() a frame of all"
@@ -85,35 +89,40 @@ class Look(Overview):
 
     @property
     def via(self) -> str:
-        """How it is seen: "owner" (asked), "copy" (of the file), or "batch" (this process holds it)."""
+        """How it is read: from the "owner" (the process that has it open), a "copy" of the file, or a "batch" of this process."""
         return self._looked.via
 
     @property
     def owner(self) -> int | None:
-        """Process id of who holds the store and answers; None: nobody."""
+        """Id of the process that has the store open and answers; None if there is none."""
         return self._looked.owner
 
     @property
     def age(self) -> float:
-        """Seconds since what is seen was so; 0 where an owner answers."""
+        """Seconds since the state that is shown; 0 if an owner answers."""
         return self._looked.age
 
     def instance(self, instance: int) -> LookedRun:
-        """The handle of an instance, to look into; ``pause()``, ``resume()``, ``cancel()``, ``retry()`` and ``skip()`` ask the owner.
+        """Return the handle of an instance. Its ``pause()``, ``resume()``, ``cancel()``, ``retry()`` and ``skip()`` ask the owner.
 
         Raises:
             NotFoundError: There is no such instance.
-            TypeError: ``instance`` is no id.
+            TypeError: ``instance`` is not an id.
+            StoreClosed: The look is closed.
         """
         row = self._looked.stored_instance(checked_id("an instance", instance))
         return LookedRun(self._access, row.id, cast("Any", seen(row)))
 
     def backup(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write a whole copy of the store, as ``batch.backup``; whoever holds it works on.
+        """Write a complete copy of the store, as ``batch.backup`` does, while its owner works on.
+
+        Args:
+            path: Where to write it.
+            overwrite: Replace an existing file.
 
         Raises:
-            FileExistsError: There is a file already.
-            StoreError: It cannot be written, or the store is on another machine.
+            FileExistsError: The file exists already.
+            StoreError: The copy cannot be written, or the store is on another machine.
         """
         if own := batches.holder_of(self.path):
             return own.backup(path, overwrite=overwrite)
@@ -124,7 +133,7 @@ class Look(Overview):
             source.close()
 
     def close(self) -> None:
-        """Look no more; the store is as it was. May be called twice."""
+        """Stop reading; the store is not changed. A second call does nothing."""
         self._access.close()
         self._looked.close()
 
@@ -152,44 +161,56 @@ def _own_store(path: str) -> Store | None:
 
 
 class LookedRun(JobHandle[Any]):
-    """An instance of a store that is looked at."""
+    """An instance of a store that is read from outside."""
 
     def _ask(self, order: str, **more: Any) -> Any:
         self._engine()
         return cast("Looked", self._store).order(order, self.id, **more)
 
     def pause(self) -> LookedRun:
-        """Ask the owner to claim nothing more of it.
+        """Ask the owner to stop claiming chunks of the instance.
 
         Raises:
-            StateError: It has ended, or nobody holds the store.
+            StateError: The instance has ended, or nobody has the store open.
+            StoreClosed: The look is closed.
         """
         self._ask("pause")
         return self
 
     def resume(self, job: Any = None) -> LookedRun:
-        """Ask the owner to go on, with the job that it knows.
+        """Ask the owner to continue, with the job that it knows.
+
+        Args:
+            job: Must be None.
 
         Raises:
-            StateError: It has ended, the owner does not know its job, nobody holds the store, or a job is given.
+            StateError: The instance has ended, the owner does not know its job, nobody has the store open, or a job is given.
+            StoreClosed: The look is closed.
         """
         self._own_job(job)
         self._ask("resume")
         return self
 
     def cancel(self) -> bool:
-        """Ask the owner to end it now; returns whether it had not ended.
+        """Ask the owner to cancel the instance; returns whether it had not ended.
 
         Raises:
-            StateError: Nobody holds the store.
+            StateError: Nobody has the store open.
+            StoreClosed: The look is closed.
         """
         return bool(self._ask("cancel"))
 
     def retry(self, job: Any = None, *, params: Any = None, quiet: bool = False) -> LookedRun:  # noqa: ARG002
         """Ask the owner to run failed chunks again, with the job that it knows.
 
+        Args:
+            job: Must be None.
+            params: Must be None.
+            quiet: Has no effect; nothing is printed.
+
         Raises:
-            StateError: Nothing failed, the owner does not know its job, nobody holds the store, or a job is given.
+            StateError: Nothing failed, the owner does not know the job, nobody has the store open, or a job is given.
+            StoreClosed: The look is closed.
         """
         self._own_job(job or params)
         self._ask("retry")
@@ -219,7 +240,7 @@ class LookedRun(JobHandle[Any]):
 
 
 class Looks(Answering):
-    """Several stores, seen from outside; made by `look`. ``looks[path]`` is the `Look` at one of them."""
+    """Several stores, read from outside; made by `look`. ``looks[path]`` is the `Look` at one of them."""
 
     _WHAT = "looks"
     _MEANT: ClassVar[Mapping[str, str]] = {"instance": "looks[path].instance(id) is an instance of one store"}
@@ -235,7 +256,16 @@ class Looks(Answering):
                 self.refused[str(path)] = str(error)
 
     def instances(self, *, since: Moment | None = None, limit: int | None = frames.ROWS) -> pl.DataFrame:
-        """One row per instance of all stores, as ``batch.instances()``, with a first column ``store`` (its path), newest first."""
+        """One row per instance of all stores, newest first, with the columns of ``batch.instances()`` after ``store`` (the path).
+
+        Args:
+            since: As for ``batch.instances()``.
+            limit: Maximum number of rows per store; None: all.
+
+        Raises:
+            ValueError: A time or number is invalid.
+            StoreClosed: A look is closed.
+        """
         import polars as pl
 
         every = [
@@ -255,7 +285,7 @@ class Looks(Answering):
         return len(self._looks)
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop reading all of them."""
         for each in self._looks.values():
             each.close()
 

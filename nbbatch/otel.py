@@ -2,8 +2,8 @@
 
     nbbatch.otel.observe(batch)      ──▶ spans ``nbbatch.attempt``, counter ``nbbatch.attempts``, histogram ``nbbatch.attempt.duration``
 
-A batch that is not observed pays nothing: nothing here is imported, and the engine asks once per micro-batch. Spans are
-made when an attempt is settled, with the times it began and ended, so they cost the steps themselves nothing either.
+A batch that is not observed has no overhead: this module is not imported, and the engine makes one check per micro-batch.
+Spans are created after the commit, with the attempt's start and end times, so they do not slow the steps either.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ def observe(
     tracer_provider: trace.TracerProvider | None = None,
     meter_provider: metrics.MeterProvider | None = None,
 ) -> None:
-    """Report every attempt of a batch from now on; a second call replaces the first.
+    """Report every attempt of a batch from now on. A second call replaces the first.
 
-    A warning says so where there is no provider to report to, as with the API alone: set one up with opentelemetry-sdk.
+    Warns if no provider is set, because then nothing is reported: install opentelemetry-sdk and set one up.
 
-    Attributes of spans: nbbatch.job, nbbatch.instance, nbbatch.step, nbbatch.chunk, nbbatch.attempt, nbbatch.status; of
-    metrics: nbbatch.job, nbbatch.step, nbbatch.status.
+    Attributes of spans: nbbatch.job, nbbatch.instance, nbbatch.step, nbbatch.chunk, nbbatch.attempt, nbbatch.status; of metrics:
+    nbbatch.job, nbbatch.step, nbbatch.status.
 
     Args:
-        batch: What to observe.
-        tracer_provider: Where spans go; default: the global one.
-        meter_provider: Where metrics go; default: the global one.
+        batch: The batch to observe.
+        tracer_provider: Receives spans; default: the global provider.
+        meter_provider: Receives metrics; default: the global provider.
     """
     nowhere = [kind for kind, given, found in (
         ("spans", tracer_provider, trace.get_tracer_provider()), ("metrics", meter_provider, metrics.get_meter_provider()),

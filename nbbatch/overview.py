@@ -1,4 +1,4 @@
-"""What of a whole store can be read and shown, by who holds it and by who looks: instances, jobs, a SELECT of one's own."""
+"""What an open batch and a look have in common: frames of the whole store, SQL, and how it is displayed."""
 
 from __future__ import annotations
 
@@ -23,12 +23,18 @@ SQL_SECONDS, SQL_BYTES = 60.0, 1_000_000_000
 
 
 class Overview(Answering):
-    """The frames of a store, and how it is shown."""
+    """The frames of a store, and how it is displayed."""
 
     _access: Access
 
     def instance(self, instance: int) -> Any:
-        """The handle of an instance."""
+        """Return the handle of an instance.
+
+        Raises:
+            NotFoundError: There is no such instance.
+            TypeError: ``instance`` is not an id.
+            StoreClosed: The batch is closed.
+        """
         raise NotImplementedError
 
     # --- views ------------------------------------------------------------------------------------
@@ -40,21 +46,22 @@ class Overview(Answering):
         """One row per instance, newest first.
 
         Columns: id, job, status, progress (0 to 1), version, key, parent (the chunk that submitted it as a sub-job), params
-        (JSON text, secrets masked), created, started,
-        ended, seconds, error. An unfinished instance whose job is not known in this process waits for it; see
-        ``repr(batch.instance(id))``.
+        (JSON text, secrets masked), created, started, ended, seconds, error. An unfinished instance whose job is not known in
+        this process waits for it; see ``repr(batch.instance(id))``.
 
         Args:
-            job: Only this job's name.
-            status: Only this state.
-            since: Only those created at or after this time: as ``as_of``.
-            limit: Rows at most; None: all. Where the usual 100,000 leave some out, a warning says so.
-            offset: Rows passed over.
-            as_of: As it would have been then: a datetime (without a zone: local time), its ISO text, or how long ago ("10 min
-                ago", a timedelta, seconds).
+            job: Only instances of the job of this name.
+            status: Only instances in this state.
+            since: Only instances created at or after this time, given as ``as_of``.
+            limit: Maximum number of rows; None: all. A warning says if the default of 100,000 leaves rows out.
+            offset: Number of rows to skip.
+            as_of: Show the frame as of this time: a datetime (local time if it has no zone), its ISO text, or how long ago
+                ("10 min ago", a timedelta, seconds).
 
         Raises:
-            ValueError: There is no such state, or a time or number is none.
+            ValueError: The state is unknown, or a time or number is invalid.
+            TypeError: ``job`` is not a name.
+            StoreClosed: The batch is closed.
         """
         self._access.engine()
         text = None if status is None else str(InstanceStatus(status))
@@ -65,7 +72,14 @@ class Overview(Answering):
         )
 
     def jobs(self, *, as_of: Moment | None = None) -> pl.DataFrame:
-        """One row per job and version: job, version, instances, completed, failed, cancelled, unfinished, latest."""
+        """One row per job and version.
+
+        Columns: job, version, instances, completed, failed, cancelled, unfinished, latest.
+
+        Raises:
+            ValueError: ``as_of`` is not a time.
+            StoreClosed: The batch is closed.
+        """
         self._access.engine()
         return self._access.store.frame("jobs", moment(as_of, self._access.engine().clock.now()))
 
@@ -73,20 +87,21 @@ class Overview(Answering):
     def sql(
         self, query: str, *, timeout: Duration | None = SQL_SECONDS, max_bytes: int | None = SQL_BYTES
     ) -> pl.DataFrame:
-        """Rows of one SELECT over the store; the views instances, chunks, attempts and history read best.
+        """Run one SELECT over the store. The views instances, chunks, attempts and history are the easiest to read.
 
-        It reads the store and nothing else: functions that write, that reach files or that change settings are refused. Columns of
-        equal names are numbered (``id``, ``id_1``). Intervals come as durations; what polars has no type for comes as text.
+        It can only read the store. Functions that write, access files or change settings are refused. Columns with equal names
+        are numbered (``id``, ``id_1``). Intervals are returned as durations, types that polars lacks as text.
 
         Args:
             query: The SELECT.
-            timeout: How long it may take; None: as long as it does.
-            max_bytes: By how much the process may grow while it runs, other work in it included; None: without a limit.
+            timeout: Maximum duration; None: no limit.
+            max_bytes: By how much the memory of this process may grow meanwhile, other work included; None: no limit.
 
         Raises:
-            QueryRefused: It is not one SELECT, does more than read the store, or exceeds a limit; or DuckDB refuses it.
-            StoreClosed: The batch is closed, or was while the query ran.
-            KeyboardInterrupt: Ctrl-C or the notebook's stop button; the query is stopped too.
+            QueryRefused: The query is not a single SELECT, does more than read the store, exceeds a limit, or is refused by DuckDB.
+            ValueError: ``timeout`` is not a duration, or ``max_bytes`` not a number of bytes.
+            StoreClosed: The batch is closed, or was closed while the query ran.
+            KeyboardInterrupt: Ctrl-C or the notebook's stop button, which stop the query too.
         """
         self._access.engine()
         most = None if max_bytes is None else ranges.whole(max_bytes, "max_bytes=")
@@ -104,9 +119,9 @@ class Overview(Answering):
         return static.batch(repr(self), self.instances(limit=static.MAX_ROWS), total, buttons=buttons)
 
     def panel(self) -> Any:
-        """The instances as a live table (needs ``nbbatch[notebooks]``), in which a click opens one's panel.
+        """The instances as a live table; a click opens the panel of one. Needs ``nbbatch[notebooks]``.
 
-        Showing it starts no work. Where anything runs, ``batch`` as the last line of a cell shows the same.
+        Displaying it starts no work. While anything runs, ``batch`` as the last line of a cell shows the same table.
 
         Raises:
             ImportError: anywidget is not installed; ``pip install 'nbbatch[notebooks]'``.

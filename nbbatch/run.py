@@ -1,4 +1,4 @@
-"""The live object a person holds: `JobHandle` of an instance."""
+"""`JobHandle`: the live object of an instance."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class JobHandle(RunFuture[R_co]):
-    """The live object of one instance. Speaks ``concurrent.futures.Future`` where the names are the same."""
+    """The handle of one instance. It has the methods of ``concurrent.futures.Future``, and more.
+
+    Raises:
+        StoreClosed: By every method and property except `batch`, once the batch is closed, and in a forked child process.
+    """
 
     _WHAT = "a run"
     _INDEX = "run.chunk(id) gives one chunk, run.chunks() a frame of all"
@@ -57,26 +61,29 @@ class JobHandle(RunFuture[R_co]):
 
     @property
     def batch(self) -> Any:
-        """The `Batch` it belongs to."""
+        """The `Batch` that the instance belongs to."""
         return self._access.batch
 
     # --- state ------------------------------------------------------------------------------------
 
     @property
     def progress(self) -> float:
-        """Share of the work done, from 0 to 1; it never falls. Formula: ``nbbatch.engine.decide.progress``."""
+        """Share of the work that is done, from 0 to 1; never decreases while the instance runs.
+
+        Formula: ``nbbatch.engine.decide.progress``.
+        """
         live = self._engine().live.get(self.id)
         return live.best if live and live.changed else live.progress() if live else self._row.progress
 
     @property
     def rate(self) -> float | None:
-        """Records per second so far; None while unknown. Formula: ``nbbatch.engine.decide.rate``."""
+        """Records per second so far; None if unknown. Formula: ``nbbatch.engine.decide.rate``."""
         live = self._engine().live.get(self.id)
         return decide.rate(live.records, live.started_us, live.latest_end_us) if live else None
 
     @property
     def eta(self) -> float | None:
-        """Seconds left if work goes on as it went; None while unknown or proved too short, 0 when ended."""
+        """Estimated seconds left, if work continues at its average speed; 0 once ended, None if unknown."""
         engine = self._engine()
         live = engine.live.get(self.id)
         if live:
@@ -85,23 +92,23 @@ class JobHandle(RunFuture[R_co]):
 
     @property
     def parent(self) -> ChunkHandle | None:
-        """The chunk that submitted it as a sub-job; None if a person did."""
+        """The chunk that submitted this instance as a sub-job; None if it is not a sub-job."""
         chunk = self._row.parent
         rows = [] if chunk is None else self._store.fetch("chunk_instance", chunk)
         return self.batch.instance(rows[0][0]).chunk(chunk) if rows else None
 
     @property
     def user_data(self) -> dict[str, Any]:
-        """What ``submit(user_data=)`` gave last; empty if nothing."""
+        """The user data that was last given to ``submit(user_data=)``; empty if none was."""
         self._engine()
         rows = self._store.fetch("user_data", self.id)
         return json.loads(rows[0][0]) if rows else {}
 
     @property
     def warnings(self) -> list[str]:
-        """Distinct warnings of its steps, newest first, 4,000 characters in all: long ones are cut, `logs` has them whole.
+        """Distinct warnings of its steps (``context().warn``, ``warnings.warn``), newest first, at most 4,000 characters in all.
 
-        They are what steps gave `context().warn` and ``warnings.warn``; before them stands what keeps it from going on.
+        Long warnings are cut; `logs` has them in full. If all workers are occupied by calls that exceeded their timeout, a line that says so comes first.
         """
         hung = self._hung()
         return [*([hung] if hung else []), *frames.warnings(self._store, self.id)]
@@ -113,36 +120,45 @@ class JobHandle(RunFuture[R_co]):
 
     @property
     def attached(self) -> bool:
-        """Whether the engine works on it or would after `resume`; an unfinished one that is not waits for its job."""
+        """Whether the engine has the instance in memory. An unfinished instance that it has not waits for its job."""
         return self.id in self._engine().live
 
     # --- actions ----------------------------------------------------------------------------------
 
     def cancel(self) -> bool:
-        """End it now: nothing new starts, open chunks become CANCELLED, late results are dropped.
+        """Cancel the instance: nothing new starts, open chunks become CANCELLED, late results are discarded.
 
         Returns:
-            As of a ``concurrent.futures.Future``: False if it had ended already; then nothing changes.
+            False if the instance had ended already, in which case nothing changes. This is what a
+            ``concurrent.futures.Future`` returns.
+
+        Raises:
+            StoreError: The store cannot be written, or the batch is closed (StoreClosed).
         """
         engine = self._engine()
         return engine.call(commands.cancel, engine, self.id)
 
     def pause(self) -> JobHandle[R_co]:
-        """Claim nothing more; running chunks finish and are recorded. Holds over a restart, until `resume`.
+        """Stop claiming chunks until `resume`, also after a restart. Running chunks finish and are recorded.
 
         Raises:
-            StateError: It has ended.
+            StateError: The instance has ended.
+            StoreError: The store cannot be written, or the batch is closed (StoreClosed).
         """
         engine = self._engine()
         engine.call(commands.pause, engine, self.id)
         return self
 
     def resume(self, job: JobDefinition[Any, Any] | None = None) -> JobHandle[R_co]:
-        """Go on after `pause`, or after a restart once the job is known; with this job's code where one is given.
+        """Continue after `pause`, or after a restart.
+
+        Args:
+            job: The job with the code to run; default: the job this handle knows.
 
         Raises:
-            StateError: It has ended, its job is not known, or ``job`` is another one.
-            ShapeError: The job's chain differs from the one it began with.
+            StateError: The instance has ended, its job is not known here, ``job`` is another job, or a secret parameter is missing.
+            ShapeError: The job's chain differs from the one the instance began with.
+            StoreError: The store cannot be written, or the batch is closed (StoreClosed).
         """
         engine = self._engine()
         mended, job = job is not None, job or self.job
@@ -151,11 +167,15 @@ class JobHandle(RunFuture[R_co]):
         return self
 
     def plan(self, job: JobDefinition[Any, Any] | None = None) -> plan.Plan:
-        """What `retry` would do: per step the code before and now, chunks to retry, chunks kept.
+        """Return what `retry` would do: for each step the old and new code, the chunks to retry and the chunks kept.
+
+        Args:
+            job: The job with the code to run; default: the job this handle knows.
 
         Raises:
-            StateError: Its job is not known in this process, or ``job`` is another one.
-            ShapeError: The job's chain differs from the one it began with.
+            StateError: The instance's job is not known in this process, or ``job`` is another job.
+            ShapeError: The job's chain differs from the one the instance began with.
+            StoreClosed: The batch is closed.
         """
         from nbbatch.heal import plan
 
@@ -165,19 +185,20 @@ class JobHandle(RunFuture[R_co]):
     def retry(
         self, job: JobDefinition[Any, Any] | None = None, *, params: Any = None, quiet: bool = False
     ) -> JobHandle[R_co]:
-        """Run failed chunks again (and cancelled ones), with a fresh budget; finished ones only of steps with ``always=True``.
+        """Run failed and cancelled chunks again, with a fresh budget of attempts, and COMPLETED ones of steps with ``always=True``.
 
-        Prints what it does, as `plan` would say it before: ``count 3f2a → 9b1c: 247 to retry, 9,741 kept``.
+        Prints what it does, as `plan` returns it: ``count 3f2a → 9b1c: 247 to retry, 9,741 kept``.
 
         Args:
-            job: The job with mended code; default: the one this handle knows.
-            params: The instance's parameters once more, where they hold secrets that this process was not given.
+            job: The job with the code to run; default: the job this handle knows.
+            params: The instance's parameters, if they contain secrets that this process was not given.
             quiet: Print nothing.
 
         Raises:
-            StateError: It COMPLETED with nothing failed, its job is not known or another one, a secret is missing, or its
-                ``start_limit=`` is reached.
-            ShapeError: The job's chain differs from the one it began with.
+            StateError: The instance COMPLETED and nothing failed, its job is not known here, ``job`` is another job, a secret
+                parameter is missing, its data was dropped (``retain=``), or its ``start_limit=`` is reached.
+            ShapeError: The job's chain differs from the one the instance began with.
+            StoreError: The store cannot be written, or the batch is closed (StoreClosed).
         """
         return self._retry(job, params, None, quiet)
 
@@ -217,26 +238,27 @@ class JobHandle(RunFuture[R_co]):
         self, job: JobDefinition[Any, Any] | None = None, *, step: str, where: pl.Expr | None = None, params: Any = None,
         quiet: bool = False,
     ) -> JobHandle[R_co]:  # fmt: skip
-        """Do chunks of one step again, and all that came of them; the rest stays.
+        """Run chunks of one step again, with everything that came of them. All other chunks are kept.
 
-        The chosen chunks and their descendants are superseded: kept in ``history()`` and ``attempts()``, counted nowhere
-        else. New chunks of the same inputs take their place; gates behind them close until they are done, and the
-        reduction runs again.
+        The chosen chunks and their descendants are superseded: ``history()`` and ``attempts()`` still show them, and nothing else
+        counts them. New chunks with the same inputs replace them. Gates behind them close until they are done, and the
+        reduction runs again. Prints what it does.
 
         Args:
-            job: The job with the code to run; default: the one this handle knows.
+            job: The job with the code to run; default: the job this handle knows.
             step: Name of the step.
-            where: Which of its chunks, by the fields of their inputs (a plain input is ``value``), ``chunk`` (its id)
-                and ``status``; default: all.
+            where: Which chunks of the step, as a condition on the fields of their inputs (``value`` if an input is not a
+                model), their id ``chunk``, their ``status``, and on the first step the parameters; default: all.
             params: As for `retry`.
-            quiet: Do not print what it does.
+            quiet: Print nothing.
 
         Raises:
-            StateError: It runs (pause it first), its job is not known, no chunk is chosen, a secret is missing, or its
-                ``start_limit=`` is reached.
-            NotFoundError: There is no such step, or no such column.
-            ValueError: ``where`` is no condition, or does not fit the inputs.
-            ShapeError: The job's chain differs from the one it began with.
+            StateError: The instance is running (pause it first), its job is not known here, ``job`` is another job, no chunk
+                matches, a secret parameter is missing, its data was dropped (``retain=``), or its ``start_limit=`` is reached.
+            NotFoundError: There is no such step or column.
+            ValueError: ``where`` is not a condition, or does not fit the inputs.
+            ShapeError: The job's chain differs from the one the instance began with.
+            StoreError: The store cannot be written, or the batch is closed (StoreClosed).
         """
         from nbbatch.engine import rerun
         from nbbatch.heal import plan
@@ -250,25 +272,36 @@ class JobHandle(RunFuture[R_co]):
         return self._goes_on(job, said)
 
     def skip(self, chunk: int, reason: str) -> JobHandle[R_co]:
-        """Leave a chunk out for a reason; gates count it as done.
+        """Leave out a chunk and record the reason. Gates count it as done.
 
-        A FAILED instance goes on to its end once no more has failed than its budget allows.
+        A FAILED instance continues to its end once no more chunks have failed than its budget allows.
+
+        Args:
+            chunk: Id of the chunk.
+            reason: Why; it is shown in ``skips()``.
 
         Raises:
-            StateError: The chunk runs or has ended well, or the instance failed and kept no data to go on with.
-            NotFoundError: There is no such chunk.
+            StateError: The chunk is running, has COMPLETED, or is the reduction, or the instance's data was dropped (``retain=``).
+            NotFoundError: The instance has no such chunk.
+            ValueError: The reason is blank.
+            StoreError: The store cannot be written, or the batch is closed (StoreClosed).
         """
         return self._skip_some([chunk], reason)
 
     # --- looking into it ---------------------------------------------------------------------------
 
     def failures(self, *, limit: int | None = 100_000) -> Failures:
-        """Failed chunks by cause, the largest group first, with what their inputs have in common against the good ones.
+        """Failed chunks grouped by cause, the largest group first, with what their inputs have in common.
 
-        Act on a group: ``run.failures()[0].retry(job)``, ``.skip("why")``, ``.chunks()``.
+        A group can be acted on: ``run.failures()[0].retry(job)``, ``.skip("why")``, ``.chunks()``.
 
         Args:
-            limit: Failed chunks looked at, the newest (None: all); and good ones compared with, at most 20,000.
+            limit: Maximum number of failed chunks to read, newest first; None: all. They are compared with as many COMPLETED
+                chunks, at most 20,000.
+
+        Raises:
+            ValueError: ``limit`` is not a number of chunks.
+            StoreClosed: The batch is closed.
         """
         from nbbatch.heal.failures import Actions, failures
 
@@ -276,10 +309,14 @@ class JobHandle(RunFuture[R_co]):
         return failures(self._store, self.id, Actions(self._chunks_by_id, self._retry, self._skip_some), limit)
 
     def code(self, step: str | None = None) -> code_versions.Versions:
-        """The versions of a step's code that ran, oldest first, with what changed; default: of the last step.
+        """The versions of a step's code that ran, oldest first, with the changes between them.
+
+        Args:
+            step: Name of the step; default: the last step.
 
         Raises:
             NotFoundError: There is no such step.
+            StoreClosed: The batch is closed.
         """
         from nbbatch.heal import code_versions
 
@@ -289,16 +326,17 @@ class JobHandle(RunFuture[R_co]):
         return code_versions.versions(self._store, self.id, frames.require_step(self._store, self.id, step), step)
 
     def diff(self, other: JobHandle[Any], step: str) -> Diff:
-        """What a step gave here against another run, matched on the chunks' inputs: "did my change alter the results?".
+        """Compare the outputs of a step with those of another run, chunk by chunk, matched by equal inputs.
 
         Args:
             other: The later run, of this store or another one.
             step: Name of a step that both have.
 
         Raises:
-            NotFoundError: One of them has no such step.
-            StateError: One of them was submitted with a ``retain=`` that dropped its values when it ended.
-            TypeError: ``other`` is no handle.
+            NotFoundError: One of the runs has no such step.
+            TypeError: ``other`` is not a handle.
+            StateError: The values of one of them were dropped (``retain=``).
+            StoreClosed: The batch of one of them is closed.
         """
         from nbbatch.heal.compare import compare
 
@@ -330,17 +368,20 @@ class JobHandle(RunFuture[R_co]):
     # --- values -----------------------------------------------------------------------------------
 
     def inputs(self, step: str | None = None) -> Values[Any]:
-        """Inputs of a step's chunks in the order of the items; of the first step the parameters, of the reduction all it reads.
+        """The inputs of a step's chunks, in the order of the items.
+
+        Those of the first step are the parameters; those of the reduction are all values that it reads.
 
         Args:
-            step: Its name; default: the last step.
+            step: Name of the step; default: the last step.
 
         Returns:
-            A sequence that reads its values in pages. They are typed where this process has seen the instance's job, else
-            plain JSON values (a frame as polars.DataFrame).
+            A sequence that reads its values in pages. They are typed if this process has seen the instance's job, otherwise
+            plain JSON values (frames are polars frames).
 
         Raises:
             NotFoundError: There is no such step.
+            StoreClosed: The batch is closed.
         """
         index, kind = self._place(step)
         if index == 0:
@@ -352,7 +393,18 @@ class JobHandle(RunFuture[R_co]):
         return Values(keys, read, self._decoder(index, "input"))
 
     def outputs(self, step: str | None = None) -> Values[Any]:
-        """What a step gave, in the order of the items; of the reduction its report. Arguments and errors as `inputs`."""
+        """The outputs of a step's chunks, in the order of the items; of the reduction, its report.
+
+        Args:
+            step: Name of the step; default: the last step.
+
+        Returns:
+            A sequence, as for `inputs`.
+
+        Raises:
+            NotFoundError: There is no such step.
+            StoreClosed: The batch is closed.
+        """
         index, kind = self._place(step)
         if kind is Kind.REDUCTION:
             report = self._row.report
@@ -362,24 +414,28 @@ class JobHandle(RunFuture[R_co]):
 
     @property
     def params(self) -> Any:
-        """The parameters, typed as `inputs`; secrets are masked, as they are never stored."""
+        """The parameters, typed as for `inputs`. Secrets are masked, because they are never stored."""
         return self._read_params(self._row.params)
 
     @property
     def report(self) -> Any:
-        """What the reduction returned, as plain JSON values, whatever this process knows; None while there is none.
+        """The value returned by the reduction, as plain JSON values in every process; None if there is none yet.
 
-        `result` gives it typed, and waits for it.
+        `result` waits for it and returns it typed.
         """
         report = self._row.report
         return None if report is None else plain(report)
 
     def chunk(self, chunk: int) -> ChunkHandle:
-        """One chunk, to look into.
+        """Return the handle of one chunk.
+
+        Args:
+            chunk: Its id.
 
         Raises:
-            NotFoundError: There is no such chunk.
-            TypeError: ``chunk`` is no id.
+            NotFoundError: The instance has no such chunk.
+            TypeError: ``chunk`` is not an id.
+            StoreClosed: The batch is closed.
         """
         self._engine()
         chunk = checked_id("a chunk", chunk)
@@ -418,28 +474,36 @@ class JobHandle(RunFuture[R_co]):
     # --- pictures ---------------------------------------------------------------------------------
 
     def chain(self) -> Picture:
-        """Its chain as a picture: a box per step, typed arrows, gates, chunks by state, durations.
+        """Draw the chain with its current state: a box per step, types, gates, chunks by state, durations.
 
-        It shows the present moment, is as big for ten chunks as for a million, and saves itself with ``.save("chain.svg")``.
+        The picture has the same size for ten chunks and for a million. ``.save("chain.svg")`` saves it.
+
+        Raises:
+            StoreClosed: The batch is closed.
         """
         from nbbatch.panel import run_pages
 
         return run_pages.chain(self._store, self._engine(), self._row)
 
     def timeline(self) -> Picture:
-        """Attempts that ended, in time and by worker; above 400 of them how busy each worker was, and with what."""
+        """Draw the attempts that have ended, over time and by worker; if there are more than 400, the load of each worker.
+
+        Raises:
+            StoreClosed: The batch is closed.
+        """
         from nbbatch.panel import run_pages
 
         self._engine()
         return run_pages.timeline(self._store, self._row)
 
     def panel(self) -> Any:
-        """The live panel as a widget (needs ``nbbatch[notebooks]``), also of an ended run; ``.frame()`` is its open tab.
+        """The live panel as a widget, also of an ended run; ``.frame()`` is its open tab. Needs ``nbbatch[notebooks]``.
 
-        Showing it starts no work, and closing it ends none.
+        Displaying it starts no work, and closing it stops none.
 
         Raises:
             ImportError: anywidget is not installed; ``pip install 'nbbatch[notebooks]'``.
+            StoreClosed: The batch is closed.
         """
         from nbbatch.panel.widgets import Panel
 

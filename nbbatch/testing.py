@@ -1,11 +1,11 @@
-"""For tests of your own jobs: one step with a context, a whole job without waiting, and errors where you want them.
+"""Tests of your own jobs: one step with a context, a whole job without waiting, and injected errors.
 
-    run_step(count, File(...)).outputs              one step, in this thread, no store
-    with testing.batch() as batch: …                a whole job, in memory, on a clock that jumps over every wait
-    inject(job, Fault("count", OSError("busy")))    the same job with an error at a named point
-    with survive(faulty, params, path=…) as run: …  a job whose process dies where a fault says `Died`
+    run_step(count, File(...)).outputs              one step, in this thread, without a store
+    with testing.batch() as batch: …                a whole job, in memory, on a clock that skips every wait
+    inject(job, Fault("count", OSError("busy")))    the same job with an error at a given point
+    with survive(faulty, params, path=…) as run: …  a job whose process dies where a fault raises `Died`
 
-`batch` is the real engine on a real store, which lives in memory: what passes here passes on a file.
+`batch` uses the real engine on a real store in memory, so a test that passes here passes on a file too.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ START_US = 1_700_000_000_000_000
 
 
 class VirtualClock:
-    """Time that passes only when everything waits for it: then it jumps to where the first wait ends.
+    """A clock that jumps to the end of the next wait once the engine has nothing else to do.
 
     Args:
-        jumps: False: it moves only by `advance`.
+        jumps: False: the clock moves only by `advance`.
     """
 
     def __init__(self, jumps: bool = True) -> None:
@@ -56,41 +56,51 @@ class VirtualClock:
         return self._now
 
     def steady(self) -> int:
-        """The same: nobody sets this clock."""
+        """The same as `now`, because nobody sets this clock."""
         return self._now
 
     def until(self, due_us: int) -> float | None:
-        """No time at all where it jumps or it is due; else until somebody calls `advance`."""
+        """Seconds to wait: 0 if the clock jumps or the time has come, otherwise None: until `advance` is called."""
         if self.jumps:
             self._now = max(self._now, due_us)
         return 0.0 if due_us <= self._now else None
 
     def subscribe(self, wake: Callable[[], None]) -> None:
-        """Have ``wake`` called after each `advance`."""
+        """Register ``wake``, which is called after each `advance`."""
         self._wakes.append(wake)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Move the clock forward.
+
+        Args:
+            seconds: By how much.
+        """
         self._now += round(seconds * 1e6)
         for wake in self._wakes:
             wake()
 
 
 def batch(clock: VirtualClock | None = None) -> Batch:
-    """A batch whose store is in memory and whose steps run one after another; close it, or use it in a ``with``.
+    """Open a batch whose store is in memory and whose steps run one after another. Close it, or use it in a ``with``.
 
     Args:
-        clock: Default: one that jumps over every wait, so that backoffs and ``RetryLater`` take no time.
+        clock: Default: a clock that skips every wait, so that backoffs and ``RetryLater`` take no time.
     """
     return open_store(MEMORY, inline(), clock=clock or VirtualClock())
 
 
 @dataclass(frozen=True, slots=True)
 class StepRun:
-    """What one call of a step gave and said."""
+    """The result of `run_step`.
+
+    Attributes:
+        outputs: The outputs as the store returns them. Values wrapped by `nb.to` are returned as they are.
+        log: What the step printed and logged.
+        warnings: Its warnings.
+        recovered: The errors that it has handled.
+    """
 
     outputs: list[Any]
-    """As they come back from the store; what `nb.to` made stays as it was made."""
     log: str
     warnings: tuple[str, ...]
     recovered: tuple[str, ...]
@@ -100,13 +110,15 @@ def run_step(step: Any, value: Any = None, *, params: Any = None, attempt: int =
     """Run one step in this thread, with a context and without a store.
 
     Args:
-        step: Any step; of an async one the coroutine is run to its end.
-        value: Its input; for a reduction the values it reduces; none for a step without parameters.
+        step: The step. An async step is run to its end.
+        value: Its input; for a reduction the values it reduces. None for a step without parameters.
         params: The job's parameters, if the step takes them.
-        attempt: What the context says.
+        attempt: The attempt number in the context.
 
     Raises:
-        Exception: What the step raises, signals (`nb.RetryLater` …) too; what its outputs raise that cannot be stored.
+        BaseException: What the step raises, signals (`nb.RetryLater` …) included.
+        ValueNotStorable: An output cannot be stored.
+        TypeError: A step that is declared ``-> None`` returned a value.
     """
     node = Node(1, step, (0,), (2,), False, 1.0, (), ())
     item = Item(1, attempt, None)
@@ -146,31 +158,38 @@ def _stored(step: Any, value: Any) -> Any:
 
 @dataclass(slots=True)
 class Fault:
-    """An error to be raised in a step of a job; see `inject`."""
+    """An error to raise in a step of a job; see `inject`.
+
+    Attributes:
+        step: Name of the step.
+        error: The exception or signal to raise.
+        when: "before": before the step runs; "after": after it has returned all its values, which are then lost.
+        times: Number of matching calls that raise it.
+        where: Selects inputs; None: all.
+        raised: How often it was raised so far.
+    """
 
     step: str
-    """Name of the step."""
     error: BaseException
-    """Raised as it is: an exception, or a signal."""
     _: KW_ONLY
     when: Literal["before", "after"] = "before"
-    """Before the step begins, or once it has run to its end and given everything: then what it did is lost."""
     times: int = 1
-    """For the first so many calls that are meant; then no more."""
     where: Callable[[Any], bool] | None = None
-    """Which inputs are meant; None: all."""
     raised: int = field(default=0, init=False)
-    """How often it was."""
 
     def strike(self, when: str, value: Any) -> None:
-        """Raise the error if this call is meant."""
+        """Raise the error if the call matches.
+
+        Raises:
+            BaseException: The error.
+        """
         if when == self.when and self.raised < self.times and (self.where is None or self.where(value)):
             self.raised += 1
             raise self.error
 
 
 class Died(BaseException):
-    """As the error of a fault: the process dies here, as by SIGKILL. For `survive`, in steps that are not async."""
+    """The error of a fault that simulates SIGKILL at this point. For `survive`, in steps that are not async."""
 
 
 class _Mortal(inline):
@@ -211,15 +230,18 @@ def _never() -> Future[Any]:
 
 @contextmanager
 def survive(job: Job[P, R], params: P | dict[str, Any], *, path: str | Path) -> Generator[JobHandle[R]]:
-    """Run a job to its end, and open the store again each time the process is said to have died.
+    """Run a job to its end, and open the store again each time its process "died".
 
-    What was committed is there then, and nothing else; the chunk that ran has lost an attempt. Chunks of the same
-    micro-batch may have run too, and run again.
+    Only what was committed survives, and the chunk that was running loses an attempt. Other chunks of its micro-batch may run
+    again.
 
     Args:
-        job: Made by `inject` with faults whose error is `Died`.
+        job: A job made by `inject` with faults whose error is `Died`.
         params: Its parameters.
-        path: Of the store; in memory it would not outlive anything.
+        path: File of the store. A store in memory would not survive.
+
+    Raises:
+        NbbatchError: As `nb.open` and `Batch.submit`.
     """
     executor, clock = _Mortal(), VirtualClock()
     batch = open_store(path, executor, clock=clock)
@@ -247,10 +269,14 @@ def _let_go(batch: Batch) -> None:
 
 
 def inject(job: Job[P, R], *faults: Fault) -> Job[P, R]:
-    """A copy of a job whose steps raise what you want; the job itself is not touched.
+    """Copy a job, with faults that its steps raise. The job itself is not changed.
+
+    Args:
+        job: The job.
+        faults: The faults.
 
     Raises:
-        ValueError: A fault names a step that the job does not have, or one that is a job itself.
+        ValueError: A fault names a step that the job does not have, or a step that is a job.
     """
     _check_faults(job, faults)
     faulty = copy(job)

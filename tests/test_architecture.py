@@ -7,7 +7,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 import nbbatch as nb
 from nbbatch.base import rows, states
 from nbbatch.base.states import ChunkStatus, InstanceStatus
+from nbbatch.store import queries
 from nbbatch.store.queries import QUERIES
 from tests.house import house, imports
 
@@ -256,6 +258,20 @@ def test_every_query_is_asked_for_and_what_is_asked_for_is_there() -> None:
 CODE = re.compile(
     r"\bstatus\b\s*(=|<>|!=|<=?|>=?|(NOT\s+)?IN\s*\()\s*\d|\bcounts\[\d|\b(THEN|ELSE)\s+\d+\s+END\s+AS\s+status"
 )
+
+
+def names_twice(texts: Iterable[str]) -> list[str]:
+    """Names that several queries have: of two queries of one name, the first could never be run."""
+    names = Counter(name for text in texts for name, _ in queries._named(text))
+    return sorted(name for name, times in names.items() if times > 1)
+
+
+def test_no_two_queries_have_one_name() -> None:
+    assert names_twice(subject.read_text(encoding="utf-8") for subject in SUBJECTS) == []
+
+
+def test_what_looks_for_queries_of_one_name_finds_them() -> None:
+    assert names_twice(["-- one: A.\nSELECT 1;\n-- two: B.\nSELECT 2;", "-- one: C.\nSELECT 3;"]) == ["one"]
 
 
 @pytest.mark.parametrize("subject", SUBJECTS, ids=lambda path: path.stem)

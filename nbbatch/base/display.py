@@ -1,4 +1,4 @@
-"""How things show themselves: the switches of the whole process, as ``nb.options``, and where it runs."""
+"""How objects display themselves: ``nb.options``, and in which environment they do."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ DISPLAYS = ("auto", "live", "static", "text", "none")
 
 @dataclass(slots=True)
 class Options:
-    """How things show themselves.
+    """How objects display themselves.
 
     Attributes:
-        display: Of a run in a cell. "auto": live in a notebook while it runs, if anywidget is installed, else static
-            HTML; "live": the same, and an error where it cannot be; "static"; "text"; "none". Default: the environment
-            variable NBBATCH_DISPLAY, else "auto".
+        display: How a run is displayed in a cell. "auto": live in a notebook while it runs, if anywidget is installed, otherwise
+            as static HTML; "live": the same, but an error if it cannot be live; "static"; "text"; "none". Default: the
+            environment variable NBBATCH_DISPLAY, or "auto".
     """
 
     display: str = field(default_factory=lambda: os.environ.get("NBBATCH_DISPLAY", "auto"))
 
     def shown(self) -> str:
-        """The display chosen.
+        """The display that is set.
 
         Raises:
-            ValueError: It is none there is.
+            ValueError: ``display`` has an unknown value.
         """
         if self.display not in DISPLAYS:
             raise ValueError(f"nb.options.display is {self.display!r}; it can be {', '.join(DISPLAYS)}")
@@ -51,7 +51,7 @@ def needing(extra: str) -> Generator[None]:
 
 
 def in_notebook() -> bool:
-    """Whether a kernel shows what is displayed."""
+    """Whether a notebook kernel runs this process."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return hasattr(shell, "kernel")
 

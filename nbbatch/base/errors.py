@@ -1,20 +1,20 @@
-"""Every exception of nbbatch, and the signals a step raises.
+"""All exceptions of nbbatch, and the signals that a step raises.
 
     NbbatchError
-    ├── DefinitionError (TypeError)      a step, chain or job that cannot work
-    ├── ParameterError (ValueError)      parameters that a job refuses
+    ├── DefinitionError (TypeError)      an invalid step, chain or job
+    ├── ParameterError (ValueError)      invalid parameters of a job
     ├── NotFoundError (LookupError)      no such instance, chunk or step
-    ├── StateError                       an action that the present state does not allow
+    ├── StateError                       an action that is not possible in the present state
     │   └── ShapeError                   a job whose chain differs from the stored one
     ├── ValueNotStorable (ValueError)    a value that has no stored form, or is out of its range
     ├── NoContextError                   nb.context() outside a running step
     ├── JobFailed                        result() of an instance that ended FAILED
     ├── JobCancelled                     result() of an instance that ended CANCELLED
     └── StoreError                       the store cannot be used
-        ├── StoreLocked                  another process holds the file
-        ├── StoreUnreadable              damaged, foreign, newer or unwritable file
+        ├── StoreLocked                  another process has the file open
+        ├── StoreUnreadable              a damaged, foreign, newer or read-only file
         ├── StoreClosed                  the batch is closed, or belongs to a parent process
-        └── QueryRefused                 sql() was given more than a read
+        └── QueryRefused                 sql() was given more than a SELECT
 
     Signal (BaseException)               raised *by* a step, never an error of the library
     ├── RetryLater
@@ -22,7 +22,7 @@
     ├── SkipChunk
     └── FailJob
 
-Signals derive from ``BaseException`` so that a step's own ``except Exception`` does not eat them.
+Signals derive from ``BaseException`` so that a step's own ``except Exception`` does not catch them.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from nbbatch.base.times import Duration, delay
 
 
 class NbbatchError(Exception):
-    """Base of every error that nbbatch raises."""
+    """Base class of all errors that nbbatch raises."""
 
 
 class DefinitionError(NbbatchError, TypeError):
-    """A step, chain or job is declared in a way that cannot work; the text says what to write instead."""
+    """A step, chain or job is defined in a way that cannot work; the text says what to write instead."""
 
 
 class ParameterError(NbbatchError, ValueError):
-    """Parameters were refused. Nothing was stored and no step ran.
+    """The parameters were refused. Nothing was stored and no step ran.
 
     Attributes:
-        problems: One ``"field.path: message"`` for each problem, pydantic's first, then those of ``validate=``.
+        problems: One ``"field.path: message"`` per problem, pydantic's first, then those of ``validate=``.
     """
 
     def __init__(self, job: str, problems: list[str]) -> None:
@@ -55,19 +55,19 @@ class ParameterError(NbbatchError, ValueError):
 
 
 class NotFoundError(NbbatchError, LookupError):
-    """There is no such id or name in the store; the text says what there is."""
+    """The store has no such id or name; the text says what there is."""
 
 
 class StateError(NbbatchError):
-    """The action is not possible in the present state; nothing was changed."""
+    """The action is not possible in the present state. Nothing was changed."""
 
 
 class ShapeError(StateError):
-    """The chain differs in shape (step names, order, types, gates) from the one this instance began with."""
+    """The chain has another shape (step names, order, types, gates) than the one this instance began with."""
 
 
 class ValueNotStorable(NbbatchError, ValueError):
-    """A value has no stored form that would come back equal, or is out of its range; the text names it."""
+    """A value has no stored form that decodes to an equal value, or is out of its range; the text names it."""
 
 
 class NoContextError(NbbatchError):
@@ -87,7 +87,7 @@ class _JobEnded(NbbatchError):
 
 
 class JobFailed(_JobEnded):
-    """The instance ended FAILED. ``run.errors()`` lists every failed chunk, ``run.retry()`` runs them again.
+    """The instance ended FAILED. ``run.errors()`` lists all errors, ``run.retry()`` runs the failed chunks again.
 
     Attributes:
         instance: Id of the instance.
@@ -110,7 +110,7 @@ class StoreLocked(StoreError):
     """Another process has the file open.
 
     Attributes:
-        pid: Process id of the holder, or None where the system does not tell.
+        pid: Its process id; None if the system does not tell.
     """
 
     def __init__(self, path: str, pid: int | None) -> None:
@@ -123,19 +123,19 @@ class StoreLocked(StoreError):
 
 
 class StoreUnreadable(StoreError):
-    """The file is damaged, foreign, of a newer version, or cannot be written; it was left as it is."""
+    """The file is damaged, not a store of nbbatch, of a newer version, or read-only. It was not changed."""
 
 
 class StoreClosed(StoreError):
-    """The batch was closed, or was opened before a fork by the parent process."""
+    """The batch is closed, or was opened by the parent process before a fork."""
 
 
 class QueryRefused(StoreError):
-    """``sql()`` reads only: one SELECT over the store, no writes, files or settings."""
+    """``sql()`` was given something other than one SELECT over the store."""
 
 
 class Signal(BaseException):
-    """Base of what a step raises to steer its own chunk or instance."""
+    """Base class of what a step raises to direct its own chunk or instance."""
 
     def __init__(self, reason: str = "") -> None:
         self.reason = reason
@@ -143,15 +143,15 @@ class Signal(BaseException):
 
 
 class RetryLater(Signal):
-    """Put the chunk aside (POLL_WAITING) and run it again later; no error is counted; ``max_wait=`` of the step limits it.
+    """Put the chunk in POLL_WAITING and run it again later. Counts no error; ``max_wait=`` of the step limits the total time.
 
     Args:
-        seconds: When to try again: seconds from now, a timedelta, a datetime (without a zone: local time), or text such as
-            "10 min" or what an HTTP header ``Retry-After`` holds. What is past is now; ten years at most.
+        seconds: When to try again: seconds from now, a timedelta, a datetime (local time if it has no zone), or text such as "10
+            min" or the content of an HTTP header ``Retry-After``. A past time means now; at most ten years.
         reason: Shown with the attempt.
 
     Raises:
-        ValueNotStorable: It is none of these, as a moment in milliseconds would be; it fails the chunk.
+        ValueNotStorable: The time is invalid or too far away (such as one in milliseconds). This fails the chunk.
     """
 
     def __init__(self, seconds: Duration | datetime, reason: str = "") -> None:
@@ -164,15 +164,27 @@ class RetryLater(Signal):
 
 
 class FailChunk(Signal):
-    """Fail this chunk at once, without a retry."""
+    """Fail this chunk at once, without a retry.
+
+    Args:
+        reason: Shown with the attempt.
+    """
 
 
 class SkipChunk(Signal):
-    """Leave this chunk out (SKIPPED), with a reason; gates count it as done, and it is no failure."""
+    """Skip this chunk (SKIPPED). Gates count it as done, and it does not count as a failure.
+
+    Args:
+        reason: Shown in ``run.skips()``.
+    """
 
 
 class FailJob(Signal):
-    """Fail the whole instance: nothing new starts, running chunks finish and are recorded."""
+    """Fail the whole instance. Nothing new starts; running chunks finish and are recorded.
+
+    Args:
+        reason: Shown as the instance's error.
+    """
 
 
 for _public in [*globals().values()]:

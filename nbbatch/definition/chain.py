@@ -1,4 +1,4 @@
-"""Steps and the chains they make with ``>>`` and ``|``. Immutable values; every joint is checked when it is made."""
+"""Steps, and the chains they form with ``>>`` and ``|``. Immutable values; every join is checked when it is made."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ K = TypeVar("K")
 
 
 class Joining:
-    """``>>`` and ``|``. Checkers see them of the kinds that can be joined; at run time every kind has them, to say why not."""
+    """``>>`` and ``|``. Type checkers see them only where joining is possible. At run time all kinds have them, to raise a clear error."""
 
     if not TYPE_CHECKING:
 
@@ -36,7 +36,7 @@ class Joining:
 
 
 class Open(Joining, Generic[I_contra, O_co]):
-    """What gives something on: to be followed by a step, an end or a reduction."""
+    """A chain whose last step passes values on: it can be followed by a step, an end or a reduction."""
 
     @overload
     def __rshift__(self, other: Reduction[O_co, R, Any]) -> ClosedChain[I_contra, R]: ...
@@ -49,7 +49,7 @@ class Open(Joining, Generic[I_contra, O_co]):
     @overload
     def __rshift__(self, other: Chain[O_co, X]) -> Chain[I_contra, X]: ...
     def __rshift__(self, other: Any) -> Any:
-        """Give what this gives to another step."""
+        """Pass the values of this step or chain on to another one."""
         return joined(then(links_of(self), links_of(other)))
 
     @overload
@@ -62,26 +62,26 @@ class Open(Joining, Generic[I_contra, O_co]):
 
 
 class Step(Open[I_contra, O_co], BaseStep, Generic[I_contra, O_co, C_co]):
-    """A step that gives something to the next: one value, or one for each yield."""
+    """A step that passes values on: one per chunk, or one per yield."""
 
     @overload
     def __call__(self: Step[None, Any, Any]) -> C_co: ...
     @overload
     def __call__(self: Step[X, Any, Any], value: X, /, *params: Any, **own: Any) -> C_co: ...
     def __call__(self, *args: Any, **own: Any) -> Any:
-        """Call the function plainly."""
+        """Call the function."""
         return self.function(*args, **own)
 
 
 class End(Joining, BaseStep, Generic[I_contra, C_co]):
-    """A step that gives nothing and ends the chain."""
+    """A step that returns nothing and ends the chain."""
 
     @overload
     def __call__(self: End[None, Any]) -> C_co: ...
     @overload
     def __call__(self: End[X, Any], value: X, /, *params: Any, **own: Any) -> C_co: ...
     def __call__(self, *args: Any, **own: Any) -> Any:
-        """Call the function plainly."""
+        """Call the function."""
         return self.function(*args, **own)
 
     @overload
@@ -94,15 +94,15 @@ class End(Joining, BaseStep, Generic[I_contra, C_co]):
 
 
 class Reduction(Joining, BaseStep, Generic[I_contra, R_co, C_co]):
-    """A step that takes all values of the step before and returns the report; the last one of a chain."""
+    """A step that takes all values of the step before and returns the report. It is the last step of a chain."""
 
     def __call__(self: Reduction[X, Any, Any], values: Iterable[X], /, *params: Any, **own: Any) -> C_co:
-        """Call the function plainly."""
+        """Call the function."""
         return self.function(values, *params, **own)
 
 
 class Joined(Joining):
-    """Steps joined by ``>>`` and ``|``; ``links`` says how."""
+    """Steps joined by ``>>`` and ``|``, as described by ``links``."""
 
     def __init__(self, links: Links) -> None:
         self.links = links
@@ -112,11 +112,11 @@ class Joined(Joining):
 
 
 class Chain(Open[I_contra, O_co], Joined):
-    """Steps that give something on: to be followed by a step, an end or a reduction."""
+    """A chain that passes values on: it can be followed by a step, an end or a reduction."""
 
 
 class ClosedChain(Joined, Generic[I_contra, R_co]):
-    """A chain with its end: what `Job` takes."""
+    """A complete chain, which `Job` takes."""
 
     @overload
     def __or__(self: ClosedChain[X, None], other: End[J, Any] | ClosedChain[J, None]) -> ClosedChain[X | J, None]: ...
@@ -157,19 +157,19 @@ def to(step: Step[X, Any, Any] | End[X, Any] | Reduction[X, Any, Any], value: X,
 @overload
 def to(step: str, value: X, /) -> X: ...
 def to(step: Any, *value: Any) -> Any:
-    """A way past the steps in between: as a branch of a chain, and around a value in a step's body.
+    """Route a value past the steps in between: as a branch of a chain, or around a value in a step's body.
 
-    ``a >> (b | nb.to(d)) >> d`` lets values of ``a`` go straight to ``d``: those that only ``d`` accepts, and those
-    that ``a`` names: ``yield nb.to(d, value)``. A value that is named goes to that step alone, which must be among
-    those that follow; so it also picks one of several branches of equal types. ``a``'s return type says what it gives,
-    wherever it goes: ``Iterator[ForB | ForD]``.
+    ``a >> (b | nb.to(d)) >> d`` lets values of ``a`` go directly to ``d``: those that only ``d`` accepts, and those that ``a``
+    addresses with ``yield nb.to(d, value)``. A value that is addressed goes to that step alone, which must be one of the steps
+    that follow. This also chooses between branches of equal types. The return type of ``a`` covers all its values, wherever they
+    go: ``Iterator[ForB | ForD]``.
 
     Args:
-        step: The step, or (around a value) its name.
-        value: What it is given.
+        step: The step; around a value also its name.
+        value: The value for that step.
 
     Raises:
-        DefinitionError: Not a step. Where the way leads nowhere, the joint says so.
+        DefinitionError: ``step`` is not a step. If the step does not follow, joining the chain raises it.
     """
     name = step.name if isinstance(step, BaseStep) else step
     if not isinstance(name, str) or (not value and name is step):
@@ -190,18 +190,18 @@ def choose(
     /,
 ) -> Chain[X, Y]: ...
 def choose(decider: Callable[[Any], Any], branches: Mapping[Any, Any], /) -> Any:
-    """Branches of which each value takes one: ``decider(value)`` gives its key.
+    """Branches of which each value takes exactly one: ``decider(value)`` returns its key.
 
-    ``a >> nb.choose(size, {"big": split >> load, "small": load_all, "none": nb.to(end)}) >> end``. The decider runs
-    once per value, where the step before gives it; what it raises counts as that step's error, and a key that has no
-    branch fails the chunk. What it decided is durable with the value.
+    ``a >> nb.choose(size, {"big": split >> load, "small": load_all, "none": nb.to(end)}) >> end``. The decider runs once per
+    value, in the attempt that returned the value. An error that it raises is an error of that attempt, and a key without a branch
+    fails the chunk. The decision is stored with the value.
 
     Args:
-        decider: Takes a value, returns a key; quick, and without side effects.
-        branches: From each key to a step, a chain or `to`; all of them take what the decider takes.
+        decider: Takes a value and returns a key. It should be fast and free of side effects.
+        branches: Maps each key to a step, a chain or `to`. All of them take the decider's input type.
 
     Raises:
-        DefinitionError: No branch, or one that is no step or chain.
+        DefinitionError: There is no branch, or one is not a step or chain.
     """
     if not callable(decider) or not branches:
         raise DefinitionError(f"nb.choose() takes a function and at least one branch, not {decider!r}, {branches!r}")

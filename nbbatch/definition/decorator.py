@@ -19,47 +19,50 @@ R = TypeVar("R")
 
 
 class StepDecorator:
-    """Make a step of a function; its signature is the declaration.
+    """Make a step of a function. The function's type hints declare what the step takes and returns.
 
-    ``f(input)`` or ``f(input, params)``, with type hints; a first step may be ``f()``. Parameters with defaults keep them, but a
-    second one whose type has fields (a model, a dataclass) is the job's parameters where these are of that type. ``-> M`` passes one value on, ``-> Iterator[M]`` fans out (one
-    yield, one chunk), ``-> None`` ends the chain, a first parameter ``Iterable[M]`` makes a reduction. The step is
-    still called like the function. User code may run more than once per chunk; its outputs appear once.
+    The function is ``f(input)`` or ``f(input, params)``, and a first step may be ``f()``. Parameters with defaults keep them. A
+    second parameter with a default is only given the job's parameters if it has their type and that type has fields (a model, a
+    dataclass). ``-> M`` passes one value on, ``-> Iterator[M]`` fans out (one chunk
+    per yield), ``-> None`` ends the chain, and a first parameter ``Iterable[M]`` makes a reduction. The step can still be called
+    like the function. The function may run more than once per chunk; its outputs are recorded once.
 
     Args:
-        function: To decorate.
+        function: The function to decorate.
         name: Default: the function's name.
-        description: For people.
-        max_attempts: Errors after which a chunk is FAILED; 1 or more.
-        backoff: A `Backoff`, or how long before the first retry: seconds, a timedelta or text such as "10 min".
-        retry_on: Exception classes (and subclasses, also as causes) to retry though a retry is not expected to help.
-        fail_on: Exception classes to fail at once; wins over ``retry_on``.
-        gate: Wait until the steps before are wholly done.
-        concurrency: Chunks of this step that run at once at most, in one batch.
-        rate: Starts at most in any one second, in one batch; a fraction above 1 counts as the whole number below it,
-            0.5 is one start in two seconds.
-        timeout: Seconds (or a timedelta, or text) an attempt may take; longer ones count as an error (TimeoutError), and what
-            they give later is dropped. An async step is cancelled. The workers of ``nb.processes()`` are killed and
-            replaced; what the others ran is run again, without an error. A thread, or another library's worker, cannot
-            be stopped: it stays taken until the step returns, for which a thread can look at ``nb.context().cancelled``.
-        max_wait: How long a chunk may be put off by ``RetryLater`` in all, from the start of the first attempt that raised it:
-            seconds, a timedelta or text. The last attempt is made when it is over; then the chunk is FAILED (TimeoutError).
-        weight: Share of the instance's progress, between 0 and 1; steps without one share the rest.
-        max_failed: Failed chunks that do not fail the instance: a number, or (as a float) a share; default: the job's,
-            but for the first step 0. A reduction takes none, and is never skipped: it gives the report.
-        skip_on: Exception classes (and subclasses, also as causes) that leave the chunk out at once, as SKIPPED, without
-            a retry; wins over ``fail_on``. What ``retry_on`` names too is retried first, and SKIPPED after the last of
-            ``max_attempts``: ``retry_on=OSError, skip_on=OSError, max_attempts=3``.
-        max_skipped: Skipped chunks of an instance at most; what would be skipped beyond them is FAILED.
-        bisect: Split a failed page (a list or a frame) in two chunks of this step, and those that fail again, until the
-            items that cannot be done stand alone. The halves take the place of the page, which is superseded: no count,
-            limit or rerun sees it any more. Errors of ``skip_on`` split too, so that they leave out items and not pages.
-        always: Do the step's COMPLETED chunks again, and all that comes of them, when ``retry()`` takes an ended instance
-            up again, as `JobHandle.rerun` would; for steps whose result goes stale. What goes on after a pause or a crash,
-            and the retry of a group of failures, does not do them again.
+        description: Shown with the step.
+        max_attempts: Number of errors after which a chunk is FAILED; 1 or more.
+        backoff: A `Backoff`, or the wait before the first retry: seconds, a timedelta or text such as "10 min".
+        retry_on: Exception classes to retry that are not retried by default. Subclasses and causes of an error match too.
+        fail_on: Exception classes that fail the chunk at once; takes precedence over ``retry_on``.
+        gate: Start only when all steps before are completely done.
+        concurrency: Maximum number of chunks of this step that run at once in one batch.
+        rate: Maximum number of starts in any one second in one batch. A fraction above 1 is rounded down; 0.5 is one start in
+            two seconds.
+        timeout: Maximum duration of an attempt: seconds, a timedelta or text. A longer attempt counts as an error
+            (TimeoutError), and its late result is discarded. An async step is cancelled. All workers of ``nb.processes()`` are
+            killed and replaced, and their other chunks run again without counting an error. A thread, or a worker of another
+            library, cannot be stopped: it stays occupied until the step returns. A step in a thread can check
+            ``nb.context().cancelled``.
+        max_wait: Maximum time for which ``RetryLater`` can postpone a chunk in total, counted from the start of the first attempt
+            that raised it: seconds, a timedelta or text. One last attempt is made at the end of that time. If it raises
+            ``RetryLater`` too, the chunk is FAILED (TimeoutError).
+        weight: Share of the instance's progress, between 0 and 1. Steps without a weight share the rest.
+        max_failed: Failed chunks that do not fail the instance: a number, or a share (a float). Default: the job's value, and
+            for the first step 0. A reduction takes none and is never skipped, because it returns the report.
+        skip_on: Exception classes for which the chunk is SKIPPED at once. Subclasses and causes of an error match too. Takes
+            precedence over ``fail_on``. An error that ``retry_on`` names too is retried first, and the chunk is SKIPPED after
+            the last of ``max_attempts``: ``retry_on=OSError, skip_on=OSError, max_attempts=3``.
+        max_skipped: Maximum number of chunks that ``skip_on`` and ``SkipChunk`` may skip in an instance. Further ones are FAILED.
+        bisect: If a page (a list or a frame) fails, split it into two chunks of this step, repeatedly, until the items at fault
+            are alone. The halves replace the page, which is superseded: it no longer counts anywhere. With ``skip_on``, pages are
+            split as well, so that items are skipped and not pages.
+        always: When ``retry()`` takes an ended instance up again, run the step's COMPLETED chunks and their descendants again
+            too, as `JobHandle.rerun` would. For steps whose results become outdated. Resuming after a pause or a crash, and the
+            retry of a group of failures, do not run them again.
 
     Raises:
-        DefinitionError: The signature or an option cannot work; the text says what to write instead.
+        DefinitionError: The signature or an option is invalid; the text says what to write instead.
     """
 
     def __init__(self, given: dict[str, Any]) -> None:
@@ -113,7 +116,7 @@ class StepDecorator:
     def __call__(
         self, function: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Any
     ) -> Any:
-        """Make the step, or with options alone what makes it."""
+        """Make the step; or, if only options are given, a decorator with these options."""
         given = {**self._given, **options, **({"name": name} if name is not None else {})}
         return StepDecorator(given) if function is None else _made(function, given)
 

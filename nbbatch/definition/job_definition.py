@@ -1,4 +1,4 @@
-"""The job: a name, a version and a chain, with everything read from it that the engine needs."""
+"""The job definition: a name, a version and a chain, with everything the engine needs derived from it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """A step in its place in a job."""
+    """A step at its position in a job."""
 
     index: int
     step: BaseStep
@@ -53,7 +53,7 @@ class Node:
 
     @property
     def plain(self) -> bool:
-        """Whether each chunk gives at most one output, to one step, by a plain call: what the worker has a quick way for."""
+        """Whether each chunk returns at most one output, for one step, by a plain call. The worker has a fast path for these."""
         step = self.step
         return (
             self.index > 0
@@ -64,7 +64,7 @@ class Node:
         )
 
     def route(self, value: Any) -> tuple[int, ...]:
-        """The targets that a value goes to."""
+        """The targets of a value."""
         return ways_of(self.ways, value) if self.ways else self.targets
 
     def address(self, name: str, value: Any) -> tuple[int, ...]:
@@ -79,10 +79,10 @@ class JobDefinition(Generic[P, R_co]):
     """A job definition: a name, a version, and a chain of steps.
 
     Attributes:
-        nodes: The steps in topological order; the first takes the parameters.
+        nodes: The steps in topological order. The first takes the parameters.
         params: Codec of the parameters.
         report: Codec of the reduction's return value; None without a reduction.
-        shape: JSON of step names, order, types and gates: what an instance must find again to go on.
+        shape: JSON of step names, order, types and gates. An instance can only continue with a job of the same shape.
     """
 
     @answering("nb.Job", DefinitionError)
@@ -102,29 +102,28 @@ class JobDefinition(Generic[P, R_co]):
         before_store: Callable[[P, dict[str, Any]], Any] | None = None,
         start_limit: int | None = None,
     ) -> None:
-        """Define a job; nothing is registered or stored.
+        """Define a job. Nothing is registered or stored.
 
         Args:
             name: At most 100 printable characters.
-            chain: Steps joined by ``>>``, with an end (``-> None`` or a reduction).
+            chain: Steps joined by ``>>``; the last one returns None or is a reduction.
             version: 1 or more; raise it when the chain's shape changes.
-            gated: Each step waits until the steps before it are wholly done.
-            description: For people.
-            validate: Takes valid parameters and returns what else is wrong with them, as texts ``"field: why"``.
-            max_failed: Failed chunks of a step that do not fail the instance, for steps that do not say it themselves: a
-                number, or (as a float) a share of the step's chunks. Not for the first step, nor a reduction.
-            fail_fast: Start nothing new once more have failed than ``max_failed`` allows (a share is judged once the
-                steps before are done); without it, what can run still runs and the instance ends FAILED after that.
-            on_complete: Called with the handle once COMPLETED is stored.
-            on_error: Called with the handle once FAILED or CANCELLED is stored.
-            before_store: Called at each submit, also of a sub-job, with the valid parameters and the user data, a dict that
-                it may fill, before the store is asked for anything. What it raises refuses the submit. Where an instance
-                is found again, what it fills is dropped, unless ``submit(user_data=)`` was given too.
-            start_limit: How often an instance may be started: once by its submit, then by each `retry` or `rerun` after
-                its end.
+            gated: Each step starts only when all steps before are completely done.
+            description: Shown with the job.
+            validate: Takes valid parameters and returns further problems, as texts ``"field: why"``.
+            max_failed: Failed chunks of a step that do not fail the instance, for steps without a value of their own: a number,
+                or a share of the step's chunks (a float). Does not apply to the first step and the reduction.
+            fail_fast: Start nothing new once more chunks have failed than ``max_failed`` allows. A share is judged once the steps
+                before are done. Without it, everything that can run still runs, and the instance is FAILED after that.
+            on_complete: Called with the handle after COMPLETED is committed.
+            on_error: Called with the handle after FAILED or CANCELLED is committed.
+            before_store: Called at each submit, of a sub-job too, before anything is stored, with the valid parameters and the
+                user data, a dict that it may fill. If it raises, the submit is refused. If the submit returns an existing
+                instance, the user data is discarded unless ``submit(user_data=)`` was given too.
+            start_limit: How often an instance may be started: by its submit, and by each `retry` or `rerun` after its end.
 
         Raises:
-            DefinitionError: Any of it cannot work.
+            DefinitionError: An argument is invalid, or the chain is incomplete.
         """
         links = links_of(chain)
         self.name = checked_name("job", name)
@@ -150,40 +149,45 @@ class JobDefinition(Generic[P, R_co]):
 
     @property
     def steps(self) -> tuple[BaseStep, ...]:
-        """Its steps, in the order of ``nodes``: ``[step.name for step in job.steps]`` are their names."""
+        """The steps, in the order of ``nodes``; ``[step.name for step in job.steps]`` are their names."""
         return tuple(node.step for node in self.nodes)
 
     def on(self, event: Event) -> Callable[[F], F]:
-        """Notify a function of what happens to instances of this job: ``@job.on("after_attempt")``.
+        """Register a listener for an event of this job's instances: ``@job.on("after_attempt")``.
 
-        - ``instance_started``, ``instance_ended``: called with the handle, in a thread of this process, once the first claim
-          or an end is stored;
-        - ``step_started``, ``step_ended``: with the handle and the step's name, likewise, at the first claim of its chunks and
-          when it is wholly done, or the instance ended without;
-        - ``before_attempt``: with `nb.context()`, where the step runs;
-        - ``after_attempt``: with `nb.context()` and what the step raised (signals too), or None.
+        - ``instance_started``, ``instance_ended``: called with the handle, in a thread of this process, after the first claim or
+          the end is committed.
+        - ``step_started``, ``step_ended``: called with the handle and the step's name, likewise, at the first claim of a chunk
+          of the step, and when the step is completely done or the instance ends without it.
+        - ``before_attempt``: called with `nb.context()`, in the worker.
+        - ``after_attempt``: called in the worker with `nb.context()` and what the step raised (signals too), or None.
 
-        Listeners of a start are called in the order they were given, those of an end the other way round. What they raise is
-        logged and changes nothing; one of attempts that raises three times in a row is not called any more by that process, until
-        it is defined anew. A function given again under its name takes the place of the earlier one, so that its
-        cell can be run again; lambdas of one place all have one name. An instance that is taken up again, after a restart or by
-        a retry, notifies of its steps and its end anew; what a crash cuts off is lost. In worker processes the listeners
-        of attempts are copies: what they change stays there, and those that cannot be pickled are left out, with a word in
-        the log. Of a step that is a job there are no attempts to hear of: that job has listeners of its own; a replay or preview has none.
+        Start listeners run in registration order, end listeners in reverse order. What a listener raises is logged and changes
+        nothing. An attempt listener that raises three times in a row is no longer called by that process until it is defined
+        again. A function with the same name replaces the earlier one, so that its cell can be run again. (Lambdas of one scope
+        share a name.) An instance that is taken up again, after a restart or by a retry, notifies of its steps and its end again.
+        Notifications cut off by a crash are lost. In worker processes, attempt listeners are copies: changes they make stay
+        there, and listeners that cannot be pickled are left out, with a line in the log. A step that is a job has no attempts;
+        that job has its own listeners. A replay or a preview notifies nobody.
+
+        Args:
+            event: The event.
 
         Raises:
-            DefinitionError: There is no such event, or the function is async.
+            DefinitionError: The event is unknown, or the function is async.
         """
         return self.listeners.on(event)
 
     def around(self, function: F) -> F:
-        """Put a context manager around each attempt, where the step runs: for timers, traces and log contexts.
+        """Register a context manager that is entered around each attempt, in the worker: for timers, traces and log contexts.
 
-        A decorator of a function that takes `nb.context()` and gives a context manager, or of a generator function with one
-        ``yield``. It sees what the step raised, and can change neither that nor the outputs; what it raises itself is logged,
-        and the attempt goes on without it (so what a step cannot do without belongs in the step). One that raises three times in
-        a row is not called any more by that process, until it is defined anew.
-        The first one given is the outermost; listeners of attempts are called outside of all.
+        It decorates a function that takes `nb.context()` and returns a context manager, or a generator function with one
+        ``yield``. The context manager sees what the step raised. It cannot change that, nor the outputs. What it raises itself is
+        logged, and the attempt continues without it, so what a step needs belongs in the step. One that raises three times in a
+        row is no longer called by that process until it is defined again. The first one registered is the outermost. Attempt listeners run outside of all.
+
+        Args:
+            function: The function.
 
         Raises:
             DefinitionError: The function is async.
@@ -191,14 +195,14 @@ class JobDefinition(Generic[P, R_co]):
         return self.listeners.around(function)
 
     def current(self) -> tuple[Node, ...]:
-        """The nodes with the fingerprints of their code as it is now: names that steps use may have changed since."""
+        """The nodes with the current fingerprints of their code, because names that steps use may have changed."""
         return tuple(replace(node, code=node.step.fingerprint) for node in self.nodes)
 
     def check(self, params: Any) -> P:
-        """The parameters as their declared type.
+        """Validate parameters, and return them as their declared type.
 
         Raises:
-            ParameterError: They do not fit; every problem is listed.
+            ParameterError: They are invalid; all problems are listed.
         """
         if params is None:
             params = self._unsaid()
@@ -223,7 +227,7 @@ class JobDefinition(Generic[P, R_co]):
         return {} if has_fields(self.params_type) else None
 
     def shape_difference(self, stored: str) -> str:
-        """What differs between the shape an instance began with and this job's."""
+        """Describe the difference between the shape an instance began with and this job's."""
         before, after = json.loads(stored), json.loads(self.shape)
         names = [each["name"] for each in before], [each["name"] for each in after]
         if names[0] != names[1]:
@@ -244,20 +248,21 @@ class JobDefinition(Generic[P, R_co]):
     def as_step(self, name: str | None = None, **options: Unpack[SubjobOptions]) -> Step[P, R_co, R_co]: ...
     @named(SubjobOptions, max_attempts=1)
     def as_step(self, name: str | None = None, **options: Any) -> Any:
-        """This job as a step of another one: takes its parameters and gives its report.
+        """This job as a step of another job. The step takes the job's parameters and returns its report.
 
-        Each chunk submits an instance and waits for its end without holding a worker, up to 64 at once (``concurrency=``
-        says otherwise). The instance is found again after a crash, is cancelled with the instance that waits for it, and
-        fails the chunk when it fails; ``run.retry()`` there takes it up again, unless it kept no data (``retain="none"``,
-        which it has from the instance that waits). Pausing one does not pause the other.
+        Each chunk submits an instance and waits for its end without occupying a worker, up to 64 at once (see ``concurrency=``).
+        The instance is found again after a crash and is cancelled with its parent instance. If it fails, the chunk fails;
+        ``run.retry()`` of the parent then takes it up again, unless its data was dropped (``retain="none"``, which it inherits).
+        Pausing one of them does not pause the other.
 
         Args:
-            name: Of the step; default: the job's name.
-            options: Those of `step` that concern waiting: max_attempts (default 1: a sub-job that failed is not retried
-                by itself), backoff, gate, concurrency, rate, weight, max_failed, retry_on, fail_on, description.
+            name: Name of the step; default: the job's name.
+            options: The options of `step` except ``timeout`` and ``max_wait``. ``max_attempts`` is 1 by default: a failed
+                sub-job is not retried automatically.
 
         Raises:
-            DefinitionError: An option that is none, or ``timeout=``, which would end the waiting and not the work.
+            DefinitionError: An option is unknown, or is ``timeout=``, which would end the wait and not the work.
+            StateError: The step is called like a function.
         """
         if "timeout" in options:
             raise DefinitionError(f"job {self.name!r} as a step takes no timeout=; give it to the steps inside")
@@ -275,7 +280,7 @@ class JobDefinition(Generic[P, R_co]):
         return f"{gate}{node.step.name} {many.format(type_name(given.output_type))}".rstrip()
 
     def chain(self) -> Picture:
-        """Its typed chain as a picture: steps, types, branches, gates; of a run, `JobHandle.chain` shows chunks too."""
+        """Draw the typed chain: steps, types, branches, gates. `JobHandle.chain` draws a run's chunks too."""
         from nbbatch.pictures import chain_picture
 
         about = f": {self.description}" if self.description else ""

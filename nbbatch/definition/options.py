@@ -1,4 +1,4 @@
-"""What a step may declare beside its signature, and which errors a retry may mend. Pure."""
+"""The options of a step, and which errors are retried. Pure."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ FATAL = (
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long a chunk waits after an error: exponential, capped, with jitter.
+    """How long a chunk waits after an error: exponential backoff with a cap and jitter.
 
     Args:
-        base: Before the first retry, on average: seconds, a timedelta or text, up to ten years.
-        cap: At most, before jitter; ``math.inf``: as long as it takes.
-        jitter: Share by which a wait is shortened or lengthened at random, 0 to 1.
+        base: Mean wait before the first retry: seconds, a timedelta or text, up to ten years.
+        cap: Maximum wait, before jitter; ``math.inf``: no maximum.
+        jitter: Fraction by which a wait is randomly shortened or lengthened, 0 to 1.
 
     Raises:
-        DefinitionError: Any of it is out of its range.
+        DefinitionError: An argument is out of its range.
     """
 
     base: float = 1.0
@@ -61,7 +61,7 @@ class Backoff:
 
         Args:
             retry: n, from 1.
-            random: 0 gives the shortest wait, 1 the longest.
+            random: From 0 (the shortest wait) to 1 (the longest).
 
         >>> [Backoff(jitter=0).delay(n, 0.5) for n in (1, 2, 3, 20)]
         [1.0, 2.0, 4.0, 300.0]
@@ -120,7 +120,7 @@ def _read_max_skipped(value: Any, what: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a step declares beside its signature, read and checked; see `step`."""
+    """The options of a step, checked; see `step`."""
 
     description: str = _option("", ranges.text)
     max_attempts: int = _option(4, ranges.limit)
@@ -141,12 +141,12 @@ class Options:
 
     @property
     def limited(self) -> bool:
-        """Whether how many start is limited."""
+        """Whether the number of chunks that start is limited."""
         return self.concurrency is not None or self.rate is not None or self.timeout is not None
 
     @property
     def paced(self) -> bool:
-        """Whether each chunk is claimed for itself and when a worker is free: to start at once, on a clock of its own."""
+        """Whether each chunk is claimed separately, when a worker is free, because its start or its duration is timed."""
         return self.rate is not None or self.timeout is not None
 
 
@@ -154,7 +154,7 @@ Exceptions = type[BaseException] | Sequence[type[BaseException]]
 
 
 class SubjobOptions(TypedDict, total=False):
-    """Options as they are given to a step that is a job."""
+    """The options of a step that is a job."""
 
     description: str
     max_attempts: int
@@ -173,7 +173,7 @@ class SubjobOptions(TypedDict, total=False):
 
 
 class StepOptions(SubjobOptions, total=False):
-    """Options as they are given to a step."""
+    """The options of a step."""
 
     timeout: times.Duration | None
     max_wait: times.Duration | None
@@ -208,9 +208,9 @@ def named(accepted: type, **defaults: Any) -> Callable[[F], F]:
 
 
 def retryable(options: Options, error: BaseException) -> bool:
-    """Whether a retry may mend an error; ``fail_on`` wins over ``retry_on``, and that over the usual judgement.
+    """Whether an error is retried. ``fail_on`` takes precedence over ``retry_on``, and ``retry_on`` over the default.
 
-    An error counts with its chain of causes (``raise … from``).
+    An error matches with its chain of causes (``raise … from``).
 
     >>> retryable(Options(), OSError()), retryable(Options(), TypeError()), retryable(Options(retry_on=(TypeError,)), TypeError())
     (True, False, True)
@@ -233,9 +233,9 @@ def skippable(options: Options, error: BaseException) -> bool:
 
 
 def judge(options: Options, error: BaseException) -> tuple[ChunkStatus, bool]:
-    """What an error makes of an attempt, and whether the chunk is SKIPPED instead of FAILED once it is out of attempts.
+    """The state of a chunk after an error, and whether it is SKIPPED instead of FAILED once it is out of attempts.
 
-    What ``skip_on`` names is skipped at once; what ``retry_on`` names too is retried first, and skipped after the last attempt.
+    An error that ``skip_on`` names skips the chunk at once. If ``retry_on`` names it too, it is retried first.
 
     >>> options = Options(skip_on=(OSError,), retry_on=(TimeoutError,))
     >>> [str(judge(options, error)[0]) for error in (FileNotFoundError(), TimeoutError(), TypeError())]
@@ -264,10 +264,10 @@ def checked_name(what: str, name: Any) -> str:
 
 
 def read_options(name: str, given: Mapping[str, Any]) -> Options:
-    """The options of a step.
+    """Check the options of a step.
 
     Raises:
-        DefinitionError: One that there is not, or a value that its rule refuses.
+        DefinitionError: An option is unknown, or its value is invalid.
     """
     check_known(f"step {name!r}", given, (*OPTIONS, "name"), DefinitionError)
     return Options(**{option: _read(name, option, value) for option, value in given.items()})

@@ -1,4 +1,4 @@
-"""A failed chunk as a file that can be sent: all that is needed to see and to replay it, and no secrets."""
+"""A failed chunk as a file that can be sent to somebody, without secrets."""
 
 from __future__ import annotations
 import __future__
@@ -109,14 +109,15 @@ class About(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class LoadedFailure:
-    """A failure that somebody sent; made by `load_failure`. Looking at it runs nothing.
+    """A failure that was exported elsewhere; made by `load_failure`. Displaying it runs no code.
 
     Attributes:
-        about: Job, step, chunk, state, error, Python and package versions.
-        input: The stored input as plain JSON values (a frame as polars.DataFrame); None where it is the parameters.
-        params: The parameters as plain JSON values, secrets as stars.
-        code: The source that failed, with what it reaches in its module.
-        traceback, log: As stored.
+        about: Job, step, chunk, state, error, versions of Python and packages.
+        input: The stored input as plain JSON values (a frame as a polars frame); None if it is the parameters.
+        params: The parameters as plain JSON values, secrets masked.
+        code: The source that failed, with what it uses of its module.
+        traceback: The stored traceback.
+        log: The stored log.
     """
 
     about: dict[str, Any]
@@ -134,13 +135,15 @@ class LoadedFailure:
         **This runs the code inside the file, which may do anything that you may.** Read ``code`` first.
 
         Args:
-            step: A step of your own to run in its place; then nothing of the file is run.
-            params: Parameters with their secrets; the file has none.
-            run_code: Say that the file's code may run.
+            step: A step of your own to run instead; then no code of the file runs.
+            params: Parameters with their secrets, which the file does not contain.
+            run_code: Confirms that the file's code may run.
 
         Raises:
             PermissionError: Neither a step nor ``run_code=True`` is given.
-            StateError: The parameters hold secrets and ``params`` does not bring them.
+            StateError: The parameters contain secrets and ``params`` is not given.
+            StoreUnreadable: The file's code does not define the step.
+            DefinitionError: ``step`` is not a step.
         """
         if step is None and not run_code:
             raise PermissionError(
@@ -195,11 +198,14 @@ def _fields(params: Any) -> Any:
 
 
 def load_failure(path: str | PathLike[str]) -> LoadedFailure:
-    """Open a file of ``chunk.export()``; nothing of it runs.
+    """Open a file written by ``chunk.export()``. No code of it runs.
+
+    Args:
+        path: The file.
 
     Raises:
-        StoreUnreadable: It is no such file, damaged, or of a newer format.
-        FileNotFoundError: There is none.
+        StoreUnreadable: The file was not written by ``chunk.export()``, is damaged or too large, or has a newer format.
+        OSError: The file does not exist (FileNotFoundError) or cannot be read.
     """
     import zipfile
 

@@ -1,4 +1,4 @@
-"""A stored chunk once more, in this thread, with the code as it is now. Nothing is stored."""
+"""Run a stored chunk again, in this thread, with the current code. Nothing is stored."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ from nbbatch.worker.executors import run_aside
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replay:
-    """What `ChunkHandle.replay` gave.
+    """The result of `ChunkHandle.replay`.
 
     Attributes:
-        outputs: What the step gives now, typed, in order; empty where it raised.
-        error: What it raised, as it is; None if nothing.
-        changes: The differences to the stored outputs, by field; empty where they are equal.
+        outputs: What the step returns now, typed, in order; empty if it raised.
+        error: What it raised; None if nothing.
+        changes: The differences to the stored outputs, by field; empty if they are equal.
         log: What it printed and logged.
-        seconds: How long it took.
+        seconds: Its duration.
         code: Fingerprint of the code that ran.
-        traceback, message: Of the error, secrets as stars.
+        stored: Number of stored outputs.
+        traceback: Traceback of the error, secrets masked.
+        message: Message of the error, secrets masked.
     """
 
     outputs: list[Any]
@@ -49,11 +51,15 @@ class Replay:
 
     @property
     def same(self) -> bool:
-        """Whether it gave what is stored."""
+        """Whether the outputs equal the stored ones."""
         return self.error is None and not self.changes
 
     def reraise(self) -> None:
-        """Raise what the step raised, from its own lines, for ``%debug``; nothing if it raised nothing."""
+        """Raise the step's error again, with the traceback of user code, for ``%debug``; does nothing without an error.
+
+        Raises:
+            BaseException: What the step raised.
+        """
         if self.error is not None:
             raise self.error.with_traceback(user_frames(self.error))
 

@@ -1,4 +1,4 @@
-"""Stored values of an instance as a sequence: which there are is looked up once, they themselves are read in pages."""
+"""Stored values of an instance as a sequence. The keys are read once, the values in pages."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Keys = Any
 
 
 class Values(Sequence[T_co]):
-    """Values as a sequence that reads them in pages, so that it may be longer than memory has room for.
+    """A sequence that reads its values in pages, so that it may be larger than memory.
 
-    Its length and order are those of the moment it was made. It is equal to a list of equal values; slices and sums are lists.
+    Its length and order are those of the time it was created. It equals a list of equal values; slices are lists.
     """
 
     __hash__ = None  # type: ignore[assignment] - as of a list

@@ -31,7 +31,7 @@ from nbbatch.values.codec import (
 
 @final
 class NonIdentifying:
-    """Marks a parameter that makes no difference to which instance a submit means: ``Annotated[int, nb.NonIdentifying]``."""
+    """Marks a parameter that does not identify the instance: ``Annotated[int, nb.NonIdentifying]``."""
 
 
 class ParamsCodec:

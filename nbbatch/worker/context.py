@@ -1,4 +1,4 @@
-"""What a micro-batch is, and what a running step can know and say: `context`."""
+"""Micro-batches, and `context`: what a running step can read and report."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_WARNINGS = 1_000
 class Cancellation:
     """A flag shared by everything that runs for one instance.
 
-    An attempt with a time limit has one of its own, which is also set when its instance's is.
+    An attempt with a timeout has a flag of its own, which is also set if the instance's flag is.
     """
 
     __slots__ = ("_own", "_whole")
@@ -39,7 +39,7 @@ class Cancellation:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the result is no longer wanted."""
+        """Whether the result will be discarded."""
         return self._own or (self._whole is not None and self._whole.cancelled)
 
     @cancelled.setter
@@ -74,7 +74,7 @@ class StoredParams:
 
 
 class Page(NamedTuple):
-    """Outputs of an attempt that still runs."""
+    """A page of outputs of an attempt that is still running."""
 
     item: Item
     first: int
@@ -85,7 +85,7 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MicroBatch:
-    """A micro-batch: chunks of one step of one instance that one worker runs in order."""
+    """Chunks of one step of one instance that a worker runs in order."""
 
     instance: int
     node: Node
@@ -114,7 +114,7 @@ class MicroBatch:
 
 
 class Context(capture.LogBuffer):
-    """What a running step can know and say beside its input; see `context`.
+    """What a running step can read and report; see `context`.
 
     Attributes:
         instance: Id of the job instance.
@@ -150,41 +150,42 @@ class Context(capture.LogBuffer):
         return self._micro.node.step.name
 
     def ids(self) -> dict[str, Any]:
-        """What each log record made here carries: which attempt it belongs to."""
+        """The ids that are added to each log record: those of the instance, step, chunk and attempt."""
         return {
             "nb_instance": self.instance, "nb_step": self.step, "nb_chunk": self.chunk, "nb_attempt": self.attempt,
         }  # fmt: skip
 
     @property
     def cancelled(self) -> bool:
-        """Whether the result will be dropped, so that a long step may return early.
+        """Whether the result will be discarded, so that a long step can return early.
 
-        So it is when the instance was cancelled, or the attempt's ``timeout=`` is over. Always False in worker processes, which share no memory with the engine.
+        True if the instance was cancelled or the attempt has exceeded ``timeout=``. Always False in worker processes, which share
+        no memory with the engine.
         """
         return self._micro.cancellation.cancelled
 
     @property
     def log(self) -> logging.Logger:
-        """A standard logger named ``nbbatch.step.<name>`` at level INFO; its records go to this attempt's log."""
+        """A standard logger named ``nbbatch.step.<name>`` at level INFO. Its records go to the log of this attempt."""
         logger = logging.getLogger(f"nbbatch.step.{self.step}")
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.INFO)
         return logger
 
     def attachment(self, name: str) -> BinaryIO:
-        """A file stored with the instance (``submit(attach=)``), opened for reading; its ``name`` is a path.
+        """Open a file stored with the instance (``submit(attach=)``) for reading. Its ``name`` is a path.
 
-        It is copied out of the store the first time a step asks. The step closes it.
+        The file is copied out of the store when a step first opens it. The step closes it.
 
         Raises:
-            NotFoundError: There is none of this name.
+            NotFoundError: There is no attachment of this name.
         """
         return (self._micro.attachments or Files("", ())).open(name)
 
     def warn(self, text: str) -> None:
-        """Keep a warning with this attempt; the newest distinct ones show on the instance.
+        """Record a warning with this attempt. ``run.warnings`` shows the newest distinct ones.
 
-        So it is done with what is warned of by ``warnings.warn`` while the step runs. An attempt keeps 1,000 of them.
+        Warnings of ``warnings.warn`` in the step are recorded too. At most 1,000 are kept per attempt.
         """
         self.said = True
         if self._warnings is None:
@@ -211,16 +212,16 @@ class Context(capture.LogBuffer):
         return [*(self._warnings or ()), *told]
 
     def recovered(self, error: BaseException | str) -> None:
-        """Count an error that the step survived: it is stored with the attempt and fails nothing."""
+        """Record an error that the step has handled. It is stored with the attempt and fails nothing."""
         text = error if isinstance(error, str) else f"{type(error).__name__}: {text_of(error)}"
         self.said = True
         self._recovered += (clean(text),)
 
     def records(self, count: float) -> None:
-        """Say how many records this attempt handled; without it, the number of its outputs counts.
+        """Set the number of records that this attempt handled; default: the number of its outputs.
 
         Raises:
-            ValueNotStorable: It is no whole number from 0 to 10**15.
+            ValueNotStorable: The number is not a whole number from 0 to 10**15.
         """
         try:
             number = int(count) if isinstance(count, float) and count.is_integer() else count

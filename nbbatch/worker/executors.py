@@ -36,7 +36,7 @@ ASYNC_IN_FLIGHT = 64
 
 
 def default_workers() -> int:
-    """Threads used unless told otherwise: four more than there are cores, as steps mostly wait.
+    """Default number of threads: cores + 4, because steps mostly wait.
 
     At most 32, as in ``ThreadPoolExecutor``.
     """
@@ -46,27 +46,31 @@ def default_workers() -> int:
 def threads(workers: int | None = None) -> ThreadPoolExecutor:
     """A pool of threads in this process.
 
-    They are daemon threads: a step that hangs does not keep the interpreter from ending.
+    The threads are daemon threads: a step that hangs does not keep the interpreter from exiting.
 
     Args:
         workers: Number of threads, 1 or more; default: cores + 4, at most 32.
+
+    Raises:
+        ValueError: ``workers`` is not a whole number from 1.
     """
     return Threads(checked_workers(workers) or default_workers())
 
 
 def processes(workers: int | None = None) -> Executor:
-    """A pool of worker processes, through loky, so that functions defined in notebook cells work.
+    """A pool of worker processes, through loky, which runs functions that are defined in notebook cells.
 
-    A worker that dies (a crash, out of memory) costs the chunks that its pool had begun an attempt each; the pool is
-    replaced and the run goes on. So it is when a chunk takes longer than its step's ``timeout=``: all workers are killed,
-    and what the others ran is run again, with no error counted against it. Reductions and async steps still run in this
-    process. What a step holds in global variables is copied to the workers once per version of its code.
+    If a worker dies (a crash, out of memory), the chunks that its pool had begun lose one attempt each, the pool is replaced, and
+    the run continues. If a chunk exceeds its step's ``timeout=``, all workers are killed and replaced; their other chunks run
+    again without counting an error. Reductions and async steps run in this process. Global variables that a step uses are copied
+    to the workers once per version of its code.
 
     Args:
         workers: Number of processes, 1 or more; default: the number of cores.
 
     Raises:
         ImportError: loky is not installed; ``pip install 'nbbatch[processes]'``.
+        ValueError: ``workers`` is not a whole number from 1.
     """
     with needing("processes"):
         from loky.process_executor import ProcessPoolExecutor
@@ -75,10 +79,10 @@ def processes(workers: int | None = None) -> Executor:
 
 
 def live_with(parent: int) -> None:
-    """Have this worker process end soon after its parent, however that dies, and leave Ctrl-C to it.
+    """Make this worker process exit soon after its parent, however that dies, and ignore Ctrl-C.
 
-    Ctrl-C goes to all processes of a terminal or kernel: the parent decides what becomes of what runs here. The handler is
-    one that does nothing, as processes that a step starts would inherit that the signal is ignored.
+    Ctrl-C goes to all processes of a terminal or kernel, and the parent decides what to do about running work. The handler does
+    nothing instead of ignoring the signal, because processes that a step starts would inherit that it is ignored.
     """
     signal.signal(signal.SIGINT, _ignore)
     threading.Thread(target=_watch, args=(parent,), name="nbbatch-parent", daemon=True).start()
@@ -96,7 +100,7 @@ def _watch(parent: int) -> None:
 
 
 class Replaceable(Executor):
-    """A pool that is replaced when one of its workers dies or has to: what was in it is lost, what comes later runs."""
+    """A pool that is replaced when one of its workers dies or must be killed. Its running work is lost; later work runs."""
 
     def __init__(self, make: Callable[[], Any], workers: int) -> None:
         self._make, self._max_workers = make, workers
@@ -107,7 +111,7 @@ class Replaceable(Executor):
         """Have a worker call ``fn``.
 
         Raises:
-            RuntimeError: It was shut down, or the interpreter ends.
+            RuntimeError: The pool was shut down, or the interpreter is exiting.
         """
         try:
             future = self._pool.submit(fn, *args, **kwargs)
@@ -121,20 +125,20 @@ class Replaceable(Executor):
         return future
 
     def kill(self) -> None:
-        """Kill the workers; the futures of what they ran end with an error, and new workers take what is submitted now.
+        """Kill all workers. Futures of running work end with an error, and new workers take later work.
 
-        All of them: a worker that is killed alone may hold the lock of the queue that all read from.
+        All of them, because a single killed worker may hold the lock of the queue that all read from.
         """
         old, self._pool = self._pool, self._make()
         old.shutdown(wait=False, kill_workers=True)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - loky has no such option
-        """Let the workers end."""
+        """Let the workers exit."""
         self._pool.shutdown(wait=wait)
 
 
 class inline(Executor):  # noqa: N801 - made and used like a function, as threads() and processes()
-    """Runs each step at once in the engine's own thread, one after another: for tests."""
+    """Runs each step at once in the engine's thread, one after another. For tests."""
 
     _max_workers = 1
 
@@ -149,7 +153,7 @@ class inline(Executor):  # noqa: N801 - made and used like a function, as thread
 
 
 class Threads(ThreadPoolExecutor):
-    """A pool of daemon threads; a ``ThreadPoolExecutor`` by name only, whose threads Python joins before it ends."""
+    """A pool of daemon threads. It is a ``ThreadPoolExecutor`` by type only, since Python joins the threads of a real one at exit."""
 
     def __init__(self, workers: int) -> None:  # pyright: ignore[reportMissingSuperCall] - nothing of it is used
         self._max_workers = workers
@@ -189,7 +193,7 @@ class Threads(ThreadPoolExecutor):
             self._team.append(thread)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls and let the threads end once they have made those they have."""
+        """Take no more calls. The threads exit after the calls they have."""
         with self._lock:
             self._is_shut = True
             while cancel_futures and not self._calls.empty():
@@ -248,7 +252,7 @@ class EventLoop(Executor):
         return asyncio.run_coroutine_threadsafe(fn(*args, **kwargs), self._loop)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - as in Executor
-        """Cancel what runs on the loop, then stop it: at once, or in its own time where a step goes on in spite of that."""
+        """Cancel running coroutines, then stop the loop. A coroutine that ignores the cancellation is abandoned after a while."""
         loop, thread = self._loop, self._thread
         if loop is None or thread is None:
             return
@@ -258,7 +262,7 @@ class EventLoop(Executor):
 
 
 def run_aside(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end on an event loop of its own, in a thread beside: a notebook's thread has one already."""
+    """Run a coroutine on a new event loop in a separate thread, because a notebook's thread already runs one."""
     with ThreadPoolExecutor(1) as aside:
         return aside.submit(copy_context().run, asyncio.run, coroutine).result()
 
@@ -278,10 +282,10 @@ async def _wind_up() -> None:
 
 
 def checked_workers(workers: int | None) -> int | None:
-    """The number of workers, or None for the default.
+    """Check the number of workers; None is the default.
 
     Raises:
-        ValueError: It is no number of workers.
+        ValueError: It is not a whole number from 1.
     """
     if workers is not None and (type(workers) is not int or workers < 1):
         raise ValueError(f"workers= must be a whole number, 1 or more, not {workers!r}")
@@ -289,10 +293,10 @@ def checked_workers(workers: int | None) -> int | None:
 
 
 def checked_executor(executor: Executor | None) -> Executor | None:
-    """The executor, or None for the default.
+    """Check the executor; None is the default.
 
     Raises:
-        TypeError: It is none; a number of workers or a function that makes one, say.
+        TypeError: It is not an executor, but for example a number of workers or a function that makes one.
     """
     if executor is not None and not isinstance(executor, Executor):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"executor= takes an executor, such as nb.processes(4), not {executor!r}; a number is workers=")
@@ -300,16 +304,16 @@ def checked_executor(executor: Executor | None) -> Executor | None:
 
 
 def workers_of(executor: Executor) -> int:
-    """How many calls an executor runs at once.
+    """Number of concurrent calls of an executor.
 
-    Executors of other libraries (Dask, ipyparallel) do not tell in one common way; without ``_max_workers`` the
-    number of cores is taken: pass ``workers=`` to ``nb.open`` to say better.
+    Executors of other libraries (Dask, ipyparallel) have no common way to tell. Without ``_max_workers``, the number of cores is
+    used; pass ``workers=`` to ``nb.open`` to set it.
     """
     return int(getattr(executor, "_max_workers", 0) or os.cpu_count() or 1)
 
 
 def is_called_off(error: BaseException) -> bool:
-    """Whether a future that ended with this error never ran to an end because its pool was shut down, or somebody cancelled it."""
+    """Whether a future ended with this error because its pool was shut down or it was cancelled, not because its call failed."""
     return (
         isinstance(error, Refused | CancelledError | asyncio.CancelledError)
         or type(error).__name__ == "ShutdownExecutorError"
@@ -321,5 +325,5 @@ class Refused(RuntimeError):
 
 
 def shares_memory(executor: Executor) -> bool:
-    """Whether the executor's workers live in this process."""
+    """Whether the executor's workers run in this process."""
     return isinstance(executor, ThreadPoolExecutor | inline | EventLoop)

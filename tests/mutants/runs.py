@@ -20,7 +20,7 @@ TIMED_OUT = -1
 def prepare() -> None:
     """Have the server import what every test needs, and nothing of the project."""
     multiprocessing.set_start_method("forkserver")
-    multiprocessing.set_forkserver_preload(["pytest", "hypothesis", "duckdb", "polars", "pydantic", "ipywidgets"])
+    multiprocessing.set_forkserver_preload(["pytest", "duckdb", "polars", "pydantic", "ipywidgets"])
 
 
 def copied(folder: Path) -> Path:
