@@ -390,16 +390,19 @@ class Batch(Overview):
     ) -> int:  # fmt: skip
         """Delete ended instances and all their rows permanently; returns how many. Unfinished instances are never deleted.
 
-        Their space in the file is reused. Space at the end of the file is returned to the disk.
+        Their space in the file is reused, and returned to the disk once the store is closed.
 
         Args:
             older_than: Only instances that ended before this time: a timedelta, seconds or text such as "30 days" before now, a
-                datetime or its ISO text; 0: all that have ended.
-            status: Only instances that ended in this state, or in one of these; default: any.
+                datetime or its ISO text; 0 (and the default with ``keep_last``): all that have ended.
+            keep_last: Keep this many instances of each job, those that ended last, with their sub-jobs. Only instances that match
+                the other arguments are counted.
+            status: Only instances that ended in this state, or in one of these states; default: any.
             job: Only instances of the job of this name.
 
         Raises:
-            ValueError: A state is not that of an ended instance, or ``older_than`` is not a time.
+            ValueError: A state is not that of an ended instance, an argument is invalid, or neither ``older_than`` nor
+                ``keep_last`` is given.
             TypeError: ``job`` is not a name.
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
         """
