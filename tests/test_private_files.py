@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -46,6 +48,32 @@ def test_an_export_is_for_the_user_alone_and_follows_no_link(inline: nb.Batch, t
     assert not path.is_symlink()
     assert path.stat().st_mode & 0o777 == 0o600
     assert nb.load_failure(path).about["step"] == "fail"
+
+
+def test_the_readme_says_exactly_what_an_export_contains(batch: nb.Batch, tmp_path: Path) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    (said,) = re.findall(r"An export is a zip of .*?\n\n", readme, re.DOTALL)
+    with zipfile.ZipFile(failed(batch).export(tmp_path / "bug.zip")) as file:
+        names, about = file.namelist(), json.loads(file.read("failure.json"))
+
+    assert re.findall(r"`([\w.]+)`", said) == names
+    assert f"of {('one', 'two', 'three', 'four', 'five', 'six')[len(names) - 1]} parts" in said
+    assert all(each in said for each in about["packages"])
+    known = {
+        "job",
+        "version",
+        "instance",
+        "chunk",
+        "step",
+        "index",
+        "status",
+        "attempts",
+        "media",
+        "error_type",
+        "error",
+        "format",
+    }
+    assert about.keys() == known | {"python", "platform", "packages"}  # what the README sums up; add to it what is new
 
 
 def test_an_export_that_fails_leaves_what_was_there(
