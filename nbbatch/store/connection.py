@@ -15,6 +15,7 @@ import duckdb
 
 from nbbatch.base.errors import StoreError, StoreLocked, StoreUnreadable
 from nbbatch.base.private_file import make_beside
+from nbbatch.store import rewriting
 
 MEMORY = ":memory:"
 _SETTINGS: dict[str, Any] = {
@@ -42,6 +43,7 @@ def connect(path: str) -> duckdb.DuckDBPyConnection:
         con = _connected(path)
         if path != MEMORY:
             make_log(path)
+            rewriting.clear(Path(path))
         return con
     except StoreLocked:
         raise

@@ -152,10 +152,11 @@ class Store(Writer):
             return self._source
 
     def close(self) -> None:
-        """As `Writer.close`; then let go of what was copied from."""
+        """As `Writer.close`; then let go of what was copied from, and write the file anew where most of it is waste."""
         super().close()
         if self._source is not None:
             self._source.close()
+        self._give_back()
 
     def is_at(self, path: str) -> bool:
         """Whether a path is that of this store's file."""

@@ -18,7 +18,7 @@ import duckdb
 
 from nbbatch.base.errors import StoreClosed, StoreError, ValueNotStorable
 from nbbatch.base.rows import ArrowStream, Columns
-from nbbatch.store import inspection
+from nbbatch.store import inspection, rewriting
 from nbbatch.store.connection import MEMORY, close, drop_empty_log, make_log, remove
 from nbbatch.store.queries import QUERIES
 from nbbatch.store.reading import Reader
@@ -52,6 +52,8 @@ class Writer(Reader):
         self._is_new = is_new
         self._is_changed = False
         """A session has begun; until then the files are as they were, and closing leaves them so."""
+        self._is_wasteful = False
+        """Closed, most of its file is waste."""
         self._file: os.stat_result | None = None
         """Which file it is; None: in memory, or not open yet."""
         self._writing = threading.Lock()
@@ -246,9 +248,18 @@ class Writer(Reader):
         if self._is_changed:
             with suppress(duckdb.Error):
                 self._con.execute("CHECKPOINT").complete()
+                self._is_wasteful = (
+                    self.path != MEMORY and rewriting.wasted(self._con, self._columns) >= rewriting.WORTH
+                )
         elif self._is_new:
             remove(self.path)
         drop_empty_log(self.path)
+
+    def _give_back(self) -> None:
+        """Write the file anew, now that nothing here has it open, where most of it is waste."""
+        if self._is_wasteful:
+            self._is_wasteful = False
+            rewriting.rewrite(Path(self.path))
 
     def _let_go(self) -> None:
         for appender in self._appenders.values():
