@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nbbatch.base import ranges
 from nbbatch.base.arguments import answering
 from nbbatch.base.names import Answering
-from nbbatch.base.states import InstanceStatus
+from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.base.times import Duration, Moment, moment, patience
 from nbbatch.instance import Access
 from nbbatch.job import Job
@@ -67,9 +67,23 @@ class Overview(Answering):
         text = None if status is None else str(InstanceStatus(status))
         now = self._access.engine().clock.now()
         since_us, at_us = moment(since, now, "since="), moment(as_of, now)
-        return frames.page(
+        page = frames.page(
             self._access.store, "instances", job_name(job), text, since_us, at_us, limit=limit, offset=offset
         )
+        return page if at_us is not None else self._with_live(page)
+
+    def _with_live(self, page: pl.DataFrame) -> pl.DataFrame:
+        """The progress of what is worked on is as of now, not as of when it was stored last."""
+        live = self._access.engine().live
+        ended = {status.value for status in INSTANCE_ENDED}
+        rows = page.select("id", "status").iter_rows() if live else ()
+        shares = {number: found.share for number, status in rows if status not in ended and (found := live.get(number))}
+        if not shares:
+            return page
+        import polars as pl
+
+        known = pl.col("id").replace_strict(shares, default=None, return_dtype=pl.Float64)
+        return page.with_columns(pl.coalesce(known, "progress").alias("progress"))
 
     def jobs(self, *, as_of: Moment | None = None) -> pl.DataFrame:
         """One row per job and version.

@@ -10,7 +10,7 @@ from nbbatch.base.errors import NotFoundError, StateError
 from nbbatch.base.states import INSTANCE_ENDED
 from nbbatch.chunk import ChunkHandle
 from nbbatch.definition import JobDefinition, Kind
-from nbbatch.engine import commands, decide
+from nbbatch.engine import commands
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.future import RunFuture
 from nbbatch.instance import checked_id
@@ -73,21 +73,28 @@ class JobHandle(RunFuture[R_co]):
         Formula: ``nbbatch.engine.decide.progress``.
         """
         live = self._engine().live.get(self.id)
-        return live.best if live and live.changed else live.progress() if live else self._row.progress
+        return live.share if live else self._row.progress
 
     @property
     def rate(self) -> float | None:
-        """Records per second so far; None if unknown. Formula: ``nbbatch.engine.decide.rate``."""
+        """Records per second of the time that this process worked on it; None while unknown, and in the first half second.
+
+        Formula: ``nbbatch.engine.decide.rate``.
+        """
         live = self._engine().live.get(self.id)
-        return decide.rate(live.records, live.started_us, live.latest_end_us) if live else None
+        return live.rate() if live else None
 
     @property
     def eta(self) -> float | None:
-        """Estimated seconds left, if work continues at its average speed; 0 once ended, None if unknown."""
+        """Seconds left if work goes on as it went, by the durations of each step and the time that this process worked on it.
+
+        None while unknown, paused, proved too short, and in the first half second; 0 when ended. Formula:
+        ``nbbatch.engine.decide.eta``.
+        """
         engine = self._engine()
         live = engine.live.get(self.id)
         if live:
-            return decide.eta(live.progress(), live.started_us, live.latest_end_us, engine.clock.now())
+            return live.eta(engine.clock.now())
         return 0.0 if self._row.status in INSTANCE_ENDED else None
 
     @property

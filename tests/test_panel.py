@@ -532,7 +532,8 @@ def test_a_run_that_waits_for_its_job_stands_still_in_its_panel(tmp_path: Path) 
     hold.clear()
     with nb.open(tmp_path / "waits.duckdb", workers=1) as batch:
         batch.submit(slow, 3)
-        hold.set()
+        batch.close(0)  # before all of it is done
+    hold.set()
     with nb.open(tmp_path / "waits.duckdb", workers=1) as batch:
         panel = session(batch.instance(1))
         first, second = panel.step(), panel.step()

@@ -237,6 +237,8 @@ def pause(engine: Engine, instance: int) -> None:
     if row.status is _I.PAUSED:
         return
     _set_status(engine, row, _I.PAUSED)
+    if live := engine.live.get(instance):
+        live.worked.stop(engine.clock.now())
 
 
 def resume(engine: Engine, instance: int, job: JobDefinition[Any, Any] | None, mended: bool) -> None:

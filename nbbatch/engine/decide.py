@@ -167,28 +167,58 @@ def share_done(nodes: Sequence[Node], counts: Sequence[Counts]) -> float:
     return min(progress(weights, counts, done_steps(nodes, counts), sources), 0.999)
 
 
-def rate(records: int, started_us: int | None, latest_end_us: int | None) -> float | None:
-    """Records per second from the first claim to the latest end of an attempt; None while unknown.
+def work(
+    micros: Sequence[float], counts: Sequence[Counts], done: Sequence[bool], sources: Sequence[Sequence[int]]
+) -> tuple[float, float]:
+    """Work that is done and work in all, as far as it is known: chunks × the microseconds that one of their step takes.
 
-    >>> round(rate(50, 0, 600_000_000), 4)
+    While the steps before a step go on, it is taken to get as many chunks more as they have still to give. Of a step without any
+    time yet the mean of the others is taken.
+
+    >>> counts = [no_chunks(), no_chunks()]
+    >>> counts[0][ChunkStatus.COMPLETED.code], counts[0][ChunkStatus.QUEUED.code], counts[1][ChunkStatus.COMPLETED.code] = 5, 5, 2
+    >>> work([1.0, 10.0], counts, [False, False], [(), (0,)])
+    (25.0, 50.0)
+    """
+    known = [each for each in micros if each]
+    usual = sum(known) / len(known) if known else 0.0
+    ended: list[float] = []
+    made = total = 0.0
+    for place, (count, is_done) in enumerate(zip(counts, done, strict=True)):
+        before = [ended[source] for source in sources[place]]
+        come = 1.0 if is_done or not before else sum(before) / len(before)
+        mine, each = sum(count[code] for code in _DONE), micros[place] or usual
+        expected = max(sum(count) / come if come else 0.0, mine)
+        ended.append(1.0 if is_done else mine / expected if expected else 0.0)
+        made, total = made + mine * each, total + expected * each
+    return made, total
+
+
+def rate(records: int, worked_us: int) -> float | None:
+    """Records per second of time worked; None while unknown.
+
+    >>> round(rate(50, 600_000_000), 4)
     0.0833
     """
-    if started_us is None or latest_end_us is None or latest_end_us <= started_us:
-        return None
-    return records / ((latest_end_us - started_us) / 1e6)
+    return records / (worked_us / 1e6) if records and worked_us > 0 else None
 
 
-def eta(share: float, started_us: int | None, latest_end_us: int | None, now_us: int | None = None) -> float | None:
-    """Seconds left if work goes on as it went: elapsed · (1 − progress) / progress; None while unknown, 0 at the end.
+def eta(made: float, before: float, total: float, worked_us: int, idle_us: int = 0) -> float | None:
+    """Seconds left if work goes on as it went: time worked · work left / work done in it; None while unknown.
 
-    Given the present, it is unknown too once that time has passed since the latest end: slower work has begun.
+    It is unknown too once that time has passed since the latest end of an attempt (``idle_us``): slower work has begun.
 
-    >>> eta(0.5, 0, 600_000_000)
+    Args:
+        made: Work that is done, as of `work`.
+        before: Of it, what was done before the time that is counted.
+        total: Work in all.
+        worked_us: Microseconds worked.
+        idle_us: Since the latest end.
+
+    >>> eta(3, 0, 6, 600_000_000)
     600.0
     """
-    if share >= 1.0:
-        return 0.0
-    if share <= 0.0 or started_us is None or latest_end_us is None or latest_end_us <= started_us:
+    if made <= before or worked_us <= 0:
         return None
-    left = (latest_end_us - started_us) / 1e6 * (1.0 - share) / share
-    return None if now_us is not None and now_us - latest_end_us > left * 1e6 else left
+    left = worked_us / 1e6 * (total - made) / (made - before)
+    return None if idle_us > left * 1e6 else left

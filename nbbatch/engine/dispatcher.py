@@ -529,6 +529,7 @@ class Engine:
             return False
         claim = self._claims.keep(live, step, items, changes, now)
         self._first_claim(live, step, changes, now)
+        live.worked.go(now)
         kind = step.node.step.kind
         inputs = self.store.stream("reduction_inputs", live.id) if kind is Kind.REDUCTION else None
         alone = (

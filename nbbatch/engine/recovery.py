@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from nbbatch.base.rows import DetailRow, EventRow, InstanceRow, Item, Waiting
 from nbbatch.base.states import CHUNK_BY_CODE, ChunkStatus
 from nbbatch.definition import JobDefinition
-from nbbatch.engine.state import SUSPECT_ERRORS, Again, LiveInstance
+from nbbatch.engine.state import SUSPECT_ERRORS, Again, LiveInstance, Worked
 from nbbatch.store.database import Store
 from nbbatch.values.attachments import Attachments
 from nbbatch.worker.context import StoredParams
@@ -99,6 +99,7 @@ def load(store: Store, job: JobDefinition[Any, Any], row: InstanceRow, params: S
     for step in live.steps:
         if step.node.step.options.max_wait is not None:
             step.polling = dict(store.rows("polling_since", row.id, step.node.index))
+    live.worked = Worked(live.records, live.counts)
     return live
 
 

@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 from nbbatch.base.rows import Ended, InstanceRow, Item, Waiting
 from nbbatch.base.states import ChunkStatus, InstanceStatus
 from nbbatch.definition import JobDefinition, Kind, Node
-from nbbatch.engine.decide import Counts, no_chunks, share_done
+from nbbatch.engine import decide
+from nbbatch.engine.decide import Counts, done_steps, no_chunks, share_done
 from nbbatch.values.attachments import Attachments
 from nbbatch.worker.context import Cancellation, StoredParams
 
@@ -38,6 +39,8 @@ TARGET_US = 8_000
 """A micro-batch grows until it is about this much work, so that hand-over costs little and no result waits long."""
 MAX_BATCH = 1_000
 """Chunks in one micro-batch at most."""
+FIRST_US = 500_000
+"""Time that is to be worked before rate and time left are told."""
 SUSPECT_ERRORS = 2
 """A chunk lost this often runs last and apart from other suspects, so that the one that kills the process is found."""
 
@@ -284,6 +287,29 @@ _DECIDED = ("waiting", "staged", "status", "failing", "report", "started_us", "l
 """What a turn changes in an instance beside its steps."""
 
 
+class Worked:
+    """For how long an instance was worked on in this process: from its first claim here, without the time it was paused."""
+
+    def __init__(self, records: int = 0, counts: Sequence[Counts] = ()) -> None:
+        self.records, self.counts = records, [list(each) for each in counts]
+        """What had been done before."""
+        self._spent_us = 0
+        self._since_us: int | None = None
+
+    def go(self, now_us: int) -> None:
+        """It is worked on from now on, if it was not."""
+        if self._since_us is None:
+            self._since_us = now_us
+
+    def stop(self, now_us: int) -> None:
+        """It is not worked on any more."""
+        self._spent_us, self._since_us = self.until(now_us), None
+
+    def until(self, end_us: int) -> int:
+        """Microseconds worked until a time."""
+        return self._spent_us + (0 if self._since_us is None else max(0, end_us - self._since_us))
+
+
 class LiveInstance:
     """One unfinished instance whose job is known in this process."""
 
@@ -299,6 +325,7 @@ class LiveInstance:
         self.started_us = row.started_us
         self.latest_end_us: int | None = None
         self.records = 0
+        self.worked = Worked()
         self.best = row.progress
         self.report = row.report
         self.steps = [LiveStep(node) for node in job.current()]
@@ -360,6 +387,33 @@ class LiveInstance:
         """Share of the work done; it never falls, and is below 1 until the instance COMPLETED."""
         self.best = max(self.best, share_done(self.job.nodes, self.counts))
         return self.best
+
+    @property
+    def share(self) -> float:
+        """As `progress`; any thread may ask, and sees that of the last decision while another is due."""
+        return self.best if self.changed else self.progress()
+
+    def rate(self) -> float | None:
+        """Records per second of the time that it was worked on here; None while unknown. Any thread may ask."""
+        worked_us = self.worked.until(self.latest_end_us or 0)
+        return decide.rate(self.records - self.worked.records, worked_us) if worked_us >= FIRST_US else None
+
+    def eta(self, now_us: int) -> float | None:
+        """Seconds left; None while unknown or paused, and in the first moments. Any thread may ask."""
+        end_us = self.latest_end_us or 0
+        worked_us = self.worked.until(end_us)
+        if self.paused or worked_us < FIRST_US:
+            return None
+        micros, nodes, counts = (
+            [step.mean_us for step in self.steps],
+            self.job.nodes,
+            [list(each) for each in self.counts],
+        )
+        sources = [node.sources for node in nodes]
+        made, total = decide.work(micros, counts, done_steps(nodes, counts), sources)
+        before = self.worked.counts or [no_chunks() for _ in nodes]
+        earlier, _ = decide.work(micros, before, [False] * len(nodes), sources)
+        return decide.eta(made, earlier, total, worked_us, now_us - end_us)
 
     def adopt(self, job: JobDefinition[Any, Any], params: StoredParams) -> None:
         """Go on with this job's code; attempts that run finish with the old one."""

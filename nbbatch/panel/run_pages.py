@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from nbbatch.base.rows import InstanceRow
 from nbbatch.base.states import CHUNK_ENDED, ChunkStatus, by_status
-from nbbatch.engine.decide import eta
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.panel.attempt_sums import Timeline, bar_frame
 from nbbatch.pictures import chain_picture, static
@@ -117,5 +116,5 @@ def reading(store: Reader, engine: Engine, row: InstanceRow) -> Reading:
     done, total = sum(n for status, n in every if status in CHUNK_ENDED), sum(n for _, n in every)
     if live is None:
         return Reading(f"{label} {row.status}", done, total, row.progress, "")
-    left = eta(live.progress(), live.started_us, live.latest_end_us)
-    return Reading(label, done, total, live.progress(), "" if left is None else f"about {duration(left)} left")
+    left = live.eta(engine.clock.now())
+    return Reading(label, done, total, live.share, "" if left is None else f"about {duration(left)} left")

@@ -9,9 +9,7 @@ from dataclasses import dataclass, replace
 
 from nbbatch.base.rows import InstanceRow
 from nbbatch.base.states import CHUNK_ENDED, INSTANCE_ENDED, ChunkStatus, InstanceStatus
-from nbbatch.engine import decide
 from nbbatch.engine.dispatcher import Engine
-from nbbatch.engine.state import LiveInstance
 from nbbatch.panel.attempt_sums import AttemptSums
 from nbbatch.panel.run_pages import counts
 from nbbatch.pictures.chain_picture import StepFacts, from_shape
@@ -33,6 +31,8 @@ class Snapshot:
     """Done, 0 to 1."""
     elapsed: float | None
     """Seconds from the first claim until now, or the end."""
+    rate: float | None
+    """Records per second; None while unknown, or nobody works on it."""
     eta: float | None
     """Seconds left; None while unknown."""
     steps: tuple[StepFacts, ...]
@@ -70,11 +70,6 @@ class Snapshot:
         """Chunks that are FAILED."""
         return sum(step.counts.get(ChunkStatus.FAILED, 0) for step in self.steps)
 
-    @property
-    def rate(self) -> float | None:
-        """Chunks that ended, per second since the first claim; None while nobody works on it."""
-        return self.done / self.elapsed if self.elapsed and self.known else None
-
 
 def take(store: Reader, engine: Engine, sums: AttemptSums, row: InstanceRow, now_us: int) -> Snapshot:
     """How an instance stands now.
@@ -90,24 +85,17 @@ def take(store: Reader, engine: Engine, sums: AttemptSums, row: InstanceRow, now
     status = live.status if live else row.status
     until = now_us if live else row.ended_us or sums.timeline.last_us
     started = live.started_us if live else row.started_us
-    share = live.progress() if live else row.progress
+    share = live.share if live else row.progress
     return Snapshot(
         id=row.id, job=row.job, version=row.version, key=row.key, status=status,
         known=live is not None or status in INSTANCE_ENDED,
         share=share,
         elapsed=None if started is None else max(0, until - started) / 1e6,
-        eta=_eta(live, share, now_us) if live else None,
+        rate=live.rate() if live else None, eta=live.eta(now_us) if live else None,
         steps=_steps(store, engine, row, sums),
         errors=sum(group.count for group in sums.errors.values()),
         error=None if live else row.error, waits=(engine.hung() or engine.hindrance(live)) if live else None, whole=sums.whole,
     )  # fmt: skip
-
-
-def _eta(live: LiveInstance, share: float, now_us: int) -> float | None:
-    """Time left, once enough was seen: 3 % done, or 3 seconds."""
-    if live.paused or live.started_us is None or (share < 0.03 and now_us - live.started_us < 3_000_000):
-        return None
-    return decide.eta(share, live.started_us, live.latest_end_us, now_us)
 
 
 def _steps(store: Reader, engine: Engine, row: InstanceRow, sums: AttemptSums) -> tuple[StepFacts, ...]:

@@ -302,10 +302,14 @@ class _Live:
             return None
         status, share = InstanceStatus(said["status"]), float(said["progress"])
         counts: list[list[int]] = said["counts"]
+
+        def eta(_: int) -> float | None:
+            return said["eta"]
+
         return SimpleNamespace(
-            id=instance, status=status, paused=status is InstanceStatus.PAUSED, best=share, progress=lambda: share, changed=False,
-            stored_counts=tuple(map(tuple, counts)), records=said["records"], started_us=said["started_us"],
-            latest_end_us=said["latest_end_us"], why=said["why"], hung=said["hung"], job=None, params=None,
+            id=instance, status=status, paused=status is InstanceStatus.PAUSED, share=share, stored_counts=tuple(map(tuple, counts)),
+            started_us=said["started_us"], rate=lambda: said["rate"], eta=eta, why=said["why"], hung=said["hung"],
+            job=None, params=None,
         )  # fmt: skip
 
     def __contains__(self, instance: int) -> bool:

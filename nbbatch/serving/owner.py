@@ -196,9 +196,8 @@ class Owner:
         if live is None:
             return None
         return {
-            "id": live.id, "status": live.status.value, "counts": live.stored_counts, "progress": live.progress(),
-            "records": live.records, "started_us": live.started_us, "latest_end_us": live.latest_end_us,
-            "now_us": self._engine.clock.now(), "why": self._engine.hindrance(live), "hung": self._engine.hung(),
+            "id": live.id, "status": live.status.value, "counts": live.stored_counts, "progress": live.share,
+            "rate": live.rate(), "eta": live.eta(self._engine.clock.now()), "started_us": live.started_us, "why": self._engine.hindrance(live), "hung": self._engine.hung(),
         }  # fmt: skip
 
     # --- end --------------------------------------------------------------------------------------
