@@ -90,7 +90,9 @@ class RunFuture(Frames, Generic[R_co]):
         seconds = self._patience(timeout)
         try:
             tell = self._pause_teller()
-            return self._watch(seconds, tell) if progress else result_of(self._ending(), seconds, tell)
+            ended = self._watch(seconds, tell) if progress else result_of(self._ending(), seconds, tell)
+            self._access.look_at_ends()
+            return ended
         except TimeoutError:
             raise TimeoutError(f"instance {self.id} has not ended after {seconds:g} s; {self._prospect()}") from None
         except KeyboardInterrupt as stop:
@@ -243,7 +245,9 @@ class RunFuture(Frames, Generic[R_co]):
         while not end.done():
             await asyncio.wait({end}, timeout=LOOK_SECONDS)  # which cancels nothing
             tell()
-        return end.result()
+        ended = end.result()
+        self._access.look_at_ends()
+        return ended
 
     def _report(self, end: Ended) -> R_co:
         if end.status is InstanceStatus.FAILED:

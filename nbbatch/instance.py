@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,9 @@ def seen(row: InstanceRow) -> JobDefinition[Any, Any] | None:
     return job if job is not None and job.shape == row.shape else None
 
 
+LastLooks = dict[Callable[[], None], Callable[[], bool]]
+
+
 class Access:
     """Access to a store and its engine; refused once the batch is closed, and in a forked child process."""
 
@@ -45,16 +48,24 @@ class Access:
         self.batch = batch
         self.pid = os.getpid()
         self.closed = False
-        self.last_looks: set[Callable[[], None]] = set()
-        """Called when the work has stopped and the store can still be read: what shows it live draws it for good."""
+        self.last_looks: LastLooks = {}
+        """What draws for good what is shown live, each with whether that is over: when it is, or before the store is closed."""
         self._engine = engine
 
     def close(self) -> None:
         """Let all live displays be drawn a last time, then refuse access."""
-        for look in tuple(self.last_looks):
+        self._look_for_good(tuple(self.last_looks))
+        self.closed = True
+
+    def look_at_ends(self) -> None:
+        """Whoever waited for an end finds it shown: a notebook that runs without a browser is saved right after."""
+        self._look_for_good([look for look, is_over in tuple(self.last_looks.items()) if is_over()])
+
+    @staticmethod
+    def _look_for_good(looks: Iterable[Callable[[], None]]) -> None:
+        for look in looks:
             with suppress(Exception):  # a picture that cannot be drawn does not keep the file
                 look()
-        self.closed = True
 
     def engine(self) -> Engine:
         """The engine.

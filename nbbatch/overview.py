@@ -9,7 +9,7 @@ from nbbatch.base import ranges
 from nbbatch.base.arguments import answering
 from nbbatch.base.names import Answering
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
-from nbbatch.base.times import Duration, Moment, moment, patience
+from nbbatch.base.times import Duration, Moment, in_words, moment, patience
 from nbbatch.instance import Access
 from nbbatch.job import Job
 from nbbatch.store import frames
@@ -130,7 +130,8 @@ class Overview(Answering):
         if not self._access.usable:
             return static.line(repr(self))
         ((total,),) = self._access.store.fetch("count_instances")
-        return static.batch(repr(self), self.instances(limit=static.MAX_ROWS), total, buttons=buttons)
+        at = "" if buttons else in_words(self._access.engine().clock.now())  # what is live says nothing of when
+        return static.batch(repr(self), self.instances(limit=static.MAX_ROWS), total, at, buttons=buttons)
 
     def panel(self) -> Any:
         """The instances as a live table; a click opens the panel of one. Needs ``nbbatch[notebooks]``.
@@ -147,7 +148,7 @@ class Overview(Answering):
     def _listing(self, moves: Callable[[], bool]) -> Any:
         from nbbatch.panel.widgets import Listing
 
-        return Listing(lambda: self._table(buttons=True), lambda each: self.instance(each).panel(), moves)
+        return Listing(lambda: self._table(buttons=True), lambda each: self.instance(each).panel(), moves, self._page)
 
     def _moves(self) -> bool:
         return self._access.usable and bool(self._access.engine().live)

@@ -528,10 +528,10 @@ class JobHandle(RunFuture[R_co]):
         show_run(self, self._store, self._engine(), self._page, self._access.last_looks)
 
     def _page(self) -> dict[str, str]:
-        return {"text/html": self._repr_html_(), "text/plain": repr(self)}
+        return {"text/html": self._repr_html_(), "text/plain": self._gone() or self._line(self._counts())}
 
     def __repr__(self) -> str:
-        return self._gone() or self._line(self._counts())
+        return self._gone() or self._line(self._counts(), self.eta)
 
     def _gone(self) -> str | None:
         """What is said of an instance that cannot be read."""
@@ -543,12 +543,13 @@ class JobHandle(RunFuture[R_co]):
             return f"<instance {self.id}, which was purged from {self._store.path}>"
         return None
 
-    def _line(self, counts: list[tuple[str, int]]) -> str:
+    def _line(self, counts: list[tuple[str, int]], left: float | None = None) -> str:
+        """How it stands; ``left`` are seconds, which a page that is kept does not tell."""
         from nbbatch.pictures import static
 
         row = self._row
         waits = row.status not in INSTANCE_ENDED and not self.attached
-        line = static.run_line(row, self.progress, self.eta, waits=waits, steps=counts)
+        line = static.run_line(row, self.progress, left, waits=waits, steps=counts)
         live = self._engine().live.get(self.id)
         why = self._hung() or (self._engine().hindrance(live) if live else None)
         return f"{line} · {why}" if why else line

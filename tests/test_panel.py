@@ -519,13 +519,46 @@ def test_what_a_closed_batch_left_behind_says_so_when_it_is_shown(ended: nb.JobH
 def test_what_is_shown_live_is_drawn_for_good_before_its_batch_is_closed(ended: nb.JobHandle[int]) -> None:
     pages: list[str] = []
     looks = ended._access.last_looks
-    looks.add(lambda: pages.append(ended._repr_html_() + ended.batch._repr_html_()))
-    looks.add(lambda: 1 // 0)
+    looks[lambda: pages.append(ended._repr_html_() + ended.batch._repr_html_())] = lambda: False
+    looks[lambda: 1 // 0] = lambda: False
+    ended.wait()
+    assert pages == []
     ended.batch.close()
 
     assert len(pages) == 1
     assert "COMPLETED" in pages[0]
     assert "closed" not in pages[0]
+
+
+def test_who_has_waited_for_an_end_finds_it_drawn(ended: nb.JobHandle[int]) -> None:
+    drawn: list[str] = []
+    looks = ended._access.last_looks
+    looks[lambda: drawn.append(ended._repr_html_())] = ended.done
+    ended.wait()
+
+    assert len(drawn) == 1
+    assert "COMPLETED" in drawn[0]
+
+
+def test_beside_a_panel_stands_the_plain_page_and_each_page_says_of_when_it_is(ended: nb.JobHandle[int]) -> None:
+    for shown in (ended.panel(), ended.batch.panel()):
+        bundle = shown._repr_mimebundle_()
+        assert "application/vnd.jupyter.widget-view+json" in bundle
+        assert re.search(r"As it stood at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", bundle["text/html"])
+        assert "orders" in bundle["text/html"]
+        assert "object at 0x" not in bundle["text/plain"]
+        shown.close()
+
+
+def test_a_page_that_is_kept_tells_no_time_left(tmp_path: Path) -> None:
+    hold.clear()
+    with nb.open(tmp_path / "kept.duckdb", workers=1) as batch:
+        run = batch.submit(slow, 3)
+        live = run._engine().live[run.id]
+        live.eta = lambda _: 61.0  # type: ignore[method-assign]
+        assert "about 1:01 left" in repr(run)
+        assert "1:01 left" not in run._repr_html_() + run._page()["text/plain"]
+        hold.set()
 
 
 def test_a_run_that_waits_for_its_job_stands_still_in_its_panel(tmp_path: Path) -> None:

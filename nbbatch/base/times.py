@@ -117,6 +117,15 @@ def delay(said: Duration | datetime, now_us: int, name: str) -> float:
     return duration(said, name)
 
 
+def in_words(us: int) -> str:
+    """A time as a page says it.
+
+    >>> in_words(1_000_001)
+    '1970-01-01 00:00:01 UTC'
+    """
+    return f"{time_of(us):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def time_of(us: int) -> datetime:
     """Microseconds since 1970 UTC as a time with its zone.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbbatch.base.rows import InstanceRow
 from nbbatch.base.states import CHUNK_ENDED, ChunkStatus, by_status
+from nbbatch.base.times import in_words
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.panel.attempt_sums import Timeline, bar_frame
 from nbbatch.pictures import chain_picture, static
@@ -87,7 +88,8 @@ def run_page(
     totals = static.status_counts([each.counts for each in facts])
     errors = store.frame("errors", row.id, None, None, None, 1, 0)
     first = None if errors.is_empty() else errors.row(0, named=True)
-    return static.run(head(totals), row, facts, first, frames.warnings(store, row.id))
+    at = in_words(engine.clock.now())
+    return static.run(head(totals), row, facts, first, frames.warnings(store, row.id), at)
 
 
 def chunk_page(store: Reader, row: InstanceRow, chunk: dict[str, Any], traceback: str | None, log: str | None) -> str:

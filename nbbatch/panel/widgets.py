@@ -64,8 +64,12 @@ class Panel(anywidget.AnyWidget):
 
     def bundle(self) -> dict[str, Any]:
         """What a page needs to show it, by type."""
-        view = cast("Any", self._repr_mimebundle_())
+        view = cast("Any", super()._repr_mimebundle_())
         return dict(view[0] if isinstance(view, tuple) else view or {})  # pyright: ignore[reportUnknownArgumentType]
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride] - some versions name them
+        """With the plain page beside it, for whoever can show no widget."""
+        return {**self.bundle(), **self.run._page()}  # pyright: ignore[reportPrivateUsage] - as of all its parts
 
     def frame(self) -> pl.DataFrame:
         """What the open tab shows, as a polars frame."""
@@ -94,15 +98,18 @@ class Listing:
         opened: The panel below the table; None while none is open.
     """
 
-    def __init__(self, page: Callable[[], str], panel: Callable[[int], Panel], moves: Callable[[], bool]) -> None:
+    def __init__(
+        self, page: Callable[[], str], panel: Callable[[int], Panel], moves: Callable[[], bool], plain: Callable[[], dict[str, str]]
+    ) -> None:  # fmt: skip
         """Draw the table once; `live` goes on looking.
 
         Args:
             page: Gives the table as markup.
             panel: Makes the panel of an instance.
             moves: Whether anything is still to be expected.
+            plain: Gives the plain page, for whoever can show no widget, as ``text/html`` and ``text/plain``.
         """
-        self._page, self._panel, self._moves = page, panel, moves
+        self._page, self._panel, self.moves, self._plain = page, panel, moves, plain
         self.opened: Panel | None = None
         self._stop = threading.Event()
         self._table = Table(shown={"page": page(), "opened": 0})
@@ -135,7 +142,7 @@ class Listing:
         """Look once a second until nothing moves any more, then call ``at_end``."""
 
         def look_on() -> None:
-            while self._moves() and not self._stop.wait(LOOK_SECONDS):
+            while self.moves() and not self._stop.wait(LOOK_SECONDS):
                 try:
                     self.look()
                 except NbbatchError:  # the batch was closed meanwhile
@@ -158,14 +165,18 @@ class Listing:
         return dict(self.view._repr_mimebundle_())  # pyright: ignore[reportPrivateUsage]
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        return self.bundle()
+        return {**self.bundle(), **self._plain()}
 
 
 # --- in place of the last line of a cell ----------------------------------------------------------
 
 
 def show_run(
-    run: Any, store: Reader, engine: Engine, page: Callable[[], dict[str, str]], last_looks: set[Callable[[], None]]
+    run: Any,
+    store: Reader,
+    engine: Engine,
+    page: Callable[[], dict[str, str]],
+    last_looks: dict[Callable[[], None], Callable[[], bool]],
 ) -> None:
     """Display a run's panel; when the run has ended or its batch closes, its place is taken by the plain page.
 
@@ -177,19 +188,24 @@ def show_run(
         last_looks: What is called before the batch is closed.
     """
     place = f"nbbatch-{run.id}-{uuid4().hex}"
-    settle = settling(place, page, last_looks)
+    settle = settling(place, page, last_looks, run.done)
     panel = Panel(run, store, engine, lambda _: settle())
     in_place(place, {**panel.bundle(), **page()})
 
 
-def show_batch(listing: Listing, page: Callable[[], dict[str, str]], last_looks: set[Callable[[], None]]) -> None:
+def show_batch(
+    listing: Listing, page: Callable[[], dict[str, str]], last_looks: dict[Callable[[], None], Callable[[], bool]]
+) -> None:
     """Display a listing; once nothing moves any more, or the batch closes, its place is taken by the plain page."""
     place = f"nbbatch-batch-{uuid4().hex}"
     in_place(place, {**listing.bundle(), **page()})
-    listing.live(settling(place, page, last_looks))
+    listing.live(settling(place, page, last_looks, lambda: not listing.moves()))
 
 
-def settling(place: str, page: Callable[[], dict[str, str]], last_looks: set[Callable[[], None]]) -> Callable[[], None]:
+def settling(
+    place: str, page: Callable[[], dict[str, str]], last_looks: dict[Callable[[], None], Callable[[], bool]],
+    is_over: Callable[[], bool],
+) -> Callable[[], None]:  # fmt: skip
     """What puts the plain page into a place, once: at the end of what is shown, or before its batch is closed."""
     guard = threading.Lock()  # a run may end while its batch is being closed
 
@@ -197,9 +213,9 @@ def settling(place: str, page: Callable[[], dict[str, str]], last_looks: set[Cal
         with guard:
             if settle in last_looks:
                 in_place(place, page(), update=True)
-                last_looks.discard(settle)
+                del last_looks[settle]
 
-    last_looks.add(settle)
+    last_looks[settle] = is_over
     return settle
 
 

@@ -146,9 +146,15 @@ def fitting(build: Callable[[float], str]) -> str:
 # --- a run ----------------------------------------------------------------------------------------
 
 
+def stood(at: str) -> str:
+    """Of when a page is: it may be read days later."""
+    return f"<div>As it stood at {text(at)}</div>"
+
+
 def run(
-    head: str, row: InstanceRow, steps: Sequence[StepFacts], error: dict[str, Any] | None, warnings: Sequence[str]
-) -> str:
+    head: str, row: InstanceRow, steps: Sequence[StepFacts], error: dict[str, Any] | None, warnings: Sequence[str],
+    at: str,
+) -> str:  # fmt: skip
     """A run: how it stands, the first error, a row per step, its warnings, and the line to go on with.
 
     Args:
@@ -157,8 +163,9 @@ def run(
         steps: In chain order, with counts.
         error: chunk, step, error_type, error, traceback of its first error; None without one.
         warnings: Distinct ones.
+        at: The present, in words.
     """
-    return fitting(lambda room: _run(room, head, row, steps, error, warnings))
+    return fitting(lambda room: _run(room, head, row, steps, error, warnings, at))
 
 
 def _run(
@@ -168,6 +175,7 @@ def _run(
     steps: Sequence[StepFacts],
     error: dict[str, Any] | None,
     warnings: Sequence[str],
+    at: str,
 ) -> str:
     parts = [table(head, _STEP_COLUMNS, [_step(step) for step in steps], room=room)]
     if error is not None:
@@ -176,7 +184,7 @@ def _run(
         parts.append(details(f"✗ {said} ({where})", error["traceback"] or said, most=int(_TRACE * room)))
     if warnings:
         parts.append(details(f"{len(warnings)} distinct warnings", "\n".join(warnings), most=int(_LOG * room)))
-    parts.append(_next(row, error))
+    parts += [_next(row, error), stood(at)]
     return f"<div>{''.join(parts)}</div>"
 
 
@@ -216,7 +224,7 @@ def _next(row: InstanceRow, error: dict[str, Any] | None) -> str:
         return "<div><code>run.retry(job)</code> takes it up again</div>"
     if row.status is InstanceStatus.PAUSED:
         return "<div><code>run.resume()</code> goes on</div>"
-    return "<div>As of now; show it again for news, or wait with <code>run.wait()</code></div>"
+    return "<div>Show it again for news, or wait with <code>run.wait()</code></div>"
 
 
 # --- a batch --------------------------------------------------------------------------------------
@@ -224,12 +232,13 @@ def _next(row: InstanceRow, error: dict[str, Any] | None) -> str:
 _INSTANCE_COLUMNS = ("id", "job", "key", "state", "progress", "created", "took", "error")
 
 
-def batch(head: str, instances: pl.DataFrame, total: int, *, buttons: bool = False) -> str:
-    """A batch: its line and its newest instances; with ``buttons``, one in each row that opens it."""
+def batch(head: str, instances: pl.DataFrame, total: int, at: str = "", *, buttons: bool = False) -> str:
+    """A batch: its line, its newest instances, and of when that is; with ``buttons``, one in each row that opens it."""
     if instances.is_empty():
         return line(f"{head} — batch.submit(job, params) starts one")
     rows = [_instance(row, buttons) for row in instances.iter_rows(named=True)]
-    return fitting(lambda room: table(head, _INSTANCE_COLUMNS, rows, total=total, room=room))
+    when = stood(at) if at else ""
+    return fitting(lambda room: table(head, _INSTANCE_COLUMNS, rows, total=total, room=room) + when)
 
 
 def _named(row: dict[str, Any]) -> str | None:
