@@ -62,6 +62,7 @@ def agrees(batch: nb.Batch) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_attempts_that_cannot_be_stored_fail_alone_whatever_the_chain(store: Path, seed: int) -> None:
+    """R60"""
     chance = random.Random(seed)
     items = chance.choice([40, 700])
     odd = {i for i in range(items) if chance.random() < chance.choice([0.01, 0.1])} | {items // 2}
@@ -94,6 +95,7 @@ def test_attempts_that_cannot_be_stored_fail_alone_whatever_the_chain(store: Pat
 
 
 def test_what_runs_meanwhile_runs_once(store: Path) -> None:
+    """R60"""
     started, release, calls = threading.Event(), threading.Event(), Counter[int]()
 
     def long(i: int) -> None:
@@ -116,6 +118,7 @@ def test_what_runs_meanwhile_runs_once(store: Path) -> None:
 def test_retries_waits_and_failed_chunks_are_kept_where_a_neighbour_cannot_be_stored(
     batch: nb.Batch, clock: HandClock
 ) -> None:
+    """R60"""
     seen = Counter[int]()
 
     def visit(i: int) -> None:
@@ -141,6 +144,7 @@ def test_retries_waits_and_failed_chunks_are_kept_where_a_neighbour_cannot_be_st
 
 
 def test_a_log_that_cannot_be_stored_costs_only_itself(batch: nb.Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R60"""
     monkeypatch.setattr("nbbatch.worker.context.clean", lambda text: text)
 
     def visit(i: int) -> None:
@@ -154,6 +158,7 @@ def test_a_log_that_cannot_be_stored_costs_only_itself(batch: nb.Batch, monkeypa
 
 
 def test_a_submit_that_cannot_be_stored_raises_and_leaves_nothing(batch: nb.Batch) -> None:
+    """R60"""
     for more in ({"key": "\ud800"}, {"attach": {"\ud800": b""}}):
         with pytest.raises(nb.ValueNotStorable, match="surrogate"):
             batch.submit(summing(), 3, **more)  # type: ignore[arg-type]
@@ -166,6 +171,7 @@ def test_a_submit_that_cannot_be_stored_raises_and_leaves_nothing(batch: nb.Batc
 
 
 def test_many_submits_at_once_of_which_some_cannot_be_stored(store: Path) -> None:
+    """R60"""
     heard: dict[int, Any] = {}
 
     def ask(batch: nb.Batch, place: int) -> None:
@@ -186,6 +192,7 @@ def test_many_submits_at_once_of_which_some_cannot_be_stored(store: Path) -> Non
 
 
 def test_a_step_on_the_engines_own_thread_that_submits_hears_of_it_too(store: Path, clock: HandClock) -> None:
+    """R60"""
     heard: list[nb.JobHandle[int]] = []
     with nb.open(store, executor=nb.inline(), clock=clock) as batch:
         outer = one_step(lambda _: heard.append(batch.submit(summing("inner"), 3, attach={"\ud800": b""})))
@@ -200,6 +207,7 @@ def test_a_step_on_the_engines_own_thread_that_submits_hears_of_it_too(store: Pa
 def test_pages_of_a_fan_out_that_cannot_be_stored_fail_its_attempt(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """R60"""
     monkeypatch.setattr("nbbatch.worker.attempt.PAGE_OUTPUTS", 10)
 
     @nb.step(max_attempts=1)
@@ -225,6 +233,7 @@ def test_pages_of_a_fan_out_that_cannot_be_stored_fail_its_attempt(
 def test_an_instance_that_cannot_go_on_stops_alone_and_can_be_resumed(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """R61"""
     why = LiveInstance.why_failed
     monkeypatch.setattr(LiveInstance, "why_failed", lambda live: "\ud800" if live.job.name == "bad" else why(live))
     bad = one_step(lambda _: _fail(), name="bad", max_attempts=1)
@@ -243,6 +252,7 @@ def test_an_instance_that_cannot_go_on_stops_alone_and_can_be_resumed(
 
 
 def test_an_attempt_that_cannot_be_settled_is_failed(batch: nb.Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R60"""
     verdict = settle.verdict
 
     def fragile(options: Any, item: Any, outcome: Any, *rest: Any) -> Any:
@@ -259,6 +269,7 @@ def test_an_attempt_that_cannot_be_settled_is_failed(batch: nb.Batch, monkeypatc
 
 
 def test_the_loop_outlives_a_clock_that_raises(store: Path) -> None:
+    """R61"""
     clock = HandClock()
     now = clock.now
     with nb.open(store, executor=nb.inline(), clock=clock) as batch:
@@ -288,6 +299,8 @@ def _fail() -> None:
 
 
 def test_a_reduction_that_cannot_be_stored_fails_alone(batch: nb.Batch) -> None:
+    """R60"""
+
     @nb.step(max_attempts=1)
     def report(values: Iterable[int]) -> int:
         nb.context().records(HUGE)

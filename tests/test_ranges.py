@@ -33,6 +33,7 @@ HALF = "half \ud800 a character"
     ],
 )  # fmt: skip
 def test_an_option_out_of_its_range_is_refused_by_name(option: str, value: Any) -> None:
+    """C60"""
     with pytest.raises(nb.DefinitionError, match=option):
         nb.step(**{option: value})(drop.function)
 
@@ -49,6 +50,7 @@ def test_an_option_out_of_its_range_is_refused_by_name(option: str, value: Any) 
     ],
 )
 def test_an_option_of_a_job_out_of_its_range_is_refused_by_name(option: str, value: Any) -> None:
+    """C60"""
     with pytest.raises(nb.DefinitionError, match=option):
         nb.Job("odd", numbers >> drop, **{option: value})
 
@@ -56,18 +58,22 @@ def test_an_option_of_a_job_out_of_its_range_is_refused_by_name(option: str, val
 @pytest.mark.parametrize("field", ["base", "cap", "jitter"])
 @pytest.mark.parametrize("value", [NAN, -1, "long", None])
 def test_a_backoff_out_of_its_range_is_refused_by_name(field: str, value: Any) -> None:
+    """C60"""
     if (field, value) != ("cap", None):
         with pytest.raises(nb.DefinitionError, match=field):
             nb.Backoff(**{field: value})
 
 
 def test_an_int_too_long_to_be_printed_is_refused_too() -> None:
+    """C60"""
     with pytest.raises(nb.DefinitionError, match=r"version= must be .* not a int that cannot be shown"):
         nb.Job("odd", numbers >> drop, version=10**5000)
 
 
 @pytest.mark.parametrize("much", [INF, sys.maxsize, 10**30, 10**400], ids=["inf", "maxsize", "1e30", "1e400"])
 def test_what_means_no_limit_is_none(batch: nb.Batch, much: Any) -> None:
+    """C61"""
+
     def visit(i: int) -> None:
         if i == 1:
             raise LookupError("odd")
@@ -101,6 +107,7 @@ def test_what_means_no_limit_is_none(batch: nb.Batch, much: Any) -> None:
 def test_what_a_step_says_out_of_range_fails_its_chunk_at_once_and_nothing_else(
     batch: nb.Batch, say: Callable[[], object], name: str
 ) -> None:
+    """C62"""
     run = batch.submit(each(lambda i: say() if i == 1 else None, max_failed=1), 3)
 
     assert run.wait(10) == "COMPLETED"
@@ -125,6 +132,8 @@ def test_a_delay_may_be_a_timedelta_and_long(batch: nb.Batch, clock: HandClock) 
 
 @pytest.mark.parametrize("text", [HALF, "nul \0 in it"])
 def test_texts_that_a_step_leaves_are_kept_as_escapes(batch: nb.Batch, text: str) -> None:
+    """C62"""
+
     def say(i: int) -> None:
         nb.context().warn(text)
         nb.context().recovered(text)
@@ -153,6 +162,7 @@ def test_a_reason_is_cleaned_and_has_to_be_text(batch: nb.Batch) -> None:
 
 
 def test_texts_of_a_submit_are_refused_by_name_and_nothing_is_stored(batch: nb.Batch) -> None:
+    """S60"""
     deep: dict[str, Any] = {}
     for _ in range(100_000):
         deep = {"in": deep}
@@ -186,6 +196,7 @@ def test_ages_as_long_as_can_be_said_are_before_everything(batch: nb.Batch) -> N
 
 
 def test_rows_beside_one_that_cannot_be_stored_are_not_stored_twice(store: Path) -> None:
+    """R60"""
     with nb.open(store, executor=nb.inline()) as batch:
         inner = batch._store
 
