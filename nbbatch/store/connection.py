@@ -15,12 +15,12 @@ import duckdb
 
 from nbbatch.base.errors import StoreError, StoreLocked, StoreUnreadable
 from nbbatch.base.private_file import make_beside
-from nbbatch.store import rewriting
+from nbbatch.store import checkpoint, rewriting
 
 MEMORY = ":memory:"
 _SETTINGS: dict[str, Any] = {
     "threads": 1,  # one core for the writer; the other ones are for the steps
-    "checkpoint_threshold": "64MB",
+    "checkpoint_threshold": "1000TB",  # `Writer.checkpoint` does it, so that a kill in the middle does no harm
     "auto_checkpoint_skip_wal_threshold": 1 << 40,  # else a big commit checkpoints synchronously
     "max_vacuum_tasks": 0,
     "enable_external_access": "false",  # sql() and a store somebody sent must not reach other files
@@ -40,6 +40,8 @@ def connect(path: str) -> duckdb.DuckDBPyConnection:
     try:
         if is_new:
             _make(Path(path))
+        if path != MEMORY:
+            checkpoint.put_back(Path(path))
         con = _connected(path)
         if path != MEMORY:
             make_log(path)

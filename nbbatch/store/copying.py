@@ -51,6 +51,10 @@ class Source:
         """Let go of it; of a store that is open in this process only once that is closed."""
         self._file.close()
 
+    def read(self, place: int, size: int) -> bytes:
+        """Bytes of the file."""
+        return os.pread(self._file.fileno(), size, place)
+
     def state(self) -> object:
         """What is the same before and after a copy that is whole, and as long as nothing was stored."""
         found = os.fstat(self._file.fileno())
@@ -81,9 +85,12 @@ class Source:
                 file.write(part)
                 place += len(part)
         log = Path(f"{to}.wal")
-        log.unlink(missing_ok=True)
-        with suppress(FileNotFoundError), self.log.open("rb") as found, _created(log) as file:
-            shutil.copyfileobj(found, file, _BLOCK)
+        # last what a checkpoint keeps that goes on: blocks of the copy may be half written
+        for each in (log, Path(f"{to}.blocks")):
+            each.unlink(missing_ok=True)
+            mine = Path(f"{self.path}{each.name.removeprefix(to.name)}")
+            with suppress(FileNotFoundError), mine.open("rb") as found, _created(each) as file:
+                shutil.copyfileobj(found, file, _BLOCK)
         return before == self.state()
 
     def is_there(self) -> bool:
@@ -111,8 +118,8 @@ def take(
         if source.copy(to) if hold is None or made < FREE_TRIES else hold(lambda: source.copy(to)):
             return
         wait(PAUSE_SECONDS)
-    for each in (to, Path(f"{to}.wal")):
-        each.unlink(missing_ok=True)
+    for each in ("", ".wal", ".blocks"):
+        Path(f"{to}{each}").unlink(missing_ok=True)
     raise StoreError(
         f"{source.path} was written to each of {TRIES} times that it was copied; try again when less is going on"
     )

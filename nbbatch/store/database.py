@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import threading
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
@@ -27,7 +26,7 @@ import duckdb
 from nbbatch.base.errors import StateError, StoreError
 from nbbatch.base.rows import EventRow, InstanceRow, StepCounts, StepRow
 from nbbatch.base.states import INSTANCE_ENDED, INSTANCE_TRANSITIONS, ChunkStatus, InstanceStatus
-from nbbatch.store import copying, inspection, migrations
+from nbbatch.store import inspection, migrations
 from nbbatch.store.connection import MEMORY, check_place, clear_errors, connect, drop_empty_log, unreadable
 from nbbatch.store.migrations import FORMAT
 from nbbatch.store.queries import QUERIES, VIEWS
@@ -52,8 +51,6 @@ class Store(Writer):
             StoreLocked: Another process holds it.
             StoreUnreadable: It is damaged, foreign, newer, or cannot be written; nothing was changed.
         """
-        self._source: copying.Source | None = None
-        self._sourcing = threading.Lock()
         is_new = path != MEMORY and not os.path.lexists(path)
         if path != MEMORY:
             check_place(Path(path))
@@ -137,19 +134,6 @@ class Store(Writer):
     def _abandon(self) -> None:
         self._chains = None
         super()._abandon()
-
-    def source(self) -> copying.Source:
-        """The file, to be copied while it is open: through one descriptor, as closing any would lose DuckDB's lock on it.
-
-        Raises:
-            StoreError: It is in memory.
-        """
-        if self.path == MEMORY:
-            raise StoreError("a store in memory has no file to copy")
-        with self._sourcing:
-            if self._source is None:
-                self._source = copying.Source(self.path)
-            return self._source
 
     def close(self) -> None:
         """As `Writer.close`; then let go of what was copied from, and write the file anew where most of it is waste."""
@@ -297,12 +281,6 @@ class Store(Writer):
             column = "id" if table == "submitted" else "instance"
             if column in columns:
                 self._con.execute(QUERIES["purge"].format(table=table, column=column), [instances]).complete()
-
-    def checkpoint(self) -> None:
-        """Write the log into the file and free what was deleted; put off while somebody reads."""
-        with suppress(duckdb.Error):
-            self._con.execute("CHECKPOINT").complete()
-        self._make_log()
 
     def keep_code(
         self, fingerprint: str, step: str, source: str, now_us: int, hides: Callable[[str], str] | None = None

@@ -7,10 +7,11 @@ durable together when the transaction is committed.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import threading
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ import duckdb
 
 from nbbatch.base.errors import StoreClosed, StoreError, ValueNotStorable
 from nbbatch.base.rows import ArrowStream, Columns
-from nbbatch.store import inspection, rewriting
+from nbbatch.store import checkpoint, copying, inspection, rewriting
 from nbbatch.store.connection import MEMORY, close, drop_empty_log, make_log, remove
 from nbbatch.store.queries import QUERIES
 from nbbatch.store.reading import Reader
+
+log = logging.getLogger("nbbatch")
 
 COMMIT_SECONDS = 30.0
 """How long closing waits for a transaction that is being written before it interrupts it."""
@@ -56,6 +59,8 @@ class Writer(Reader):
         """Closed, most of its file is waste."""
         self._file: os.stat_result | None = None
         """Which file it is; None: in memory, or not open yet."""
+        self._source: copying.Source | None = None
+        self._sourcing = threading.Lock()
         self._writing = threading.Lock()
         """Held by the transaction that is open."""
         self._importing: threading.Thread | None = None
@@ -90,7 +95,7 @@ class Writer(Reader):
                 self._con.execute(self._commit).complete()
                 self._is_changed = True
                 self._check_there()
-                self._make_log()
+                self._mind_log()
                 self.durable_chunk = self._next["chunk"]
             except BaseException as error:
                 self._abandon()
@@ -139,10 +144,41 @@ class Writer(Reader):
                 "then batch.close(), and open a store anew"
             )
 
-    def _make_log(self) -> None:
-        """Have the write-ahead log be there, as private as the store, before DuckDB makes it anew after a checkpoint."""
-        if self.path != MEMORY:
+    def _mind_log(self) -> None:
+        """Have the write-ahead log be there, as private as the store, before DuckDB makes it anew; write it into the file once it is long."""
+        if self.path == MEMORY:
+            return
+        try:
+            if os.stat(f"{self.path}.wal").st_size >= checkpoint.LOG_BYTES:  # noqa: PTH116 - at each commit; a Path takes twice as long
+                self.checkpoint()
+        except FileNotFoundError:
             make_log(self.path)
+
+    def checkpoint(self) -> bool:
+        """Write the log into the file and free what was deleted; put off while somebody reads. Returns whether it was done."""
+        try:
+            with nullcontext() if self.path == MEMORY else checkpoint.kept(self._con, self.source()):
+                self._con.execute("CHECKPOINT").complete()
+        except (duckdb.Error, StoreError, OSError):
+            log.debug("%s: a checkpoint was put off", self.path, exc_info=True)
+            return False
+        finally:
+            if self.path != MEMORY:
+                make_log(self.path)
+        return True
+
+    def source(self) -> copying.Source:
+        """The file, to be copied while it is open: through one descriptor, as closing any would lose DuckDB's lock on it.
+
+        Raises:
+            StoreError: It is in memory.
+        """
+        if self.path == MEMORY:
+            raise StoreError("a store in memory has no file to copy")
+        with self._sourcing:
+            if self._source is None:
+                self._source = copying.Source(self.path)
+            return self._source
 
     def _flush(self) -> None:
         for table in self._dirty:
@@ -246,8 +282,7 @@ class Writer(Reader):
 
     def _settle_files(self) -> None:
         if self._is_changed:
-            with suppress(duckdb.Error):
-                self._con.execute("CHECKPOINT").complete()
+            if self.checkpoint():
                 self._is_wasteful = (
                     self.path != MEMORY and rewriting.wasted(self._con, self._columns) >= rewriting.WORTH
                 )

@@ -84,3 +84,9 @@ SELECT count(*) FROM ({query});
 
 -- probe: A write that changes nothing.
 UPDATE meta SET value = value WHERE name = 'format';
+
+-- block_size: Bytes of a block of the file.
+SELECT block_size FROM pragma_database_size();
+
+-- catalog_blocks: Blocks that hold the catalog and what belongs to it; a checkpoint writes over those that have room left.
+SELECT block_id FROM pragma_metadata_info();
