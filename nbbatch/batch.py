@@ -278,7 +278,7 @@ class Batch(Overview):
 
         Raises:
             ParameterError: The parameters are invalid. All problems are listed and nothing is stored.
-            ShapeError: The unfinished instance began with another chain under the same version.
+            ShapeError: The unfinished instance, or an earlier one, began with another chain under the same version.
             StateError: The key names an instance with other parameters, the instance has other attachments, or a secret
                 parameter is missing.
             ValueError: ``key`` and ``new`` are both given, the key is blank, or ``retain`` is unknown.
@@ -287,6 +287,7 @@ class Batch(Overview):
         """
         engine = self._access.engine()
         commands.check_job(job)
+        job.renew()
         saw(job)
         _check_submit(key, new, retain)
         valid = job.check(params)
@@ -330,6 +331,7 @@ class Batch(Overview):
         """
         engine = self._access.engine()
         commands.check_job(job)
+        job.renew()
         saw(job)
         return [JobHandle(self._access, instance, job) for instance in engine.call(commands.resume_job, engine, job)]
 
@@ -348,6 +350,7 @@ class Batch(Overview):
         row = self._store.stored_instance(checked_id("an instance", instance))
         if job is not None:
             commands.check_name(job, row)
+            job.renew()
             saw(job)
         live = engine.live.get(instance)
         return JobHandle(self._access, row.id, job or (live.job if live else None))

@@ -214,6 +214,36 @@ def test_another_shape_under_the_same_version_is_refused(batch: nb.Batch) -> Non
     assert run.status == "IN_PROGRESS"
 
 
+def test_another_shape_under_the_same_version_begins_no_new_instance(store: Path) -> None:
+    """S9"""
+    longer = numbers >> double >> nb.step(double.function, name="again") >> total
+    with nb.open(store) as batch:
+        batch.submit(nb.Job("shaped", numbers >> double >> total), 2).wait(10)
+        for _ in range(2):
+            with pytest.raises(
+                nb.ShapeError, match=r"version 1 had another chain in instance 1: .* >> again.*nothing was stored"
+            ):
+                batch.submit(nb.Job("shaped", longer), 3)
+        assert batch.submit(nb.Job("shaped", longer, version=2), 3).result(10) == 12
+    with nb.open(store) as batch:
+        with pytest.raises(nb.ShapeError):
+            batch.submit(nb.Job("shaped", longer), 3, key="mine")
+        assert batch.instances().height == 2
+        assert batch.submit(nb.Job("shaped", numbers >> double >> total), 3).result(10) == 6
+        batch.purge(older_than=0)
+
+        assert batch.submit(nb.Job("shaped", longer), 3).result(10) == 12
+
+
+def test_a_sub_job_of_another_shape_fails_its_chunk_and_says_so(inline: nb.Batch) -> None:
+    inline.submit(nb.Job("inner", numbers >> total), 2).wait(10)
+    outer = nb.Job("outer", numbers >> nb.Job("inner", numbers >> double >> total).as_step() >> total)
+    run = inline.submit(outer, 1)
+
+    assert run.wait(10) == "FAILED"
+    assert "inner' version 1 had another chain in instance 1" in run.errors()["error"][0]
+
+
 def test_edited_bodies_of_the_same_shape_go_on_with_the_new_code(batch: nb.Batch, clock: HandClock) -> None:
     """S9"""
 

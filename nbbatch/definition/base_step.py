@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from nbbatch.base.errors import DefinitionError
 from nbbatch.code.fingerprint import fingerprint, source_of
+from nbbatch.code.renewal import current_class, renewed_signature, two_classes, unread
 from nbbatch.code.signature import Kind, Signature, members, type_name
 from nbbatch.code.source import listing
 from nbbatch.definition.options import Options
@@ -29,20 +31,58 @@ class BaseStep:
         self.function = function
         self.name = name
         self.options = options
-        self.signature = signature
         self.kind = signature.kind
-        self.input_type = signature.input_type
-        self.output_types = () if signature.kind is Kind.NONE else members(signature.output_type)
         self.takes_params = signature.takes_params
         self.takes_input = signature.takes_input
         self.may_take_params = signature.may_take_params
-        self.params_type = signature.params_type
         self.is_async = signature.is_async
-        self.input = _codec(name, "takes", signature.input_type)
-        self.output = None if signature.kind is Kind.NONE else _codec(name, "gives", signature.output_type)
+        self._read(signature)
         self.source = source_of(function)
         self.__name__, self.__doc__ = name, function.__doc__
         self.__wrapped__ = function
+
+    def _read(self, signature: Signature) -> None:
+        """Take the types of a signature."""
+        none = signature.kind is Kind.NONE
+        self.input = _codec(self.name, "takes", signature.input_type)
+        self.output = None if none else _codec(self.name, "gives", signature.output_type)
+        self.input_type = signature.input_type
+        self.output_types = () if none else members(signature.output_type)
+        self.params_type = signature.params_type
+        self.signature = signature
+
+    @property
+    def scope(self) -> Mapping[str, Any]:
+        """The names that its function finds when it runs."""
+        return getattr(self.function, "__globals__", {})
+
+    def renew(self) -> bool:
+        """Read its types and exceptions anew where their classes were defined again; whether a type was.
+
+        Its function gives and takes what these names stand for when it runs.
+
+        Raises:
+            DefinitionError: A new class does not read what the old one had, or has no stored form.
+        """
+        self.options = renewed_options(self.options, self.scope)
+        now = (
+            renewed_signature(self.signature, self.function)
+            if self.job is None
+            else self.job.renewed_step(self.signature)
+        )
+        if now is self.signature:
+            return False
+        self._check_read(now)
+        self._read(now)
+        return True
+
+    def _check_read(self, now: Signature) -> None:
+        """Raises DefinitionError where a class that was defined again has another form: the step was written for the old one."""
+        for name in ("input_type", "output_type", "params_type"):
+            why = unread(getattr(self.signature, name), getattr(now, name))
+            if why:
+                kind = why.partition(".")[0]
+                raise DefinitionError(f"step {self.name!r} was defined for an older class ({why}): {two_classes(kind)}")
 
     def call(self, value: Any, params: Any, *, with_params: bool) -> Any:
         """Call the function with what it takes."""
@@ -73,6 +113,13 @@ class BaseStep:
         taken = type_name(self.input_type)
         taken = f"Iterable[{taken}]" if self.kind is Kind.REDUCTION else taken if self.takes_input else "()"
         return f"<step {self.name}: {taken} → {shown}>"
+
+
+def renewed_options(options: Options, scope: Mapping[str, Any]) -> Options:
+    """Options with the present classes of exceptions; the same object where none was defined again."""
+    names = ("retry_on", "fail_on", "skip_on")
+    now = {name: tuple(current_class(each, scope) for each in getattr(options, name)) for name in names}
+    return options if all(now[name] == getattr(options, name) for name in names) else replace(options, **now)
 
 
 def _codec(name: str, verb: str, annotation: Any) -> Codec:

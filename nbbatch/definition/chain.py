@@ -143,6 +143,7 @@ def links_of(value: Any) -> Links:
     if not isinstance(value, BaseStep):
         hint = "; decorate it with @nb.step" if callable(value) else ""
         raise DefinitionError(f"a chain is made of steps, not {value!r}{hint}")
+    value.renew()
     gives = value.kind in (Kind.ONE, Kind.MANY)
     return Links(steps=(value,), heads=(Head(0),), tails=(Tail(0),) if gives else ())
 

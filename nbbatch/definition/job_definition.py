@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from nbbatch.base import ranges
 from nbbatch.base.arguments import answering
 from nbbatch.base.errors import DefinitionError, ParameterError, StateError
+from nbbatch.code.renewal import namesakes, stored_form, two_classes
 from nbbatch.code.signature import Kind, Signature, accepts, default_of, has_fields, type_name
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.definition.chain import ClosedChain, End, Step, links_of
-from nbbatch.definition.links import Links
+from nbbatch.definition.links import Links, tell_outdated
 from nbbatch.definition.listeners import Event, Listeners
 from nbbatch.definition.options import SubjobOptions, checked_name, named, read_options
 from nbbatch.definition.routing import Way, address, ways_of
@@ -138,14 +139,42 @@ class JobDefinition(Generic[P, R_co]):
         self.validate, self.on_complete, self.on_error = validate, on_complete, on_error
         self.before_store = before_store
         self.listeners = Listeners(name)
-        _check_chain(name, links)
         self.fail_fast = fail_fast
-        self.nodes = _nodes(name, links, gated, allowed)
+        self._links, self._allowed = links, allowed
+        self._signatures: list[Signature] = []
+        self.renew()
+
+    def renew(self) -> None:
+        """Read the types of its steps anew where their classes were defined again since: a cell or module was run again.
+
+        Raises:
+            DefinitionError: Its steps do not fit together any more.
+        """
+        name, links = self.name, self._links
+        for each in links.steps:
+            each.renew()
+        signatures = [each.signature for each in links.steps]
+        if signatures == self._signatures:
+            return
+        _check_chain(name, links)
+        links.check_edges()
+        self.nodes = _nodes(name, links, self.gated, self._allowed)
         first, last = self.nodes[0].step, self.nodes[-1].step
         self.params_type = first.input_type
         self.params = _params(first)
         self.report = last.output if last.kind is Kind.REDUCTION else None
         self.shape = json.dumps([_shape(node) for node in self.nodes], sort_keys=True)
+        self._signatures = signatures
+        tell_outdated(name, links)
+
+    def renewed_step(self, given: Signature) -> Signature:
+        """The signature of this job as a step; the one that is given where nothing has changed."""
+        self.renew()
+        now = replace(given, input_type=self.params_type, output_type=self._gives())
+        return given if now == given else now
+
+    def _gives(self) -> Any:
+        return None if self.report is None else self.nodes[-1].step.signature.output_type
 
     @property
     def steps(self) -> tuple[BaseStep, ...]:
@@ -209,12 +238,23 @@ class JobDefinition(Generic[P, R_co]):
         try:
             valid = self.params.validate(params)
         except ValidationError as error:
-            raise ParameterError(self.name, [_problem(line) for line in error.errors(include_input=False)]) from None
+            valid = self._of_older_class(params, error)
         found = self.validate(valid) if self.validate else None
         problems = [found] if isinstance(found, str) else list(found or ())
         if problems:
             raise ParameterError(self.name, problems)
         return valid
+
+    def _of_older_class(self, params: Any, refused: ValidationError) -> P:
+        """Parameters that are of a class which was defined again since they were made, where they fit the new one."""
+        names = namesakes(refused)
+        try:
+            if names:
+                return self.params.validate(json.loads(stored_form(params)))
+        except (ValidationError, ValueError) as error:
+            refused = error if isinstance(error, ValidationError) else refused
+        problems = [_problem(line) for line in refused.errors(include_input=False)]
+        raise ParameterError(self.name, [*problems, *([two_classes(names[0])] if names else [])]) from None
 
     def _unsaid(self) -> Any:
         """The parameters where none are given: None, the first step's default, or those that a model makes of nothing."""
@@ -304,9 +344,8 @@ def as_step(job: JobDefinition[Any, Any], name: str, options: dict[str, Any]) ->
     def submitted(params: Any) -> Any:
         raise StateError(f"step {name!r} is {job!r}; batch.submit(job, {params!r}) runs it")
 
-    last = job.nodes[-1].step.signature
     kind = Kind.NONE if job.report is None else Kind.ONE
-    given = None if job.report is None else last.output_type
+    given = job._gives()  # pyright: ignore[reportPrivateUsage]
     signature = Signature(kind, job.params_type, given, takes_params=False, params_type=None, is_async=False)
     read = read_options(name, options)
     made: Step[Any, Any, Any] | End[Any, Any]
@@ -380,7 +419,7 @@ def _weights(name: str, steps: Sequence[BaseStep]) -> list[float]:
     spent = sum(weight for weight in given if weight is not None)
     free = given.count(None)
     if spent > 1 + 1e-9 or (free and spent >= 1):
-        raise DefinitionError(f"job {name!r}: weights add up to {spent:g}; leave some weight for the steps without one")
+        raise DefinitionError(f"job {name!r}: weights add up to {spent:g}; the steps without one need a rest above 0")
     if not free:
         return [cast("float", weight) / spent for weight in given]
     return [(1 - spent) / free if weight is None else weight for weight in given]

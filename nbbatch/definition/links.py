@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from nbbatch.base.display import warn
 from nbbatch.base.errors import DefinitionError
+from nbbatch.code.renewal import outdated
 from nbbatch.code.signature import Kind, accepts, item_type, type_name
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.definition.routing import Condition, Conditions, Way
@@ -95,6 +97,17 @@ class Links:
         """The types a tail gives on."""
         types = self.steps[tail.step].output_types
         return [each for each in types if tail.to is None or accepts(tail.to.input_type, each)]
+
+    def check_edges(self) -> None:
+        """Raises DefinitionError where a step takes no more what one before it gives: a class was defined again in between."""
+        for edge in self.edges:
+            giver, taker = self.steps[edge.source], self.steps[edge.target]
+            if not any(accepts(taker.input_type, each) for each in giver.output_types):
+                raise DefinitionError(
+                    f"step {giver.name!r} gives {type_name(giver.signature.output_type)}, but step {taker.name!r} takes "
+                    f"{type_name(taker.input_type)}. They are two classes named {type_name(taker.input_type)}: run the cells of both "
+                    "steps again"
+                )
 
     def under(self, condition: Condition) -> Links:
         """The same as a branch of a choice."""
@@ -190,6 +203,11 @@ def _named(step: BaseStep, passes: Iterable[Pass]) -> bool:
 
 def _check_given(before: Links, after: Links) -> None:
     """Every value has somewhere to go."""
+    for each in (after.steps[head.step] for head in after.heads):
+        if not each.takes_input:
+            raise DefinitionError(
+                f"step {each.name!r} has no parameters, so it takes nothing: it can only be a job's first step"
+            )
     for to in [each.to for each in before.tails if each.to] + [each.to for each in before.passes]:
         if not (_named(to, after.passes) or any(after.steps[head.step].name == to.name for head in after.heads)):
             names = ", ".join(repr(after.steps[head.step].name) for head in after.heads)
@@ -245,11 +263,6 @@ def _spread(given: Any, after: Links) -> str:
 
 def _check_taken(before: Links, after: Links) -> None:
     """Every step gets something; only checked where all that comes before is known."""
-    for each in (after.steps[head.step] for head in after.heads):
-        if not each.takes_input:
-            raise DefinitionError(
-                f"step {each.name!r} has no parameters, so it takes nothing: it can only be a job's first step"
-            )
     if before.passes:
         return
     takers = [(after.steps[head.step], head) for head in after.heads]
@@ -259,6 +272,15 @@ def _check_taken(before: Links, after: Links) -> None:
     for each in after.passes:
         if not any(accepts(each.to.input_type, given) for tail in before.tails for given in before.given(tail)):
             raise DefinitionError(_unfed(each.to, before))
+
+
+def tell_outdated(name: str, links: Links) -> None:
+    """Warn of models that hold a class which was defined again since: they refuse values of the new one."""
+    types = [(each, step.scope) for step in links.steps for each in (step.input_type, *step.output_types)]
+    for model, held in dict.fromkeys(found for each, scope in types for found in outdated(each, scope)):
+        warn(
+            f"job {name!r}: {model} has a field of a class {held} that was defined again since: run the cell of {model} again too"
+        )
 
 
 def _unfed(taker: BaseStep, before: Links) -> str:

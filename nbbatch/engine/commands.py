@@ -116,6 +116,7 @@ def _create(
     parent: int | None,
 ) -> LiveInstance:  # fmt: skip
     """A new instance, stored by the coming turn, together with its first claim."""
+    _check_version(engine, job)
     row = InstanceRow(
         id=engine.store.take_ids("instance", 1) + 1, job=job.name, version=job.version, key=key, parent=parent, identity=identity,
         params=params.data, shape=job.shape, retain=retain, status=_I.QUEUED, paused=False, failing=None,
@@ -203,6 +204,19 @@ def check_shape(job: JobDefinition[Any, Any], row: InstanceRow) -> None:
         raise ShapeError(
             f"instance {row.id} of job {row.job!r} version {row.version} began with another chain: "
             f"{job.shape_difference(row.shape)}. Raise the job's version=, or bring the old chain back"
+        )
+
+
+def _check_version(engine: Engine, job: JobDefinition[Any, Any]) -> None:
+    """Raises ShapeError where the job's version has instances of another chain: what is called the same is the same."""
+    named = job.name, job.version
+    if named not in engine.shapes:
+        engine.shapes.update((named, (row[0], row[1])) for row in engine.store.rows("newest_shape", *named))
+    instance, shape = engine.shapes.get(named, (0, job.shape))
+    if shape != job.shape:
+        raise ShapeError(
+            f"job {job.name!r} version {job.version} had another chain in instance {instance}: {job.shape_difference(shape)}. "
+            "Raise the job's version=, or bring the old chain back; nothing was stored"
         )
 
 
@@ -502,6 +516,7 @@ def purge(
         return 0
     with engine.store.transaction():
         engine.store.purge(gone)
+    engine.shapes.clear()
     for instance in gone:
         engine.secrets.pop(instance, None)
     engine.store.checkpoint()

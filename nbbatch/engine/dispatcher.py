@@ -67,6 +67,10 @@ class _Call:
     answer: Future[Any]
 
 
+Shapes = dict[tuple[str, int], tuple[int, str]]
+"""The newest stored instance of jobs and their versions, and the chain it began with."""
+
+
 class Engine:
     """Runs the live instances of one store."""
 
@@ -102,6 +106,7 @@ class Engine:
         """Whether the store may hold unfinished instances that are not live."""
         self.secrets: dict[int, dict[str, str]] = {}
         """Secret parameters that this process was given, by instance: a retry after its end needs them."""
+        self.shapes: Shapes = {}
         self.reopened = 0
         """How often an ended instance was taken up again: futures of ends from before are void."""
         self._answers: list[tuple[Future[Any], Any]] = []
@@ -121,9 +126,8 @@ class Engine:
         )
         self._fallback = Fallback(self._commit, self._completions.restore, self._stop, clock.now)
         self._claims = Claims(store, self._pace, self.wake)
-        self._stopping = False
-        self._abandoned = False
-        """What still runs is not waited for any more."""
+        self._stopping = self._abandoned = False
+        """The second: what still runs is not waited for any more."""
         self._thread = threading.Thread(target=self._loop, name="nbbatch-dispatcher", daemon=True)
         clock.subscribe(self.wake)
 

@@ -23,6 +23,7 @@ from nbbatch.definition.listeners import begin
 from nbbatch.worker import capture
 from nbbatch.worker.context import Context, MicroBatch, Page, said
 from nbbatch.worker.error_text import clean, failure
+from nbbatch.worker.older_class import of_older_class
 
 PAGE_OUTPUTS = 5_000
 """A fan-out hands its outputs over in pages of at most this many …"""
@@ -111,7 +112,7 @@ def _plain_call(micro: MicroBatch) -> Callable[[Any], Any]:
     def only(value: Any) -> bytes:
         """What ``nb.to`` made has no stored form; here it can name but the one step that follows."""
         if type(value) is not To:
-            raise  # noqa: PLE0704 - what the caller caught
+            return of_older_class(step, value)
         name, value = value.read()
         micro.node.address(name, value)
         return encode(value)
@@ -231,9 +232,15 @@ class _Attempt:
             case Kind.NONE:
                 _expect_nothing(step.name, result)
             case Kind.REDUCTION:
-                assert self._encode is not None
                 self._only = -1
-                self._outputs.append(self._encode(result))
+                self._outputs.append(self._report(result))
+
+    def _report(self, value: Any) -> bytes:
+        assert self._encode is not None
+        try:
+            return self._encode(value)
+        except Exception:
+            return of_older_class(self._node.step, value)
 
     def add(self, value: Any) -> None:
         encode = self._encode
@@ -260,9 +267,13 @@ class _Attempt:
 
     def _add_named(self, value: Any) -> bytes:
         """What ``nb.to`` made has no stored form: looked into only after that, so that values without it pay nothing."""
-        if type(value) is not To:
-            raise  # noqa: PLE0704 - what the caller caught
         assert self._encode is not None
+        if type(value) is not To:
+            data = of_older_class(self._node.step, value)
+            self._outputs.append(data)
+            if self._only is None:
+                self._send_on(value, data)
+            return data
         name, value = value.read()
         data = self._encode(value)
         if self._only is not None:

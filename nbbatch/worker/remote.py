@@ -6,7 +6,6 @@ import hashlib
 import logging
 import os
 import pickle
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,7 +19,6 @@ from nbbatch.values.attachments import Attachments, Files
 from nbbatch.values.parameters import ParamsCodec
 from nbbatch.worker.attempt import run_chunks
 from nbbatch.worker.context import MicroBatch, StoredParams
-from nbbatch.worker.error_text import clean
 from nbbatch.worker.running import UNKNOWN, Slots, slots_of
 
 log = logging.getLogger("nbbatch")
@@ -40,8 +38,6 @@ class Packed:
     marks: tuple[str, bytes] | None
     """The file of marks, and the token of the opening that it belongs to."""
     slots: Sequence[int]
-    host: str
-    """Of the process that owns the store: workers elsewhere are named with theirs."""
 
 
 @lru_cache(maxsize=256)
@@ -82,9 +78,8 @@ def pack(micro: MicroBatch) -> Packed:
     marks = micro.marks.where if micro.marks else None
     attached = micro.attachments.files() if isinstance(micro.attachments, Attachments) else None
     return Packed(
-        micro.instance, digest, code, micro.params.data, attached, micro.params.secrets, micro.items, marks, micro.slots,
-        socket.gethostname(),
-    )  # fmt: skip
+        micro.instance, digest, code, micro.params.data, attached, micro.params.secrets, micro.items, marks, micro.slots
+    )
 
 
 @lru_cache(maxsize=256)
@@ -107,14 +102,9 @@ def run_packed(packed: Packed) -> Results:
         )
     )  # fmt: skip
     _mark_as_begun(marks, packed.slots)  # its results are on their way
-    name = _name(packed.host)
+    name = f"process-{os.getpid()}"
     odd = {place: outcome._replace(worker=name) for place, outcome in results.odd.items()}
     return results._replace(worker=name, odd=odd)
-
-
-def _name(owner: str) -> str:
-    here = socket.gethostname()
-    return f"process-{os.getpid()}" if here == owner else f"process-{os.getpid()}@{clean(here)}"
 
 
 def _mark_as_begun(marks: Slots | None, slots: Sequence[int]) -> None:

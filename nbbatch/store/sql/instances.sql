@@ -35,6 +35,9 @@ FROM instance WHERE job = $1 AND version = $2 ORDER BY id;
 -- instances_like: Unnamed instances of equal job, version and identifying parameters that people submitted, the newest first.
 FROM instance WHERE job = $1 AND version = $2 AND identity = $3 AND key IS NULL AND parent IS NULL ORDER BY id DESC;
 
+-- newest_shape: The newest instance of a job's version, and the chain it began with.
+SELECT id, shape FROM instance WHERE job = $1 AND version = $2 ORDER BY id DESC LIMIT 1;
+
 -- instance_keyed: The instance of a job's version that was given a key.
 FROM instance WHERE job = $1 AND version = $2 AND key = $3;
 

@@ -1,0 +1,35 @@
+"""Values that a step gives of a class that was defined again, by another class than its hints named."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from typing import Any
+
+from pydantic import ValidationError
+
+from nbbatch.base.errors import DefinitionError, ValueNotStorable
+from nbbatch.code.renewal import namesakes, stored_form, two_classes
+from nbbatch.definition.base_step import BaseStep
+from nbbatch.values.codec import problems
+
+
+def of_older_class(step: BaseStep, value: Any) -> bytes:
+    """The stored form of a value that was refused because its class, or the one that the step names, was defined again since.
+
+    Raises:
+        ValueNotStorable: The one does not read what the other has.
+        Exception: What the caller caught, where that is not why.
+    """
+    refused = sys.exception()
+    names = namesakes(refused) if isinstance(refused, ValidationError) else []
+    if not names or step.output is None:
+        raise  # noqa: PLE0704 - what the caller caught
+    with suppress(ValidationError, DefinitionError):
+        if step.renew():
+            return step.output.encode(value)
+    try:
+        return step.output.encode(step.output.decode(stored_form(value)))
+    except ValidationError as error:
+        why = problems(error)
+    raise ValueNotStorable(f"{why}. The class {two_classes(names[0])}")
