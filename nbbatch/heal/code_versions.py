@@ -1,4 +1,4 @@
-"""Which code ran: versions of a step by fingerprint, their text and what changed between them."""
+"""The versions of a step's code that ran: fingerprints, source, and the changes between them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nbbatch.store.reading import Reader
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of a step's code, as it ran in an instance."""
+    """A version of a step's code that ran in an instance."""
 
     fingerprint: str
     source: str = field(repr=False)
@@ -31,18 +31,21 @@ class Version:
 
 
 class Versions(Listed[Version]):
-    """Versions of a step's code, oldest first."""
+    """The versions of a step's code, oldest first."""
 
     def __init__(self, step: str, versions: Sequence[Version]) -> None:
         super().__init__(versions)
         self.step = step
 
     def diff(self, old: int = -2, new: int = -1) -> str:
-        """What changed from one version to another, as a unified diff; "" while there is only one.
+        """The changes from one version to another as a unified diff; "" if there is only one version.
 
         Args:
-            old: Place of the earlier version; default: the last but one.
-            new: Place of the later one; default: the last.
+            old: Index of the earlier version; default: the last but one.
+            new: Index of the later version; default: the last.
+
+        Raises:
+            IndexError: There is no such version.
         """
         if len(self) < 2:
             return ""

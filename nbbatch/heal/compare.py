@@ -82,12 +82,13 @@ Row = tuple[str, str, int | None, int | None, str, str | None, str | None]
 
 
 class Diff(Shown):
-    """Differences of a step's outputs between two runs.
+    """Differences between the outputs of a step in two runs.
 
     Attributes:
-        added, removed: Inputs that only the other run has, only this one.
-        changed: Inputs of both for which the outputs or the state differ.
-        same: Inputs of both with equal outputs.
+        added: Number of inputs that only the other run has.
+        removed: Number of inputs that only this run has.
+        changed: Number of inputs of both runs with different outputs or states.
+        same: Number of inputs of both runs with equal outputs.
     """
 
     def __init__(self, step: str, rows: list[Row], same: int) -> None:
@@ -103,7 +104,7 @@ class Diff(Shown):
         """One row per field that differs.
 
         Columns: change ("added", "removed" or "changed"), input (JSON text), chunk, other_chunk, field, before, after (JSON
-        text; of an added or removed item null).
+        text; null for an added or removed item).
         """
         import polars as pl
 
@@ -184,11 +185,11 @@ def _row_of(chunk: int, status: str, data: bytes | None) -> dict[str, Any]:
 
 
 def chosen(store: Reader, instance: int, index: int, where: pl.Expr | None) -> list[int]:
-    """Ids of a step's chunks, or of those whose input meets a condition.
+    """Ids of a step's chunks that match a condition on their inputs; all if there is none.
 
     Raises:
-        NotFoundError: The condition names a column that the inputs have not.
-        ValueError: It is no condition, or does not fit the columns.
+        NotFoundError: The condition names a column that the inputs do not have.
+        ValueError: It is not a condition, or does not fit the columns.
     """
     import polars as pl
 

@@ -98,7 +98,7 @@ def raising_line(traceback: str) -> str:
 
 
 def grouped(rows: Iterable[Failed]) -> dict[Cause, list[Failed]]:
-    """Failures by cause, the largest group first."""
+    """Group failures by cause, the largest group first."""
     found: dict[Cause, list[Failed]] = defaultdict(list)
     for row in rows:
         found[cause(row.step, row.type, row.message, row.traceback)].append(row)
@@ -107,7 +107,7 @@ def grouped(rows: Iterable[Failed]) -> dict[Cause, list[Failed]]:
 
 
 def alike(causes: Mapping[Cause, Iterable[T]]) -> dict[Cause, list[T]]:
-    """The members of causes that differ in words which are data, together under one cause."""
+    """Merge causes that differ only in words that are data."""
     worded: dict[tuple[str, str, str, int], list[Cause]] = defaultdict(list)
     for each in causes:
         worded[each.step, each.type, each.line, len(each.message.split())].append(each)
@@ -134,15 +134,16 @@ def without_data(messages: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FailureGroup:
-    """Failed chunks of one cause.
+    """Failed chunks with the same cause.
 
     Attributes:
         cause: Step, exception type, normalised message and raising line.
         ids: The chunks, in order.
-        first, last: When the first and the last of them failed.
-        traits: What their inputs have in common against the good ones, the most telling first.
+        first: Time of the first failure.
+        last: Time of the last failure.
+        traits: What their inputs have in common, compared with COMPLETED chunks; the most significant first.
         example: Id of one of them: ``run.chunk(group.example)``.
-        message: The example's own error text.
+        message: The error text of the example.
     """
 
     cause: Cause
@@ -159,17 +160,21 @@ class FailureGroup:
         return self.ids[0]
 
     def chunks(self) -> pl.DataFrame:
-        """Its chunks; columns as in `JobHandle.chunks`."""
+        """The chunks of the group, with the columns of `JobHandle.chunks`.
+
+        Raises:
+            StoreClosed: The batch is closed.
+        """
         return self._actions.chunks(self.ids)
 
     def retry(self, job: Any = None, *, params: Any = None, quiet: bool = False) -> Any:
-        """Run these chunks again, no others; arguments, result and errors as `JobHandle.retry`."""
+        """Run only the chunks of this group again. Arguments, result and errors as for `JobHandle.retry`."""
         return self._actions.retry(job, params, self.ids, quiet)
 
     def skip(self, reason: str) -> Any:
-        """Leave these chunks out for a reason; a FAILED instance with nothing else failed goes on to its end, once its job is known.
+        """Skip the chunks of this group and record the reason. Result and errors as for `JobHandle.skip`.
 
-        Result and errors as `JobHandle.skip`.
+        A FAILED instance in which nothing else failed continues to its end, once its job is known.
         """
         return self._actions.skip(self.ids, reason)
 
@@ -186,7 +191,7 @@ class FailureGroup:
 
 @dataclass(frozen=True, slots=True)
 class Actions:
-    """What a group can ask of its run."""
+    """The methods of a run that a group calls."""
 
     chunks: Callable[[list[int]], Any]
     retry: Callable[[Any, Any, list[int] | None, bool], Any]
@@ -226,10 +231,10 @@ class Failures(Listed[FailureGroup]):
 
 
 def failures(store: Reader, instance: int, actions: Actions, limit: int | None = MAX_FAILED) -> Failures:
-    """The failed chunks of an instance, grouped; of more than ``limit`` (None: all) the newest.
+    """The failed chunks of an instance, grouped; at most the newest ``limit`` (None: all).
 
     Raises:
-        ValueError: ``limit`` is no number of chunks.
+        ValueError: ``limit`` is not a number of chunks.
     """
     check_page(limit)
     found = store.fetch("failed_chunks", instance, limit)

@@ -1,4 +1,4 @@
-"""What a retry or a rerun will do, before it does it."""
+"""What a retry or a rerun would do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nbbatch.store.reading import Reader
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What becomes of one step."""
+    """What a retry or a rerun would do with one step."""
 
     step: str
     before: str | None
@@ -38,13 +38,13 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a retry or a rerun will do; a line for each step that has something to do again."""
+    """What a retry or a rerun would do; one line per step with chunks to run again."""
 
     lines: tuple[Line, ...]
 
     @property
     def retried(self) -> int:
-        """Chunks that run again."""
+        """Number of chunks to run again."""
         return sum(line.retried for line in self.lines)
 
     def __str__(self) -> str:

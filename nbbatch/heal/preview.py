@@ -76,7 +76,7 @@ class PreviewedStep:
 
 
 class Preview(Listed[PreviewedStep]):
-    """What `Job.preview` ran, a step at a time; also by name: ``preview["count"]``."""
+    """The result of `Job.preview`, one entry per step; also by name: ``preview["count"]``."""
 
     def __getitem__(self, index: Any) -> Any:
         if not isinstance(index, str):
@@ -88,12 +88,12 @@ class Preview(Listed[PreviewedStep]):
 
     @property
     def chunks(self) -> int:
-        """Chunks of the full run, at a guess."""
+        """Estimated number of chunks of the full run."""
         return round(sum(step.guess for step in self))
 
     @property
     def seconds(self) -> float:
-        """Seconds of work in the full run on one worker, at a guess."""
+        """Estimated seconds of work of the full run on one worker."""
         return sum(step.guess * step.mean_seconds for step in self)
 
     def __repr__(self) -> str:

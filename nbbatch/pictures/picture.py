@@ -1,4 +1,4 @@
-"""A drawn picture as an object: shows itself in a notebook, is saved to a file, and gives its facts as a frame."""
+"""A picture object: displays itself in a notebook, can be saved to a file, and has its data as a frame."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class Picture:
-    """A standalone SVG with its words and its facts. Immutable: it shows what was so when it was drawn.
+    """A standalone SVG with its text and its data. Immutable: it shows the state at the time it was drawn.
 
     Attributes:
-        svg: The drawing; needs no network and no script, and follows the notebook's or the system's theme.
-        text: The same in plain words, as a terminal shows it.
+        svg: The drawing. It needs no network and no script, and follows the theme of the notebook or the system.
+        text: The same in words, as a terminal shows it.
     """
 
     def __init__(self, svg: str, words: str, facts: Callable[[], pl.DataFrame]) -> None:
@@ -29,14 +29,18 @@ class Picture:
         self._facts = facts
 
     def frame(self) -> pl.DataFrame:
-        """The facts that are drawn."""
+        """The data of the picture."""
         return self._facts()
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the drawing to a file, by convention ``.svg``; returns where it is.
+        """Write the drawing to a ``.svg`` file; returns its path.
+
+        Args:
+            path: The file.
 
         Raises:
-            ValueError: The name ends in something else than ``.svg``: other formats need a converter.
+            ValueError: The name does not end in ``.svg``. Other formats need a converter.
+            OSError: The file cannot be written.
         """
         where = Path(path).expanduser()
         if where.suffix.lower() != ".svg":
