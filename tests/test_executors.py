@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,61 @@ def test_ctrl_c_reaches_no_step_in_a_worker_process(store: Path) -> None:
 
         assert run.wait(30) == "COMPLETED"
     pool.shutdown()
+
+
+@pytest.mark.parametrize("how", ["all tasks", "the attempts"])
+def test_async_attempts_whose_tasks_somebody_else_cancels_are_queued_again(how: str, store: Path) -> None:
+    """R34"""
+    began, ran, going = list[int](), list[int](), set[int]()
+
+    @nb.step(max_attempts=1, concurrency=3)
+    async def work(value: int) -> AsyncIterator[int]:
+        began.append(value)
+        assert value not in going, "it runs twice at once"
+        going.add(value)
+        try:
+            if len(began) == 3:
+                tasks = asyncio.all_tasks() - {asyncio.current_task()}
+                for task in tasks if how == "all tasks" else [each for each in tasks if "_in_turn" in repr(each)]:
+                    task.cancel()
+            await asyncio.sleep(0 if len(began) > 5 else 0.01)
+        finally:
+            going.discard(value)
+        ran.append(value)
+        yield value
+
+    @nb.step
+    def numbers(n: int) -> Iterator[int]:
+        yield from range(n)
+
+    @nb.step
+    def every(values: Iterable[int]) -> list[int]:
+        return list(values)
+
+    with nb.open(store, workers=2) as batch:
+        run = batch.submit(nb.Job("work", numbers >> work >> every), 8)
+
+        assert run.result(20) == list(range(8))
+        assert len(began) > 8
+        assert run.errors().is_empty()
+        assert set(run.chunks("work")["errors"]) == {0}
+
+
+def test_an_async_step_that_cancels_itself_fails_after_a_while(store: Path) -> None:
+    """R34"""
+    calls = list[int]()
+
+    @nb.step(max_attempts=1)
+    async def work(value: int) -> None:
+        calls.append(value)
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    with nb.open(store) as batch:
+        run = batch.submit(nb.Job("work", work), 1)
+
+        assert run.wait(20) == "FAILED"
+        assert 1 < len(calls) < 50
+        assert run.errors()["error_type"].to_list() == ["asyncio.exceptions.CancelledError"]

@@ -11,7 +11,7 @@ from nbbatch.base.rows import Item, Results
 from nbbatch.definition import Node
 from nbbatch.engine.internal_errors import Observer
 from nbbatch.engine.limits import Flight, Pace
-from nbbatch.engine.lost import Losses, lost, timed_out
+from nbbatch.engine.lost import Losses, lost, timed_out, without_called_off
 from nbbatch.engine.pools import Lanes
 from nbbatch.engine.recovery import reload, restart
 from nbbatch.engine.settle import Changes, Clerk
@@ -115,7 +115,12 @@ class Completions:
         if (flight.is_sacrificed or self.is_stopping) and flight.is_lost():
             return [PutBack(flight.live, self._store, micro, items, lasted_us)]
         results = self._results(flight, micro, now, lasted_us)
-        return [ResultsUpdate(flight.live, micro.node, items, results, self._record)]
+        items, again, results = without_called_off(items, results)
+        given = [ResultsUpdate(flight.live, micro.node, items, results, self._record)] if items else []
+        if not again:
+            return list[Update](given)
+        back = PutBack(flight.live, self._store, micro, again, self._pace.lasted_us(flight))
+        return [*self._dropped(flight.live, again), back, *given]
 
     def _results(self, flight: Flight, micro: MicroBatch, now: int, lasted_us: int) -> Results:
         assert flight.future is not None

@@ -21,6 +21,10 @@ VAIN = 4
 start would be tried for ever."""
 
 
+MOST_CALLED_OFF = 20
+"""Attempts of a chunk that are called off by somebody else, from which on they are charged: a step that cancels itself would go on for ever."""
+
+
 class Losses:
     """Which chunks lose an attempt when a worker process dies: those that had begun."""
 
@@ -70,7 +74,7 @@ def submitted(executor: Executor, function: Callable[..., Any], call: Any) -> Fu
 def put_back(
     step: LiveStep, micro: MicroBatch, items: list[Item], changes: Changes, event: int, span_us: tuple[int, int]
 ) -> None:
-    """Attempts that ended because their workers were killed for another one's sake: on record, with no error counted.
+    """Attempts that ended for no fault of theirs, as their workers were killed or they were called off: on record, with no error counted.
 
     Args:
         step: Theirs.
@@ -90,6 +94,26 @@ def put_back(
             )
         )  # fmt: skip
     requeue(step, [item._replace(attempt=item.attempt + 1) for item in items])
+
+
+def without_called_off(items: list[Item], results: Results) -> tuple[list[Item], list[Item], Results]:
+    """Those of a micro-batch that ran to an end, those that somebody else called off meanwhile, and the results of the former.
+
+    >>> off = Outcome(ChunkStatus.QUEUED, 0, 0, [], [])
+    >>> [item.chunk for item in without_called_off([Item(7, 1, None), Item(8, 1, None)], Results([1], [2], [], "", {0: off}))[1]]
+    [7]
+    """
+    off = {place for place, outcome in results.odd.items() if outcome.status is ChunkStatus.QUEUED}
+    tired = {place for place in off if _put_back_before(items[place]) >= MOST_CALLED_OFF}
+    odd = {place: o._replace(status=ChunkStatus.ERRORED) if place in tired else o for place, o in results.odd.items()}
+    off -= tired
+    kept = [place for place in range(len(items)) if place not in off]
+    odd = {new: odd[old] for new, old in enumerate(kept) if old in odd}
+    return [items[place] for place in kept], [items[place] for place in sorted(off)], results._replace(odd=odd)
+
+
+def _put_back_before(item: Item) -> int:
+    return item.attempt - 1 - item.errors - item.polls
 
 
 def requeue(step: LiveStep, items: list[Item], *, alone: bool = False) -> None:

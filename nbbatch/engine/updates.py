@@ -166,7 +166,7 @@ class Unclaimed(_Whole):
 
 @dataclass(slots=True, eq=False)
 class PutBack(_Whole):
-    """Attempts whose workers were killed because another attempt timed out: recorded, without counting an error."""
+    """Attempts whose workers were killed because another one timed out, or which somebody called off: recorded, without counting an error."""
 
     live: LiveInstance
     store: Store

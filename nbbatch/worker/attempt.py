@@ -47,16 +47,24 @@ async def run_chunks_async(micro: MicroBatch) -> Results:
     """Run every item of an async step's micro-batch at once on this event loop."""
     capture.install()
     worker = clean(threading.current_thread().name)
-    runs = [asyncio.create_task(_in_turn(micro, item, worker, place)) for place, item in enumerate(micro.items)]
-    outcomes = {place: await run for place, run in enumerate(runs)}
-    return Results([], [], [], worker, outcomes)
+    # not one after another: whoever cancels this call cancels all of them
+    outcomes = await asyncio.gather(*(_in_turn(micro, item, worker, place) for place, item in enumerate(micro.items)))
+    return Results([], [], [], worker, dict(enumerate(outcomes)))
 
 
 async def _in_turn(micro: MicroBatch, item: Item, worker: str, place: int) -> Outcome:
-    async with AsyncExitStack() as passed:
-        for turnstile in micro.turnstiles:
-            await passed.enter_async_context(turnstile)
-        return (await run_item_async(micro, item, worker, micro.cell(place)))[0]
+    """One attempt, once it is its turn. It stands QUEUED again where its task is cancelled by somebody else: that says nothing of its step."""
+    started = micro.now()
+    try:
+        async with AsyncExitStack() as passed:
+            for turnstile in micro.turnstiles:
+                await passed.enter_async_context(turnstile)
+            outcome, raised = await run_item_async(micro, item, worker, micro.cell(place))
+    except asyncio.CancelledError:  # before its turn
+        return Outcome(ChunkStatus.QUEUED, started, micro.now(), [], [])
+    task = asyncio.current_task()
+    is_called_off = isinstance(raised, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    return outcome._replace(status=ChunkStatus.QUEUED) if is_called_off else outcome
 
 
 # --- one attempt ---------------------------------------------------------------------------------
