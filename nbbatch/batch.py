@@ -37,7 +37,7 @@ from nbbatch.store import backup
 from nbbatch.store.connection import MEMORY
 from nbbatch.store.database import Store
 from nbbatch.values import attachments
-from nbbatch.worker import capture, exits
+from nbbatch.worker import capture, exits, sigterm
 from nbbatch.worker.context import StoredParams
 from nbbatch.worker.executors import Replaceable, checked_executor, checked_workers, threads, workers_of
 from nbbatch.worker.running import Marks, left
@@ -70,6 +70,8 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
     workers: int | None = None,
     serve: bool | str = True,
     clock: Clock | None = None,
+    on_sigterm: str | None = None,
+    grace: Duration = 10.0,
 ) -> Batch:
     """Open a store, or create it, and start its engine.
 
@@ -86,29 +88,35 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
             Unix domain socket that ``<path>.serving`` names. A "host:port" such as ``"127.0.0.1:0"``: whoever knows
             ``batch.address``. False, or ``NBBATCH_SERVE=0`` in the environment: nobody.
         clock: For tests.
+        on_sigterm: What SIGTERM does while the store is open. None: nothing is charged with an attempt, and the process ends as it
+            would have (a handler of your own is left alone). "drain": nothing new starts, what ends within ``grace`` is stored, the
+            rest is put back uncharged, and ``SystemExit(75)`` ends the program. For the main thread only.
+        grace: Seconds, or another time, that running attempts have then.
 
     Raises:
         StoreLocked: Another process has the file open; the error names it. ``nb.look(path)`` can still read it.
         StoreUnreadable: The file is damaged, not a store of nbbatch, or of a newer version, or its folder is missing or read-only.
         StoreError: The store cannot be written.
         TypeError: ``executor`` is not an executor.
-        ValueError: ``workers`` is not a whole number from 1, or ``serve`` is not a host and port.
+        ValueError: ``workers`` is not a whole number from 1, ``serve`` is not a host and port, ``on_sigterm`` or ``grace`` is not
+            valid, or this is not the main thread and ``on_sigterm`` needs it.
         OSError: The host and port of ``serve`` cannot be bound.
     """
     executor, workers = checked_executor(executor), checked_workers(workers)
+    wish = sigterm.checked(on_sigterm, grace)
     name = os.fspath(path)
     where = MEMORY if name == MEMORY else _resolved(name)
     with _opening:
         found = holder_of(where)
         if found is not None and found.usable and not found._store.displaced():  # pyright: ignore[reportPrivateUsage]
-            found._expect(executor, workers)  # pyright: ignore[reportPrivateUsage]
+            found._expect(executor, workers, *wish)  # pyright: ignore[reportPrivateUsage]
             return found
         if found is not None:
             try:
                 found._finish_closing()  # pyright: ignore[reportPrivateUsage]
             except StoreError as error:
                 warn(str(error))
-        return Batch(where, executor, workers, clock or SystemClock(), serve=serve, by_open=True)
+        return Batch(where, executor, workers, clock or SystemClock(), serve=serve, by_open=wish)
 
 
 def _resolved(name: str) -> str:
@@ -143,9 +151,9 @@ class Batch(Overview):
 
     def __init__(
         self, path: str, executor: Executor | None = None, workers: int | None = None, clock: Clock | None = None, *,
-        serve: bool | str = True, by_open: bool = False,
+        serve: bool | str = True, by_open: tuple[str | None, float] | None = None,
     ) -> None:  # fmt: skip
-        if not by_open:
+        if by_open is None:
             raise TypeError("a Batch is made by nb.open(path): it opens a file once in a process")
         clock = clock or SystemClock()
         self.path = path
@@ -171,6 +179,8 @@ class Batch(Overview):
             )
             self._engine.launch_subjob = subjobs.launch
             self._access = Access(self._store, self._engine, self)
+            self._sigterm = sigterm.Listener(*by_open, self._marks.close, self._engine.hold)
+            undo.callback(self._sigterm.stop)
             undo.callback(self._engine.stop, 0)
             self._engine.start()
             attachments.sweep()
@@ -179,6 +189,7 @@ class Batch(Overview):
             _working.add(self)
             capture.hold(self)
             exits.first(_close_all)
+            self._sigterm.listen()
             undo.pop_all()
 
     def _served(self, serve: bool | str) -> Owner | None:
@@ -233,7 +244,7 @@ class Batch(Overview):
         engine = self._access.engine()
         return backup.write(self._store.source(), Path(path), overwrite=overwrite, hold=engine.call)
 
-    def _expect(self, executor: Executor | None, workers: int | None) -> None:
+    def _expect(self, executor: Executor | None, workers: int | None, mode: str | None, grace: float) -> None:
         """Warn where it was opened otherwise than it is asked for now."""
         mine = self._executor
         # by kind and size: a cell that makes its executor anew asks for the same
@@ -244,6 +255,9 @@ class Batch(Overview):
                 f"{self.path} is open already, and keeps the executor and workers it was opened with; "
                 "close() it first to open it with others"
             )
+        if mode:
+            self._sigterm.mode, self._sigterm.grace = mode, grace
+            self._sigterm.listen()
 
     # --- jobs -------------------------------------------------------------------------------------
 
@@ -462,7 +476,7 @@ class Batch(Overview):
         if self._pid != os.getpid() or self._ended or not self._ending.acquire(blocking=False):
             return  # in a forked child there is nothing to close; and where another thread closes it, that does so
         try:
-            self._end(left)
+            self._end(self._sigterm.within(left))
         finally:
             self._ending.release()
 
@@ -477,7 +491,14 @@ class Batch(Overview):
         """Let go of everything, each part even if one before it fails; when interrupted, without waiting any more."""
         self._closing = True
         with ExitStack() as parts:  # from the last to the first
-            for part in (self._forget, self._marks.close, self._store.close, self._shut, self._access.close):
+            for part in (
+                self._forget,
+                self._sigterm.stop,
+                self._marks.close,
+                self._store.close,
+                self._shut,
+                self._access.close,
+            ):
                 parts.callback(part)
             parts.callback(self._engine.stop, 0)
             self._serve_no_more()

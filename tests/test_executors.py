@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ def test_a_pool_that_is_shut_down_charges_nothing_and_says_why_chunks_wait(kind:
     """R34"""
     pool, job = POOLS[kind](), each(visited, max_attempts=1)
     pool.shutdown()
-    with nb.open(store, pool) as batch:
+    with pytest.warns(UserWarning, match="the executor was shut down: chunks wait"):
+        batch = nb.open(store, pool)
+    with batch:
         run = batch.submit(job, 5)
         while engine(batch)._lanes.main.refusals < 2:
             assert not run.done()
@@ -75,6 +78,24 @@ def test_a_pool_that_is_shut_down_charges_nothing_and_says_why_chunks_wait(kind:
         assert run.wait(20) == "COMPLETED"
         assert count(run) == {"COMPLETED": 6}
         assert run.errors().is_empty()
+
+
+def broken() -> Executor:
+    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+    pool.submit(os._exit, 1).exception()
+    return pool
+
+
+def test_a_pool_that_broke_is_told_at_the_opening_and_one_that_works_is_not(store: Path) -> None:
+    """R34"""
+    pool = broken()
+    with pytest.warns(
+        UserWarning, match="the executor is broken: chunks wait until the store is closed and opened with"
+    ):
+        nb.open(store, pool).close()
+    for works in (nb.processes(1), nb.threads(1), nb.inline(), ThreadPoolExecutor(1)):
+        nb.open(store, works).close()
+        works.shutdown()
 
 
 def test_code_that_cannot_travel_fails_its_chunks(store: Path) -> None:

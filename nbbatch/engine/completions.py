@@ -59,6 +59,8 @@ class Completions:
         """Fingerprints whose source is stored; with an instance's id, where it has secrets."""
         self.is_stopping = False
         """Workers that are lost from here on are so because the process ends: no chunk is charged."""
+        self.is_terminated = False
+        """The process was told to end, and with it maybe what steps have started: attempts that fail are not charged."""
         self._losses = Losses(marks)
         self._spoiled: dict[tuple[int, int], Exception] = {}
         """Attempts, by chunk and number, of which a page could not be stored."""
@@ -115,7 +117,7 @@ class Completions:
         if (flight.is_sacrificed or self.is_stopping) and flight.is_lost():
             return [PutBack(flight.live, self._store, micro, items, lasted_us)]
         results = self._results(flight, micro, now, lasted_us)
-        items, again, results = without_called_off(items, results)
+        items, again, results = without_called_off(items, results, failed_too=self.is_terminated)
         given = [ResultsUpdate(flight.live, micro.node, items, results, self._record)] if items else []
         if not again:
             return list[Update](given)

@@ -173,6 +173,10 @@ class Engine:
         """Run a function for a moment on a thread of this process that may run user code."""
         self._lanes.local.executor.submit(run, *args)
 
+    def hold(self) -> None:
+        """Claim nothing more, as the process is to end; what runs goes on, and is not charged where it fails by that. Any thread may call it."""
+        self._is_held = self._completions.is_stopping = self._completions.is_terminated = True
+
     def stop(self, timeout: float) -> None:
         """Claim nothing more, wait for running attempts, store what they gave, end the thread.
 
@@ -272,7 +276,7 @@ class Engine:
             update.apply(changes, now)
         if self.error is None:
             self._decide(lives, changes, now)
-            if not self._stopping:
+            if not (self._stopping or self._is_held):
                 self._claim(lives, changes, now)
         if changes:
             self.write(changes, now)

@@ -96,14 +96,19 @@ def put_back(
     requeue(step, [item._replace(attempt=item.attempt + 1) for item in items])
 
 
-def without_called_off(items: list[Item], results: Results) -> tuple[list[Item], list[Item], Results]:
+def without_called_off(
+    items: list[Item], results: Results, *, failed_too: bool = False
+) -> tuple[list[Item], list[Item], Results]:
     """Those of a micro-batch that ran to an end, those that somebody else called off meanwhile, and the results of the former.
+
+    With ``failed_too`` an error that would be retried counts as called off: the process is told to end.
 
     >>> off = Outcome(ChunkStatus.QUEUED, 0, 0, [], [])
     >>> [item.chunk for item in without_called_off([Item(7, 1, None), Item(8, 1, None)], Results([1], [2], [], "", {0: off}))[1]]
     [7]
     """
-    off = {place for place, outcome in results.odd.items() if outcome.status is ChunkStatus.QUEUED}
+    ends = {ChunkStatus.QUEUED, ChunkStatus.ERRORED} if failed_too else {ChunkStatus.QUEUED}
+    off = {place for place, outcome in results.odd.items() if outcome.status in ends}
     tired = {place for place in off if _put_back_before(items[place]) >= MOST_CALLED_OFF}
     odd = {place: o._replace(status=ChunkStatus.ERRORED) if place in tired else o for place, o in results.odd.items()}
     off -= tired

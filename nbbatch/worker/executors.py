@@ -24,7 +24,7 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
-from nbbatch.base.display import needing
+from nbbatch.base.display import needing, warn
 from nbbatch.worker import exits
 
 T = TypeVar("T")
@@ -81,10 +81,12 @@ def processes(workers: int | None = None) -> Executor:
 def live_with(parent: int) -> None:
     """Make this worker process exit soon after its parent, however that dies, and ignore Ctrl-C.
 
-    Ctrl-C goes to all processes of a terminal or kernel, and the parent decides what to do about running work. The handler does
-    nothing instead of ignoring the signal, because processes that a step starts would inherit that it is ignored.
+    Ctrl-C goes to all processes of a terminal or kernel, SIGTERM to all of a unit or container, and the parent decides what to do
+    about running work. The handler does nothing instead of ignoring the signal, because processes that a step starts would
+    inherit that it is ignored.
     """
-    signal.signal(signal.SIGINT, _ignore)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _ignore)
     threading.Thread(target=_watch, args=(parent,), name="nbbatch-parent", daemon=True).start()
 
 
@@ -104,7 +106,7 @@ class Replaceable(Executor):
 
     def __init__(self, make: Callable[[], Any], workers: int) -> None:
         self._make, self._max_workers = make, workers
-        self._pool = make()
+        self.pool = make()
         self._started: Any = None
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -114,13 +116,13 @@ class Replaceable(Executor):
             RuntimeError: The pool was shut down, or the interpreter is exiting.
         """
         try:
-            future = self._pool.submit(fn, *args, **kwargs)
+            future = self.pool.submit(fn, *args, **kwargs)
         except BrokenExecutor:
-            self._pool.shutdown(wait=False)
-            self._pool = self._make()
-            future = self._pool.submit(fn, *args, **kwargs)
-        if self._started is not self._pool:
-            self._started = self._pool
+            self.pool.shutdown(wait=False)
+            self.pool = self._make()
+            future = self.pool.submit(fn, *args, **kwargs)
+        if self._started is not self.pool:
+            self._started = self.pool
             exits.renew()
         return future
 
@@ -129,12 +131,12 @@ class Replaceable(Executor):
 
         All of them, because a single killed worker may hold the lock of the queue that all read from.
         """
-        old, self._pool = self._pool, self._make()
+        old, self.pool = self.pool, self._make()
         old.shutdown(wait=False, kill_workers=True)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - loky has no such option
         """Let the workers exit."""
-        self._pool.shutdown(wait=wait)
+        self.pool.shutdown(wait=wait)
 
 
 class inline(Executor):  # noqa: N801 - made and used like a function, as threads() and processes()
@@ -162,13 +164,13 @@ class Threads(ThreadPoolExecutor):
         """As long as there are calls that wait or run."""
         self._team: list[threading.Thread] = []
         self._lock = threading.Lock()
-        self._is_shut = False
+        self.is_shut = False
         weakref.finalize(self, self._calls.put, None).atexit = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have a thread call ``fn``."""
         with self._lock:
-            if self._is_shut:
+            if self.is_shut:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._grow()
             self._unfinished.append(None)
@@ -195,7 +197,7 @@ class Threads(ThreadPoolExecutor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls. The threads exit after the calls they have."""
         with self._lock:
-            self._is_shut = True
+            self.is_shut = True
             while cancel_futures and not self._calls.empty():
                 call = self._calls.get()
                 if call is not None:
@@ -293,14 +295,34 @@ def checked_workers(workers: int | None) -> int | None:
 
 
 def checked_executor(executor: Executor | None) -> Executor | None:
-    """Check the executor; None is the default.
+    """Check the executor; None is the default. Warns of one that takes no work: the store can be read all the same.
 
     Raises:
         TypeError: It is not an executor, but for example a number of workers or a function that makes one.
     """
     if executor is not None and not isinstance(executor, Executor):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"executor= takes an executor, such as nb.processes(4), not {executor!r}; a number is workers=")
+    if executor is not None and (why := ended(executor)):
+        warn(f"the executor {why}: chunks wait until the store is closed and opened with one that works")
     return executor
+
+
+def ended(executor: Executor) -> str | None:
+    """Why an executor takes no work, as far as that can be seen without asking it for some; None: it may take it.
+
+    >>> pool = threads(1); pool.shutdown(); ended(pool), ended(threads(1))
+    ('was shut down', None)
+    """
+    pool = executor.pool if isinstance(executor, Replaceable) else executor
+    flags = getattr(
+        pool, "_flags", pool
+    )  # where loky has them; the names below are those of loky, concurrent.futures and ours
+    if getattr(flags, "_broken", None) or getattr(flags, "broken", None):
+        return None if isinstance(executor, Replaceable) else "is broken"
+    is_shut = any(
+        getattr(flags, name, False) is True for name in ("_shutdown", "_shutdown_thread", "shutdown", "is_shut")
+    )
+    return "was shut down" if is_shut else None
 
 
 def workers_of(executor: Executor) -> int:
