@@ -23,7 +23,7 @@ from nbbatch.base.display import warn
 from nbbatch.base.errors import StoreError, StoreUnreadable
 from nbbatch.base.rows import Ended
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
-from nbbatch.base.times import Moment, moment
+from nbbatch.base.times import Duration, Moment, moment
 from nbbatch.definition.listeners import safely
 from nbbatch.engine import commands, recovery, subjobs, submit
 from nbbatch.engine.dispatcher import Engine
@@ -179,7 +179,7 @@ class Batch(Overview):
             )
             self._engine.launch_subjob = subjobs.launch
             self._access = Access(self._store, self._engine, self)
-            self._sigterm = sigterm.Listener(*by_open, self._marks.close, self._engine.hold)
+            self._sigterm = sigterm.Listener(*by_open, self._marks.forget, self._engine.hold)
             undo.callback(self._sigterm.stop)
             undo.callback(self._engine.stop, 0)
             self._engine.start()

@@ -71,7 +71,7 @@ class Marks(Slots):
         path = None if store is None else name_of(store)
         token = struct.pack("<q", session) + secrets.token_bytes(_HEAD - len(_MAGIC) - 8)
         super().__init__(mmap.mmap(-1, _SIZE) if store is None or path is None else _made(path, token, Path(store)))
-        self.where = None if path is None else (path, token)
+        self.where, self._store = None if path is None else (path, token), store
         self._free = list(range(SLOTS - 1, -1, -1))
 
     def take(self, count: int) -> list[int]:
@@ -83,6 +83,12 @@ class Marks(Slots):
         for slot in slots:
             self.cells[slot] = self.begun_us[slot] = 0
             self._free.append(slot)
+
+    def forget(self) -> None:
+        """Have nothing count as running, as the process ends, whatever workers still write: a new file takes the place of theirs."""
+        if self.where is not None and self._store is not None and _token(self.where[0]) == self.where[1]:
+            with suppress(StoreUnreadable):
+                _made(*self.where, Path(self._store)).close()
 
     def close(self) -> None:
         """Remove the file: a store that was closed has nothing running. May be called twice.
