@@ -162,6 +162,7 @@ class Batch(Overview):
         self._pid = os.getpid()
         self._ending = threading.Lock()
         self._closing = self._ended = False
+        self._sigterm = sigterm.Listener(*by_open)
         with ExitStack() as undo:  # an opening that fails or is interrupted leaves nothing open
             file = None if path == MEMORY else path
             before = left(file)
@@ -179,17 +180,12 @@ class Batch(Overview):
             )
             self._engine.launch_subjob = subjobs.launch
             self._access = Access(self._store, self._engine, self)
-            self._sigterm = sigterm.Listener(*by_open, self._marks.forget, self._engine.hold)
-            undo.callback(self._sigterm.stop)
             undo.callback(self._engine.stop, 0)
             self._engine.start()
             attachments.sweep()
             self._owner = self._served(serve)
             undo.callback(self._serve_no_more)
-            _working.add(self)
-            capture.hold(self)
-            exits.first(_close_all)
-            self._sigterm.listen()
+            self._register()
             undo.pop_all()
 
     def _served(self, serve: bool | str) -> Owner | None:
@@ -244,6 +240,13 @@ class Batch(Overview):
         engine = self._access.engine()
         return backup.write(self._store.source(), Path(path), overwrite=overwrite, hold=engine.call)
 
+    def _register(self) -> None:
+        """Have it be known to what happens to the whole process: output, its end, a signal."""
+        _working.add(self)
+        capture.hold(self)
+        exits.first(_close_all)
+        self._sigterm.listen(self._marks.forget, self._engine.hold)
+
     def _expect(self, executor: Executor | None, workers: int | None, mode: str | None, grace: float) -> None:
         """Warn where it was opened otherwise than it is asked for now."""
         mine = self._executor
@@ -257,7 +260,7 @@ class Batch(Overview):
             )
         if mode:
             self._sigterm.mode, self._sigterm.grace = mode, grace
-            self._sigterm.listen()
+            self._sigterm.listen(self._marks.forget, self._engine.hold)
 
     # --- jobs -------------------------------------------------------------------------------------
 
