@@ -494,14 +494,7 @@ class Batch(Overview):
         """Let go of everything, each part even if one before it fails; when interrupted, without waiting any more."""
         self._closing = True
         with ExitStack() as parts:  # from the last to the first
-            for part in (
-                self._forget,
-                self._sigterm.stop,
-                self._marks.close,
-                self._store.close,
-                self._shut,
-                self._access.close,
-            ):
+            for part in (self._forget, self._marks.close, self._store.close, self._shut, self._access.close):
                 parts.callback(part)
             parts.callback(self._engine.stop, 0)
             self._serve_no_more()
@@ -521,6 +514,7 @@ class Batch(Overview):
     def _forget(self) -> None:
         if self._store.closed:
             _working.discard(self)
+            self._sigterm.stop()
             capture.let_go(self)
             self._ended = True
 

@@ -314,15 +314,11 @@ def ended(executor: Executor) -> str | None:
     ('was shut down', None)
     """
     pool = executor.pool if isinstance(executor, Replaceable) else executor
-    flags = getattr(
-        pool, "_flags", pool
-    )  # where loky has them; the names below are those of loky, concurrent.futures and ours
-    if getattr(flags, "_broken", None) or getattr(flags, "broken", None):
+    flags = getattr(pool, "_flags", pool)  # where loky has them
+    if any(getattr(flags, name, None) for name in ("_broken", "broken")):
         return None if isinstance(executor, Replaceable) else "is broken"
-    is_shut = any(
-        getattr(flags, name, False) is True for name in ("_shutdown", "_shutdown_thread", "shutdown", "is_shut")
-    )
-    return "was shut down" if is_shut else None
+    names = ("_shutdown", "_shutdown_thread", "shutdown", "is_shut")  # of concurrent.futures, loky and ours
+    return "was shut down" if any(getattr(flags, name, None) is True for name in names) else None
 
 
 def workers_of(executor: Executor) -> int:

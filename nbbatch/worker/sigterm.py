@@ -32,23 +32,27 @@ _before: Any = None
 class Listener:
     """One batch's part in it."""
 
-    def __init__(
-        self, mode: str | None, grace: float, release: Callable[[], object], hold: Callable[[], object]
-    ) -> None:
+    def __init__(self, mode: str | None, grace: float) -> None:
         """Nothing is heard before `listen`.
 
         Args:
             mode: None or "drain", as checked by `checked`.
             grace: Seconds that what runs may take to end.
-            release: Have whatever still runs not be charged; the process ends.
-            hold: Claim nothing more.
         """
-        self.mode, self.grace, self.release, self.hold = mode, grace, release, hold
+        self.mode, self.grace = mode, grace
+        self.release: Callable[[], object] = lambda: None
+        self._hold: Callable[[], object] = lambda: None
         self._pid = os.getpid()
         self._until: float | None = None
 
-    def listen(self) -> None:
-        """Begin to hear, in the main thread; elsewhere there is no way to, and nothing is heard."""
+    def listen(self, release: Callable[[], object], hold: Callable[[], object]) -> None:
+        """Begin to hear, in the main thread; elsewhere there is no way to, and nothing is heard.
+
+        Args:
+            release: Have whatever still runs not be charged; the process ends.
+            hold: Claim nothing more.
+        """
+        self.release, self._hold = release, hold
         if threading.current_thread() is not threading.main_thread():
             return
         taken = signal.getsignal(signal.SIGTERM)
@@ -69,7 +73,7 @@ class Listener:
     def begin(self) -> None:
         """Claim nothing more from here on, and count the time."""
         self._until = time.monotonic() + self.grace
-        self.hold()
+        self._hold()
 
     def within(self, left: Callable[[], float]) -> Callable[[], float]:
         """How long closing may wait: what is left of the grace once it has begun, else as long as it would."""
