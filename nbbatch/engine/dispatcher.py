@@ -126,8 +126,8 @@ class Engine:
         )
         self._fallback = Fallback(self._commit, self._completions.restore, self._stop, clock.now)
         self._claims = Claims(store, self._pace, self.wake)
-        self._stopping = self._abandoned = False
-        """The second: what still runs is not waited for any more."""
+        self._stopping = self._is_held = self._abandoned = False
+        """The second: claim nothing more. The third: what still runs is not waited for any more."""
         self._thread = threading.Thread(target=self._loop, name="nbbatch-dispatcher", daemon=True)
         clock.subscribe(self.wake)
 
