@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 import nbbatch as nb
 from nbbatch.testing import START_US
 from tests.jobs import drop, each, numbers, one_step
-from tests.kit import HandClock, settle, statuses
+from tests.kit import HandClock, engine, settle, statuses
 
 
 def test_two_instances_share_the_limit_of_a_step(store: Path) -> None:
@@ -71,6 +72,37 @@ def test_free_workers_start_no_more_than_the_rate_in_one_turn(store: Path, clock
             clock.advance(1)
 
         assert run.wait(10) == "COMPLETED"
+
+
+def test_a_rate_counts_calls_when_they_begin_where_the_pool_is_busy_with_other_work(
+    store: Path, clock: HandClock
+) -> None:
+    pool, over, done, begun = ThreadPoolExecutor(2), threading.Event(), threading.Semaphore(0), list[int]()
+
+    def call(number: int) -> None:
+        begun.append(clock.now())
+        if number == 0:
+            for _ in range(2):
+                pool.submit(over.wait)
+        done.release()
+
+    with nb.open(store, pool, clock=clock) as batch:
+        run = batch.submit(each(call, rate=2), 6)
+        for _ in range(2):
+            assert done.acquire(timeout=10)
+        for seconds in (1.0, 0.9, 0.1):  # the next two are handed over, and wait behind other work
+            clock.advance(seconds)
+            engine(batch).call(lambda: None)
+        over.set()
+        settle(batch)
+        clock.advance(0.5)
+        settle(batch)
+        assert len(begun) == 4
+        clock.advance(0.5)
+        settle(batch)
+        assert len(begun) == 6
+        assert run.wait(10) == "COMPLETED"
+    pool.shutdown()
 
 
 def test_instances_of_a_batch_share_a_rate(batch: nb.Batch, clock: HandClock) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Generic, TypeVar
@@ -23,6 +23,8 @@ from nbbatch.worker.executors import is_called_off
 Name = tuple[str, str]
 """A job's name and a step's."""
 SECOND_US = 1_000_000
+LATE_US = 50_000
+"""After this time a call that has not begun waits for a worker that is busy with something else."""
 
 
 T = TypeVar("T")
@@ -47,17 +49,22 @@ class Limits:
         self.due_us: int | None = None
         """When a start that was refused since the last `forget_refusals` is allowed; None: none was."""
 
-    def room(self, name: Name, options: Options, running: int, now_us: int) -> int:
+    def room(self, name: Name, options: Options, running: int, unbegun: int, now_us: int) -> int:
         """How many chunks of a step may be claimed.
 
         Args:
             name: Of the step.
             options: Its options.
             running: Its chunks that are claimed, in all instances.
+            unbegun: Of those that were to start, how many a busy pool has not begun.
             now_us: The present.
         """
         free = 1_000_000 if options.concurrency is None else options.concurrency - running
-        return free if options.rate is None or free <= 0 else min(free, self._by_rate(name, options.rate, now_us))
+        return (
+            free
+            if options.rate is None or free <= 0
+            else min(free, self._by_rate(name, options.rate, now_us) - unbegun)
+        )
 
     def _by_rate(self, name: Name, rate: float, now_us: int) -> int:
         most, length = window(rate)
@@ -77,6 +84,10 @@ class Limits:
     def start(self, name: Name, chunks: int, now_us: int) -> None:
         """Count chunks that start now."""
         self._promised[name] -= chunks
+        self._starts.setdefault(name, deque()).extend([now_us] * chunks)
+
+    def start_late(self, name: Name, chunks: int, now_us: int) -> None:
+        """Count chunks that have begun by now, long after they were to start."""
         self._starts.setdefault(name, deque()).extend([now_us] * chunks)
 
     def forget_refusals(self) -> None:
@@ -144,6 +155,13 @@ class Flight:
         future = self.future
         return future is not None and (future.cancelled() or is_called_off(future.exception() or ValueError()))
 
+    def waits_in_its_pool(self) -> bool:
+        """Whether a worker of this machine has still to begin it; False too where that cannot be known."""
+        marks, slots, future = self.micro.marks, self.micro.slots, self.future
+        if marks is None or not slots or future is None or not isinstance(self.lane.executor, ThreadPoolExecutor):
+            return False
+        return not marks.cells[slots[0]] and not future.done()
+
     def call_off(self) -> None:
         """Cancel it where that is possible: before it has begun, or on an event loop."""
         if self.future is not None:
@@ -162,9 +180,11 @@ class Pace:
         self.steady = steady
         self.limits = Limits()
         self._flights = flights
+        self._late: set[Flight] = set()
+        """Of steps with a rate: handed to their pool some time ago, and not begun when they were looked at last."""
         self._expired: set[Flight] = set()
         """Nobody waits for them, and their workers are still taken: past their time, or of a reduction that is to run anew."""
-        self._deadlines = Deadlines[Flight]()
+        self._deadlines, self._to_begin = Deadlines[Flight](), Deadlines[Flight]()
 
     def has_room(self, live: LiveInstance, step: LiveStep, lane: Lane) -> bool:
         """Whether a lane and the step's limits let more of it be claimed."""
@@ -184,7 +204,18 @@ class Pace:
         name, taken = (live.job.name, code.name), 0
         if code.options.concurrency is not None:
             taken = sum(len(f.micro.items) for f in self._flights | self._expired if f.name == name)
-        return self.limits.room(name, code.options, taken, self.steady())
+        now = self.steady()
+        unbegun = 0 if code.options.rate is None else self._unbegun(name, now)
+        return self.limits.room(name, code.options, taken, unbegun, now)
+
+    def _unbegun(self, name: Name, now: int) -> int:
+        """Chunks that wait in a pool which is busy with other work; those of them that have begun since are counted as started now."""
+        mine = [flight for flight in self._late if flight.name == name]
+        for flight in mine:
+            if flight not in self._flights or not flight.waits_in_its_pool():
+                self._late.discard(flight)
+                self.limits.start_late(name, len(flight.micro.items), now)
+        return sum(len(flight.micro.items) for flight in mine if flight in self._late)
 
     def promise(self, flight: Flight) -> None:
         """A micro-batch is claimed and will start once that is stored."""
@@ -204,6 +235,7 @@ class Pace:
             return
         if options.rate is not None:
             self.limits.start(flight.name, len(flight.micro.items), now)
+            self._to_begin.add(now + LATE_US, flight)
         if options.timeout is not None:
             self._deadlines.add(now + round(options.timeout * 1e6), flight)
 
@@ -215,7 +247,7 @@ class Pace:
 
     def due(self) -> list[int]:
         """When a start is allowed again, and when the next attempt's time is over."""
-        return [at for at in (self.limits.due_us, self._deadlines.due_us) if at is not None]
+        return [at for at in (self.limits.due_us, self._deadlines.due_us, self._to_begin.due_us) if at is not None]
 
     def is_late(self, flight: Flight, span_us: int) -> bool:
         """Whether attempts that took so long, by a clock that may have been set, are past their time."""
@@ -223,8 +255,10 @@ class Pace:
         return most is not None and min(span_us, self.steady() - flight.launched_us) > most * 1e6
 
     def expire(self) -> list[Flight]:
-        """Take away the flights whose time is over, with word to those who run them."""
+        """Take away the flights whose time is over, with word to those who run them; note those that should have begun and have not."""
         now = self.steady()
+        begun_by_now = self._to_begin.pop(now)
+        self._late.update(each for each in begun_by_now if each in self._flights and each.waits_in_its_pool())
         due = [flight for flight in self._deadlines.pop(now) if flight in self._flights]
         over = [flight for flight in due if not self._goes_on(flight, now)]
         for flight in over:
