@@ -1,7 +1,7 @@
 """Run notebook 01 without a browser and show what it made; this is ``make demo``.
 
 The folder is ``build/demo`` in the repository, or what NBBATCH_DEMO_DIR names. NBBATCH_FHIR_DATA names the folder of
-a FHIR bulk export; without it a small synthetic one is generated. The executed notebook is saved in the folder too;
+a FHIR bulk export, compressed files and folders below it included; without it a small synthetic one is generated. The executed notebook is saved in the folder too;
 the one in the repository stays as it is, unless ``--save`` is given.
 """
 
@@ -76,12 +76,27 @@ def _number(text: str) -> bool:
     return text.replace(",", "").isdigit()
 
 
+def export() -> Path | None:
+    """The export that is to be imported; None: the synthetic one. Ends the program where it is no folder."""
+    named = os.environ.get("NBBATCH_FHIR_DATA")
+    if not named:
+        return None
+    folder = Path(named).expanduser().resolve()
+    if not folder.is_dir():
+        sys.exit(f"NBBATCH_FHIR_DATA names {folder}, which is no folder")
+    os.environ["NBBATCH_FHIR_DATA"] = str(folder)  # the notebook is executed in another folder
+    if not any(path.name.lower().endswith((".ndjson", ".ndjson.gz")) for path in folder.rglob("*")):
+        print(f"{folder} holds no *.ndjson or *.ndjson.gz, nor do the folders below it: there is nothing to import\n")
+    return folder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--save", action="store_true", help="replace the repository's notebook by the executed one, stripped"
     )
     arguments = parser.parse_args()
+    folder = export()
     demo = Path(os.environ.get("NBBATCH_DEMO_DIR") or NOTEBOOKS.parent / "build" / "demo").resolve()
     demo.mkdir(parents=True, exist_ok=True)
     os.environ["NBBATCH_DEMO_DIR"] = str(demo)
@@ -89,8 +104,7 @@ def main() -> None:
     executed = demo / NOTEBOOK.name
     print(f"Executing {NOTEBOOK.name} …\n", flush=True)
     execute(NOTEBOOK, executed)
-    data = os.environ.get("NBBATCH_FHIR_DATA")
-    out = demo / (Path(data).name if data else "sample")
+    out = demo / (folder.name if folder else "sample")
     show(out / "manifest.json")
     print(f"Parquet   {out}/<resource type>/*.parquet")
     print(f"manifest  {out / 'manifest.json'}")

@@ -5,6 +5,7 @@ What is tested is the notebook itself: its cells tagged ``job`` are executed her
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import importlib.util
 import json
@@ -315,3 +316,82 @@ def test_notebooks_are_stored_stripped() -> None:
         changed = strip_file(notebook)
         notebook.write_bytes(before)
         assert not changed, f"run notebooks/strip.py {notebook.name}"
+
+
+# --- the whole notebook on exports of all kinds -----------------------------------------------------
+
+
+def patient(name: str) -> bytes:
+    return json.dumps({"resourceType": "Patient", "id": name}).encode()
+
+
+EXPORTS: dict[str, tuple[dict[str, bytes], int]] = {
+    "no Condition": (
+        {"Patient.ndjson": patient("a") + b"\n", "Device.ndjson": b'{"resourceType": "Device", "id": "d"}\n'},
+        2,
+    ),
+    "one type only": ({"Patient.000.ndjson": b"\n".join(map(patient, "abc"))}, 3),
+    "nothing": ({}, 0),
+    "other files only": ({"LICENSE": b"free", "a.json": b"{}"}, 0),
+    "an empty file": ({"Patient.ndjson": b""}, 0),
+    "compressed": (
+        {"Patient.ndjson.gz": gzip.compress(b"\n".join(map(patient, "ab"))), "Patient.ndjson": patient("c")},
+        3,
+    ),
+    "folders": (
+        {"Patient.ndjson": patient("a"), "x/Patient.ndjson": patient("b"), "x/y/Patient.ndjson": patient("c")},
+        3,
+    ),
+    "numbers first": ({"1.Patient.ndjson": patient("a"), "2.Patient.ndjson": patient("b")}, 2),
+    "percent and capitals": ({"a%2Fb.NDJSON": patient("a"), "a/b.ndjson": patient("b"), "ä ö.ndjson": patient("c")}, 3),
+    "Windows": ({"Patient.ndjson": b"\xef\xbb\xbf" + patient("a") + b"\r\n\r\n" + patient("b") + b"\r\n"}, 2),
+    "bad lines only": ({"Patient.ndjson": b"{}\nno JSON\n"}, 0),
+}
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_the_notebook_runs_to_its_end_on_every_export(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files, resources = EXPORTS[kind]
+    folder = tmp_path / "export"
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    monkeypatch.setenv("NBBATCH_FHIR_DATA", str(folder))
+    monkeypatch.setenv("NBBATCH_DEMO_DIR", str(tmp_path / "demo"))
+    monkeypatch.syspath_prepend(NOTEBOOKS)
+    report = executed()["report"]
+
+    assert report.resources == resources
+    parts = [part.path for each in report.types for part in each.parts]
+    assert len(set(parts)) == len(parts)
+    assert ("there is no *.ndjson" in capsys.readouterr().out) == (kind in ("nothing", "other files only"))
+
+
+def executed() -> dict[str, Any]:
+    """The names that the notebook's cells define, up to where it kills processes; the batch is closed."""
+    cells = json.loads((NOTEBOOKS / "01-fhir-bulk-import.ipynb").read_text(encoding="utf-8"))["cells"]
+    names: dict[str, Any] = {"__name__": "__main__"}
+    try:
+        for cell in cells:
+            source = "".join(cell["source"])
+            if source.startswith("## Kill it"):
+                break
+            if cell["cell_type"] == "code":
+                exec(compile(source, "<cell>", "exec", dont_inherit=True), names)
+    finally:
+        if "batch" in names:
+            names["batch"].close()
+    return names
+
+
+def test_the_demo_says_plainly_where_there_is_no_folder(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, NOTEBOOKS / "run_demo.py"], capture_output=True, text=True,
+        env={**os.environ, "NBBATCH_FHIR_DATA": str(tmp_path / "nowhere"), "NBBATCH_DEMO_DIR": str(tmp_path)},
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert done.stderr == f"NBBATCH_FHIR_DATA names {tmp_path / 'nowhere'}, which is no folder\n"
