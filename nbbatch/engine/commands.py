@@ -11,6 +11,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
+from pydantic import ValidationError
+
 from nbbatch.base import ranges
 from nbbatch.base.errors import NotFoundError, ShapeError, StateError
 from nbbatch.base.rows import ChunkRow, Ended, InstanceRow, Item, StepRow
@@ -22,13 +24,16 @@ from nbbatch.base.states import (
     ChunkStatus,
     InstanceStatus,
 )  # fmt: skip
+from nbbatch.code.signature import type_name
 from nbbatch.definition import JobDefinition, Kind
 from nbbatch.engine.decide import share_done, to_shut
 from nbbatch.engine.dispatcher import Engine
+from nbbatch.engine.known import meant
 from nbbatch.engine.recovery import load, recover
 from nbbatch.engine.settle import Changes
 from nbbatch.engine.state import Again, LiveInstance
 from nbbatch.engine.updates import CallUpdate
+from nbbatch.values.codec import problems
 from nbbatch.worker.capture import hear_anew
 from nbbatch.worker.context import StoredParams
 from nbbatch.worker.error_text import clean
@@ -77,6 +82,7 @@ def submit(
         return row.id, None
     else:
         live = attach(engine, job, row, params)
+        live.identity = identity  # its parameters may have been stored in an older form
     return live.id, live.done
 
 
@@ -92,7 +98,7 @@ def _existing(
         named = f"key {key!r} of job {job.name!r} names"
     else:
         return _unfinished(engine, job, identity)
-    if row is not None and row.identity != identity:
+    if row is not None and row.identity != identity and meant(job, row.params)[0] != identity:
         difference = job.params.difference(row.params, params.data)
         raise StateError(
             f"{named} instance {row.id}, which has other parameters: {difference}. "
@@ -103,12 +109,22 @@ def _existing(
 
 def _unfinished(engine: Engine, job: JobDefinition[Any, Any], identity: str) -> InstanceRow | None:
     """The unfinished instance of equal parameters; the store is asked only where there may be one."""
-    wanted = (job.name, job.version, identity, None)
-    if engine.dormant or any(
-        (live.job.name, live.job.version, live.identity, live.key) == wanted for live in engine.live.values()
-    ):
-        return engine.store.unfinished(job.name, job.version, identity)
-    return None
+    for live in reversed(engine.live.values()):
+        if (live.job.name, live.job.version, live.key) == (job.name, job.version, None) and _means(live, job, identity):
+            row = engine.store.instance(live.id)
+            if row.parent is None:
+                return row
+    if not engine.dormant:
+        return None
+    found = engine.store.unfinished(job.name, job.version, identity)
+    return found or engine.known.of_older_form(engine.store, job, identity)
+
+
+def _means(live: LiveInstance, job: JobDefinition[Any, Any], identity: str) -> bool:
+    """Whether its parameters are equal, maybe only once they are read with the job's present type."""
+    if live.identity == identity:
+        return True
+    return live.job.params.type != job.params.type and meant(job, live.params.data)[0] == identity
 
 
 def _create(
@@ -154,7 +170,7 @@ def attach(engine: Engine, job: JobDefinition[Any, Any], row: InstanceRow, param
         live.adopt(job, params)
         _keep_secrets(engine, row.id, params)
         return live
-    params.load()  # secrets that are missing are found out here, not in a worker
+    _check_read(row, params)
     live = load(engine.store, job, row, params)
     _keep_secrets(engine, row.id, params)
     engine.stopped.pop(row.id, None)
@@ -162,6 +178,17 @@ def attach(engine: Engine, job: JobDefinition[Any, Any], row: InstanceRow, param
     engine.live[row.id] = live
     engine.wake()
     return live
+
+
+def _check_read(row: InstanceRow, params: StoredParams) -> None:
+    """Raises StateError where the parameters are not read: secrets are missing, or their type has changed."""
+    try:
+        params.load()
+    except ValidationError as error:
+        raise StateError(
+            f"instance {row.id} has parameters that {type_name(params.codec.type)} does not read any more: {problems(error)}. "
+            "Give new fields a default, or submit it anew"
+        ) from None
 
 
 def _keep_secrets(engine: Engine, instance: int, params: StoredParams) -> None:
@@ -209,10 +236,7 @@ def check_shape(job: JobDefinition[Any, Any], row: InstanceRow) -> None:
 
 def _check_version(engine: Engine, job: JobDefinition[Any, Any]) -> None:
     """Raises ShapeError where the job's version has instances of another chain: what is called the same is the same."""
-    named = job.name, job.version
-    if named not in engine.shapes:
-        engine.shapes.update((named, (row[0], row[1])) for row in engine.store.rows("newest_shape", *named))
-    instance, shape = engine.shapes.get(named, (0, job.shape))
+    instance, shape = engine.known.shape(engine.store, job) or (0, job.shape)
     if shape != job.shape:
         raise ShapeError(
             f"job {job.name!r} version {job.version} had another chain in instance {instance}: {job.shape_difference(shape)}. "
@@ -242,6 +266,7 @@ def revive(engine: Engine) -> None:
     recover(engine.store, set(), now)
     engine.error = None
     engine.dormant = True
+    engine.known.forget()
     engine.reopened += 1
 
 
@@ -516,7 +541,7 @@ def purge(
         return 0
     with engine.store.transaction():
         engine.store.purge(gone)
-    engine.shapes.clear()
+    engine.known.forget()
     for instance in gone:
         engine.secrets.pop(instance, None)
     engine.store.checkpoint()

@@ -37,6 +37,7 @@ from nbbatch.engine.completions import Arrived, Completions
 from nbbatch.engine.decide import Decision, decide, has_open
 from nbbatch.engine.fallback import Fallback
 from nbbatch.engine.internal_errors import InternalErrors, Observer
+from nbbatch.engine.known import Known
 from nbbatch.engine.limits import Flight, Pace
 from nbbatch.engine.lost import failed_future, submitted
 from nbbatch.engine.notifications import Notifications, Notify
@@ -65,10 +66,6 @@ PAGES_AHEAD = 4
 class _Call:
     run: Callable[[], Any]
     answer: Future[Any]
-
-
-Shapes = dict[tuple[str, int], tuple[int, str]]
-"""The newest stored instance of jobs and their versions, and the chain it began with."""
 
 
 class Engine:
@@ -106,7 +103,7 @@ class Engine:
         """Whether the store may hold unfinished instances that are not live."""
         self.secrets: dict[int, dict[str, str]] = {}
         """Secret parameters that this process was given, by instance: a retry after its end needs them."""
-        self.shapes: Shapes = {}
+        self.known = Known()
         self.reopened = 0
         """How often an ended instance was taken up again: futures of ends from before are void."""
         self._answers: list[tuple[Future[Any], Any]] = []

@@ -23,7 +23,7 @@ from nbbatch.definition.listeners import begin
 from nbbatch.worker import capture
 from nbbatch.worker.context import Context, MicroBatch, Page, said
 from nbbatch.worker.error_text import clean, failure
-from nbbatch.worker.older_class import of_older_class
+from nbbatch.worker.older_class import explained, of_older_class
 
 PAGE_OUTPUTS = 5_000
 """A fan-out hands its outputs over in pages of at most this many …"""
@@ -344,5 +344,5 @@ def _broken(ctx: Context, started: int, worker: str, error: BaseException) -> Ou
         status = ChunkStatus.SKIPPED
     elif not isinstance(error, FailChunk):
         status, skips = judge(micro.node.step.options, error)
-    failed = failure(error, micro.params.hides())
+    failed = explained(micro.node.step, ctx._item.data, failure(error, micro.params.hides()))  # pyright: ignore[reportPrivateUsage]
     return Outcome(status, started, micro.now(), [], [], 0, failed, delay, fails_job, *said(ctx), 0, worker, skips)

@@ -9,7 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from nbbatch.base.errors import DefinitionError, ValueNotStorable
+from nbbatch.base.rows import Failure
 from nbbatch.code.renewal import namesakes, stored_form, two_classes
+from nbbatch.code.signature import type_name
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.values.codec import problems
 
@@ -33,3 +35,18 @@ def of_older_class(step: BaseStep, value: Any) -> bytes:
     except ValidationError as error:
         why = problems(error)
     raise ValueNotStorable(f"{why}. The class {two_classes(names[0])}")
+
+
+def explained(step: BaseStep, data: bytes | None, failed: Failure | None) -> Failure | None:
+    """What is stored of an attempt that failed; where its stored input is not read any more, with why and what to do."""
+    if data is None or failed is None or not failed.type.endswith("ValidationError"):
+        return failed
+    try:
+        step.input.decode(data)
+    except ValidationError as error:
+        text = (
+            f"the stored input of the chunk is not read as {type_name(step.input_type)} any more: {problems(error)}. Its class was "
+            "changed since: give new fields a default, then run.retry(job); or rerun() the step that gave it"
+        )
+        return failed._replace(message=text)
+    return failed

@@ -1,0 +1,155 @@
+"""Code that moves on: parameters and values that were stored before their classes had the form they have now."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, SecretStr, create_model
+
+import nbbatch as nb
+from tests.kit import settle
+
+
+def held(model: Any, name: str = "hold") -> nb.Job[Any, None]:
+    """A job whose parameters are of a class, and that waits."""
+
+    def hold(params: Any) -> None:
+        raise nb.RetryLater(600)
+
+    hold.__annotations__["params"] = model
+    return nb.Job(name, nb.step(hold, name="hold"))
+
+
+def forms() -> tuple[Any, Any]:
+    """A class, and the same with a field more that has a default."""
+
+    class Params(BaseModel):
+        folder: str
+
+    old = Params
+
+    class Params(BaseModel):  # type: ignore[no-redef]
+        folder: str
+        strict: bool = False
+
+    return old, Params
+
+
+@pytest.mark.parametrize("reopened", [True, False])
+@pytest.mark.parametrize("key", [None, "mine"])
+def test_a_parameter_with_a_new_default_finds_the_unfinished_instance(
+    store: Path, reopened: bool, key: str | None
+) -> None:
+    """S1"""
+    old, new = forms()
+    batch = nb.open(store, executor=nb.inline())
+    first = batch.submit(held(old), old(folder="a"), key=key)
+    settle(batch)
+    if reopened:
+        batch.close()
+        batch = nb.open(store, executor=nb.inline())
+    with batch:
+        again = batch.submit(held(new), new(folder="a"), key=key)
+
+        assert again.id == first.id
+        assert batch.submit(held(new), new(folder="a"), key=key).id == first.id
+        if key is None:
+            assert batch.submit(held(new), new(folder="a", strict=True)).id != first.id
+
+
+def params_of(**fields: Any) -> Any:
+    """A class named Params."""
+    return create_model("Params", **{name: (kind, ...) for name, kind in fields.items()})
+
+
+def test_parameters_that_are_not_read_any_more_are_told(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    old = params_of(folder=str, old=int)
+    with nb.open(store, executor=nb.inline()) as batch:
+        first = batch.submit(held(old), old(folder="a", old=1))
+        settle(batch)
+    for now, given, why in (
+        (params_of(folder=str, old=int, lang=str), {"folder": "a", "old": 1, "lang": "de"}, "lang: Field required"),
+        (params_of(folder=str), {"folder": "a"}, "old is stored, and is no field any more"),
+    ):
+        caplog.clear()
+        with nb.open(store, executor=nb.inline()) as batch, caplog.at_level(logging.WARNING, "nbbatch"):
+            assert batch.submit(held(now), given).id != first.id
+            assert f"instance {first.id} of job 'hold' is unfinished" in caplog.text
+            assert why in caplog.text
+
+
+def test_an_instance_whose_parameters_are_not_read_any_more_is_not_taken_up(store: Path) -> None:
+    old, now = params_of(folder=str), params_of(folder=str, lang=str)
+    with nb.open(store, executor=nb.inline()) as batch:
+        batch.submit(held(old), old(folder="a"))
+        settle(batch)
+    with (
+        nb.open(store, executor=nb.inline()) as batch,
+        pytest.raises(nb.StateError, match="that Params does not read any more: lang: Field required"),
+    ):
+        batch.resume(held(now))
+
+
+def test_secrets_and_a_new_default_find_the_unfinished_instance(store: Path) -> None:
+    class Login(BaseModel):
+        user: str
+        word: SecretStr
+
+    old = Login
+
+    class Login(BaseModel):  # type: ignore[no-redef]
+        user: str
+        word: SecretStr
+        tries: int = 3
+
+    with nb.open(store, executor=nb.inline()) as batch:
+        first = batch.submit(held(old), old(user="a", word=SecretStr("s3cret-word")))
+        settle(batch)
+    with nb.open(store, executor=nb.inline()) as batch:
+        assert batch.submit(held(Login), Login(user="a", word=SecretStr("s3cret-word"))).id == first.id
+
+
+def chained(item: Any, *, waits: bool) -> nb.Job[int, None]:
+    def find(n: int) -> Any:
+        return {"n": n}
+
+    def work(value: Any) -> None:
+        if waits:
+            raise nb.RetryLater(600)
+
+    find.__annotations__["return"] = item
+    work.__annotations__["value"] = item
+    return nb.Job("chained", nb.step(find, name="find") >> nb.step(work, name="work", max_attempts=1))
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_stored_values_are_read_with_a_new_default_and_else_told(store: Path, fits: bool) -> None:
+    class Item(BaseModel):
+        n: int
+
+    old = Item
+    if fits:
+
+        class Item(BaseModel):  # type: ignore[no-redef]
+            n: int
+            m: int = 0
+    else:
+
+        class Item(BaseModel):  # type: ignore[no-redef]
+            n: int
+            m: int
+
+    with nb.open(store, executor=nb.inline()) as batch:
+        run = batch.submit(chained(old, waits=True), 1)
+        settle(batch)
+        run.cancel()
+    with nb.open(store, executor=nb.inline()) as batch:
+        run = batch.instance(1, chained(Item, waits=False)).retry(quiet=True)
+        run.wait(10)
+
+        assert run.status == ("COMPLETED" if fits else "FAILED")
+        if not fits:
+            assert "not read as Item any more: m: Field required" in run.errors()["error"][0]
