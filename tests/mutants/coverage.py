@@ -30,7 +30,7 @@ ALSO_LEFT_OUT = (
 """… and files."""
 HALF = ["-k", "not [threads"]
 """Laws that run on the dispatcher's thread and on another one: the former are enough, and take the same way each time."""
-MOST_TESTS, MOST_SECONDS = 120, 60.0
+MOST_TESTS, MOST_SECONDS = 200, 200.0
 """Tests that a mutant is tried with at most."""
 
 
