@@ -54,6 +54,17 @@ def test_in_a_file_each_tenth_of_the_work_is_one_line() -> None:
     assert stream.getvalue().count("\n") == 11
 
 
+def test_in_a_notebook_without_widgets_the_lines_are_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_line, "in_notebook", lambda: True)
+    monkeypatch.setattr(progress_line, "find_spec", lambda _: None)
+    line = Line(stream := io.StringIO())
+    for done in range(101):
+        line.show(READING._replace(done=done, total=100, share=done / 100), last=done == 100)
+
+    assert "\r" not in stream.getvalue()
+    assert stream.getvalue().count("\n") == 11
+
+
 def test_in_a_file_the_last_reading_is_printed_though_no_tenth_was_reached() -> None:
     line = Line(stream := io.StringIO())
     line.show(READING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -141,3 +142,16 @@ def test_starting_a_process_does_not_count_as_time_of_an_attempt(store: Path) ->
         assert run.wait(50) == "COMPLETED"
         assert run.errors().is_empty()
     executor.shutdown(wait=True)
+
+
+def test_a_worker_on_another_host_is_named_with_it(processed: nb.Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = socket.gethostname()
+    near = processed.submit(each(print), 2)
+    near.wait(30)
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")  # of this process: its workers have the real one
+    far = processed.submit(each(print), 3)
+    far.wait(30)
+
+    names = [set(run.attempts("visit")["worker"]) for run in (near, far)]
+    assert all(name.startswith("process-") and "@" not in name for name in names[0])
+    assert names[1] == {f"{name.partition('@')[0]}@{here}" for name in names[1]}

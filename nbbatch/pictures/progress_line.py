@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
+from importlib.util import find_spec
 from typing import Any, NamedTuple, TextIO, TypeVar
 
 from nbbatch.base.clock import result_of
@@ -51,8 +52,11 @@ class Line:
 
 
 def _bar(stream: TextIO) -> Any:
-    """tqdm's bar; None where nothing can be drawn over, or ``nbbatch[progress]`` is not installed."""
-    if not (stream.isatty() or in_notebook()):
+    """tqdm's bar; None where nothing can be drawn over, or ``nbbatch[progress]`` is not installed.
+
+    In a notebook the bar is a widget: without ipywidgets tqdm would write it once more at each look, and a saved notebook keeps all.
+    """
+    if not stream.isatty() and not (in_notebook() and find_spec("ipywidgets")):
         return None
     try:
         from tqdm.auto import tqdm  # pyright: ignore[reportMissingModuleSource, reportUnknownVariableType]

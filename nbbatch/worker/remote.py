@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,6 +20,7 @@ from nbbatch.values.attachments import Attachments, Files
 from nbbatch.values.parameters import ParamsCodec
 from nbbatch.worker.attempt import run_chunks
 from nbbatch.worker.context import MicroBatch, StoredParams
+from nbbatch.worker.error_text import clean
 from nbbatch.worker.running import UNKNOWN, Slots, slots_of
 
 log = logging.getLogger("nbbatch")
@@ -38,6 +40,8 @@ class Packed:
     marks: tuple[str, bytes] | None
     """The file of marks, and the token of the opening that it belongs to."""
     slots: Sequence[int]
+    host: str
+    """Of the process that owns the store: workers elsewhere are named with theirs."""
 
 
 @lru_cache(maxsize=256)
@@ -78,8 +82,9 @@ def pack(micro: MicroBatch) -> Packed:
     marks = micro.marks.where if micro.marks else None
     attached = micro.attachments.files() if isinstance(micro.attachments, Attachments) else None
     return Packed(
-        micro.instance, digest, code, micro.params.data, attached, micro.params.secrets, micro.items, marks, micro.slots
-    )
+        micro.instance, digest, code, micro.params.data, attached, micro.params.secrets, micro.items, marks, micro.slots,
+        socket.gethostname(),
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=256)
@@ -102,9 +107,14 @@ def run_packed(packed: Packed) -> Results:
         )
     )  # fmt: skip
     _mark_as_begun(marks, packed.slots)  # its results are on their way
-    name = f"process-{os.getpid()}"
+    name = _name(packed.host)
     odd = {place: outcome._replace(worker=name) for place, outcome in results.odd.items()}
     return results._replace(worker=name, odd=odd)
+
+
+def _name(owner: str) -> str:
+    here = socket.gethostname()
+    return f"process-{os.getpid()}" if here == owner else f"process-{os.getpid()}@{clean(here)}"
 
 
 def _mark_as_begun(marks: Slots | None, slots: Sequence[int]) -> None:
