@@ -300,6 +300,28 @@ def test_a_rerun_of_the_reduction_keeps_its_inputs(batch: nb.Batch) -> None:
     assert run.attempts("total").height == 2
 
 
+def test_the_report_is_gone_until_a_reduction_that_is_run_again_gives_one(batch: nb.Batch, clock: HandClock) -> None:
+    """L9"""
+    later = [False]
+
+    @nb.step
+    def total_later(values: Iterable[int]) -> int:
+        if later[0]:
+            later[0] = False
+            raise nb.RetryLater(60)
+        return sum(values)
+
+    run = batch.submit(nb.Job("later", numbers >> total_later), 4)
+    run.result(10)
+    later[0] = True
+    run.rerun(step="total_later", quiet=True)
+    settle(batch)
+
+    assert run.report is None
+    clock.advance(60)
+    assert run.result(10) == 6
+
+
 def test_a_rerun_behind_a_gate_waits_for_it_again(store: Path, clock: HandClock) -> None:
     """L9 G1"""
     held = [False]

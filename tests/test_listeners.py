@@ -82,6 +82,22 @@ def test_closing_waits_for_what_is_still_told(store: Path) -> None:
     assert done == ["COMPLETED"]
 
 
+def test_closing_waits_no_longer_for_a_listener_than_it_is_told(store: Path) -> None:
+    """L14 R31"""
+    hangs, ended = threading.Event(), threading.Event()
+
+    def hang(_: nb.JobHandle[int]) -> None:
+        hangs.wait(30)
+        ended.set()
+
+    batch = nb.open(store, executor=nb.inline())
+    batch.submit(nb.Job("hangs", numbers >> total, on_complete=hang), 3).result(10)
+    batch.close(timeout=0.05)
+
+    assert not ended.is_set()
+    hangs.set()
+
+
 def test_listeners_of_a_start_go_in_order_those_of_an_end_the_other_way_round(batch: nb.Batch) -> None:
     """L14"""
     told: list[str] = []

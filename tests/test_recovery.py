@@ -41,10 +41,10 @@ def abandon(batch: nb.Batch) -> None:
     batch._forget()
 
 
-def lose(store: Path, clock: HandClock, job: nb.Job[int, object], started: threading.Event) -> None:
+def lose(store: Path, clock: HandClock, job: nb.Job[int, Any], started: threading.Event, params: int = 1) -> None:
     """Run a job until its step has started, then lose the process."""
     batch = nb.open(store, workers=1, clock=clock)
-    batch.submit(job, 1)
+    batch.submit(job, params)
     assert started.wait(10)
     abandon(batch)
 
@@ -70,6 +70,26 @@ def test_a_claimed_chunk_is_queued_again_with_the_lost_attempt_on_record(store: 
         assert run.wait(10) == "COMPLETED"
         assert run.attempts()["attempt"].to_list() == [1, 2]
     release.set()
+
+
+def test_every_id_is_given_once(store: Path, clock: HandClock) -> None:
+    """C4"""
+    started, release = threading.Event(), threading.Event()
+
+    def work(n: int) -> None:
+        started.set()
+        release.wait(10)
+
+    lose(store, clock, each(work, max_attempts=9), started, 40)
+    release.set()
+    with nb.open(store, workers=2, clock=clock) as batch:
+        run = batch.submit(each(work, max_attempts=9), 40)
+        clock.advance(3600)
+        assert run.wait(10) == "COMPLETED"
+
+        for table in ("event", "chunk", "claim"):
+            ids = batch.sql(f"SELECT id FROM {table}")["id"].to_list()
+            assert len(ids) == len(set(ids)) > 1, table
 
 
 def test_reopening_runs_no_user_code(store: Path, clock: HandClock) -> None:
@@ -438,7 +458,8 @@ def test_pages_that_a_dead_fan_out_staged_are_forgotten_on_opening(
         assert batch.submit(job, 25).result(10) == 2 * sum(range(25))
 
 
-def test_chunks_that_were_lost_twice_run_one_at_a_time(store: Path, clock: HandClock) -> None:
+@pytest.mark.parametrize("losses", [2, 3])
+def test_chunks_that_were_lost_twice_run_one_at_a_time(store: Path, clock: HandClock, losses: int) -> None:
     """R4"""
     release = threading.Event()
 
@@ -446,12 +467,13 @@ def test_chunks_that_were_lost_twice_run_one_at_a_time(store: Path, clock: HandC
         started.release()
         release.wait(10)
 
-    for _ in range(2):
+    for lost in range(losses):
         started = threading.Semaphore(0)
         batch = nb.open(store, workers=2, clock=clock)
         batch.submit(each(partial(work, started=started), max_attempts=9), 2)
-        assert started.acquire(timeout=10)
-        assert started.acquire(timeout=10)
+        clock.advance(3600)
+        for _ in range(2 if lost < 2 else 1):  # after two losses they run apart
+            assert started.acquire(timeout=10)
         abandon(batch)
     started = threading.Semaphore(0)
     with nb.open(store, workers=2, clock=clock) as batch:

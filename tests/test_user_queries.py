@@ -167,7 +167,13 @@ def test_views_and_macros_of_others_are_not_read(store: Path) -> None:
 
 def test_a_query_ends_when_its_time_is_over(done: nb.Batch) -> None:
     with pytest.raises(nb.QueryRefused, match="timeout="):
-        done.sql(ENDLESS, timeout="100 ms")
+        done.sql(ENDLESS, timeout="1100 ms")  # above 1 s: a time is compared, not a ratio of two
+
+
+def test_the_first_day_of_all_is_a_date_as_others_are(done: nb.Batch) -> None:
+    frame = done.sql("SELECT DATE '1970-01-01' AS day, TIMESTAMP '1970-01-01' AS at, INTERVAL 0 SECONDS AS none")
+
+    assert frame.dtypes == [pl.Date, pl.Datetime("us"), pl.Duration("us")]
 
 
 def test_a_query_ends_when_it_takes_too_much_memory(done: nb.Batch) -> None:
