@@ -7,7 +7,7 @@ import json
 import sys
 import xml.etree.ElementTree as ET
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,16 +50,28 @@ class Coverage:
         self._files = list(files)
 
     def of(self, path: str, line: int) -> list[str]:
-        """The tests to try with a change of a line: of each file in turn the quickest that is left."""
-        per_file = [
-            sorted((each.seconds.get(test, 9.0), test) for test in each.lines.get(f"{path}:{line}", ()))
-            for each in self._files
-        ]
+        """The tests to try with a change of a line: of each file in turn the quickest that is left.
+
+        A line that runs at import, or that no test reaches, is tried with tests of the rest of its file.
+        """
+        per_file = self._per_file(lambda key: key == f"{path}:{line}")
+        if not any(per_file):
+            per_file = self._per_file(lambda key: key.startswith(f"{path}:"))
         chosen, total = list[str](), 0.0
         for seconds, test in (each for row in zip_longest(*per_file) for each in row if each):
             if len(chosen) < MOST_TESTS and (total := total + seconds) < MOST_SECONDS:
                 chosen.append(test)
         return chosen
+
+    def _per_file(self, wanted: Callable[[str], bool]) -> list[list[tuple[float, str]]]:
+        """Seconds and tests that reach a line that is wanted, the quickest first, by file."""
+        return [
+            sorted(
+                (each.seconds.get(test, 9.0), test)
+                for test in {t for key, tests in each.lines.items() if wanted(key) for t in tests}
+            )
+            for each in self._files
+        ]
 
 
 def test_files() -> list[str]:
