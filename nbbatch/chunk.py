@@ -200,7 +200,7 @@ class ChunkHandle(Answering):
             row = self.run._row
             raise StateError(
                 f"job {row.job!r} version {row.version} is not known here: replay(step) and debug(step) run a step "
-                f"{self.step!r} that you bring; batch.instance({row.id}, job) gives chunks that know theirs"
+                f"{self.step!r} that you pass; batch.instance({row.id}, job) gives chunks that know theirs"
             )
         node: Node = next(node for node in self.run.job.nodes if node.step.name == self.step)
         return dataclasses.replace(node, code=node.step.fingerprint)

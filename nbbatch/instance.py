@@ -99,7 +99,7 @@ def checked_id(what: str, given: Any) -> int:
     if number is None:
         raise TypeError(f"{what} is named by its id, a whole number, not {shown(given)}")
     if not 0 <= number <= MAX_ID:
-        raise NotFoundError(f"{what} is named by its id, which {shown(given)} cannot be")
+        raise NotFoundError(f"{what} is named by its id, and {shown(given)} is not an id")
     return number
 
 

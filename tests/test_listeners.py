@@ -370,9 +370,9 @@ def test_an_async_listener_is_refused() -> None:
 
     async def note(run: object) -> None: ...
 
-    with pytest.raises(nb.DefinitionError, match=r"note.* cannot listen; give a plain function"):
+    with pytest.raises(nb.DefinitionError, match=r"note.* cannot be a listener; use a function"):
         summing().on("instance_ended")(note)
-    with pytest.raises(nb.DefinitionError, match=r"note.* cannot listen"):
+    with pytest.raises(nb.DefinitionError, match=r"note.* cannot be a listener"):
         summing().around(note)
 
 

@@ -125,7 +125,7 @@ def _parameters(function: Callable[..., Any], name: str) -> list[tuple[str, bool
     needed = [parameter for parameter, has_default in plain if not has_default]
     if len(needed) > 2:
         raise DefinitionError(
-            f"step {name!r} takes its input and, if it wants, the parameters, not {', '.join(needed)}; others need defaults; {_HOW}"
+            f"step {name!r} takes its input and optionally the parameters, not {', '.join(needed)}; others need defaults; {_HOW}"
         )
     return plain
 

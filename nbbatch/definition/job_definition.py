@@ -419,7 +419,7 @@ def _weights(name: str, steps: Sequence[BaseStep]) -> list[float]:
     spent = sum(weight for weight in given if weight is not None)
     free = given.count(None)
     if spent > 1 + 1e-9 or (free and spent >= 1):
-        raise DefinitionError(f"job {name!r}: weights add up to {spent:g}; the steps without one need a rest above 0")
+        raise DefinitionError(f"job {name!r}: weights add up to {spent:g}; leave some weight for the steps without one")
     if not free:
         return [cast("float", weight) / spent for weight in given]
     return [(1 - spent) / free if weight is None else weight for weight in given]

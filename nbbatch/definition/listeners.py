@@ -75,7 +75,7 @@ class Listeners:
     def _put(self, listeners: dict[str, Callable[..., Any]], function: F, called: Callable[..., Any]) -> F:
         if not callable(function) or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise DefinitionError(
-                f"job {self._job!r}: {function!r} cannot listen; give a plain function, which is not async"
+                f"job {self._job!r}: {function!r} cannot be a listener; use a function that is not async"
             )
         name = getattr(function, "__qualname__", repr(function))
         listeners[f"{getattr(function, '__module__', '')}.{name}"] = called

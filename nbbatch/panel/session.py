@@ -242,7 +242,7 @@ class Session:
     def _group(self, message: Mapping[str, Any]) -> FailureGroup:
         group = self._groups.get(str(message.get("group")))
         if group is None or len(group) > tab_pages.SMALL:
-            raise NotFoundError("these failures are not what they were; look again")
+            raise NotFoundError("the failures have changed since they were listed; refresh the panel")
         return group
 
     # --- what is shown ----------------------------------------------------------------------------

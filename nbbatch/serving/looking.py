@@ -126,7 +126,7 @@ class Looked(Reader):
 
     def _connected(self) -> Client | None:
         if self.closed:
-            raise StoreClosed(f"this look at {self.path} is closed; nb.look() takes another one")
+            raise StoreClosed(f"this look at {self.path} is closed; nb.look() opens another one")
         if self._client is None and time.monotonic() - self._asked >= AGAIN_SECONDS:
             self._asked = time.monotonic()
             address = self._address or wire.found_at(self.path)
@@ -233,7 +233,7 @@ class Looked(Reader):
             client = self._connected()
         if client is None:
             raise StateError(
-                f"nobody has {self.path} open, who could {do} instance {instance}: nb.open({self.path!r}) does"
+                f"no process has {self.path} open that could {do} instance {instance}; open it with nb.open({self.path!r})"
             )
         try:
             return client.ask(do, instance=instance, **more)[0]["done"]

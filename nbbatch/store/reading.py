@@ -84,7 +84,7 @@ class Reader:
                 cursor.execute(QUERIES["read_only"]).complete()
                 return _frame(cursor, sql, *values)
             except duckdb.Error as error:
-                raise QueryRefused(f"{query} could not be read so: {error}") from error
+                raise QueryRefused(f"{query} could not be read with these arguments: {error}") from error
             finally:
                 watch.cancel()
 

@@ -296,7 +296,7 @@ def _shown(frame: pl.DataFrame) -> pl.DataFrame:
     """The frame, if polars can show all of it: a date beyond its calendar ends in a panic."""
     for column in frame:
         if _is_beyond(column):
-            raise QueryRefused(f"column {column.name!r} holds a date that polars has no form for; cast it to VARCHAR")
+            raise QueryRefused(f"column {column.name!r} holds a date that polars cannot represent; cast it to VARCHAR")
     return frame
 
 

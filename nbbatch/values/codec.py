@@ -98,7 +98,7 @@ class Codec:
             raise TypeError(f"declared polars.DataFrame, but got {type(value).__name__}")
         objects = [name for name, dtype in value.schema.items() if "Object" in str(dtype)]
         if objects:
-            raise ValueNotStorable(f"column {objects[0]!r} holds Python objects, which Arrow has no form for")
+            raise ValueNotStorable(f"column {objects[0]!r} holds Python objects, which Arrow cannot represent")
         buffer = BytesIO()
         value.write_ipc(buffer, compression="zstd")
         return _sized(buffer.getvalue())
