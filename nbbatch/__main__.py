@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 
 from nbbatch.base.display import needing
 
 
+def _put_back(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(75)
+
+
 def main() -> None:
     """Run the command that the process was called with, and exit with its code."""
+    # from here on, as process 1 of a container would not hear of it before a store is open
+    signal.signal(signal.SIGTERM, _put_back)
     try:
         with needing("cli"):
             import click  # noqa: F401  # pyright: ignore[reportUnusedImport]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +13,10 @@ from typing import NamedTuple
 
 import pytest
 
+from nbbatch.shell.exit_codes import Exit
+
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "docs" / "command-line.md"]
+DOCUMENTS = [ROOT / "docs" / "command-line.md", ROOT / "docs" / "deploy.md"]
 FENCE = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -40,17 +44,97 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for _, name, text in FENCE.findall(document.read_text(encoding="utf-8")):
             if name:
                 (made / name).write_text(text)
+    program = made / "bin" / "nbbatch"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nbbatch "$@"\n')
+    program.chmod(0o755)
     return made
+
+
+def run(command: list[str], folder: Path) -> None:
+    """Run a command in the folder, which is to end well."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    ran = subprocess.run(
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )  # fmt: skip
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("block", blocks(), ids=lambda block: f"{block.document}: {block.heading}")
 def test_commands_work_as_they_are_written(folder: Path, block: Block) -> None:
     program = f'nbbatch() {{ "{sys.executable}" -m nbbatch "$@"; }}\n{block.commands}'
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    ran = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", program], cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    run(["bash", "-euo", "pipefail", "-c", program], folder)
+
+
+# --- schedulers -----------------------------------------------------------------------------------
+
+
+def text_of(kind: str, name: str = "") -> str:
+    """A block of the page on running unattended."""
+    found = FENCE.findall((ROOT / "docs" / "deploy.md").read_text(encoding="utf-8"))
+    return next(text for each, file, text in found if (each, file) == (kind, name))
+
+
+def setting(name: str) -> str:
+    """What the unit says."""
+    return re.findall(rf"^{name}=(.*)$", text_of("ini", "shop.service"), re.MULTILINE)[0]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("line", text_of("crontab").splitlines())
+def test_lines_of_a_crontab_work(folder: Path, line: str) -> None:
+    command = line.split(maxsplit=5)[5].replace("\\%", "%").replace("/srv/shop", str(folder))
+    run(["sh", "-c", command], folder)
+    if "run" in command:
+        assert "COMPLETED" in (folder / "nightly.log").read_text()
+
+
+@pytest.mark.timeout(240)
+def test_what_the_unit_starts_works(folder: Path) -> None:
+    shell, option, command = setting("ExecStart").split(maxsplit=2)
+    run([shell, option, command.strip("'").replace("%%", "%")], folder)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
+def test_the_units_are_valid(folder: Path) -> None:
+    for name in ("shop.service", "shop.timer"):
+        unit = folder / "units" / name
+        unit.parent.mkdir(exist_ok=True)
+        unit.write_text((folder / name).read_text().replace("/srv/shop", str(folder)))
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", "./shop.service", "./shop.timer"], cwd=folder / "units", capture_output=True, text=True
     )  # fmt: skip
 
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "Traceback" not in ran.stderr
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.timeout(240)
+def test_what_a_pod_starts_works(folder: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    _, job = yaml.safe_load_all(text_of("yaml", "job.yaml"))
+    pod = job["spec"]["template"]["spec"]
+    (entry,) = re.findall(r"^ENTRYPOINT (.*)$", text_of("dockerfile", "Dockerfile"), re.MULTILINE)
+    words = json.loads(entry)
+    assert words[0] == "python"
+    (folder / "data").mkdir(exist_ok=True)
+    run([sys.executable, *words[1:], *(each.replace("/data", "data") for each in pod["containers"][0]["args"])], folder)
+
+    assert (folder / "data" / "shop.duckdb").exists()
+    codes = [
+        code
+        for rule in job["spec"]["podFailurePolicy"]["rules"]
+        for code in rule.get("onExitCodes", {}).get("values", [])
+    ]
+    assert {Exit(code) for code in codes} == {Exit.PUT_BACK, Exit.FAILED, Exit.WRONG_USE}
+
+
+def test_whoever_ends_a_run_waits_longer_than_the_grace() -> None:
+    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    graces = [int(each) for each in re.findall(r'--grace[",\s]+(\d+)', text)]
+    waits = [int(each) for each in re.findall(r"(?:TimeoutStopSec=|--stop-timeout |GracePeriodSeconds: )(\d+)", text)]
+
+    assert len(graces) == len(waits) == 3
+    assert max(graces) + 10 < min(waits)

@@ -46,7 +46,7 @@ def of_error(error: Exception) -> Exit | None:
             return Exit.WRONG_USE
         case StoreLocked():
             return Exit.LOCKED
-        case NotFoundError() | ParameterError() | ValueError() | TypeError():
+        case NotFoundError() | ParameterError() | ValueError():
             return Exit.WRONG_USE
         case NbbatchError() | click.ClickException() | OSError():
             return Exit.FAILED

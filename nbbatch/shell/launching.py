@@ -102,19 +102,22 @@ def _typed(given: dict[str, str | None]) -> dict[str, str]:
 
 @contextmanager
 def opened(
-    store: Path,
-    workers: int | None = None,
-    processes: int | None = None,
-    grace: float = GRACE_SECONDS,  # noqa: ARG001
+    store: Path, workers: int | None = None, processes: int | None = None, grace: float = GRACE_SECONDS
 ) -> Generator[Batch]:
     """The store, held by this process: SIGTERM and Ctrl-C put back what runs, and the exit code tells."""
     executor = None if processes is None else worker_processes(processes)
-    with open_store(store, executor, workers=workers) as batch:
+    with open_store(store, executor, workers=workers, on_sigterm="drain", grace=grace) as batch:
         try:
-            yield batch
-        except KeyboardInterrupt:
-            signal.raise_signal(signal.SIGTERM)
+            try:
+                yield batch
+            except KeyboardInterrupt:
+                signal.raise_signal(signal.SIGTERM)
+        except SystemExit:
+            printing.note(f"told to end: what runs has {grace:g} s, the rest is put back; the same command goes on")
             raise
+        finally:
+            if executor is not None:
+                executor.shutdown(wait=False)
 
 
 def follow(begin: Callable[[], Any], store: Path, *, json: bool) -> int:

@@ -20,6 +20,7 @@ from typing import Any
 import duckdb
 
 from nbbatch.base.private_file import share_as
+from nbbatch.store import checkpoint
 from nbbatch.store.queries import QUERIES
 
 log = logging.getLogger("nbbatch")
@@ -79,8 +80,8 @@ def _folder(path: Path) -> Path:
 def _may_be_replaced(path: Path) -> bool:
     """Whether another file in its place is the same to everybody, and everything is in it."""
     found, log_file = path.lstat(), Path(f"{path}.wal")
-    has_log = log_file.exists() and log_file.stat().st_size > 0
-    return found.st_nlink == 1 and found.st_uid == os.geteuid() and not has_log
+    is_whole = not (log_file.exists() and log_file.stat().st_size) and not os.path.lexists(checkpoint.beside(path))
+    return found.st_nlink == 1 and found.st_uid == os.geteuid() and is_whole
 
 
 def _rewrite(path: Path, new: Path) -> None:
