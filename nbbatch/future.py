@@ -19,7 +19,7 @@ from nbbatch.base.times import Duration, delay, patience
 from nbbatch.definition import JobDefinition
 from nbbatch.definition.listeners import safely
 from nbbatch.engine import commands
-from nbbatch.instance import Access, Frames, seen
+from nbbatch.instance import Access, Frames, seen, typed
 from nbbatch.values.codec import plain
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ class RunFuture(Frames, Generic[R_co]):
 
     def _read_report(self, report: bytes) -> Any:
         job = self._seen()
-        return plain(report) if job is None or job.report is None else job.report.decode(report)
+        return plain(report) if job is None or job.report is None else typed(job.report.decode, report)
 
     def _why(self) -> str:
         row = self._row

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from nbbatch.base.errors import NotFoundError, StoreClosed
 from nbbatch.base.names import Answering
 from nbbatch.base.ranges import MAX_ID, index, shown
@@ -17,6 +19,7 @@ from nbbatch.definition import JobDefinition
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.store import frames
 from nbbatch.store.reading import Reader
+from nbbatch.values.codec import plain
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,6 +41,14 @@ def seen(row: InstanceRow) -> JobDefinition[Any, Any] | None:
 
 
 LastLooks = dict[Callable[[], None], Callable[[], bool]]
+
+
+def typed(read: Callable[[bytes], Any], data: bytes) -> Any:
+    """A stored value as it is read by the types of its job; as plain JSON values where these have changed since."""
+    try:
+        return read(data)
+    except ValidationError:
+        return plain(data)
 
 
 class Access:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from nbbatch.base.errors import NotFoundError, StateError
@@ -12,13 +13,15 @@ from nbbatch.chunk import ChunkHandle
 from nbbatch.definition import JobDefinition, Kind
 from nbbatch.engine import commands
 from nbbatch.engine.dispatcher import Engine
+from nbbatch.engine.known import current_form
 from nbbatch.future import RunFuture
-from nbbatch.instance import checked_id
+from nbbatch.instance import checked_id, typed
 from nbbatch.store import frames, sequence
 from nbbatch.store.reading import Reader
 from nbbatch.store.sequence import Values
 from nbbatch.values.codec import plain
 from nbbatch.worker.context import StoredParams
+from nbbatch.worker.older_class import reading
 
 if TYPE_CHECKING:
     import polars as pl
@@ -463,7 +466,7 @@ class JobHandle(RunFuture[R_co]):
 
     def _read_params(self, params: bytes) -> Any:
         job = self._seen()
-        return plain(params) if job is None else job.params.masked(params)
+        return plain(params) if job is None else typed(lambda data: job.params.masked(current_form(job, data)), params)
 
     def _place(self, step: str | None) -> tuple[int, Kind]:
         """Which step is meant, and what kind it is; None: the last."""
@@ -475,8 +478,11 @@ class JobHandle(RunFuture[R_co]):
     def _decoder(self, index: int, side: Literal["input", "output"]) -> Callable[[bytes], Any]:
         """How values of a step are read."""
         job = self._seen()
-        codec = None if job is None else getattr(job.nodes[index].step, side)
-        return plain if codec is None else codec.decode
+        if job is None:
+            return plain
+        node = job.nodes[index]
+        read = reading(node) if side == "input" else node.step.output and node.step.output.decode
+        return partial(typed, read) if read else plain
 
     # --- pictures ---------------------------------------------------------------------------------
 

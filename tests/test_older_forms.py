@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,80 @@ def test_stored_values_are_read_with_a_new_default_and_else_told(store: Path, fi
         assert run.status == ("COMPLETED" if fits else "FAILED")
         if not fits:
             assert "not read as Item any more: m: Field required" in run.errors()["error"][0]
+
+
+# --- upgrade= -------------------------------------------------------------------------------------------
+
+
+def named(name: str, **fields: Any) -> Any:
+    return create_model(name, **{field: (kind, ...) for field, kind in fields.items()})
+
+
+def shop(params: Any, item: Any, waits: bool, **options: Any) -> nb.Job[Any, int]:
+    def find(given: Any) -> Any:
+        for n in range(2):
+            yield item.model_validate({"n": n})
+
+    def price(value: Any) -> int:
+        if waits:
+            raise nb.RetryLater(600)
+        return value.n + value.rate
+
+    def add(values: Iterable[int], given: Any) -> int:
+        return sum(values) + given.plus
+
+    find.__annotations__ |= {"given": params, "return": Iterator[item]}
+    price.__annotations__["value"] = item
+    add.__annotations__["given"] = params
+    return nb.Job("shop", nb.step(find) >> nb.step(price, max_attempts=1) >> nb.step(add), **options)
+
+
+def upgrade(step: str, stored: Any) -> Any:
+    return stored | ({"plus": 100} if step == "find" else {"rate": 10})
+
+
+@pytest.mark.parametrize("workers", [nb.inline, lambda: nb.processes(1)])
+def test_what_was_stored_in_an_older_form_is_brought_up_to_date(store: Path, workers: Any) -> None:
+    """S9"""
+    before = named("Given", k=int), named("Item", n=int)
+    now = named("Given", k=int, plus=int), named("Item", n=int, rate=int)
+    with nb.open(store, executor=nb.inline()) as batch:
+        first = batch.submit(shop(*before, waits=True), {"k": 1})
+        settle(batch)
+        first.cancel()
+    with nb.open(store, executor=workers()) as batch:
+        job = shop(*now, waits=False, upgrade=upgrade)
+        run = batch.instance(1, job).retry(quiet=True)
+
+        assert run.result(60) == 0 + 1 + 2 * 10 + 100
+        assert run.params.plus == 100
+        assert [each.rate for each in run.inputs("price")] == [10, 10]
+        assert run.chunk(run.chunks("price")["id"][0]).replay().same
+
+
+def test_an_unfinished_instance_is_found_by_parameters_that_are_brought_up_to_date(store: Path) -> None:
+    before = named("Given", k=int), named("Item", n=int)
+    now = named("Given", k=int, plus=int), named("Item", n=int, rate=int)
+    with nb.open(store, executor=nb.inline()) as batch:
+        batch.submit(shop(*before, waits=True), {"k": 1})
+        settle(batch)
+    with nb.open(store, executor=nb.inline()) as batch:
+        job = shop(*now, waits=True, upgrade=upgrade)
+
+        assert batch.submit(job, {"k": 1, "plus": 100}).id == 1
+        assert batch.submit(job, {"k": 1, "plus": 5}).id == 2
+
+
+def test_values_whose_types_have_changed_come_as_plain_json(store: Path) -> None:
+    before = named("Given", k=int), named("Item", n=int)
+    now = named("Given", k=int, plus=int), named("Item", n=int, rate=int)
+    with nb.open(store, executor=nb.inline()) as batch:
+        batch.submit(shop(*before, waits=True), {"k": 1})
+        settle(batch)
+    with nb.open(store, executor=nb.inline()) as batch:
+        run = batch.instance(1, shop(*now, waits=True))
+
+        assert run.params == {"k": 1}
+        assert run.inputs("price") == [{"n": 0}, {"n": 1}]
+        assert run.outputs("find") == [{"n": 0}, {"n": 1}]
+        assert run.chunk(run.chunks("price")["id"][0]).input == {"n": 0}

@@ -49,6 +49,7 @@ class Node:
     """Its failed chunks that do not fail the instance: a number (int), or a share (float)."""
     code: str = ""
     """Fingerprint of the step when an instance took it up."""
+    upgrade: Callable[[str, Any], Any] | None = None
     takes_params: bool = False
     """Whether its second parameter is given the job's parameters."""
 
@@ -102,6 +103,7 @@ class JobDefinition(Generic[P, R_co]):
         on_error: Callable[[Any], Any] | None = None,
         before_store: Callable[[P, dict[str, Any]], Any] | None = None,
         start_limit: int | None = None,
+        upgrade: Callable[[str, Any], Any] | None = None,
     ) -> None:
         """Define a job. Nothing is registered or stored.
 
@@ -122,6 +124,8 @@ class JobDefinition(Generic[P, R_co]):
                 user data, a dict that it may fill. If it raises, the submit is refused. If the submit returns an existing
                 instance, the user data is discarded unless ``submit(user_data=)`` was given too.
             start_limit: How often an instance may be started: by its submit, and by each `retry` or `rerun` after its end.
+            upgrade: Called where a stored input is not read by a step's type any more, with the step's name and the stored form as
+                plain JSON values (of the first step: the parameters); returns the form that is read now.
 
         Raises:
             DefinitionError: An argument is invalid, or the chain is incomplete.
@@ -137,7 +141,7 @@ class JobDefinition(Generic[P, R_co]):
             raise DefinitionError(f"job {name!r}: {error}") from None
         self.gated = gated
         self.validate, self.on_complete, self.on_error = validate, on_complete, on_error
-        self.before_store = before_store
+        self.before_store, self.upgrade = before_store, upgrade
         self.listeners = Listeners(name)
         self.fail_fast = fail_fast
         self._links, self._allowed = links, allowed
@@ -158,7 +162,9 @@ class JobDefinition(Generic[P, R_co]):
             return
         _check_chain(name, links)
         links.check_edges()
-        self.nodes = _nodes(name, links, self.gated, self._allowed)
+        self.nodes = tuple(
+            replace(each, upgrade=self.upgrade) for each in _nodes(name, links, self.gated, self._allowed)
+        )
         first, last = self.nodes[0].step, self.nodes[-1].step
         self.params_type = first.input_type
         self.params = _params(first)

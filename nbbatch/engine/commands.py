@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -28,7 +29,7 @@ from nbbatch.code.signature import type_name
 from nbbatch.definition import JobDefinition, Kind
 from nbbatch.engine.decide import share_done, to_shut
 from nbbatch.engine.dispatcher import Engine
-from nbbatch.engine.known import meant
+from nbbatch.engine.known import current_form, meant
 from nbbatch.engine.recovery import load, recover
 from nbbatch.engine.settle import Changes
 from nbbatch.engine.state import Again, LiveInstance
@@ -187,7 +188,7 @@ def _check_read(row: InstanceRow, params: StoredParams) -> None:
     except ValidationError as error:
         raise StateError(
             f"instance {row.id} has parameters that {type_name(params.codec.type)} does not read any more: {problems(error)}. "
-            "Give new fields a default, or submit it anew"
+            "Give new fields a default, bring them up to date by nb.Job(upgrade=), or submit them anew"
         ) from None
 
 
@@ -255,7 +256,12 @@ def resume_job(engine: Engine, job: JobDefinition[Any, Any]) -> list[int]:
 
 def params_of(engine: Engine, job: JobDefinition[Any, Any], row: InstanceRow) -> StoredParams:
     live = engine.live.get(row.id)
-    return live.params if live else StoredParams(job.params, row.params, engine.secrets.get(row.id, {}))
+    if live:
+        return live.params
+    stored = row.params
+    with suppress(ValidationError):  # `attach` says so
+        stored = current_form(job, stored)
+    return StoredParams(job.params, stored, engine.secrets.get(row.id, {}))
 
 
 def revive(engine: Engine) -> None:

@@ -68,6 +68,7 @@ def meant(job: JobDefinition[Any, Any], params: bytes) -> tuple[str, str]:
     """The identity of stored parameters as the job's present type reads them, and why it does not: one of both is empty."""
     codec = job.params
     try:
+        params = current_form(job, params)
         value = codec.masked(params)
         lost = sorted(_fields(params) - _fields(codec.dump(value)))
         return ("", f"{lost[0]} is stored, and is no field any more") if lost else (codec.identity(value), "")
@@ -75,6 +76,22 @@ def meant(job: JobDefinition[Any, Any], params: bytes) -> tuple[str, str]:
         return "", problems(error)
     except NbbatchError as error:
         return "", str(error)
+
+
+def current_form(job: JobDefinition[Any, Any], params: bytes) -> bytes:
+    """Stored parameters in the form that the job's present type reads, by its ``upgrade=`` where they are of an older one.
+
+    Raises:
+        ValidationError: They are not read.
+    """
+    try:
+        job.params.masked(params)
+    except ValidationError:
+        if job.upgrade is None:
+            raise
+        params = json.dumps(job.upgrade(job.nodes[0].step.name, json.loads(params))).encode()
+        job.params.masked(params)
+    return params
 
 
 def _fields(data: bytes) -> set[str]:

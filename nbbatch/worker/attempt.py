@@ -23,7 +23,7 @@ from nbbatch.definition.listeners import begin
 from nbbatch.worker import capture
 from nbbatch.worker.context import Context, MicroBatch, Page, said
 from nbbatch.worker.error_text import clean, failure
-from nbbatch.worker.older_class import explained, of_older_class
+from nbbatch.worker.older_class import explained, of_older_class, reading
 
 PAGE_OUTPUTS = 5_000
 """A fan-out hands its outputs over in pages of at most this many …"""
@@ -109,7 +109,7 @@ def _run_plain(micro: MicroBatch, worker: str) -> Results:
 def _plain_call(micro: MicroBatch) -> Callable[[Any], Any]:
     """Decode, call and encode as one function: stored input → stored output."""
     step = micro.node.step
-    function, decode, load = step.function, step.input.decode, micro.params.load
+    function, decode, load = step.function, reading(micro.node), micro.params.load
     if step.output is None:
         name = step.name
         if micro.node.takes_params:
@@ -302,12 +302,12 @@ def _arguments(micro: MicroBatch, item: Item) -> tuple[Any, ...]:
         return ()
     if step.kind is Kind.REDUCTION:
         assert micro.inputs is not None
-        first: Any = map(step.input.decode, micro.inputs())
+        first: Any = map(reading(micro.node), micro.inputs())
     elif micro.node.index == 0:
         first = micro.params.load()
     else:
         assert item.data is not None
-        first = step.input.decode(item.data)
+        first = reading(micro.node)(item.data)
     return (first, micro.params.load()) if micro.node.takes_params else (first,)
 
 
@@ -344,5 +344,5 @@ def _broken(ctx: Context, started: int, worker: str, error: BaseException) -> Ou
         status = ChunkStatus.SKIPPED
     elif not isinstance(error, FailChunk):
         status, skips = judge(micro.node.step.options, error)
-    failed = explained(micro.node.step, ctx._item.data, failure(error, micro.params.hides()))  # pyright: ignore[reportPrivateUsage]
+    failed = explained(micro.node, ctx._item.data, failure(error, micro.params.hides()))  # pyright: ignore[reportPrivateUsage]
     return Outcome(status, started, micro.now(), [], [], 0, failed, delay, fails_job, *said(ctx), 0, worker, skips)

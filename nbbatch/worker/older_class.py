@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -12,8 +14,9 @@ from nbbatch.base.errors import DefinitionError, ValueNotStorable
 from nbbatch.base.rows import Failure
 from nbbatch.code.renewal import namesakes, stored_form, two_classes
 from nbbatch.code.signature import type_name
+from nbbatch.definition import Node
 from nbbatch.definition.base_step import BaseStep
-from nbbatch.values.codec import problems
+from nbbatch.values.codec import plain, problems
 
 
 def of_older_class(step: BaseStep, value: Any) -> bytes:
@@ -37,16 +40,31 @@ def of_older_class(step: BaseStep, value: Any) -> bytes:
     raise ValueNotStorable(f"{why}. The class {two_classes(names[0])}")
 
 
-def explained(step: BaseStep, data: bytes | None, failed: Failure | None) -> Failure | None:
+def reading(node: Node) -> Callable[[bytes], Any]:
+    """How inputs of a step are read; what is not read any more in the form that the job's ``upgrade=`` makes of it."""
+    decode, upgrade = node.step.input.decode, node.upgrade
+    if upgrade is None:
+        return decode
+
+    def read(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except ValidationError:
+            return decode(json.dumps(upgrade(node.step.name, plain(data))).encode())
+
+    return read
+
+
+def explained(node: Node, data: bytes | None, failed: Failure | None) -> Failure | None:
     """What is stored of an attempt that failed; where its stored input is not read any more, with why and what to do."""
     if data is None or failed is None or not failed.type.endswith("ValidationError"):
         return failed
     try:
-        step.input.decode(data)
+        reading(node)(data)
     except ValidationError as error:
         text = (
-            f"the stored input of the chunk is not read as {type_name(step.input_type)} any more: {problems(error)}. Its class was "
-            "changed since: give new fields a default, then run.retry(job); or rerun() the step that gave it"
+            f"the stored input of the chunk is not read as {type_name(node.step.input_type)} any more: {problems(error)}. Its class was "
+            "changed since: give new fields a default, or bring it up to date by nb.Job(upgrade=), then run.retry(job)"
         )
         return failed._replace(message=text)
     return failed
