@@ -490,6 +490,11 @@ def skip(engine: Engine, instance: int, chunks: list[int], reason: str) -> None:
         engine.store.change_chunks(
             instance, ChunkStatus.SKIPPED, _SKIPPABLE, engine.clock.now(), chunks=chunks, reason=reason
         )
+        children = [
+            child for (child,) in engine.store.rows("subjobs_of_chunks", chunks)
+        ]  # nobody waits for them any more
+        ended = [each for child in children for each in store_cancelled(engine, child)]
+    let_go(engine, ended)
     live = engine.live.get(instance)
     if live is not None:
         for chunk, (step, code, _) in found.items():

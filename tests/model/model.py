@@ -1,7 +1,4 @@
-"""What nbbatch promises, as a pure model: plain data, no store, no threads, no clock but a number of seconds.
-
-A method for each thing that may happen; `work` does all that follows by itself: gates, reductions, sub-jobs, ends.
-"""
+"""What nbbatch promises, as a pure model. `work` does all that follows by itself: gates, reductions, sub-jobs, ends."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -43,6 +40,8 @@ class Model:
     def skip(self, run: Run, chunk: Chunk) -> None:
         refuse_if(chunk.node.kind == "reduction" or chunk.state in {"IN_PROGRESS", *CLOSED - {"FAILED"}})
         self.change(chunk, "SKIPPED")
+        for child in [r for r in self.runs if r.parent is chunk]:
+            self.cancel(child)
         if run.status == "FAILED" and not run.exceeds() and not any(c.stops and c.state == "FAILED" for c in run.of()):
             self.take_up(run)
 

@@ -17,6 +17,9 @@ SELECT id FROM below;
 -- replaced_subjobs: Unfinished instances that chunks of an instance submitted which were replaced by a rerun.
 SELECT i.id FROM instance i JOIN superseded x ON x.chunk = i.parent WHERE x.instance = $1 AND i.status NOT IN {INSTANCE.ENDED};
 
+-- subjobs_of_chunks: Unfinished instances that chunks $1 submitted.
+SELECT id FROM instance WHERE parent IN (SELECT unnest($1::BIGINT[])) AND status NOT IN {INSTANCE.ENDED};
+
 -- subjob_order: The event in which an instance last changed its state, and a chunk's last event.
 SELECT (SELECT max(id) FROM life WHERE instance = $1), (SELECT max(id) FROM event WHERE chunk = $2);
 

@@ -282,6 +282,29 @@ def test_a_rerun_ends_the_sub_jobs_of_what_it_replaces(tmp_path: Path) -> None:
         assert set(batch.instances(job="below")["status"]) <= {"COMPLETED", "CANCELLED"}
 
 
+def test_a_skip_ends_the_sub_job_that_the_chunk_had_begun(tmp_path: Path) -> None:
+    @nb.step
+    def later(i: int) -> int:
+        raise nb.RetryLater(3600)
+
+    @nb.step
+    def ends(values: Iterable[list[int]]) -> int:
+        return len(list(values))
+
+    job = nb.Job("above", numbers >> nb.Job("below", numbers >> later >> every).as_step() >> ends)
+    store = tmp_path / "store.duckdb"
+    with nb.open(store, executor=nb.inline()) as batch:
+        batch.submit(job, 3, key="k")
+        while batch.instances(job="below", status="IN_PROGRESS").height < 2:  # the one of 0 has nothing to wait for
+            pass
+    with nb.open(store, executor=nb.inline()) as batch:
+        run = batch.instance(1, job)
+        for chunk in run.chunks("below", status="QUEUED")["id"]:
+            run.skip(chunk, "not wanted")
+
+        assert sorted(batch.instances(job="below")["status"]) == ["CANCELLED", "CANCELLED", "COMPLETED"]
+
+
 def test_a_paused_run_of_an_earlier_process_can_be_rerun(tmp_path: Path) -> None:
     job = nb.Job("rerun", numbers >> first >> gated >> every)
     with nb.open(tmp_path / "store.duckdb", executor=nb.inline()) as batch:
