@@ -4,6 +4,7 @@ W1 chain: one step gives n numbers, a middle step squares each, a last step take
 W2 fan-out and reduction: ranges → pages → rows, the rows gated, their values summed.
 W3 cpu: items of pure Python that takes about 20 ms. W4 io: items that sleep 20 ms.
 W7 big values: texts of 100 kB; DataFrames of 10,000 rows.
+W10 arrays: numpy arrays of 1 MB.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
+import numpy as np
 import polars as pl
 from pydantic import BaseModel
 
@@ -153,3 +155,26 @@ def height(value: pl.DataFrame) -> int:
 
 texts = nb.Job("w7-texts", emit >> text >> length >> last)
 frames = nb.Job("w7-frames", emit >> frame >> height >> last)
+
+
+ARRAY = 1_000_000
+
+
+@nb.step
+def arrays(n: int) -> Iterator[np.ndarray]:
+    noise = np.random.default_rng(1)
+    for _ in range(n):
+        yield noise.integers(0, 256, ARRAY, dtype=np.uint8)
+
+
+@nb.step
+def turn(array: np.ndarray) -> np.ndarray:
+    return array[::-1]
+
+
+@nb.step
+def weigh(array: np.ndarray) -> None:
+    assert len(array) == ARRAY
+
+
+array_chain = nb.Job("arrays", arrays >> turn >> weigh)

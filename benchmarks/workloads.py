@@ -1,4 +1,4 @@
-"""W1 … W9: each gives the figures of one workload; nbbatch and what it is compared with run by turns."""
+"""W1 … W10: each gives the figures of one workload; nbbatch and what it is compared with run by turns."""
 
 from __future__ import annotations
 
@@ -295,4 +295,32 @@ def w9(runs: int, full: bool) -> list[Figure]:
     return figures
 
 
-ALL = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W6": w6, "W7": w7, "W8": w8, "W9": w9}
+def w10(runs: int, full: bool) -> list[Figure]:
+    """Arrays of 1 MB through two steps, beside a plain write of the same bytes to the same disk."""
+    n = 1_000 if full else 200
+    megabytes = 2 * n * jobs.ARRAY / 1e6  # each array is stored twice: as what the first step gives, and the second
+    ours, plain = (
+        [megabytes / each for each in times]
+        for times in by_turns(runs, partial(durable, jobs.array_chain, n), partial(_plain_write, 2 * n))
+    )
+    return [
+        Figure("W10", f"{n:,} numpy arrays of 1 MB through two steps", "MB/s", ours),
+        Figure("W10", "  written and synced to one file", "MB/s", plain),
+        Figure("W10", "  ratio", "x", ratios(ours, plain), ">= 0.5"),
+    ]
+
+
+def _plain_write(n: int) -> float:
+    data = os.urandom(jobs.ARRAY)
+    with folder() as path, (path / "plain").open("wb") as file:
+
+        def write() -> None:
+            for _ in range(n):
+                file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+        return seconds(write)
+
+
+ALL = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W6": w6, "W7": w7, "W8": w8, "W9": w9, "W10": w10}

@@ -39,7 +39,8 @@ from nbbatch.heal.replay import Replay
 from nbbatch.job import Job
 from nbbatch.look import Look, look
 from nbbatch.run import JobHandle
-from nbbatch.values.parameters import NonIdentifying
+from nbbatch.values.identity import NonIdentifying
+from nbbatch.values.storable import storable
 from nbbatch.worker.context import context
 from nbbatch.worker.executors import inline, processes, threads
 
@@ -83,6 +84,7 @@ __all__ = [
     "options",
     "processes",
     "step",
+    "storable",
     "threads",
     "to",
 ]

@@ -20,7 +20,7 @@ from nbbatch.definition import JobDefinition
 from nbbatch.definition.listeners import safely
 from nbbatch.engine import commands
 from nbbatch.instance import Access, Frames, seen, typed
-from nbbatch.values.codec import plain
+from nbbatch.values.views import plain
 
 if TYPE_CHECKING:
     from nbbatch.pictures.progress_line import Reading

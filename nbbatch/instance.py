@@ -47,7 +47,7 @@ def typed(read: Callable[[bytes], Any], data: bytes) -> Any:
     """A stored value as it is read by the types of its job; as plain JSON values where these have changed since."""
     try:
         return read(data)
-    except ValidationError:
+    except ValueError:
         return plain(data)
 
 

@@ -19,7 +19,7 @@ from nbbatch.instance import checked_id, typed
 from nbbatch.store import frames, sequence
 from nbbatch.store.reading import Reader
 from nbbatch.store.sequence import Values
-from nbbatch.values.codec import plain
+from nbbatch.values.views import plain
 from nbbatch.worker.context import StoredParams
 from nbbatch.worker.older_class import reading
 
@@ -481,7 +481,7 @@ class JobHandle(RunFuture[R_co]):
         if job is None:
             return plain
         node = job.nodes[index]
-        read = reading(node) if side == "input" else node.step.output and node.step.output.decode
+        read = reading(node) if side == "input" else node.output and node.output.decode
         return partial(typed, read) if read else plain
 
     # --- pictures ---------------------------------------------------------------------------------

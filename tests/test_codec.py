@@ -201,10 +201,12 @@ def test_a_wrong_value_inside_a_built_one_is_found(annotation: Any, value: Any, 
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-def test_a_number_that_json_would_lose_names_its_field(number: float) -> None:
+def test_a_number_that_json_has_no_word_for_comes_back(number: float) -> None:
     """C13"""
-    assert refusal(Measure, Measure(values=[1.0, None, number])).startswith(f"values[2] is {number}")
-    assert refusal(Loose, Loose(value={"k": {number}})).startswith(f"value.k{{}} is {number}")
+    back = there_and_back(Measure, Measure(values=[1.0, None, number])).values
+
+    assert [back[:2], repr(back[2])] == [[1.0, None], repr(number)]
+    assert repr(there_and_back(Loose, Loose(value={"k": {number}})).value) == repr({"k": {number}})
 
 
 def test_a_model_that_allows_such_numbers_keeps_them() -> None:
@@ -222,10 +224,9 @@ def test_a_model_that_allows_such_numbers_keeps_them() -> None:
 @pytest.mark.parametrize(
     ("value", "found"),
     [
-        ({"k": [object()]}, r"value\.k\[0\] has no JSON form: .*object"),
+        ({"k": [object()]}, r"value\.k\[0\] is a object, which has no stored form.*nb\.storable"),
         ({"k": ["\ud800"]}, r"value\.k\[0\] holds a lone surrogate"),
         ({"\ud800": 1}, r"value\.\\ud800 has a lone surrogate in its key"),
-        (b"\xff", "value has no JSON form: .*utf-8"),
     ],
 )
 def test_a_value_without_a_json_form_names_its_field(value: Any, found: str) -> None:
@@ -342,9 +343,8 @@ def test_parameters_come_back_equal(thing: Thing) -> None:
 @pytest.mark.parametrize(
     ("params", "found"),
     [
-        (Point(math.nan), "x: Input should be a valid number"),
-        (Loose(value=math.inf), "value does not come back equal"),
-        (Loose(value=object()), "value has no JSON form"),
+        (Loose(value=object()), "parameter value is a object, which has no stored form"),
+        (Loose(value={"k": Part(name="n")}), r"parameter value\.k is a Part, which the declared type does not name"),
         (Part(name="\ud800"), "name holds a lone surrogate"),
         (Part.model_construct(name="n", size="big"), "size: Input should be"),
     ],

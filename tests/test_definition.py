@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypedDict
 
+import polars as pl
 import pytest
 from pydantic import BaseModel, Field
 
@@ -358,15 +359,17 @@ def test_a_branch_that_takes_floats_is_given_whole_numbers() -> None:
     assert (first.route(1), first.route(True), first.route("1")) == ((1,), (), (2,))
 
 
-def test_parameters_without_a_json_form_are_refused() -> None:
+def test_a_type_without_a_stored_form_is_refused() -> None:
     """S3"""
-    import polars as pl
 
     @nb.step
     def framed(frame: pl.DataFrame) -> None: ...
 
-    with pytest.raises(nb.DefinitionError, match="'framed' takes DataFrame, which cannot be a job's parameters"):
-        nb.Job("framed", framed)
+    nb.Job("framed", framed)
+    with pytest.raises(nb.DefinitionError, match="step 'drawn' takes Expr, which cannot be stored: it is a Expr"):
+
+        @nb.step
+        def drawn(how: pl.Expr) -> None: ...
 
 
 def test_annotated_streams_are_streams_and_other_extras_stay() -> None:

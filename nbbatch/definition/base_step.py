@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from pydantic import PydanticUserError
+
 from nbbatch.base.errors import DefinitionError
 from nbbatch.code.fingerprint import fingerprint, source_of
 from nbbatch.code.renewal import current_class, renewed_signature, two_classes, unread
@@ -127,9 +129,14 @@ def _codec(name: str, verb: str, annotation: Any) -> Codec:
         return codec_for(annotation)
     except Exception as error:
         raise DefinitionError(
-            f"step {name!r} {verb} {type_name(annotation)}, which has no stored form ({str(error).splitlines()[0]}); "
-            "use pydantic models, dataclasses, TypedDicts, plain JSON types or polars.DataFrame"
+            f"step {name!r} {verb} {type_name(annotation)}, which cannot be stored: {_why(error)}"
         ) from error
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, PydanticUserError):
+        return f"pydantic says {str(error).splitlines()[0].partition('. Set ')[0]!r}"
+    return str(error).splitlines()[0]
 
 
 # --- chains --------------------------------------------------------------------------------------

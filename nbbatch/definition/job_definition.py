@@ -20,6 +20,7 @@ from nbbatch.definition.links import Links, tell_outdated
 from nbbatch.definition.listeners import Event, Listeners
 from nbbatch.definition.options import SubjobOptions, checked_name, named, read_options
 from nbbatch.definition.routing import Way, address, ways_of
+from nbbatch.values.codec import Codec, codec_for
 from nbbatch.values.parameters import ParamsCodec
 
 if TYPE_CHECKING:
@@ -52,6 +53,20 @@ class Node:
     upgrade: Callable[[str, Any], Any] | None = None
     takes_params: bool = False
     """Whether its second parameter is given the job's parameters."""
+    others: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
+    """Types other than its own that the steps before it give, and that those behind it take."""
+
+    @property
+    def input(self) -> Codec:
+        """Codec of what it takes, as the steps before it write it."""
+        given, step = self.others[0], self.step
+        return codec_for(step.input_type, given) if given else step.input
+
+    @property
+    def output(self) -> Codec | None:
+        """Codec of what it gives, as the steps behind it read it; None: it gives nothing."""
+        taken, step = self.others[1], self.step
+        return codec_for(step.output.type, taken) if taken and step.output else step.output
 
     @property
     def plain(self) -> bool:
@@ -412,12 +427,27 @@ def _nodes(name: str, links: Links, gated: bool, max_failed: float) -> tuple[Nod
         runs_once = index == 0 or each.kind is Kind.REDUCTION
         budget = (0 if runs_once else max_failed) if each.options.max_failed is None else each.options.max_failed
         takes = each.takes_params or (each.may_take_params and accepts(each.params_type, links.steps[0].input_type))
+        before, others = tuple(sorted(sources)), _other_types(links, index)
         nodes.append(
-            Node(
-                index, each, tuple(sorted(sources)), targets, waits, weights[index], named, ways, budget, takes_params=takes
-            )
+            Node(index, each, before, targets, waits, weights[index], named, ways, budget, takes_params=takes, others=others)
         )  # fmt: skip
     return tuple(nodes)
+
+
+def _other_types(links: Links, index: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """What the steps before one give and those behind it take, where that is not what it takes and gives itself."""
+    steps, step = links.steps, links.steps[index]
+    given = [steps[edge.source].signature.output_type for edge in links.edges if edge.target == index]
+    taken = [steps[edge.target].input_type for edge in links.edges if edge.source == index]
+    return _unlike(step.input_type, given), _unlike(step.signature.output_type, taken)
+
+
+def _unlike(own: Any, types: Iterable[Any]) -> tuple[Any, ...]:
+    found: list[Any] = []
+    for each in types:
+        if each != own and each not in found:
+            found.append(each)
+    return tuple(sorted(found, key=type_name))
 
 
 def _weights(name: str, steps: Sequence[BaseStep]) -> list[float]:

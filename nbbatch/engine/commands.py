@@ -142,8 +142,8 @@ def _create(
     steps = [
         StepRow(
             step=node.index, name=node.step.name, kind=node.step.kind.value, gated=node.gated, weight=node.weight,
-            max_attempts=node.step.options.max_attempts, input_media=node.step.input.media,
-            output_media=node.step.output.media if node.step.output else None,
+            max_attempts=node.step.options.max_attempts, input_media=node.input.media,
+            output_media=node.output.media if node.output else None,
         )
         for node in job.nodes
     ]  # fmt: skip

@@ -32,7 +32,7 @@ from nbbatch.definition import Kind, Options
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.engine.decide import over_budget
 from nbbatch.engine.state import LiveInstance, LiveStep
-from nbbatch.values.codec import halves
+from nbbatch.values.views import halves
 from nbbatch.worker.context import Page
 from nbbatch.worker.hiding import Hider
 

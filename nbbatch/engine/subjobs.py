@@ -55,7 +55,7 @@ def _checked(micro: MicroBatch) -> tuple[Extras | None, JobDefinition[Any, Any],
     step, (item,) = micro.node.step, micro.items
     job: Any = step.job
     assert item.data is not None or micro.node.index == 0
-    valid = job.check(step.input.decode(item.data) if item.data is not None else micro.params.load())
+    valid = job.check(micro.node.input.decode(item.data) if item.data is not None else micro.params.load())
     brought = read_extras(job, valid)
     return (
         brought,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nbbatch.base.errors import NotFoundError
 from nbbatch.pictures.markup import Shown
 from nbbatch.store.reading import Reader
-from nbbatch.values.codec import decode_frame, leaves
+from nbbatch.values.arrow_forms import read_frame
+from nbbatch.values.views import leaves, plain, text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -68,11 +69,11 @@ def fields(data: bytes | None) -> dict[str, str]:
         return {}
     if data.startswith(b"ARROW1"):
         return _columns(data)
-    return {path: json.dumps(leaf, ensure_ascii=False) for path, leaf in leaves(json.loads(data), empty=True)}
+    return {path: json.dumps(leaf, ensure_ascii=False) for path, leaf in leaves(plain(data), empty=True)}
 
 
 def _columns(data: bytes) -> dict[str, str]:
-    frame: Any = decode_frame(data)
+    frame: Any = read_frame(data)
     return {column.name: f"{column.dtype}, {len(column)} rows: {column.to_list()!r:.500}" for column in frame}
 
 
@@ -165,10 +166,10 @@ def _items(store: Reader, instance: int, index: int) -> dict[bytes, list[tuple[i
 
 
 def _shown(data: bytes) -> str:
-    if data.startswith(b"ARROW1"):
-        return f"<frame of {len(data):,} bytes>"
-    value: Any = json.loads(data) if data else None
-    return json.dumps(value, ensure_ascii=False)
+    if not data:
+        return "null"
+    shown = text(data)
+    return f"<frame of {len(data):,} bytes>" if shown is None else json.dumps(json.loads(shown), ensure_ascii=False)
 
 
 # --- inputs to choose from ------------------------------------------------------------------------
@@ -180,7 +181,7 @@ _ROW = "\0row"
 
 def _row_of(chunk: int, status: str, data: bytes | None) -> dict[str, Any]:
     """A chunk as a row: ``chunk`` (its id), ``status``, and its input's fields (a plain input as ``value``), which win over these names."""
-    value = None if data is None or data.startswith(b"ARROW1") else json.loads(data)
+    value = None if data is None or data.startswith(b"ARROW1") else plain(data)
     return {"chunk": chunk, "status": status, **(value if isinstance(value, dict) else {"value": value})}
 
 

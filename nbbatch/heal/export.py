@@ -26,7 +26,7 @@ from nbbatch.definition.base_step import BaseStep
 from nbbatch.heal.replay import Replay, node_of, params_of, replay
 from nbbatch.pictures.markup import pre, visible
 from nbbatch.store.reading import Reader
-from nbbatch.values.codec import plain
+from nbbatch.values.views import plain
 
 if TYPE_CHECKING:
     from zipfile import ZipFile
@@ -63,13 +63,13 @@ def write(
     with replaced(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file:
         texts = (
             json.dumps(about, indent=2, ensure_ascii=False),
-            instance.params.decode(),
+            instance.params,
             code,
             traceback or "",
             log or "",
         )
         for name, text in zip(_PARTS, texts, strict=True):
-            file.writestr(name, text.encode("utf-8", "backslashreplace"))
+            file.writestr(name, text if isinstance(text, bytes) else text.encode("utf-8", "backslashreplace"))
         file.writestr("input", data or b"")
     return path
 
@@ -243,11 +243,9 @@ def _module() -> Generator[ModuleType]:
 
 
 def _loaded(path: str | PathLike[str], *parts: bytes) -> LoadedFailure:
-    about, params, code, traceback, log = (part.decode() for part in parts[:-1])
-    data, told = parts[-1], json.loads(about)
+    about, code, traceback, log = (part.decode() for part in (parts[0], *parts[2:-1]))
+    params, data, told = parts[1], parts[-1], json.loads(about)
     if isinstance(told, dict) and isinstance(version := told.get("format"), int) and version > FORMAT:  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
         raise StoreUnreadable(f"{path} has format {version}; upgrade nbbatch to read it")
     known = About.model_validate(told, strict=True).model_dump()
-    return LoadedFailure(
-        known, plain(data) if data else None, json.loads(params), code, traceback, log, data, params.encode()
-    )
+    return LoadedFailure(known, plain(data) if data else None, plain(params), code, traceback, log, data, params)

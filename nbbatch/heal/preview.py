@@ -173,14 +173,13 @@ def _tried(
     node: Node, data: bytes | None, params: StoredParams, outcome: Outcome, error: BaseException | None,
     offered: list[list[bytes]],
 ) -> Tried:  # fmt: skip
-    step = node.step
     if node.index == 0:
         given: Any = params.codec.masked(params.data)
     elif data is None:
-        given = [step.input.decode(each) for each in offered[node.index]]
+        given = [node.input.decode(each) for each in offered[node.index]]
     else:
-        given = step.input.decode(data)
-    outputs = [step.output.decode(each) for each in outcome.outputs] if step.output else []
+        given = node.input.decode(data)
+    outputs = [node.output.decode(each) for each in outcome.outputs] if node.output else []
     seconds = (outcome.ended_us - outcome.started_us) / 1e6
     trace, message = (outcome.failure.traceback, outcome.failure.message) if outcome.failure else ("", "")
     return Tried(given, outputs, seconds, error, trace, outcome.log, message)

@@ -106,10 +106,9 @@ def replay(
         instance: Id of the instance, for ``nb.context()``.
         aloud: Let it print where it is run; then there is no log.
     """
-    step = node.step
     outcome, error = run(MicroBatch(instance, node, params, [item], inputs=inputs), aloud=aloud)
     given = outcome.outputs
-    decode = step.output.decode if step.output else None
+    decode = node.output.decode if node.output else None
     return Replay(
         [decode(data) for data in given] if decode else [], error, [] if error else listed(stored, given), outcome.log,
         (outcome.ended_us - outcome.started_us) / 1e6, node.code, len(stored),

@@ -12,6 +12,9 @@ from math import comb, prod
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from nbbatch.values.arrow_forms import read_frame
+from nbbatch.values.views import plain
+
 MAX_TRAITS = 3
 """Traits told of a group."""
 LEAST_SHARE = 0.9
@@ -178,10 +181,8 @@ def row_of(tree: Any) -> Row:
 def _tree(data: bytes) -> Any:
     """A stored value; of a frame what its columns are."""
     if not data.startswith(b"ARROW1"):
-        return json.loads(data)
-    from nbbatch.values.codec import decode_frame
-
-    frame: Any = decode_frame(data)
+        return plain(data)
+    frame: Any = read_frame(data)
     columns = {each.name: {"type": str(each.dtype), "nulls": each.null_count() > 0} for each in frame}
     return {"rows": len(frame), "columns": columns}
 

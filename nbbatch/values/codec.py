@@ -1,143 +1,265 @@
-"""Typed values ↔ stored bytes. JSON through pydantic, Arrow IPC for polars frames; never pickle.
+"""Typed values ↔ stored bytes; never pickle. A value comes back equal, after any number of steps, or is refused where it is given.
 
-A value is stored as the type that the step declares, and what that type cannot give back is refused with the field that
-cannot: NaN turned into null, text that is no text, secrets. What the declared type leaves out on purpose is not kept: fields
-of a subclass, fields marked ``exclude``. Secrets are refused in chunk values and kept out of stored parameters.
+Types whose values JSON gives back equal pass as pydantic's JSON, polars frames as Arrow, all others by what they are (`tree`).
+Secrets are refused in chunk values and kept out of stored parameters.
 """
+
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownMemberType=false
+# (types and values of user code are Any all the way down)
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, MutableSequence, Sequence
+from contextlib import suppress
+from dataclasses import is_dataclass
 from functools import lru_cache, partial
-from io import BytesIO
-from types import UnionType
-from typing import Annotated, Any, Union, cast, final, get_args, get_origin
+from typing import Annotated, Any, final, get_args, get_origin
 
-from pydantic import (
-    ConfigDict,
-    PydanticUserError,
-    Secret,
-    SecretBytes,
-    SecretStr,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import BaseModel, ConfigDict, InstanceOf, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from nbbatch.base.errors import ValueNotStorable
+from nbbatch.values.arrow_forms import read_frame, write_frame
+from nbbatch.values.classes import MASK, NO_SECRETS
+from nbbatch.values.declared import Declared
+from nbbatch.values.hints import SECRETS, bare, is_typed_dict
+from nbbatch.values.kept import changed
+from nbbatch.values.plain_json import plain_of
+from nbbatch.values.storable import Storable, received, told
+from nbbatch.values.tree import is_tree, read, write
+from nbbatch.values.views import leaves
 
 MAX_VALUE_BYTES = 256_000_000
 """The largest value one chunk may hold, in stored bytes."""
-_SCALARS = {"int", "str", "bool"}
-"""Types whose one JSON form needs no options, which cost more than the value."""
 STORED: dict[str, Any] = {"by_alias": False, "round_trip": True}
 """By field name and without computed fields: what is stored must validate again."""
-MASK = "**********"
 MASK_BYTES = MASK.encode()
-_WRAPPERS = {"Required", "NotRequired", "ReadOnly"}
-UNIONS = (Union, UnionType)
-SECRETS = (SecretStr, SecretBytes, Secret)
 REFUSED = (ValueError, RecursionError)
 """What pydantic's serializer raises: its own error and UnicodeError are ValueErrors, as is a circular reference."""
+_SCALARS = (int, str, bool)
+_LONG = 4_300
+"""Digits of the longest number that readers of JSON take."""
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
 
 
 @final
 class Codec:
-    """Encodes and decodes values of one declared type."""
+    """Encodes and decodes values of one declared type.
 
-    __slots__ = ("_adapter", "_to_json", "_validate", "decode", "encode", "media", "type")
+    A type that JSON gives back equal goes through pydantic's JSON, a polars frame is an Arrow file, and all others are written by
+    what they are (`tree`). So is a value that JSON would change though its type is of the first kind, such as NaN.
+    """
 
-    def __init__(self, annotation: Any) -> None:
+    __slots__ = (
+        "_adapter",
+        "_also",
+        "_kind",
+        "_plain",
+        "_readers",
+        "_to_json",
+        "_validate",
+        "decode",
+        "encode",
+        "forms",
+        "media",
+        "type",
+    )
+
+    def __init__(self, annotation: Any, also: tuple[Any, ...] = ()) -> None:
         """Build the codec.
 
+        Args:
+            annotation: The declared type.
+            also: Other types under which its values were stored, or will be read.
+
         Raises:
-            pydantic.errors.PydanticUserError, TypeError: pydantic knows no form of this type.
+            pydantic.errors.PydanticUserError, TypeError: It has no stored form; the text says what in it.
         """
-        self.type = annotation
-        self.media = "arrow" if _is_frame(bare(annotation)) else "json"
-        self.encode: Callable[[Any], bytes] = self._encode_frame if self.media == "arrow" else self._encode_json
-        self.decode: Callable[[bytes], Any] = decode_frame
-        if self.media == "json":
-            self._adapter = adapter_of(annotation)
-            self._validate = self._adapter.validator.validate_python
-            self._to_json = self._adapter.serializer.to_json
-            if self._adapter.core_schema["type"] not in _SCALARS:
-                self._to_json = partial(self._to_json, **STORED, warnings="error")
-            self.decode = partial(self._adapter.validator.validate_json, by_alias=True, by_name=True)
+        self.type, self._also = annotation, also
+        self._kind = bare(annotation)
+        self.forms = forms_of((annotation, *also))
+        self._adapter = adapter_of(annotation)
+        self._validate = self._adapter.validator.validate_python
+        self._to_json = partial(self._adapter.serializer.to_json, **STORED, warnings="error")
+        self._plain = plain_of(annotation)
+        self._readers = [adapter_of(each) for each in also if "float" in str(each)]
+        self.media, self.encode, self.decode = self._ways()
+
+    def _ways(self) -> tuple[str, Callable[[Any], bytes], Callable[[bytes], Any]]:
+        """Media, and the quickest way there and back."""
+        by_pydantic = partial(self._adapter.validator.validate_json, by_alias=True, by_name=True)
+        if _is_frame(self._kind):
+            return "arrow", self._encode_frame, self._decode
+        if self._plain is None or (self._also and not self._plain.native):
+            return "tree", self._encode_tree, self._decode
+        if self.type in _SCALARS and not self._also:
+            self._to_json = (
+                self._adapter.serializer.to_json
+            )  # whose one JSON form needs no options, which cost more than the value
+            return "json", self._encode_scalar, by_pydantic
+        return "json", self._encode_json, self._decode
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return codec_for, (self.type,)
+        return _received, (self.type, self._also, told(self.forms))
 
-    def _encode_json(self, value: Any) -> bytes:
-        value = self._validate(value)
+    # --- there ------------------------------------------------------------------------------------
+
+    def _encode_scalar(self, value: Any) -> bytes:
+        if type(value) is not self._kind:
+            value = self._valid(value)
         try:
             data = self._to_json(value)
         except REFUSED as error:
             raise ValueNotStorable(why_refused(self._adapter, value, error)) from error
-        if b"null" in data or MASK_BYTES in data:
-            self._check_leaves(value, data)
+        if len(data) > _LONG and self._kind is int:
+            raise ValueNotStorable(
+                f"the number has {len(data):,} digits; JSON takes {_LONG:,}. Declare Any, or give it as text"
+            )
         return _sized(data)
 
-    def _check_leaves(self, value: Any, data: bytes) -> None:
-        """Find what JSON would not give back: NaN written as null, secrets written as stars."""
-        stored = dict(leaves(json.loads(data)))
-        for path, leaf in leaves(tree_of(self._adapter, value)):
-            if isinstance(leaf, float) and not math.isfinite(leaf) and stored.get(path) is None:
-                raise ValueNotStorable(_not_finite(path, leaf))
-            if isinstance(leaf, SECRETS):
+    def _encode_json(self, value: Any) -> bytes:
+        plain = self._plain
+        assert plain is not None
+        if type(value) is not self._kind or not issubclass(self._kind, BaseModel):
+            value = self._valid(value)
+        if plain.odd is not None and plain.odd(value):
+            return self._written(value)
+        try:
+            data = self._to_json(value)
+        except REFUSED as error:
+            raise ValueNotStorable(why_refused(self._adapter, value, error)) from error
+        if (b"null" in data or MASK_BYTES in data) and not self._is_told(value, data):
+            return self._written(value)
+        if plain.verified or len(data) > _LONG:
+            return self._verified(value, data)
+        for each in self._readers:
+            self._check_reader(each, value, data)
+        return _sized(data)
+
+    def _verified(self, value: Any, data: bytes) -> bytes:
+        """Read it again where the type refuses what an instance may hold, or digits are too many for JSON."""
+        if not self._plain.verified and not has_long_number(data):  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
+            return _sized(data)
+        try:
+            back = self.decode(data)
+        except ValidationError as error:
+            if has_long_number(data):
+                return self._written(value)
+            raise ValueNotStorable(f"{problems(error)}, in a value that was changed after it was checked") from None
+        return _sized(data) if back == value else self._written(value)
+
+    def _check_reader(self, reader: TypeAdapter[Any], value: Any, data: bytes) -> None:
+        """Whether a step that takes floats gets the whole numbers that are given."""
+        with suppress(ValidationError):  # not for that step
+            if lost := changed(value, reader.validate_json(data)):
                 raise ValueNotStorable(
-                    f"{path or 'the value'} is a secret, and secrets are not stored; "
-                    "make it a field of the job's parameters and take params as the step's second argument"
+                    f"{lost} in the step that follows, which takes float: declare int there, or give a float"
                 )
+
+    def _is_told(self, value: Any, data: bytes) -> bool:
+        """Whether each null in the JSON is a None, not a NaN.
+
+        Raises:
+            ValueNotStorable: It holds a secret.
+        """
+        stored = dict(leaves(json.loads(data)))
+        for path, leaf in leaves(python_of(self._adapter, value)):
+            if isinstance(leaf, float) and not math.isfinite(leaf) and stored.get(path) is None:
+                return False
+            if isinstance(leaf, SECRETS):
+                raise ValueNotStorable(f"{path or 'the value'} {NO_SECRETS}")
+        return True
+
+    def _encode_tree(self, value: Any) -> bytes:
+        return self._written(self._valid(value))
+
+    def _written(self, value: Any) -> bytes:
+        return _sized(write(value, self.forms))
 
     def _encode_frame(self, value: Any) -> bytes:
         if not _is_frame(type(value)):
             raise TypeError(f"declared polars.DataFrame, but got {type(value).__name__}")
-        objects = [name for name, dtype in value.schema.items() if "Object" in str(dtype)]
-        if objects:
-            raise ValueNotStorable(f"column {objects[0]!r} holds Python objects, which Arrow cannot represent")
-        buffer = BytesIO()
-        value.write_ipc(buffer, compression="zstd")
-        return _sized(buffer.getvalue())
+        return _sized(write_frame(value))
+
+    def _valid(self, value: Any) -> Any:
+        """The value as the declared type, unchanged.
+
+        Raises:
+            pydantic.ValidationError: It is not of that type.
+            ValueNotStorable: It would be another value then.
+        """
+        try:
+            made = self._validate(value, strict=True, extra="forbid")
+        except ValidationError:
+            made = self._validate(value, extra="forbid")
+        if made is not value and (lost := changed(value, made)):
+            raise ValueNotStorable(f"{lost}: give what the type says, or declare the type that is given")
+        return made
+
+    # --- and back ---------------------------------------------------------------------------------
+
+    def _decode(self, data: bytes) -> Any:
+        if is_tree(data):
+            value = read(data, self.forms)
+            return self._validate(value) if self._also else value
+        if data.startswith(b"ARROW1"):
+            return read_frame(data)
+        return self._adapter.validator.validate_json(data, by_alias=True, by_name=True)
+
+
+def has_long_number(data: bytes) -> bool:
+    """Whether JSON may hold a number that readers refuse for its length."""
+    return b"0" * _LONG in data.translate(_DIGITS)
+
+
+def _received(annotation: Any, also: tuple[Any, ...], given: tuple[Storable, ...]) -> Codec:
+    """A codec in another process, which is told what this one was."""
+    received(given)
+    return codec_for(annotation, also)
+
+
+def forms_of(annotations: tuple[Any, ...]) -> Declared:
+    """Their forms.
+
+    Raises:
+        TypeError: Something in one has none.
+    """
+    forms = Declared(annotations)
+    for path, why in forms.refused:
+        raise TypeError(f"field {path} {why}" if path else f"it {why}")
+    return forms
 
 
 @lru_cache(maxsize=1024)
-def _cached_codec(annotation: Any) -> Codec:
-    return Codec(annotation)
+def _cached_codec(annotation: Any, also: tuple[Any, ...]) -> Codec:
+    return Codec(annotation, also)
 
 
-def codec_for(annotation: Any) -> Codec:
-    """The codec of a declared type."""
+def codec_for(annotation: Any, also: tuple[Any, ...] = ()) -> Codec:
+    """The codec of a declared type; arguments as `Codec`."""
     try:
-        return _cached_codec(annotation)
-    except TypeError:  # an annotation that cannot be hashed, such as Annotated with a list
-        return Codec(annotation)
+        hash((annotation, also))
+    except TypeError:  # such as Annotated with a list
+        return Codec(annotation, also)
+    return _cached_codec(annotation, also)
 
 
 def adapter_of(annotation: Any) -> TypeAdapter[Any]:
     """pydantic's adapter; plain types keep NaN and infinities, models decide for themselves."""
     try:
-        return TypeAdapter(annotation, config=ConfigDict(ser_json_inf_nan="constants"))
+        return TypeAdapter(annotation, config=ConfigDict(ser_json_inf_nan="constants", arbitrary_types_allowed=True))
     except PydanticUserError as error:
         if error.code != "type-adapter-config-unused":
             raise
+    try:
         return TypeAdapter(annotation)
-
-
-def bare(annotation: Any) -> Any:
-    """The type without ``Annotated``, ``Required`` and the like, and without a NewType's or alias's name."""
-    while True:
-        if getattr(get_origin(annotation), "__name__", "") in _WRAPPERS or get_origin(annotation) is Annotated:
-            annotation = get_args(annotation)[0]
-        elif (
-            inner := getattr(annotation, "__supertype__", None) or getattr(annotation, "__value__", None)
-        ) is not None:
-            annotation = inner
-        else:
-            return annotation
+    except PydanticUserError:
+        if not (is_dataclass(annotation) or is_typed_dict(annotation)):
+            raise
+    instance: Any = InstanceOf
+    return TypeAdapter(instance[annotation] if is_dataclass(annotation) else dict[str, Any])
 
 
 def _is_frame(annotation: Any) -> bool:
@@ -146,12 +268,6 @@ def _is_frame(annotation: Any) -> bool:
         and annotation.__name__ == "DataFrame"
         and annotation.__module__.partition(".")[0] == "polars"
     )
-
-
-def decode_frame(data: bytes) -> Any:
-    import polars as pl
-
-    return pl.read_ipc(BytesIO(data))
 
 
 def _sized(data: bytes) -> bytes:
@@ -163,23 +279,16 @@ def _sized(data: bytes) -> bytes:
     return data
 
 
-def tree_of(adapter: TypeAdapter[Any], value: Any) -> Any:
+def python_of(adapter: TypeAdapter[Any], value: Any) -> Any:
     """The value as dicts and sequences of Python values, with the keys of its stored form."""
     return adapter.dump_python(value, **STORED, warnings=False)
-
-
-def _not_finite(path: str, leaf: float) -> str:
-    return (
-        f"{path or 'the value'} is {leaf}, which JSON would turn into null; give None, or set "
-        "model_config = ConfigDict(ser_json_inf_nan='constants') on its model (__pydantic_config__ on a dataclass)"
-    )
 
 
 def why_refused(adapter: TypeAdapter[Any], value: Any, error: Exception, *, shown: bool = True) -> str:
     """Which field has no JSON form, and why."""
     first = _plain(str(error).partition("\n")[0])
     try:
-        tree = tree_of(adapter, value)
+        tree = python_of(adapter, value)
         for path, leaf in leaves(tree):
             if reason := _unstorable(leaf, path, shown=shown):
                 return f"{_plain(path) or 'the value'} {reason}"
@@ -220,39 +329,11 @@ def _is_text(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
-def plain(data: bytes) -> Any:
-    """A stored value without its type: JSON values, or a frame.
-
-    >>> plain(b'{"a": [1]}')
-    {'a': [1]}
-    """
-    return decode_frame(data) if data.startswith(b"ARROW1") else json.loads(data)
-
-
-def leaves(tree: Any, path: str = "", *, empty: bool = False) -> Iterator[tuple[str, Any]]:
-    """Every leaf of nested dicts and sequences with its path, such as ``lines[2].price``; if asked, empty ones too."""
-    if empty and tree in ([], {}):
-        yield path, tree
-    elif isinstance(tree, Mapping):
-        for key, value in tree.items():  # pyright: ignore[reportUnknownVariableType]
-            yield from leaves(value, f"{path}.{key}" if path else str(key), empty=empty)  # pyright: ignore[reportUnknownArgumentType]
-    elif isinstance(tree, Sequence) and not isinstance(tree, str | bytes | bytearray):
-        for index, value in enumerate(tree):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-            yield from leaves(value, f"{path}[{index}]", empty=empty)
-    elif isinstance(tree, AbstractSet):
-        for value in tree:  # pyright: ignore[reportUnknownVariableType]
-            yield from leaves(value, f"{path}{{}}", empty=empty)
-    else:
-        yield path, tree
-
-
-# --- pages: what ``bisect=True`` splits ------------------------------------------------------------
-
 _PAGES = (list, tuple, Sequence, MutableSequence)
 
 
 def is_page(annotation: Any) -> bool:
-    """Whether values of a type can be split: lists, tuples of any length, frames.
+    """Whether values of a type can be split: lists, tuples of any length, polars frames.
 
     >>> is_page(list[int]), is_page(tuple[int, ...]), is_page(tuple[int, str]), is_page(str)
     (True, True, False, False)
@@ -263,24 +344,3 @@ def is_page(annotation: Any) -> bool:
     if kind is tuple:
         return get_args(annotation)[1:] == (Ellipsis,)
     return kind in _PAGES or codec_for(annotation).media == "arrow"
-
-
-def halves(data: bytes | None) -> list[bytes]:
-    """The two halves of a stored page, in order; nothing if it has fewer than two items.
-
-    >>> halves(b"[1,2,3]"), halves(b"[1]")
-    ([b'[1]', b'[2, 3]'], [])
-    """
-    if data is None:
-        return []
-    if data.startswith(b"ARROW1"):
-        frame = decode_frame(data)
-        encode = codec_for(type(frame)).encode
-        middle = frame.height // 2
-        return [encode(frame[:middle]), encode(frame[middle:])] if middle else []
-    items = json.loads(data)
-    if not isinstance(items, list):
-        return []
-    page = cast("list[Any]", items)
-    middle = len(page) // 2
-    return [json.dumps(half, ensure_ascii=False).encode() for half in (page[:middle], page[middle:])] if middle else []

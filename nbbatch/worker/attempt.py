@@ -110,12 +110,12 @@ def _plain_call(micro: MicroBatch) -> Callable[[Any], Any]:
     """Decode, call and encode as one function: stored input → stored output."""
     step = micro.node.step
     function, decode, load = step.function, reading(micro.node), micro.params.load
-    if step.output is None:
+    if micro.node.output is None:
         name = step.name
         if micro.node.takes_params:
             return lambda data: _expect_nothing(name, function(decode(data), load()))
         return lambda data: _expect_nothing(name, function(decode(data)))
-    encode = step.output.encode
+    encode = micro.node.output.encode
 
     def only(value: Any) -> bytes:
         """What ``nb.to`` made has no stored form; here it can name but the one step that follows."""
@@ -184,7 +184,7 @@ class _Attempt:
     def __init__(self, micro: MicroBatch, item: Item, worker: str, cell: Cell, *, aloud: bool) -> None:
         self._micro, self._item, self._worker, self._cell = micro, item, worker, cell
         self._node = node = micro.node
-        self._encode = node.step.output.encode if node.step.output is not None else None
+        self._encode = node.output.encode if node.output is not None else None
         self._only = node.targets[0] if len(node.targets) == 1 and not node.ways else None
         self._outputs: list[bytes] = []
         self._targets: list[int] = []

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from urllib.parse import quote
 
-from nbbatch.values.codec import MASK
+from nbbatch.values.classes import MASK
 
 LEAST_SECRET = 4
 """Secrets of fewer characters are left in texts: nothing could be read otherwise."""

@@ -16,7 +16,8 @@ from nbbatch.code.renewal import namesakes, stored_form, two_classes
 from nbbatch.code.signature import type_name
 from nbbatch.definition import Node
 from nbbatch.definition.base_step import BaseStep
-from nbbatch.values.codec import plain, problems
+from nbbatch.values.codec import problems
+from nbbatch.values.views import plain
 
 
 def of_older_class(step: BaseStep, value: Any) -> bytes:
@@ -42,14 +43,14 @@ def of_older_class(step: BaseStep, value: Any) -> bytes:
 
 def reading(node: Node) -> Callable[[bytes], Any]:
     """How inputs of a step are read; what is not read any more in the form that the job's ``upgrade=`` makes of it."""
-    decode, upgrade = node.step.input.decode, node.upgrade
+    decode, upgrade = node.input.decode, node.upgrade
     if upgrade is None:
         return decode
 
     def read(data: bytes) -> Any:
         try:
             return decode(data)
-        except ValidationError:
+        except ValueError:
             return decode(json.dumps(upgrade(node.step.name, plain(data))).encode())
 
     return read

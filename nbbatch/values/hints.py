@@ -1,0 +1,76 @@
+"""Type hints taken apart: what values do with them, whatever they stand for."""
+
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownMemberType=false
+# (types and values of user code are Any all the way down)
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+
+_WRAPPERS = {"Required", "NotRequired", "ReadOnly"}
+UNIONS = (Union, UnionType)
+SECRETS = (SecretStr, SecretBytes, Secret)
+
+
+def bare(annotation: Any) -> Any:
+    """The type without ``Annotated``, ``Required`` and the like, and without a NewType's or alias's name."""
+    while True:
+        if getattr(get_origin(annotation), "__name__", "") in _WRAPPERS or get_origin(annotation) is Annotated:
+            annotation = get_args(annotation)[0]
+        elif (
+            inner := getattr(annotation, "__supertype__", None) or getattr(annotation, "__value__", None)
+        ) is not None and not isinstance(annotation, TypeVar):
+            annotation = inner
+        else:
+            return annotation
+
+
+def marks(annotation: Any) -> tuple[Any, ...]:
+    """What ``Annotated`` says beside the type, all the way in.
+
+    >>> marks(Annotated[Annotated[int, "a"], "b"])
+    ('a', 'b')
+    """
+    found: list[Any] = []
+    while True:
+        if getattr(get_origin(annotation), "__name__", "") in _WRAPPERS:
+            annotation = get_args(annotation)[0]
+        elif get_origin(annotation) is Annotated:
+            found += get_args(annotation)[1:]
+            annotation = get_args(annotation)[0]
+        elif (
+            inner := getattr(annotation, "__supertype__", None) or getattr(annotation, "__value__", None)
+        ) is not None and not isinstance(annotation, TypeVar):
+            annotation = inner
+        else:
+            return tuple(found)
+
+
+def is_typed_dict(kind: Any) -> bool:
+    """Whether it is a TypedDict."""
+    return isinstance(kind, type) and issubclass(kind, dict) and hasattr(kind, "__total__")
+
+
+def is_named_tuple(kind: Any) -> bool:
+    """Whether it is a NamedTuple, or of ``collections.namedtuple``."""
+    return isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
+
+
+def field_hints(kind: Any) -> Mapping[str, Any]:
+    """Types of the fields of a model, dataclass, NamedTuple or TypedDict, with their marks; none of anything else."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        fields = kind.model_fields.items()
+        return {name: Annotated[field.annotation, *(field.metadata or [None])] for name, field in fields}
+    if not (is_dataclass(kind) or is_typed_dict(kind) or is_named_tuple(kind)):
+        return {}
+    try:
+        hints = get_type_hints(kind, include_extras=True)
+    except Exception:  # what cannot be resolved is anything
+        hints = dict[str, Any]()
+    names = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "_fields", None) or hints
+    return {name: hints.get(name, Any) for name in cast("Mapping[str, Any]", names)}

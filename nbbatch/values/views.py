@@ -1,0 +1,148 @@
+"""Stored values without their types, for looking at: JSON values by path, frames; no code of a store's owner runs."""
+
+# pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownMemberType=false
+# (types and values of user code are Any all the way down)
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, cast
+
+from nbbatch.values.arrow_forms import read_frame
+from nbbatch.values.tree import is_tree, joined, parted
+
+_TABLES = {"$dict", "$ordered", "$counter"}
+_MADE_OF_ITEMS = {"$tuple", "$set", "$frozenset"}
+_FRAMES = {"$polars.frame", "$polars.lazy"}
+
+
+def plain(data: bytes) -> Any:
+    """A stored value without its type: JSON values, or a frame.
+
+    >>> plain(b'{"a": [1]}'), plain(b' {"a": {"$tuple": [1, {"$:Mode": "fast"}]}}')
+    ({'a': [1]}, {'a': [1, 'fast']})
+    """
+    if data.startswith(b"ARROW1"):
+        return read_frame(data)
+    if not is_tree(data):
+        return json.loads(data)
+    tree, parts = parted(data)
+    if isinstance(tree, dict) and len(cast("dict[str, Any]", tree)) == 1 and _FRAMES & {*tree}:
+        ((_, part),) = cast("dict[str, int]", tree).items()
+        return read_frame(parts[part])
+    return _seen(tree, parts)
+
+
+def _seen(tree: Any, parts: list[memoryview]) -> Any:
+    """JSON with tags as it would be without."""
+    if isinstance(tree, list):
+        return [_seen(each, parts) for each in cast("list[Any]", tree)]
+    if not isinstance(tree, dict):
+        return tree
+    given = cast("dict[str, Any]", tree)
+    if len(given) == 1:
+        ((tag, inner),) = given.items()
+        if tag[:1] == "$":
+            return _tagged(tag, inner, parts)
+    return {name: _seen(each, parts) for name, each in given.items() if name not in ("$private", "$extra")} | (
+        _pairs(given.get("$extra", ()), parts)
+    )
+
+
+def _tagged(tag: str, inner: Any, parts: list[memoryview]) -> Any:
+    if tag in _TABLES:
+        return _pairs(inner, parts)
+    if tag == "$defaultdict":
+        return _pairs(inner[1], parts)
+    if tag == "$deque":
+        return _seen(inner[1], parts)
+    if tag in ("$datetime", "$time"):
+        return inner[0] if inner[1] is None else f"{inner[0]} {inner[1]}"
+    if tag.startswith("$:") and isinstance(inner, int) and not isinstance(inner, bool) and 0 <= inner < len(parts):
+        return inner
+    if _is_beside(tag, inner):
+        return f"<{tag.removeprefix('$:').removeprefix('$')}>"
+    return _seen(inner, parts)
+
+
+def _is_beside(tag: str, inner: Any) -> bool:
+    """Whether what is tagged lies in parts, for the most part."""
+    return tag.startswith(("$numpy.", "$pandas.", "$polars.", "$pyarrow.")) or (
+        tag in ("$bytes", "$bytearray") and isinstance(inner, int)
+    )
+
+
+def _pairs(pairs: Any, parts: list[memoryview]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        shown = _seen(key, parts)
+        found[shown if isinstance(shown, str) else json.dumps(shown)] = _seen(value, parts)
+    return found
+
+
+def text(data: bytes) -> str | None:
+    """A stored value as JSON text; None of frames and arrays.
+
+    >>> text(b' {"$set": [1]}')
+    '[1]'
+    """
+    if data.startswith(b"ARROW1"):
+        return None
+    return json.dumps(plain(data), ensure_ascii=False) if is_tree(data) else data.decode()
+
+
+def leaves(tree: Any, path: str = "", *, empty: bool = False) -> Iterator[tuple[str, Any]]:
+    """Every leaf of nested dicts and sequences with its path, such as ``lines[2].price``; if asked, empty ones too."""
+    if empty and tree in ([], {}):
+        yield path, tree
+    elif isinstance(tree, Mapping):
+        for key, value in tree.items():  # pyright: ignore[reportUnknownVariableType]
+            yield from leaves(value, f"{path}.{key}" if path else str(key), empty=empty)  # pyright: ignore[reportUnknownArgumentType]
+    elif isinstance(tree, Sequence) and not isinstance(tree, str | bytes | bytearray):
+        for index, value in enumerate(tree):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+            yield from leaves(value, f"{path}[{index}]", empty=empty)
+    elif isinstance(tree, AbstractSet):
+        for value in tree:  # pyright: ignore[reportUnknownVariableType]
+            yield from leaves(value, f"{path}{{}}", empty=empty)
+    else:
+        yield path, tree
+
+
+# --- pages: what ``bisect=True`` splits ------------------------------------------------------------
+
+
+def halves(data: bytes | None) -> list[bytes]:
+    """The two halves of a stored page, in order; nothing if it has fewer than two items.
+
+    >>> halves(b"[1,2,3]"), halves(b"[1]"), halves(b' {"$tuple":[1,2]}')
+    ([b'[1]', b'[2, 3]'], [], [b' {"$tuple":[1]}', b' {"$tuple":[2]}'])
+    """
+    if data is None:
+        return []
+    if data.startswith(b"ARROW1"):
+        from nbbatch.values.arrow_forms import write_frame
+
+        frame = read_frame(data)
+        middle = frame.height // 2
+        return [write_frame(frame[:middle]), write_frame(frame[middle:])] if middle else []
+    if is_tree(data):
+        return _tree_halves(*parted(data))
+    items = json.loads(data)
+    if not isinstance(items, list):
+        return []
+    page = cast("list[Any]", items)
+    middle = len(page) // 2
+    return [json.dumps(half, ensure_ascii=False).encode() for half in (page[:middle], page[middle:])] if middle else []
+
+
+def _tree_halves(tree: Any, parts: list[memoryview]) -> list[bytes]:
+    is_tuple = isinstance(tree, dict) and set(cast("dict[str, Any]", tree)) == {"$tuple"}
+    page: Any = cast("dict[str, Any]", tree)["$tuple"] if is_tuple else tree
+    if not isinstance(page, list) or len(cast("list[Any]", page)) < 2:
+        return []
+    items = cast("list[Any]", page)
+    middle = len(items) // 2
+    # Each half keeps all parts: which of them an item names, only its form knows.
+    return [joined({"$tuple": half} if is_tuple else half, parts) for half in (items[:middle], items[middle:])]
