@@ -164,7 +164,10 @@ def kind(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return type(value), [kind(getattr(value, each.name)) for each in dataclasses.fields(value)]
     if isinstance(value, Mapping):
-        return type(value), [(kind(key), kind(each)) for key, each in value.items()]
+        pairs = [(kind(key), kind(each)) for key, each in value.items()]
+        return type(value), sorted(pairs, key=repr) if type(
+            value
+        ) is dict else pairs  # a TypedDict has an order of its own
     if isinstance(value, list | tuple | collections.deque):
         return type(value), [kind(each) for each in value]
     if isinstance(value, set | frozenset):

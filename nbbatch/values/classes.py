@@ -112,12 +112,7 @@ def dataclass(cls: Any, tag: str) -> Form:
 
     def write(writer: Writer, value: Any) -> Any:
         given = {name: getattr(value, name) for name in names if hasattr(value, name)}
-        others = {name: each for name, each in getattr(value, "__dict__", {}).items() if name not in given}
-        kept = {
-            name: each for name, each in others.items() if not isinstance(getattr(cls, name, None), cached_property)
-        }
-        kept = {name: each for name, each in kept.items() if not name.startswith("__pydantic_")}
-        return writer.fields({name: _got(given, name, cls) for name in names} | kept)
+        return writer.fields({name: _got(given, name, cls) for name in names} | _others(cls, value, given))
 
     def read(reader: Reader, tree: Any) -> Any:
         values = reader.fields(tree)

@@ -194,6 +194,8 @@ class Codec:
             made = self._validate(value, strict=True, extra="forbid")
         except ValidationError:
             made = self._validate(value, extra="forbid")
+        if self.forms.is_mixed:
+            return value
         if made is not value and (lost := changed(value, made)):
             raise ValueNotStorable(f"{lost}: give what the type says, or declare the type that is given")
         return made

@@ -12,7 +12,7 @@ import collections.abc as cabc
 from collections.abc import Iterable
 from dataclasses import is_dataclass
 from enum import Enum
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUserError
@@ -37,12 +37,13 @@ class Declared:
     Attributes:
         refused: Paths to what has no stored form, and why.
         is_open: Whether anything may come somewhere in it: Any, object, a bare list or dict.
+        is_mixed: Whether a dict may stand for itself where one may also stand for the fields of a class, as in ``Item | Any``.
     """
 
     def __init__(self, annotations: Iterable[Any]) -> None:
         self.kinds: dict[type, Any] = {}
         self.refused: list[tuple[str, str]] = []
-        self.is_open = False
+        self.is_open = self.is_mixed = False
         self._seen: set[Any] = set()
         for each in annotations:
             self._visit(each, "")
@@ -68,12 +69,14 @@ class Declared:
         if kind in _ONE_WAY or kind is type:
             self.refused.append((path, f"is {_name(annotation)}, which is used up or called, not stored"))
             return
+        if kind in UNIONS and any(map(_is_open, get_args(annotation))):
+            self.is_mixed = True
         for each in get_args(annotation):
             if each is not Ellipsis and not isinstance(each, list):
                 self._visit(each, path)
         if isinstance(kind, type) and kind not in UNIONS and kind not in self._seen:
             self._seen.add(kind)
-            self._visit_class(kind, path)
+            self._visit_class(cast("type", kind), path)
 
     def _visit_class(self, kind: type, path: str) -> None:
         if (
@@ -159,6 +162,12 @@ class Declared:
 
 
 _SECRETS = {form.tag: form for form in classes.SECRET_FORMS.values()}
+
+
+def _is_open(annotation: Any) -> bool:
+    kind = bare(annotation)
+    kind = get_origin(kind) or kind
+    return kind in (Any, object) or (isinstance(kind, type) and issubclass(kind, cabc.Mapping))
 
 
 def _tag(kind: type) -> str:

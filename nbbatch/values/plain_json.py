@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from decimal import Decimal
 from enum import Enum, Flag
 from pathlib import Path
@@ -161,7 +161,7 @@ class Plain:
             return _enum(kind)
         if issubclass(kind, BaseModel):
             self._check_model(kind)
-        elif is_dataclass(kind):
+        elif hasattr(kind, "__dataclass_fields__"):
             self._check_dataclass(kind)
         elif is_typed_dict(kind):
             self._check_config(getattr(kind, "__pydantic_config__", {}))
