@@ -300,7 +300,9 @@ SOME: list[tuple[Any, Any]] = [
 ]  # fmt: skip
 
 
-def _hops(annotation: Any, value: Any, hops: int, seen: list[Any] | None = None) -> nb.Job[Any, Any]:
+def _hops(
+    annotation: Any, value: Any, hops: int, seen: list[Any] | None = None, name: str = "hops"
+) -> nb.Job[Any, Any]:
     def give(_: int) -> Any:
         return value
 
@@ -319,7 +321,7 @@ def _hops(annotation: Any, value: Any, hops: int, seen: list[Any] | None = None)
     chain: Any = nb.step(give, name="give", max_attempts=1)
     for place in range(hops):
         chain = chain >> nb.step(pass_on, name=f"hop{place}", max_attempts=1)
-    return nb.Job("hops", chain >> nb.step(take, name="take", max_attempts=1))
+    return nb.Job(name, chain >> nb.step(take, name="take", max_attempts=1))
 
 
 @pytest.mark.parametrize(("annotation", "value"), SOME)
@@ -337,8 +339,10 @@ def test_a_value_passes_through_steps_and_a_file(tmp_path: Path, annotation: Any
 def test_values_pass_through_worker_processes() -> None:
     """C12"""
     with nb.processes(1) as pool, nb.open(":memory:", executor=pool) as batch:
-        for annotation, value in SOME:
-            assert kind(batch.submit(_hops(annotation, value, 2), 1, new=True).result(60)) == kind(value)
+        for place, (annotation, value) in enumerate(SOME):
+            run = batch.submit(_hops(annotation, value, 2, name=f"hops{place}"), 1)
+
+            assert kind(run.result(60)) == kind(value)
 
 
 # --- a step may take another type than the one before it gives --------------------------------------
