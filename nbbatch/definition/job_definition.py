@@ -16,7 +16,7 @@ from nbbatch.code.renewal import namesakes, stored_form, two_classes
 from nbbatch.code.signature import Kind, Signature, accepts, default_of, has_fields, type_name
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.definition.chain import ClosedChain, End, Step, links_of
-from nbbatch.definition.links import Links, tell_outdated
+from nbbatch.definition.links import Links, loose, tell_outdated
 from nbbatch.definition.listeners import Event, Listeners
 from nbbatch.definition.options import SubjobOptions, checked_name, named, read_options
 from nbbatch.definition.routing import Way, address, ways_of
@@ -59,14 +59,13 @@ class Node:
     @property
     def input(self) -> Codec:
         """Codec of what it takes, as the steps before it write it."""
-        given, step = self.others[0], self.step
-        return codec_for(step.input_type, given) if given else step.input
+        return codec_for(self.step.input_type, self.others[0]) if self.others[0] else self.step.input
 
     @property
     def output(self) -> Codec | None:
         """Codec of what it gives, as the steps behind it read it; None: it gives nothing."""
-        taken, step = self.others[1], self.step
-        return codec_for(step.output.type, taken) if taken and step.output else step.output
+        own = self.step.output
+        return codec_for(own.type, self.others[1]) if self.others[1] and own else own
 
     @property
     def plain(self) -> bool:
@@ -387,7 +386,7 @@ def _params(first: BaseStep) -> ParamsCodec:
 
 def _check_chain(name: str, links: Links) -> None:
     if links.open:
-        raise DefinitionError(f"job {name!r} has no end: {_loose(links)}")
+        raise DefinitionError(f"job {name!r} has no end: {loose(links)}")
     if len(links.heads) != 1 or links.heads[0].conditions:
         heads = ", ".join(repr(links.steps[head.step].name) for head in links.heads)
         raise DefinitionError(f"job {name!r} needs one first step, which takes the parameters; it has {heads}")
@@ -400,17 +399,6 @@ def _check_chain(name: str, links: Links) -> None:
                 f"step {each.name!r} takes params of type {type_name(each.params_type)}, but the parameters are what the "
                 f"first step {first.name!r} takes: {type_name(first.input_type)}. Give it a default, if it is a value of the step's own"
             )
-
-
-def _loose(links: Links) -> str:
-    past = [tail.to for tail in links.tails if tail.to] + [each.to for each in links.passes]
-    if past:
-        return f"nb.to({past[0].name}) leads to step {past[0].name!r}, which does not follow; add >> {past[0].name}"
-    loose = links.steps[links.tails[0].step]
-    return (
-        f"step {loose.name!r} gives {type_name(loose.signature.output_type)} to nobody. "
-        "End the chain with a step that returns None, or a reduction (a first parameter Iterable[...])"
-    )
 
 
 def _nodes(name: str, links: Links, gated: bool, max_failed: float) -> tuple[Node, ...]:
@@ -427,27 +415,11 @@ def _nodes(name: str, links: Links, gated: bool, max_failed: float) -> tuple[Nod
         runs_once = index == 0 or each.kind is Kind.REDUCTION
         budget = (0 if runs_once else max_failed) if each.options.max_failed is None else each.options.max_failed
         takes = each.takes_params or (each.may_take_params and accepts(each.params_type, links.steps[0].input_type))
-        before, others = tuple(sorted(sources)), _other_types(links, index)
+        before, others = tuple(sorted(sources)), links.other_types(index)
         nodes.append(
             Node(index, each, before, targets, waits, weights[index], named, ways, budget, takes_params=takes, others=others)
         )  # fmt: skip
     return tuple(nodes)
-
-
-def _other_types(links: Links, index: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """What the steps before one give and those behind it take, where that is not what it takes and gives itself."""
-    steps, step = links.steps, links.steps[index]
-    given = [steps[edge.source].signature.output_type for edge in links.edges if edge.target == index]
-    taken = [steps[edge.target].input_type for edge in links.edges if edge.source == index]
-    return _unlike(step.input_type, given), _unlike(step.signature.output_type, taken)
-
-
-def _unlike(own: Any, types: Iterable[Any]) -> tuple[Any, ...]:
-    found: list[Any] = []
-    for each in types:
-        if each != own and each not in found:
-            found.append(each)
-    return tuple(sorted(found, key=type_name))
 
 
 def _weights(name: str, steps: Sequence[BaseStep]) -> list[float]:

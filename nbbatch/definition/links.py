@@ -117,10 +117,37 @@ class Links:
             passes=tuple(each._replace(conditions=(condition, *each.conditions)) for each in self.passes),
         )
 
+    def other_types(self, index: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """What the steps before one give and those behind it take, where that is not what it takes and gives itself."""
+        steps, step = self.steps, self.steps[index]
+        given = [steps[edge.source].signature.output_type for edge in self.edges if edge.target == index]
+        taken = [steps[edge.target].input_type for edge in self.edges if edge.source == index]
+        return _unlike(step.input_type, given), _unlike(step.signature.output_type, taken)
+
     def way(self, edge: Edge) -> Way:
         """An edge as a step's way out."""
         target = self.steps[edge.target]
         return Way(edge.target, target.name, target.input_type, edge.past, edge.conditions)
+
+
+def loose(links: Links) -> str:
+    """What leads to no step, and what to add."""
+    past = [tail.to for tail in links.tails if tail.to] + [each.to for each in links.passes]
+    if past:
+        return f"nb.to({past[0].name}) leads to step {past[0].name!r}, which does not follow; add >> {past[0].name}"
+    last = links.steps[links.tails[0].step]
+    return (
+        f"step {last.name!r} gives {type_name(last.signature.output_type)} to nobody. "
+        "End the chain with a step that returns None, or a reduction (a first parameter Iterable[...])"
+    )
+
+
+def _unlike(own: Any, types: Iterable[Any]) -> tuple[Any, ...]:
+    found: list[Any] = []
+    for each in types:
+        if each != own and each not in found:
+            found.append(each)
+    return tuple(sorted(found, key=type_name))
 
 
 def beside(first: Links, second: Links) -> Links:
