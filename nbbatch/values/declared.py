@@ -57,8 +57,7 @@ class Declared:
     def _visit(self, annotation: Any, path: str) -> None:
         annotation = bare(annotation)
         if isinstance(annotation, TypeVar):
-            for each in (annotation.__bound__, *annotation.__constraints__):
-                self._visit(Any if each is None and not annotation.__constraints__ else each, path)
+            self._visit_variable(annotation, path)
             return
         kind: Any = get_origin(annotation) or annotation
         if annotation in (Any, object) or (kind in (list, dict, set, frozenset, tuple) and not get_args(annotation)):
@@ -69,14 +68,17 @@ class Declared:
         if kind in _ONE_WAY or kind is type:
             self.refused.append((path, f"is {_name(annotation)}, which is used up or called, not stored"))
             return
-        if kind in UNIONS and any(map(_is_open, get_args(annotation))):
-            self.is_mixed = True
+        self.is_mixed |= kind in UNIONS and any(map(_is_open, get_args(annotation)))
         for each in get_args(annotation):
             if each is not Ellipsis and not isinstance(each, list):
                 self._visit(each, path)
         if isinstance(kind, type) and kind not in UNIONS and kind not in self._seen:
             self._seen.add(kind)
             self._visit_class(cast("type", kind), path)
+
+    def _visit_variable(self, variable: TypeVar, path: str) -> None:
+        for each in variable.__constraints__ or (Any if variable.__bound__ is None else variable.__bound__,):
+            self._visit(each, path)
 
     def _visit_class(self, kind: type, path: str) -> None:
         if (
