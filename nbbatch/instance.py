@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from nbbatch.base.errors import NotFoundError, StoreClosed
 from nbbatch.base.names import Answering
 from nbbatch.base.ranges import MAX_ID, index, shown
@@ -19,7 +17,7 @@ from nbbatch.definition import JobDefinition
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.store import frames
 from nbbatch.store.reading import Reader
-from nbbatch.values.codec import plain
+from nbbatch.values.views import plain
 
 if TYPE_CHECKING:
     import polars as pl

@@ -13,7 +13,8 @@ from nbbatch.base.rows import InstanceRow
 from nbbatch.base.states import INSTANCE_ENDED
 from nbbatch.definition import JobDefinition
 from nbbatch.store.database import Store
-from nbbatch.values.codec import leaves, problems
+from nbbatch.values.codec import problems
+from nbbatch.values.views import leaves, plain
 
 log = logging.getLogger("nbbatch")
 
@@ -74,7 +75,7 @@ def meant(job: JobDefinition[Any, Any], params: bytes) -> tuple[str, str]:
         return ("", f"{lost[0]} is stored, and is no field any more") if lost else (codec.identity(value), "")
     except ValidationError as error:
         return "", problems(error)
-    except NbbatchError as error:
+    except (NbbatchError, ValueError) as error:
         return "", str(error)
 
 
@@ -86,13 +87,13 @@ def current_form(job: JobDefinition[Any, Any], params: bytes) -> bytes:
     """
     try:
         job.params.masked(params)
-    except ValidationError:
+    except ValueError:
         if job.upgrade is None:
             raise
-        params = json.dumps(job.upgrade(job.nodes[0].step.name, json.loads(params))).encode()
+        params = json.dumps(job.upgrade(job.nodes[0].step.name, plain(params))).encode()
         job.params.masked(params)
     return params
 
 
 def _fields(data: bytes) -> set[str]:
-    return {path for path, _ in leaves(json.loads(data), empty=True)}
+    return {path for path, _ in leaves(plain(data), empty=True)}
