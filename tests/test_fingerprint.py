@@ -258,3 +258,50 @@ def test_a_class_cell_that_is_put_back_has_its_fingerprint_of_before(monkeypatch
         marks.append(space["price"].fingerprint)
 
     assert marks[0] == marks[2] != marks[1]
+
+
+def fail(*_: object, **__: object) -> Any:
+    raise RuntimeError
+
+
+METHODS = (
+    "__eq__", "__hash__", "__bool__", "__repr__", "__reduce__", "__getattr__", "__len__", "__iter__", "items", "values",
+)  # fmt: skip
+PROPERTIES = ("__wrapped__", "__dict__", "__class__")
+
+
+def odd(kind: str) -> Any:
+    """A value of which a method raises, or that cannot be walked through."""
+    if kind in METHODS:
+        bases = {"__iter__": (list,), "items": (dict,), "values": (dict,)}.get(kind, ())
+        return type("Odd", bases, {kind: fail})(*[[(1, 2)]] * len(bases))
+    if kind in PROPERTIES:
+        return type("Odd", (), {kind: property(fail)})()
+    if kind == "metaclass":
+        return type("Meta", (type,), {"__hash__": fail, "__repr__": fail})("Odd", (), {})
+    values: list[Any] = []
+    if kind == "holds itself":
+        values.append(values)
+    if kind == "deep":
+        for _ in range(20_000):
+            values = [values]
+    if kind == "without a module":
+        return type("Odd", (), {"__module__": None})()
+    return list(range(300_000)) if kind == "large" else values
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "kind", [*METHODS, *PROPERTIES, "metaclass", "holds itself", "deep", "without a module", "large"]
+)
+def test_whatever_a_step_refers_to_its_run_goes_on(inline: nb.Batch, kind: str) -> None:
+    value = odd(kind)
+
+    @nb.step
+    def use(n: int) -> None:
+        id(value)
+
+    job = nb.Job("odd", use)
+    assert inline.submit(job, 1).wait(10) == "COMPLETED"
+    assert inline.submit(job, 2).wait(10) == "COMPLETED"
+    assert inline.instance(1).attempts()["code"].to_list() == inline.instance(2).attempts()["code"].to_list()

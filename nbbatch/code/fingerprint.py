@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache, partial, wraps
 from itertools import islice
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from nbbatch.code.signature import written
@@ -36,6 +36,7 @@ MAX_VALUE_CHARS = 2_000
 """Values whose text is longer are shown as they were assigned."""
 MAX_HELD = 1_000
 """Members of a list, dict or object that are looked into."""
+F = TypeVar("F", bound=Callable[..., Any])
 _TABLES = {"numpy", "pandas", "polars", "pyarrow"}
 """Libraries whose values show only their first and last rows as text."""
 
@@ -103,6 +104,40 @@ def _reach(function: Any) -> list[Part]:
     return found
 
 
+def _or_else(otherwise: Callable[..., Any]) -> Callable[[F], F]:
+    """Have a function look at any value: methods of the value's own run here, and may raise anything, or never end their recursion."""
+
+    def decorator(look: F) -> F:
+        @wraps(look)
+        def looked(*args: Any, **options: Any) -> Any:
+            try:
+                return look(*args, **options)
+            except (Exception, SystemExit):
+                return otherwise(*args)
+
+        return cast("F", looked)
+
+    return decorator
+
+
+def _not_ours(*_: Any) -> bool:
+    return False
+
+
+def _as_it_is(value: Any, _: FunctionType) -> Any:
+    return value
+
+
+def _by_type(name: str, value: Any) -> Part:
+    """By the name of its type, without asking a method of its own."""
+    return Part(name, f"<{type.__dict__['__qualname__'].__get__(type(value))}>", "")
+
+
+def _nothing(*_: Any) -> list[Any]:
+    return []
+
+
+@_or_else(_not_ours)
 def is_ours(value: Any, function: FunctionType) -> bool:
     """Whether a value is a function or class of a function's own module or notebook."""
     if isinstance(value, FunctionType):
@@ -110,6 +145,7 @@ def is_ours(value: Any, function: FunctionType) -> bool:
     return isinstance(value, type) and value.__module__ == function.__module__
 
 
+@_or_else(_as_it_is)
 def unwrapped(value: Any, function: FunctionType) -> Any:
     """The function of a step, or of a well-behaved decorator that is not of the function's own module."""
     inner = getattr(value, "__wrapped__", None)
@@ -117,6 +153,7 @@ def unwrapped(value: Any, function: FunctionType) -> Any:
     return inner if wraps and not is_ours(value, function) else value
 
 
+@_or_else(_by_type)
 def part_of(name: str, value: Any, *, ours: bool) -> Part:
     """What a name stands for: how it is marked, and its text."""
     if isinstance(value, ModuleType):
@@ -135,14 +172,12 @@ def part_of(name: str, value: Any, *, ours: bool) -> Part:
     return Part(name, mark, f"{name} = {mark}" if _is_plain(value) and len(mark) <= MAX_VALUE_CHARS else "")
 
 
-def names_of(value: Any, function: FunctionType) -> Iterator[tuple[str, Any]]:
+@_or_else(_nothing)
+def names_of(value: Any, function: FunctionType) -> list[tuple[str, Any]]:
     """What a value refers to, by name: a function or class of ours by its text, others by what they hold."""
     if not is_ours(value, function):
-        yield from _held(value, function)
-    elif isinstance(value, type):
-        yield from _names_of_class(value, function)
-    else:
-        yield from _names_of_function(value)
+        return list(_held(value, function))
+    return list(_names_of_class(value, function) if isinstance(value, type) else _names_of_function(value))
 
 
 def _held(value: Any, function: FunctionType) -> Iterator[tuple[str, Any]]:
@@ -377,6 +412,8 @@ def _is_plain(value: Any) -> bool:
 
 def _mark(value: Any) -> str:
     """Text that is equal for equal values; of objects whose text is only an address, their type."""
+    if type(value) in _PLAIN:  # a table of millions of them takes a moment, not seconds
+        return repr(value)
     if isinstance(value, Mapping):
         return f"{{{', '.join(sorted(f'{_mark(key)}: {_mark(each)}' for key, each in value.items()))}}}"  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if isinstance(value, AbstractSet):
