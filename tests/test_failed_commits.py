@@ -145,7 +145,8 @@ def test_retries_waits_and_failed_chunks_are_kept_where_a_neighbour_cannot_be_st
 
 def test_a_log_that_cannot_be_stored_costs_only_itself(batch: nb.Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     """R60"""
-    monkeypatch.setattr("nbbatch.worker.context.clean", lambda text: text)
+    for place in ("context", "error_text"):
+        monkeypatch.setattr(f"nbbatch.worker.{place}.clean", lambda text: text)
 
     def visit(i: int) -> None:
         nb.context().warn("\ud800" if i == 1 else "good")
