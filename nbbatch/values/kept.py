@@ -12,6 +12,8 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
+from nbbatch.values.hints import SECRETS
+
 
 def changed(given: Any, made: Any, path: str = "") -> str:
     """What changed, as a text; "" if nothing did.
@@ -21,7 +23,7 @@ def changed(given: Any, made: Any, path: str = "") -> str:
     >>> changed((1, 2), [1, 2])
     'the value is the tuple (1, 2), which would become the list [1, 2]'
     """
-    if given is made:
+    if given is made or isinstance(given, SECRETS):  # which are refused elsewhere, and never shown
         return ""
     if _is_built_of(given, made) or _is_equal_leaf(given, made):
         return ""
