@@ -23,7 +23,7 @@ demo: .venv/ready ## run the FHIR bulk import headless and show its manifest
 	@$(BIN)/python notebooks/run_demo.py
 
 test: .venv/ready ## all tests: laws, doctests, types, crash tests, notebooks
-	@$(BIN)/python -m pytest -q --durations=15
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=15
 	@env -u NBBATCH_FHIR_DATA $(BIN)/python -m pytest -q -p no:cacheprovider --nbval notebooks \
 		--nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with tests/sanitize.cfg --timeout 300
 

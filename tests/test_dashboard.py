@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,7 +78,9 @@ def test_a_store_that_nobody_holds_is_held_here_when_asked_and_its_jobs_go_on(tm
     assert friend.look is not None
     friend.look.instance(1).resume()
     assert friend.batch.instance(1).wait(10) == "COMPLETED"
-    stranger.refresh()
+    until = time.monotonic() + 10
+    while "held by process" not in stranger.hold.tooltip and time.monotonic() < until:
+        stranger.refresh()  # an owner is looked for each half second
     assert "held by process" in stranger.hold.tooltip
     stranger.close()
     friend.close()

@@ -100,7 +100,7 @@ def test_a_look_outlives_its_owner_keeps_nobody_out_and_finds_the_next_one(store
         owned.kill()
         assert look.instances().height == 1
         assert look.via == "copy"
-        with pytest.raises(nb.StateError, match="nobody has"):
+        with pytest.raises(nb.StateError, match="no process has"):
             look.instance(1).pause()
         with nb.open(store) as batch:
             assert look.via in ("owner", "batch")
