@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import is_dataclass
@@ -26,7 +26,7 @@ from typing import Annotated, Any, cast, final, get_args, get_origin
 from pydantic import BaseModel, RootModel
 
 from nbbatch.values.hints import SECRETS, UNIONS, bare, field_hints, is_typed_dict
-from nbbatch.values.tree import Forms, write
+from nbbatch.values.tree import Forms, Writer, joined, tree_of
 
 _HUGE = 400
 """Decimal places beyond which a number is told by its digits."""
@@ -73,6 +73,8 @@ class _Meaning:
             return [self.of(*each) for each in _with_hints(cast("list[Any]", value), hint)]
         if isinstance(value, tuple):
             return {"$tuple": [self.of(*each) for each in _with_hints(cast("tuple[Any, ...]", value), hint)]}
+        if isinstance(value, deque):
+            return {"$deque": [self.of(each) for each in cast("deque[Any]", value)]}
         if isinstance(value, AbstractSet):
             items = [self.of(*each) for each in _with_hints(list(cast("AbstractSet[Any]", value)), hint)]
             return {"$set": sorted(items, key=_sortable)}
@@ -111,7 +113,8 @@ class _Meaning:
         for kind, name, text in _LEAVES:
             if isinstance(value, kind):
                 return {f"${name}": text(value)}
-        return {"$stored": hashlib.sha256(write(value, self._forms)).hexdigest()}
+        tree, parts = tree_of(value, Writer(self._forms))
+        return {"$stored": hashlib.sha256(joined(_in_order(tree), parts)).hexdigest()}
 
 
 def number(value: Any) -> Any:
@@ -123,6 +126,8 @@ def number(value: Any) -> Any:
     value = value.item() if type(value).__module__ == "numpy" else value
     if isinstance(value, complex) and not isinstance(value, float):
         return number(value.real) if value.imag == 0 else {"$complex": [number(value.real), number(value.imag)]}
+    if isinstance(value, Decimal) and value.is_nan():  # a signaling one does not even compare
+        return {"$number": str(value).lower()}
     if value != value:  # noqa: PLR0124 - only NaN differs from itself
         return {"$number": "nan"}
     if isinstance(value, Decimal) and (not value.is_finite() or abs(value.adjusted()) > _HUGE):
@@ -205,6 +210,18 @@ def _with_hints(values: list[Any] | tuple[Any, ...], hint: Any) -> list[tuple[An
     args = [each for each in get_args(kind) if each is not Ellipsis]
     given = hints or (args if len(args) == len(values) else args[:1] * len(values))
     return list(zip(values, given if len(given) == len(values) else [Any] * len(values), strict=True))
+
+
+def _in_order(tree: Any) -> Any:
+    """JSON with tags whose sets are in an order of their own."""
+    if isinstance(tree, list):
+        return [_in_order(each) for each in tree]
+    if not isinstance(tree, dict):
+        return tree
+    found = {name: _in_order(each) for name, each in tree.items()}
+    return {
+        name: sorted(each, key=_sortable) if name in ("$set", "$frozenset") else each for name, each in found.items()
+    }
 
 
 def _sortable(tree: Any) -> str:
