@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -155,3 +157,24 @@ def test_a_worker_on_another_host_is_named_with_it(processed: nb.Batch, monkeypa
     names = [set(run.attempts("visit")["worker"]) for run in (near, far)]
     assert all(name.startswith("process-") and "@" not in name for name in names[0])
     assert names[1] == {f"{name.partition('@')[0]}@{here}" for name in names[1]}
+
+
+def test_a_function_with_a_cache_travels_to_worker_processes(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import functools\n"
+        "import nbbatch as nb\n"
+        "@functools.cache\n"
+        "def fib(n):\n"
+        "    return n if n < 2 else fib(n - 1) + fib(n - 2)\n"
+        "@nb.step\n"
+        "def give(n: int) -> int:\n"
+        "    return n\n"
+        "@nb.step\n"
+        "def take(n: int) -> None:\n"
+        "    assert fib(n) == 102_334_155\n"
+        "with nb.processes(1) as pool, nb.open(':memory:', executor=pool) as batch:\n"
+        "    print(batch.submit(nb.Job('fib', give >> take), 40).wait())\n"
+    )
+
+    assert subprocess.check_output([sys.executable, str(script)], text=True).strip() == "COMPLETED"

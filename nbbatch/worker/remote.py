@@ -22,6 +22,7 @@ from nbbatch.worker.attempt import run_chunks
 from nbbatch.worker.context import MicroBatch, StoredParams
 from nbbatch.worker.error_text import clean
 from nbbatch.worker.running import UNKNOWN, Slots, slots_of
+from nbbatch.worker.travel import dumps
 
 log = logging.getLogger("nbbatch")
 
@@ -46,9 +47,7 @@ class Packed:
 
 @lru_cache(maxsize=256)
 def _pickled(node: Node, codec: ParamsCodec, hooks: Hooks | None) -> tuple[str, bytes]:
-    import cloudpickle
-
-    code = cloudpickle.dumps((node, codec, hooks and _portable(hooks)))
+    code = dumps((node, codec, hooks and _portable(hooks)))
     return hashlib.sha256(code).hexdigest(), code
 
 
@@ -62,10 +61,8 @@ def _portable(hooks: Hooks) -> Hooks:
 
 
 def _travels(listener: Callable[..., Any]) -> bool:
-    import cloudpickle
-
     try:
-        cloudpickle.dumps(listener)
+        dumps(listener)
     except Exception as error:
         log.error("%r cannot travel to worker processes and is left out: %s", listener, error)  # noqa: TRY400 - its stack tells nothing
         return False
