@@ -23,13 +23,14 @@ demo: .venv/ready ## run the FHIR bulk import headless and show its manifest
 	@$(BIN)/python notebooks/run_demo.py
 
 test: .venv/ready ## all tests: laws, doctests, types, crash tests, notebooks
-	@$(MAKE) -j2 laws programs
+	@$(MAKE) -j2 test-1 test-2
 
-laws: .venv/ready # what one process does; beside `programs`, as there are two cores at least
-	@$(BIN)/python -m pytest -q --durations=15 tests nbbatch --ignore=tests/browser --ignore=tests/crash
+# Two halves that take about as long, side by side: there are two cores at least.
+test-1: .venv/ready
+	@$(BIN)/python -m pytest -q --durations=15 tests nbbatch --ignore=tests/browser --ignore=tests/crash --ignore-glob='tests/test_[m-z]*.py'
 
-programs: .venv/ready # browsers, processes that are killed, notebooks
-	@$(BIN)/python -m pytest -q -p no:cacheprovider --durations=10 tests/browser tests/crash
+test-2: .venv/ready
+	@$(BIN)/python -m pytest -q -p no:cacheprovider --durations=15 tests/test_[m-z]*.py tests/browser tests/crash
 	@env -u NBBATCH_FHIR_DATA $(BIN)/python -m pytest -q -p no:cacheprovider --nbval notebooks \
 		--nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with tests/sanitize.cfg --timeout 300
 
@@ -67,4 +68,4 @@ lab: .venv/ready ## JupyterLab on the notebooks
 clean: ## remove .venv and what runs leave behind
 	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache .coverage
 
-.PHONY: help demo test laws programs check house bench bench-full torture mutants pictures lab clean
+.PHONY: help demo test test-1 test-2 check house bench bench-full torture mutants pictures lab clean
