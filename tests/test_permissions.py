@@ -29,7 +29,7 @@ def test_a_store_and_the_files_beside_it_are_for_the_user_alone(store: Path) -> 
     with nb.open(store, executor=nb.inline()) as batch:
         batch.submit(summing(), 50).wait(10)
 
-        assert modes(store) == {"": "0o600", ".wal": "0o600", ".running": "0o600"}
+        assert modes(store) == {"": "0o600", ".wal": "0o600", ".running": "0o600", ".serving": "0o600"}
     assert modes(store) == {"": "0o600"}
 
 
@@ -53,7 +53,7 @@ def test_the_files_beside_a_store_are_shared_as_it_is(store: Path) -> None:
     with nb.open(store, executor=nb.inline()) as batch:
         batch.submit(summing(), 3).wait(10)
 
-        assert modes(store) == {"": "0o660", ".wal": "0o660", ".running": "0o660"}
+        assert modes(store) == {"": "0o660", ".wal": "0o660", ".running": "0o660", ".serving": "0o600"}
 
 
 def test_making_a_store_leaves_nothing_beside_it(store: Path) -> None:
