@@ -152,8 +152,8 @@ class Codec:
 
     def _check_reader(self, reader: TypeAdapter[Any], value: Any, data: bytes) -> None:
         """Whether a step that takes floats gets the whole numbers that are given."""
-        with suppress(ValidationError):  # not for that step
-            if lost := changed(value, reader.validate_json(data)):
+        with suppress(ValidationError):  # not for that step, as a text is not where another step takes texts
+            if lost := changed(value, reader.validate_json(data, strict=True)):
                 raise ValueNotStorable(
                     f"{lost} in the step that follows, which takes float: declare int there, or give a float"
                 )
