@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from nbbatch.base import ranges
 from nbbatch.base.arguments import answering
@@ -41,9 +41,6 @@ from nbbatch.worker import capture, exits, sigterm
 from nbbatch.worker.context import StoredParams
 from nbbatch.worker.executors import Replaceable, checked_executor, checked_workers, threads, workers_of
 from nbbatch.worker.running import Marks, left
-
-if TYPE_CHECKING:
-    pass
 
 P = TypeVar("P")
 R = TypeVar("R")

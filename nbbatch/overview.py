@@ -63,9 +63,8 @@ class Overview(Answering):
             TypeError: ``job`` is not a name.
             StoreClosed: The batch is closed.
         """
-        self._access.engine()
-        text = None if status is None else str(InstanceStatus(status))
         now = self._access.engine().clock.now()
+        text = None if status is None else str(InstanceStatus(status))
         since_us, at_us = moment(since, now, "since="), moment(as_of, now)
         page = frames.page(
             self._access.store, "instances", job_name(job), text, since_us, at_us, limit=limit, offset=offset
@@ -94,7 +93,6 @@ class Overview(Answering):
             ValueError: ``as_of`` is not a time.
             StoreClosed: The batch is closed.
         """
-        self._access.engine()
         return self._access.store.frame("jobs", moment(as_of, self._access.engine().clock.now()))
 
     @answering("batch.sql")

@@ -6,13 +6,10 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nbbatch.base.errors import ValueNotStorable
 from nbbatch.values.tree import Form, Reader, Unstorable, Writer
-
-if TYPE_CHECKING:
-    pass
 
 # --- polars ---------------------------------------------------------------------------------------
 

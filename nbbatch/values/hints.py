@@ -19,15 +19,7 @@ SECRETS = (SecretStr, SecretBytes, Secret)
 
 def bare(annotation: Any) -> Any:
     """The type without ``Annotated``, ``Required`` and the like, and without a NewType's or alias's name."""
-    while True:
-        if getattr(get_origin(annotation), "__name__", "") in _WRAPPERS or get_origin(annotation) is Annotated:
-            annotation = get_args(annotation)[0]
-        elif (
-            inner := getattr(annotation, "__supertype__", None) or getattr(annotation, "__value__", None)
-        ) is not None and not isinstance(annotation, TypeVar):
-            annotation = inner
-        else:
-            return annotation
+    return _peeled(annotation)[0]
 
 
 def marks(annotation: Any) -> tuple[Any, ...]:
@@ -36,19 +28,24 @@ def marks(annotation: Any) -> tuple[Any, ...]:
     >>> marks(Annotated[Annotated[int, "a"], "b"])
     ('a', 'b')
     """
+    return _peeled(annotation)[1]
+
+
+def _peeled(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The type inside, and what stood around it."""
     found: list[Any] = []
     while True:
-        if getattr(get_origin(annotation), "__name__", "") in _WRAPPERS:
-            annotation = get_args(annotation)[0]
-        elif get_origin(annotation) is Annotated:
-            found += get_args(annotation)[1:]
+        if get_origin(annotation) is Annotated:
+            annotation, *beside = get_args(annotation)
+            found += beside
+        elif getattr(get_origin(annotation), "__name__", "") in _WRAPPERS:
             annotation = get_args(annotation)[0]
         elif (
             inner := getattr(annotation, "__supertype__", None) or getattr(annotation, "__value__", None)
         ) is not None and not isinstance(annotation, TypeVar):
             annotation = inner
         else:
-            return tuple(found)
+            return annotation, tuple(found)
 
 
 def is_typed_dict(kind: Any) -> bool:
