@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
-from nbbatch.base import ranges
+from nbbatch.base import private_folder, ranges
 from nbbatch.base.arguments import answering
 from nbbatch.base.clock import Clock, SystemClock
 from nbbatch.base.display import warn
@@ -36,7 +36,6 @@ from nbbatch.serving.owner import Owner
 from nbbatch.store import backup
 from nbbatch.store.connection import MEMORY
 from nbbatch.store.database import Store
-from nbbatch.values import attachments
 from nbbatch.worker import capture, exits, sigterm
 from nbbatch.worker.context import StoredParams
 from nbbatch.worker.executors import Replaceable, checked_executor, checked_workers, threads, workers_of
@@ -179,7 +178,7 @@ class Batch(Overview):
             self._access = Access(self._store, self._engine, self)
             undo.callback(self._engine.stop, 0)
             self._engine.start()
-            attachments.sweep()
+            private_folder.sweep()
             self._owner = self._served(serve)
             undo.callback(self._serve_no_more)
             self._register()

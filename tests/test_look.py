@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -341,6 +342,26 @@ def test_what_an_owner_leaves_that_was_killed_is_replaced(store: Path, owned: Ow
         assert found is not None
         assert found.url == batch.address
     assert not wire.beside(str(store)).exists()
+
+
+def test_the_folders_of_killed_owners_and_of_those_who_looked_are_removed_by_the_next_opening(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        temporary = Path(short)
+        monkeypatch.setenv("TMPDIR", short)
+        monkeypatch.setattr("tempfile.tempdir", None)
+        looking = f"import nbbatch as nb, os; nb.look({str(store)!r}).instances(); os.kill(os.getpid(), 9)"
+        for serve, left in (("yes", "owner"), ("no", "look")):
+            owner = Owner(store, serve)
+            subprocess.run([sys.executable, "-c", looking], capture_output=True, check=False)
+            owner.kill()
+            (folder,) = temporary.iterdir()
+            assert folder.name.startswith(f"nbbatch-{left}-")
+        with nb.open(store), nb.look(store) as look:
+            assert look.instances().height == 1
+            assert not folder.exists()
+        assert list(temporary.iterdir()) == []
 
 
 def test_looks_take_no_more_than_their_share_of_a_working_engines_time() -> None:

@@ -6,11 +6,8 @@ file has changed. Which of the two may change at any moment: an owner comes, goe
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from decimal import Decimal
@@ -19,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from nbbatch.base import private_folder
 from nbbatch.base.clock import SystemClock
 from nbbatch.base.errors import StateError, StoreClosed, StoreError, StoreUnreadable
 from nbbatch.base.states import InstanceStatus
@@ -51,8 +49,7 @@ class Copy:
         """
         self.taken = time.monotonic()
         source = copying.Source(path)
-        folder = tempfile.mkdtemp(prefix="nbbatch-look-")  # mode 0700
-        self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        folder, self._remove = private_folder.made_for(self, "look")
         try:
             self.state = source.newest()
             copy = Path(folder) / Path(path).name

@@ -12,19 +12,16 @@ import hmac
 import logging
 import os
 import secrets
-import shutil
 import socket
 import socketserver
 import struct
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, TypeVar
 
-from nbbatch.base import ranges
+from nbbatch.base import private_folder, ranges
 from nbbatch.base.errors import NbbatchError, NotFoundError, QueryRefused, StoreError
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.serving import wire
@@ -94,7 +91,8 @@ class Owner:
         self._clients = threading.Semaphore(CLIENTS)
         self._open: set[socket.socket] = set()
         self.token = secrets.token_urlsafe(24) if where else ""
-        self._folder: str | None = None
+        self._folder = ""
+        self._remove: Callable[[], object] = lambda: None
         self._server = self._listening(where)
         at = self._server.server_address if where else f"{self._folder}/owner"
         self.address = Address(os.getpid(), socket.gethostname(), _plain(at), self.token)
@@ -117,12 +115,19 @@ class Owner:
             if not (host and port.isdigit()):
                 raise ValueError(f"serve= takes True, False or 'host:port', such as '127.0.0.1:0', not {where!r}")
             return _Tcp((host, int(port)), Connection)
-        self._folder = _private_folder()
+        self._make_folder()
         try:
             return _Unix(f"{self._folder}/owner", Connection)
         except BaseException:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._remove()
             raise
+
+    def _make_folder(self) -> None:
+        """A folder that only this user enters, with a path short enough for a socket."""
+        self._folder, self._remove = private_folder.made_for(self, "owner")
+        if len(os.fsencode(self._folder)) + len("/owner") >= _MOST_PATH:
+            self._remove()
+            self._folder, self._remove = private_folder.made_for(self, "owner", "/tmp")  # noqa: S108 - for this user alone
 
     # --- one connection ---------------------------------------------------------------------------
 
@@ -215,8 +220,7 @@ class Owner:
         for client in tuple(self._open):
             with suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._remove()
 
 
 class _Threads(socketserver.ThreadingMixIn):
@@ -237,15 +241,6 @@ class _Unix(_Threads, socketserver.UnixStreamServer):
 
 def _plain(at: Any) -> str | tuple[str, int]:
     return at if isinstance(at, str) else (str(at[0]), int(at[1]))
-
-
-def _private_folder() -> str:
-    """A folder that only this user enters, with a path short enough for a socket."""
-    folder = tempfile.mkdtemp(prefix="nbbatch-")  # mode 0700
-    if len(os.fsencode(folder)) + len("/owner") < _MOST_PATH:
-        return folder
-    Path(folder).rmdir()
-    return tempfile.mkdtemp(prefix="nbbatch-", dir="/tmp")
 
 
 def _is_same_user(client: socket.socket) -> bool:

@@ -3,29 +3,20 @@
 They are rows of the store. What a step opens is a copy in a temporary folder of this process, made when the first step
 asks for it (for worker processes: with the first chunk that goes there), and gone with the engine's memory of the
 instance. So steps of any executor read a plain file. What a process leaves that is killed, the next opening of any store
-removes: a file in each folder is locked for as long as its process lives.
+removes.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
-import stat
-import tempfile
 import threading
-import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from nbbatch.base import private_folder
 from nbbatch.base.errors import NotFoundError
 from nbbatch.base.private_file import replaced
-
-_PREFIX = "nbbatch-attachments-"
-_LOCK = "lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +58,7 @@ class Attachments:
     def _path(self, place: int) -> Path:
         with self._lock:
             if self._folder is None:
-                self._folder, lock = _made()
-                weakref.finalize(self, _remove, self._folder, lock)
+                self._folder, _ = private_folder.made_for(self, "attachments")
             path = Path(self._folder) / str(place)
             if not path.exists():
                 with replaced(path) as file:
@@ -80,42 +70,3 @@ def _place(names: tuple[str, ...], name: str) -> int:
     if name not in names:
         raise NotFoundError(f"the instance has no attachment {name!r}; it has {', '.join(map(repr, names)) or 'none'}")
     return names.index(name)
-
-
-# --- folders -------------------------------------------------------------------------------------
-
-
-def sweep() -> None:
-    """Remove the folders of this user's processes that were killed."""
-    with suppress(OSError):  # there is no place for temporary files
-        for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-            with suppress(OSError):  # it is in use, or gone just now
-                _sweep(folder)
-
-
-def _sweep(folder: Path) -> None:
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        return
-    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(lock)
-
-
-def _made() -> tuple[str, int]:
-    """A new folder, for this user alone, and a lock in it that ends with this process."""
-    folder = tempfile.mkdtemp(prefix=_PREFIX)
-    new = Path(folder) / "new"
-    lock = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    with suppress(OSError):  # where nothing can be locked, nothing is swept either
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    new.rename(Path(folder) / _LOCK)  # nobody sees it unlocked
-    return folder, lock
-
-
-def _remove(folder: str, lock: int) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    os.close(lock)
