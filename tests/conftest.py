@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,8 @@ def no_widget_stays() -> Iterator[None]:
 
 
 collect_ignore = ["readme", "typing"]  # a program, and code that is only checked: importing them runs them
+if find_spec("cosmic_ray") is None:  # which comes with `make mutants`
+    collect_ignore.append("mutants")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
