@@ -52,6 +52,8 @@ EXIT_SECONDS = 5.0
 SQL_SECONDS, SQL_BYTES = 60.0, 1_000_000_000
 """What a query of sql() may take unless it is told otherwise."""
 RETAIN = ("all", "failed", "none")
+PURGES = ("older_than", "keep_last", "status", "job")
+"""What `Batch.purge` takes."""
 
 _working: set[Batch] = set()
 """Batches that hold a store: open ones, and those whose closing was interrupted."""
@@ -196,8 +198,10 @@ class Batch(Overview):
             log.warning("nobody can look at %s while it is open: %s", self.path, error)
             return None
 
-    def _order(self, order: str, instance: int, more: Mapping[str, Any]) -> Any:
+    def _order(self, order: str, instance: int | None, more: Mapping[str, Any]) -> Any:
         """What somebody who looks wants done; the job is that which this process knows."""
+        if instance is None:
+            return self.purge(**{name: more.get(name) for name in PURGES})
         run: JobHandle[Any] = self.instance(instance)
         run.job = run._seen()  # pyright: ignore[reportPrivateUsage] - of its name and version, as it was given here last
         if order == "cancel":

@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, overload
 
 from nbbatch import batch as batches
+from nbbatch.base import ranges
 from nbbatch.base.errors import StateError, StoreUnreadable
 from nbbatch.base.names import Answering
 from nbbatch.base.rows import Ended
 from nbbatch.base.states import INSTANCE_ENDED
-from nbbatch.base.times import Moment
+from nbbatch.base.times import Moment, portable
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.future import Timeout
 from nbbatch.instance import Access, checked_id, seen
-from nbbatch.overview import Overview
+from nbbatch.overview import Overview, job_name
 from nbbatch.run import JobHandle
 from nbbatch.serving import wire
-from nbbatch.serving.looking import Looked, LookedEngine
+from nbbatch.serving.looking import Held, Looked, LookedEngine
 from nbbatch.store import backup, copying, frames
-from nbbatch.store.database import Store
 
 if TYPE_CHECKING:
     import polars as pl
@@ -76,13 +76,13 @@ class Look(Overview):
     _WHAT = "a look"
     _INDEX = "look.instance(id) gives the handle of an instance, look.instances() a frame of all"
     _MEANT: ClassVar[Mapping[str, str]] = {
-        "submit run resume purge": "a look starts nothing: nb.open(path) does, where nobody else holds the store",
+        "submit run resume": "a look starts nothing: nb.open(path) does, where nobody else holds the store",
         "get find load handle": "look.instance(id) gives the handle of an instance",
         "pause cancel retry skip": "look.instance(id) gives a handle, which has it",
     }
 
     def __init__(self, path: str, address: str | None = None) -> None:
-        self._looked = Looked(path, _own_store, wire.parsed(address) if address else None)
+        self._looked = Looked(path, _held, wire.parsed(address) if address else None)
         self.path = self._looked.path
         # what a look has of an engine: what is live, and the time
         self._access = Access(self._looked, cast("Engine", LookedEngine(self._looked)), self)
@@ -132,6 +132,35 @@ class Look(Overview):
         finally:
             source.close()
 
+    def purge(
+        self, *, older_than: Moment | None = None, keep_last: int | None = None, status: str | Iterable[str] | None = None,
+        job: str | None = None,
+    ) -> int:  # fmt: skip
+        """Ask the owner to delete ended instances permanently, as ``batch.purge`` does; returns how many.
+
+        Their space in the file is reused, and returned to the disk once the owner closes the store.
+
+        Args:
+            older_than: Only instances that ended before this time, as for ``batch.purge``; text without a zone is local time here.
+            keep_last: Keep this many instances of each job, those that ended last.
+            status: Only instances that ended in this state, or in one of these states; default: any.
+            job: Only instances of the job of this name.
+
+        Raises:
+            StateError: Nobody has the store open.
+            ValueError: As for ``batch.purge``.
+            TypeError: ``job`` is not a name.
+            StoreError: The owner cannot write, or is gone; or the look is closed (StoreClosed).
+        """
+        now = self._access.engine().clock.now()
+        states = status if status is None or isinstance(status, str) else [str(each) for each in status]
+        kept = None if keep_last is None else ranges.whole(keep_last, "keep_last=", least=0)
+        return int(
+            self._looked.order(
+                "purge", older_than=portable(older_than, now, "older_than="), keep_last=kept, status=states, job=job_name(job)
+            )
+        )  # fmt: skip
+
     def close(self) -> None:
         """Stop reading; the store is not changed. A second call does nothing."""
         self._access.close()
@@ -154,10 +183,12 @@ class Look(Overview):
         return f"<Look at {self.path}: {counts}; {how}>"
 
 
-def _own_store(path: str) -> Store | None:
+def _held(path: str) -> Held | None:
     """The store, where this process holds it itself."""
     own = batches.holder_of(path)
-    return own._store if own is not None and own.usable else None  # pyright: ignore[reportPrivateUsage]
+    if own is None or not own.usable:
+        return None
+    return Held(own._store, own._order)  # pyright: ignore[reportPrivateUsage]
 
 
 class LookedRun(JobHandle[Any]):
@@ -212,12 +243,12 @@ class LookedRun(JobHandle[Any]):
             StateError: Nothing failed, the owner does not know the job, nobody has the store open, or a job is given.
             StoreClosed: The look is closed.
         """
-        self._own_job(job or params)
+        self._own_job(job, params)
         self._ask("retry")
         return self
 
-    def _own_job(self, given: Any) -> None:
-        if given is not None:
+    def _own_job(self, *given: Any) -> None:
+        if any(each is not None for each in given):
             raise StateError(
                 f"the process that holds {self._store.path} runs its own code: nothing can be handed over to it. "
                 "Retry there with the job, or here after nb.open()"

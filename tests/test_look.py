@@ -12,12 +12,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import nbbatch as nb
+from nbbatch.base import private_folder
 from nbbatch.serving import wire
 from nbbatch.serving.owner import CREDIT, SHARE, Meter
 from nbbatch.store import copying
@@ -135,8 +137,9 @@ def test_what_only_the_owner_can_do_is_refused_and_says_where_it_is_done(store: 
         run = look.instance(1)
         with pytest.raises(nb.StateError, match="only looks"):
             run.rerun(step="doubled")
-        with pytest.raises(nb.StateError, match="its own code"):
-            run.retry(job)
+        for given in ({"job": job}, {"params": {}}, {"params": 0}):
+            with pytest.raises(nb.StateError, match="its own code"):
+                run.retry(**given)
         with pytest.raises(nb.NotFoundError):
             look.instance(99)
         with pytest.raises(nb.QueryRefused):
@@ -146,6 +149,29 @@ def test_what_only_the_owner_can_do_is_refused_and_says_where_it_is_done(store: 
         with pytest.raises(AttributeError, match="starts nothing"):
             look.submit  # type: ignore[attr-defined]  # noqa: B018
     assert owned.process.poll() is None
+
+
+def test_the_owner_purges_what_a_look_asks_for_and_refuses_what_it_would_refuse_itself(
+    store: Path, owned: Owner
+) -> None:
+    with nb.look(store) as look:
+        look.instance(1).cancel()
+        with pytest.raises(ValueError, match="removes instances that have ended"):
+            look.purge(older_than=0, status="PAUSED")
+        with pytest.raises(ValueError, match="needs older_than="):
+            look.purge()
+        with pytest.raises(ValueError, match="keep_last="):
+            look.purge(keep_last=-1)
+        with pytest.raises(TypeError, match="takes a name"):
+            look.purge(older_than=0, job=job)  # type: ignore[arg-type]
+        now = datetime.now()  # noqa: DTZ005 - without a zone, as people give it
+        assert look.purge(older_than=timedelta(hours=1)) == look.purge(older_than=now - timedelta(hours=1)) == 0
+        assert look.purge(older_than=0, status=("FAILED",)) == look.purge(keep_last=1) == 0
+        assert look.purge(older_than=now.date() + timedelta(days=2), job="looked at") == 1
+        assert look.instances().is_empty()
+        owned.kill()
+        with pytest.raises(nb.StateError, match="no process has"):
+            look.purge(older_than=0)
 
 
 def test_a_closed_look_says_so(store: Path) -> None:
@@ -190,6 +216,8 @@ def test_the_process_that_holds_a_store_may_look_at_it_and_keeps_it(store: Path)
             assert look.via == "batch"
             assert look.instance(1).status == "COMPLETED"
             look.backup(store.with_name("copy.duckdb"))
+            assert not look.instance(1).cancel()
+            assert look.purge(keep_last=0) == 1
         opening = subprocess.run([sys.executable, "-c", f"import nbbatch as nb; nb.open({str(store)!r})"], capture_output=True, text=True)  # fmt: skip
         assert "StoreLocked" in opening.stderr
 
@@ -352,6 +380,14 @@ def test_the_folders_of_killed_owners_and_of_those_who_looked_are_removed_by_the
         monkeypatch.setenv("TMPDIR", short)
         monkeypatch.setattr("tempfile.tempdir", None)
         looking = f"import nbbatch as nb, os; nb.look({str(store)!r}).instances(); os.kill(os.getpid(), 9)"
+        (long := temporary / ("long" * 30)).mkdir()
+        with monkeypatch.context() as changed:
+            changed.setenv("TMPDIR", str(long))
+            owner = Owner(store, "yes")  # for its socket that path is too long
+            owner.kill()
+            elsewhere = Path(owner.address).parent
+            assert (elsewhere.parent, elsewhere.exists()) == (Path(private_folder.SHORT), True)
+        long.rmdir()
         for serve, left in (("yes", "owner"), ("no", "look")):
             owner = Owner(store, serve)
             subprocess.run([sys.executable, "-c", looking], capture_output=True, check=False)
@@ -361,6 +397,7 @@ def test_the_folders_of_killed_owners_and_of_those_who_looked_are_removed_by_the
         with nb.open(store), nb.look(store) as look:
             assert look.instances().height == 1
             assert not folder.exists()
+            assert not elsewhere.exists()
         assert list(temporary.iterdir()) == []
 
 

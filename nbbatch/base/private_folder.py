@@ -14,6 +14,8 @@ from pathlib import Path
 
 _PREFIX = "nbbatch-"
 _LOCK = "lock"
+SHORT = "/tmp"  # noqa: S108 - only folders of this user alone are made and removed in it
+"""Where a folder is made whose path has to be short."""
 
 
 def made_for(keeper: object, kind: str, within: str | None = None) -> tuple[str, Callable[[], object]]:
@@ -37,10 +39,19 @@ def made_for(keeper: object, kind: str, within: str | None = None) -> tuple[str,
 
 def sweep() -> None:
     """Remove the folders of this user's processes that were killed."""
+    places = {SHORT}
     with suppress(OSError):  # there is no place for temporary files
-        for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        places.add(tempfile.gettempdir())
+    for place in places:
+        for folder in _made_in(place):
             with suppress(OSError):  # it is in use, or gone just now, or none of ours
                 _sweep(folder)
+
+
+def _made_in(place: str) -> list[Path]:
+    with suppress(OSError):  # it may not be read
+        return list(Path(place).glob(f"{_PREFIX}*"))
+    return []
 
 
 def _sweep(folder: Path) -> None:

@@ -93,6 +93,27 @@ def moment(said: Moment | None, now_us: int, name: str = "as_of=") -> int | None
     return found
 
 
+def portable(said: Moment | None, now_us: int, name: str) -> float | str | None:
+    """A point in time as it is told to a process with another clock or zone: seconds ago, or ISO text with a zone.
+
+    Args:
+        said: As for `moment`.
+        now_us: The present here.
+        name: What it was given for, as the error says it.
+
+    Raises:
+        ValueError: It is no point in time.
+
+    >>> portable("10 min ago", 700_000_000, ""), portable("1970-01-01T00:00:01+00:00", 0, "")
+    (600.0, '1970-01-01T00:00:01+00:00')
+    """
+    at = moment(said, now_us, name)
+    if said is None or at is None:
+        return None
+    ago = (now_us - at) / 1e6
+    return ago if _point(said) is None and ago <= LONGEST else time_of(at).isoformat()
+
+
 def delay(said: Duration | datetime, now_us: int, name: str) -> float:
     """Seconds from now: a length of time, or until a point in time, of which 0 once it is over.
 

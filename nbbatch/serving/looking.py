@@ -14,7 +14,7 @@ from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbbatch.base import private_folder
 from nbbatch.base.clock import SystemClock
@@ -22,7 +22,7 @@ from nbbatch.base.errors import StateError, StoreClosed, StoreError, StoreUnread
 from nbbatch.base.states import InstanceStatus
 from nbbatch.serving import wire
 from nbbatch.serving.client import Client
-from nbbatch.serving.wire import Address
+from nbbatch.serving.wire import Address, Order
 from nbbatch.store import backup, copying
 from nbbatch.store.database import Store
 from nbbatch.store.reading import Reader
@@ -70,10 +70,17 @@ class Copy:
         self._remove()
 
 
+class Held(NamedTuple):
+    """A store that this process has open itself."""
+
+    store: Store
+    order: Order
+
+
 class Looked(Reader):
     """A store as somebody else sees it: through its owner, else from a copy."""
 
-    def __init__(self, path: str, own: Callable[[str], Store | None], address: Address | None = None) -> None:
+    def __init__(self, path: str, own: Callable[[str], Held | None], address: Address | None = None) -> None:
         """Look for the first time.
 
         Args:
@@ -137,7 +144,7 @@ class Looked(Reader):
     def _at_hand(self) -> Store:
         """The store itself, if this process has it open, or a copy of how the file is now."""
         if (own := self._own(self.path)) is not None:
-            return own
+            return own.store
         if self._address is not None:
             raise StoreError(
                 f"nobody answers at {self._address.url}: the store is closed there, or the connection is cut"
@@ -218,26 +225,33 @@ class Looked(Reader):
         """What the owner's engine knows of an instance; None: no engine works on it."""
         return self._see(lambda owner: owner.ask("live", instance=instance)[0]["live"], lambda _: None)
 
-    def order(self, do: str, instance: int, **more: Any) -> Any:
+    def order(self, do: str, instance: int | None = None, **more: Any) -> Any:
         """Have the owner do something.
+
+        Args:
+            do: One of `wire.ORDERS`, or of `wire.STORE_ORDERS`.
+            instance: For which; None: for the whole store.
+            more: Further values of the order.
 
         Raises:
             StateError: Nobody holds the store.
             NbbatchError: As the owner refuses it.
         """
-        with self._guard:
-            self._asked = -AGAIN_SECONDS  # an owner may have come just now
-            client = self._connected()
+        self._asked = -AGAIN_SECONDS  # an owner may have come just now
+        client = self._see(
+            lambda owner: owner.ask("hello") and owner, lambda _: None
+        )  # one that is gone is found out here
+        what = do if instance is None else f"{do} instance {instance}"
         if client is None:
-            raise StateError(
-                f"no process has {self.path} open that could {do} instance {instance}; open it with nb.open({self.path!r})"
-            )
+            if (own := self._own(self.path)) is not None:
+                return own.order(do, instance, more)
+            raise StateError(f"no process has {self.path} open that could {what}; open it with nb.open({self.path!r})")
         try:
             return client.ask(do, instance=instance, **more)[0]["done"]
         except OSError as error:  # it is not asked of another owner: it may have been done
             self._lost(client)
             raise StoreError(
-                f"the process that holds {self.path} went away before it said whether it did {do} instance {instance}"
+                f"the process that holds {self.path} went away before it said whether it did {what}"
             ) from error
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ from nbbatch.base import private_folder, ranges
 from nbbatch.base.errors import NbbatchError, NotFoundError, QueryRefused, StoreError
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.serving import wire
-from nbbatch.serving.wire import MOST_ASKED, MOST_ROWS, ORDERS, Address
+from nbbatch.serving.wire import MOST_ASKED, MOST_ROWS, ORDERS, STORE_ORDERS, Address, Order
 from nbbatch.store.reading import is_read
 from nbbatch.store.user_query import Limits
 
@@ -46,9 +46,6 @@ QUERY_SECONDS = 10.0
 SQL_BYTES = 500_000_000
 _MOST_PATH = 100
 """Bytes of a Unix socket's path, which the system limits to 104 or 108."""
-
-Order = Callable[[str, int, Mapping[str, Any]], Any]
-"""Does what is asked of an instance: the order, its id, further values."""
 
 
 class Meter:
@@ -78,7 +75,7 @@ class Owner:
 
         Args:
             engine: Of the store.
-            order: Does what is asked of an instance.
+            order: Does what is asked.
             where: ``"host:port"`` (port 0: any that is free), with a token; None: a Unix socket for this user.
 
         Raises:
@@ -127,7 +124,7 @@ class Owner:
         self._folder, self._remove = private_folder.made_for(self, "owner")
         if len(os.fsencode(self._folder)) + len("/owner") >= _MOST_PATH:
             self._remove()
-            self._folder, self._remove = private_folder.made_for(self, "owner", "/tmp")  # noqa: S108 - for this user alone
+            self._folder, self._remove = private_folder.made_for(self, "owner", private_folder.SHORT)
 
     # --- one connection ---------------------------------------------------------------------------
 
@@ -173,6 +170,8 @@ class Owner:
                     return {"live": self._live(asked)}, b""
                 case str(order) if order in ORDERS:
                     return {"done": self._order(order, _id(asked), asked)}, b""
+                case str(order) if order in STORE_ORDERS:
+                    return {"done": self._order(order, None, asked)}, b""
                 case other:
                     raise ValueError(f"there is no request {other!r}")
         except (NbbatchError, ValueError, TypeError, LookupError) as error:

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import struct
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,11 @@ MOST_ANSWERED = 1 << 30
 MOST_ROWS = 1_000_000
 """Rows of an answer."""
 ORDERS = ("pause", "resume", "cancel", "retry", "skip")
+"""What can be asked for an instance."""
+STORE_ORDERS = ("purge",)
+"""What can be asked for the whole store."""
+Order = Callable[[str, int | None, Mapping[str, Any]], Any]
+"""Does what is asked: the order, the id of the instance that it is for or None, further values."""
 _LENGTHS = struct.Struct(">II")
 
 

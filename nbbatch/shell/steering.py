@@ -134,13 +134,20 @@ def purge(
 ) -> int:
     """Remove instances that have ended, for good, and give their space back to the disk.
 
-    Needs to hold the store; while another process does, the exit code is 3 and nothing is removed.
+    While another process holds the store, it does so: at once for the runs that come, for the disk when it closes the store.
     """
     if older_than is None and keep_last is None:
         raise click.UsageError("purge takes --older-than, such as 30d, or --keep-last, or both")
-    with open_store(store) as batch:
-        count = batch.purge(older_than=older_than, keep_last=keep_last, job=job, status=statuses or None)
-    printing.as_json({"purged": count}) if json else printing.say(f"{count:,} instances purged")
+    which: dict[str, Any] = {"older_than": older_than, "keep_last": keep_last, "job": job, "status": statuses or None}
+    with look(store) as looking:
+        assert isinstance(looking, Look)
+        count = None if looking.owner is None else looking.purge(**which)
+    if count is None:
+        with open_store(store) as batch:
+            count = batch.purge(**which)
+    printing.as_json({"purged": count}) if json else printing.say(
+        f"{count:,} instance{'' if count == 1 else 's'} purged"
+    )
     return Exit.DONE
 
 
