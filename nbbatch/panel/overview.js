@@ -5,7 +5,8 @@ function render({ model, el }) {
   const root = document.createElement("section");
   gone.className = "nbc-gone";
   gone.setAttribute("role", "alert");
-  gone.textContent = "The kernel that had this store open is gone. Run the cell again to go on.";
+  gone.textContent = "The kernel that had this store open is gone. Run this cell again to go on.";
+  gone.hidden = true;
   root.className = "nbc nbc-listing";
   root.setAttribute("aria-label", "Instances");
   root.append(gone, body);
@@ -16,7 +17,6 @@ function render({ model, el }) {
   });
   function draw() {
     const { page, opened } = model.get("shown");
-    gone.hidden = true;
     if (body.nbcMarkup !== page) {
       const focus = body.contains(document.activeElement) ? document.activeElement.dataset.instance : null;
       body.nbcMarkup = page;
@@ -27,13 +27,13 @@ function render({ model, el }) {
       button.setAttribute("aria-expanded", String(Number(button.dataset.instance) === opened));
     }
   }
-  const dead = () => { gone.hidden = false; };
+  const tell = (what) => { gone.hidden = what !== "gone"; };
   model.on("change:shown", draw);
-  model.on("comm_live_update", dead);
+  const free = [ownKeys(root), keepRecord({ model, el }, tell)];
   draw();
   return () => {
     model.off("change:shown", draw);
-    model.off("comm_live_update", dead);
+    for (const each of free) each();
   };
 }
 

@@ -1,6 +1,10 @@
 // The panel's page side: builds its parts once, then puts in what changed. All markup comes escaped from the kernel.
 const TABS = [["timeline", "Timeline"], ["failures", "Failures"], ["chunks", "Chunks"], ["log", "Log"], ["history", "History"]];
 const HELD = "A cell keeps the kernel busy: the button is heard when that cell is over. Interrupting the cell ends its waiting, not the run.";
+const LOST = {
+  gone: "The kernel that ran this is gone. What was done is in the store: run this cell again to go on.",
+  unkept: "The run has ended, and this page cannot put its end into the notebook: run this cell again to keep it there.",
+};
 const SMALLEST = 0.62; // of a picture's own size: below, its words are too small to read, and it is scrolled
 let panels = 0;
 
@@ -12,6 +16,10 @@ function make(name, attributes = {}, ...children) {
   }
   node.append(...children);
   return node;
+}
+
+function clock(time) {
+  return new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 }
 
 function put(node, text) {
@@ -203,7 +211,7 @@ function render({ model, el }) {
   const chunks = chunkTools(send, tab.panes.chunks);
   const history = historyTools(send, tab.panes.history, model.get("shown").share ?? 1);
   const inspector = make("section", { class: "nbc-inspector", "aria-label": "Inspector", tabindex: -1, hidden: "" });
-  const gone = make("p", { class: "nbc-gone", role: "alert", hidden: "" }, "The kernel that ran this is gone. What was done is in the store: run the cell again to go on.");
+  const gone = make("p", { class: "nbc-gone", role: "alert", hidden: "" });
   const root = make("section", { class: "nbc", "aria-label": "Run" }, top.node, gone, chain, tab.list, ...Object.values(tab.panes), inspector);
   el.append(root);
   const bodies = { timeline: tab.panes.timeline, failures: tab.panes.failures, log: tab.panes.log, chunks: chunks.body, history: history.body };
@@ -281,21 +289,27 @@ function render({ model, el }) {
     inspect(model.get("inspector"));
   }
   const soon = () => { frame = frame || requestAnimationFrame(draw); };
-  const heard = () => { gone.hidden = true; top.row.hidden = false; soon(); };
-  const dead = () => { gone.hidden = false; top.row.hidden = true; };
+  let last = Date.now();
+  const heard = () => { last = Date.now(); soon(); };
+  const tell = (what) => {
+    put(gone, what ? `${LOST[what]} Last heard at ${clock(last)}.` : "");
+    gone.hidden = !what;
+    top.row.hidden = what === "gone";
+    root.classList.toggle("nbc-old", what === "gone");
+  };
   root.addEventListener("pointerdown", grasp);
   const ends = [["pointerup", release], ["pointercancel", release], ["selectionchange", soon]];
   for (const [name, call] of ends) document.addEventListener(name, call);
   model.on("change:shown", heard);
   model.on("change:inspector", heard);
-  model.on("comm_live_update", dead);
+  const free = [ownKeys(root), keepRecord({ model, el }, tell)];
   draw();
   send({ do: "hello", tab: tab.chosen.name });
   return () => {
     for (const [name, call] of ends) document.removeEventListener(name, call);
     model.off("change:shown", heard);
     model.off("change:inspector", heard);
-    model.off("comm_live_update", dead);
+    for (const each of free) each();
     cancelAnimationFrame(frame);
     send({ do: "bye" });
   };

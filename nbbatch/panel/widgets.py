@@ -5,19 +5,20 @@ Showing them starts no work. At the end of what they show, or when its batch clo
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from nbbatch.base.display import needing
 from nbbatch.base.errors import NbbatchError
 from nbbatch.engine.dispatcher import Engine
+from nbbatch.panel import front
 from nbbatch.panel.session import Poller, Run, Session
 from nbbatch.panel.snapshot import Snapshot
 from nbbatch.pictures import static
-from nbbatch.pictures.style import variables
 from nbbatch.store.reading import Reader
 
 if TYPE_CHECKING:
@@ -29,18 +30,39 @@ with needing("notebooks"):
     import traitlets
     from IPython.display import publish_display_data as _publish  # pyright: ignore[reportUnknownVariableType]
 
-_HERE = Path(__file__).parent
 LOOK_SECONDS = 1.0
 """Between two looks at the store for the instances of a batch."""
-_CSS = variables(".nbc") + (_HERE / "panel.css").read_text(encoding="utf-8")
+RECORD_SECONDS = 15.0
+"""Between two plain pages of what goes on, which a save of the notebook writes; more where they take long to make …"""
+RECORD_SHARE = 0.01
+"""… so that they take this share of the time at most."""
 
 
-class Panel(anywidget.AnyWidget):
+class Recorded(anywidget.AnyWidget):
+    """A widget with its plain page, for a page that writes it into the notebook: see ``notebook.js``."""
+
+    place = traitlets.Unicode().tag(sync=True)
+    """Id of the widget that stands in the cell."""
+    record = traitlets.Dict().tag(sync=True)
+    """``html`` and ``text``; ``over``: nothing moves any more; ``final``: it takes the place of the widget."""
+    _due = 0.0
+
+    def keep(self, page: Callable[[], dict[str, str]], *, over: bool, final: bool = False) -> None:
+        """Have a save of the notebook write this page from now on."""
+        began = time.monotonic()
+        if began < self._due and not over:
+            return
+        made = page()
+        self.record = {"html": made["text/html"], "text": made["text/plain"], "over": over, "final": final}
+        now = time.monotonic()
+        self._due = now + max(RECORD_SECONDS, (now - began) / RECORD_SHARE)
+
+
+class Panel(Recorded):
     """A run in one cell: how it stands, its chain, and tabs to look closer. Showing it starts no work."""
 
-    # text, not paths: of a path anywidget remembers every widget, for reloading it
-    _esm = (_HERE / "panel.js").read_text(encoding="utf-8")
-    _css = _CSS
+    _esm = front.PANEL
+    _css = front.CSS
     shown = traitlets.Dict().tag(sync=True)
     inspector = traitlets.Unicode().tag(sync=True)
     """Sent by itself: it changes by clicks alone."""
@@ -50,14 +72,22 @@ class Panel(anywidget.AnyWidget):
     ) -> None:
         session = Session(run, store, engine)
         super().__init__(shown=session.step())
-        self.run = run
+        self.run, self.place = run, self.model_id or ""
         self._poller = Poller(session, self._send_shown, at_end)
+        self._keep()
         self.on_msg(self._on_message)
         self._poller.start()
 
     def _send_shown(self, shown: dict[str, Any]) -> None:
         self.inspector = shown["inspector"]
         self.shown = {name: part for name, part in shown.items() if name != "inspector"}
+        self._keep()
+
+    def _keep(self) -> None:
+        now = self._poller.session.snapshot
+        if not self.record.get("final") or not now.ended:
+            with contextlib.suppress(NbbatchError):  # closed meanwhile: what was kept last stays
+                self.keep(self.run._page, over=now.ended and now.whole)  # pyright: ignore[reportPrivateUsage] - as of all its parts
 
     def _on_message(self, _: Any, content: Mapping[str, Any], __: Any) -> None:
         self._poller.ask(content)
@@ -83,11 +113,11 @@ class Panel(anywidget.AnyWidget):
         super().close()
 
 
-class Table(anywidget.AnyWidget):
+class Table(Recorded):
     """The table itself."""
 
-    _esm = (_HERE / "overview.js").read_text(encoding="utf-8")
-    _css = _CSS
+    _esm = front.OVERVIEW
+    _css = front.CSS
     shown = traitlets.Dict().tag(sync=True)
 
 
@@ -115,6 +145,8 @@ class Listing:
         self._table = Table(shown={"page": page(), "opened": 0})
         self._table.on_msg(self._on_message)
         self.view: Any = w.VBox([self._table])
+        self._table.place = self.view.model_id
+        self._table.keep(plain, over=False)
 
     def _on_message(self, _: Any, content: Mapping[str, Any], __: Any) -> None:
         if content.get("do") != "open":
@@ -137,6 +169,7 @@ class Listing:
     def look(self) -> None:
         """Read the store; what has changed goes to the page."""
         self._table.shown = {"page": self._page(), "opened": self.opened.run.id if self.opened else 0}
+        self._table.keep(self._plain, over=not self.moves())
 
     def live(self, at_end: Callable[[], None] = lambda: None) -> None:
         """Look once a second until nothing moves any more, then call ``at_end``."""
@@ -151,6 +184,10 @@ class Listing:
                 at_end()
 
         threading.Thread(target=look_on, name="nbbatch-instances", daemon=True).start()
+
+    def rest(self, page: dict[str, str]) -> None:
+        """Have this page take the place of the table."""
+        self._table.keep(lambda: page, over=True, final=True)
 
     def close(self) -> None:
         """Look no more, and take it off the page; runs go on."""
@@ -188,9 +225,15 @@ def show_run(
         last_looks: What is called before the batch is closed.
     """
     place = f"nbbatch-{run.id}-{uuid4().hex}"
-    settle = settling(place, page, last_looks, run.done)
-    panel = Panel(run, store, engine, lambda _: settle())
-    in_place(place, {**panel.bundle(), **page()})
+    panels: list[Panel] = []
+
+    def rest(data: dict[str, str]) -> None:
+        for panel in panels:
+            panel.keep(lambda: data, over=True, final=True)
+
+    settle = settling(place, page, last_looks, run.done, rest)
+    panels.append(Panel(run, store, engine, lambda _: settle()))
+    in_place(place, {**panels[0].bundle(), **page()})
 
 
 def show_batch(
@@ -199,20 +242,25 @@ def show_batch(
     """Display a listing; once nothing moves any more, or the batch closes, its place is taken by the plain page."""
     place = f"nbbatch-batch-{uuid4().hex}"
     in_place(place, {**listing.bundle(), **page()})
-    listing.live(settling(place, page, last_looks, lambda: not listing.moves()))
+    listing.live(settling(place, page, last_looks, lambda: not listing.moves(), listing.rest))
 
 
 def settling(
     place: str, page: Callable[[], dict[str, str]], last_looks: dict[Callable[[], None], Callable[[], bool]],
-    is_over: Callable[[], bool],
+    is_over: Callable[[], bool], rest: Callable[[dict[str, str]], None],
 ) -> Callable[[], None]:  # fmt: skip
-    """What puts the plain page into a place, once: at the end of what is shown, or before its batch is closed."""
+    """What puts the plain page into a place, once: at the end of what is shown, or before its batch is closed.
+
+    ``rest`` hands it to the widget too: a page that was loaded again does not know the place any more.
+    """
     guard = threading.Lock()  # a run may end while its batch is being closed
 
     def settle() -> None:
         with guard:
             if settle in last_looks:
-                in_place(place, page(), update=True)
+                data = page()
+                in_place(place, data, update=True)
+                rest(data)
                 del last_looks[settle]
 
     last_looks[settle] = is_over

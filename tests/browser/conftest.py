@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from nbbatch.pictures.style import variables
+from nbbatch.panel import front
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
@@ -298,10 +298,10 @@ window.sent = [];
 window.model = {{
   shown: {shown},
   get: (name) => (name === "shown" ? window.model.shown : window.model.shown[name]),
-  on: (name, call) => {{ listeners[name] = call; }},
+  on: (name, call) => (listeners[name] ??= []).push(call),
   off: () => {{}},
   send: (message) => window.sent.push(message),
-  put: (shown) => {{ window.model.shown = shown; listeners["change:shown"](); }},
+  put: (shown) => {{ window.model.shown = shown; listeners["change:shown"].forEach((call) => call()); }},
 }};
 panel.render({{ model: window.model, el: document.getElementById("here") }});
 </script></body></html>"""
@@ -312,10 +312,9 @@ class Bare:
 
     def __init__(self, page: Any, session: Any) -> None:
         self.page, self.session = page, session
-        folder = ROOT / "nbbatch" / "panel"
-        esm = (folder / "panel.js").read_text().replace("export default { render };", "const panel = { render };")
+        esm = front.PANEL.replace("export default { render };", "const panel = { render };")
         shown = json.dumps(session.step()).replace("</", "<\\/")
-        page.set_content(BARE.format(css=variables(".nbc") + (folder / "panel.css").read_text(), esm=esm, shown=shown))
+        page.set_content(BARE.format(css=front.CSS, esm=esm, shown=shown))
         page.wait_for_selector(".nbc-facts:not(:empty)")
 
     @property

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
 import nbbatch as nb
+from nbbatch.panel import front
 from nbbatch.panel.session import Session
 from nbbatch.pictures.chain_picture import StepFacts, chain
 from tests.browser import slow_jobs
@@ -107,9 +107,7 @@ def test_a_press_that_the_kernel_does_not_hear_is_said_to_wait(bare: Bare) -> No
 
 
 def test_the_sides_of_the_bundle_stay_small() -> None:
-    folder = Path(nb.__file__).parent / "panel"
-
-    assert sum(len((folder / name).read_bytes()) for name in ("panel.js", "panel.css")) < 25_000
+    assert len((front.PANEL + front.CSS).encode()) < 50_000
 
 
 def test_failures_of_one_cause_are_retried_by_a_press_and_left_out_by_two(bare: Bare) -> None:

@@ -128,6 +128,11 @@ def test_pause_holds_resume_goes_on_and_the_keyboard_reaches_them(lab: Lab) -> N
     lab.page.keyboard.press("ArrowRight")
 
     expect(lab.panel.get_by_role("tab", name=re.compile("Failures"))).to_have_attribute("aria-selected", "true")
+    lab.panel.locator(".nbc-facts").click()
+    for key in ("x", "d", "d", "ArrowDown", "b", "Shift+Enter"):
+        lab.page.keyboard.press(key)
+    expect(lab.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell")).to_have_count(1)
+    expect(lab.panel).to_be_visible()
 
 
 def test_every_tab_of_an_ended_run_and_the_inspector_show_hostile_text_as_text(lab: Lab) -> None:
@@ -200,13 +205,31 @@ def test_a_panel_without_its_kernel_says_so_and_running_the_cells_again_attaches
     expect(lab.panel.locator(".nbc-name")).to_contain_text("#1")
 
 
-def test_a_saved_panel_moves_again_after_the_page_was_reloaded(lab: Lab) -> None:
-    path = lab.run("reloads", start("reloads", 1_500) + "run")
+def outputs(path: Path, cell: int = 0) -> list[dict[str, Any]]:
+    """What a saved notebook holds of a cell: the data of its outputs."""
+    return [each["data"] for each in json.loads(path.read_text())["cells"][cell]["outputs"]]
+
+
+def test_a_panel_moves_again_after_its_page_was_reloaded_and_the_file_holds_the_plain_page_whenever_it_is_saved(
+    lab: Lab,
+) -> None:
+    path = lab.run("reloads", start("reloads", 500) + "run")
     expect(status(lab)).to_contain_text("▶")
+    lab.page.wait_for_timeout(1_100)  # the panel looks where it stands once a second
     lab.command("docmanager:save", wait=True)
+    going = outputs(path)
     lab.load(path.name)
     expect(status(lab)).to_contain_text("▶")
     moves(lab)
+    expect(lab.page.locator(".jp-OutputArea table caption")).to_be_hidden()
+    lab.page.locator(".jp-OutputArea table caption", has_text="COMPLETED").wait_for()
+    lab.command("docmanager:save", wait=True)
+    ended = outputs(path)
+
+    assert ["text/html" in each for each in going] == [True, False]
+    assert "As it stood at" in "".join(going[0]["text/html"])
+    assert [sorted(each) for each in ended] == [["text/html", "text/plain"]]
+    assert "COMPLETED" in "".join(ended[0]["text/html"])
 
 
 def test_a_batch_is_a_table_in_which_a_click_opens_an_instance_and_rests_as_a_plain_one(lab: Lab) -> None:
