@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -41,6 +42,72 @@ def test_context_tells_the_right_ids_in_processes(processed: nb.Batch) -> None:
     run = processed.submit(nb.Job("who", numbers >> who >> collect), 20)
 
     assert sorted(run.result(30)) == [(run.id, chunk, 1, False, "who") for chunk in range(2, 22)]
+
+
+class Heard(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.records = list[logging.LogRecord]()
+        self.setFormatter(logging.Formatter("%(order)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+        if record.levelno == logging.ERROR:
+            raise OSError("the file of logs is gone")
+
+
+@pytest.fixture
+def shop() -> Iterator[Heard]:
+    """What the logger "shop" of this process hears, as a notebook sets it."""
+    logger, heard = logging.getLogger("shop"), Heard()
+    logger.setLevel(logging.INFO)
+    logger.addHandler(heard)
+    yield heard
+    logger.removeHandler(heard)
+    logger.setLevel(logging.NOTSET)
+
+
+def logs_a_lot(value: int) -> None:
+    class Order:
+        def __str__(self) -> str:
+            return f"order {value}"
+
+    log = logging.getLogger("shop.orders")
+    log.debug("not asked for")
+    log.info("at %d", value, extra={"order": Order()})
+    try:
+        raise ValueError("odd")
+    except ValueError:
+        log.exception("at %s", "one", "too many", extra={"order": None})  # noqa: PLE1205 - as it happens
+
+
+def test_what_workers_log_at_the_levels_of_the_notebook_is_kept_as_in_threads_and_heard_there(
+    processed: nb.Batch, shop: Heard, tmp_path: Path
+) -> None:
+    """C15, C16"""
+    run = processed.submit(each(logs_a_lot), 3)
+    assert run.wait(30) == "COMPLETED"
+    with nb.open(tmp_path / "threads.duckdb") as threaded, pytest.MonkeyPatch.context() as change:
+        change.setattr(shop, "emit", lambda _: None)
+        other = threaded.submit(each(logs_a_lot), 3)
+        other.wait(30)
+        expected = sorted(each for text in other.logs()["text"] for each in text.splitlines() if "File" not in each)
+
+    kept = sorted(each for text in run.logs()["text"] for each in text.splitlines() if "File" not in each)
+    assert kept == expected
+    assert sum("INFO shop.orders: at" in each for each in kept) == 3
+    said = [shop.format(record) for record in shop.records if record.levelno == logging.INFO]
+    assert sorted(said) == [f"order {value} at {value}" for value in range(3)]
+    odd = [record for record in shop.records if record.levelno == logging.ERROR]
+    assert ["ValueError: odd" in shop.format(record) for record in odd] == [True] * 3
+    chunks = run.chunks("visit")["id"].to_list()
+    assert sorted(vars(record)["nb_chunk"] for record in odd) == chunks
+    assert os.getpid() not in {record.process for record in odd}
+    logging.getLogger("shop").setLevel(logging.CRITICAL)
+    shop.records.clear()
+    silent = processed.submit(each(logs_a_lot), 2)
+    assert silent.wait(30) == "COMPLETED"
+    assert (shop.records, silent.logs().is_empty()) == ([], True)
 
 
 def test_an_error_that_cannot_travel_is_stored_readably(processed: nb.Batch) -> None:

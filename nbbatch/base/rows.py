@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -106,6 +106,8 @@ class Results(NamedTuple):
     worker: str
     odd: dict[int, Outcome]
     """All other attempts, by their place in the micro-batch."""
+    logged: Sequence[Mapping[str, Any]] = ()
+    """Attributes of the log records of a worker in another process."""
 
     def part(self, first: int, last: int) -> Results:
         """What the attempts from one place to another gave.

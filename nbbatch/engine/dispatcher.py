@@ -50,7 +50,7 @@ from nbbatch.worker.attempt import run_chunks, run_chunks_async
 from nbbatch.worker.context import Cancellation, MicroBatch, Page
 from nbbatch.worker.error_text import clean
 from nbbatch.worker.executors import shares_memory
-from nbbatch.worker.remote import pack, run_packed
+from nbbatch.worker.remote import hand_on_logs, pack, run_packed
 from nbbatch.worker.running import Marks
 
 T = TypeVar("T")
@@ -583,7 +583,9 @@ class Engine:
             return self.launch_subjob(self, micro)
         if shares_memory(lane.executor):
             return submitted(lane.executor, run_chunks, micro)
-        return submitted(lane.executor, run_packed, pack(micro))
+        future = submitted(lane.executor, run_packed, pack(micro))
+        future.add_done_callback(hand_on_logs)
+        return future
 
 
 def no_subjobs(engine: Engine, micro: MicroBatch) -> Future[Any]:

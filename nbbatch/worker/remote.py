@@ -8,6 +8,7 @@ import os
 import pickle
 import socket
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,7 @@ from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
 from nbbatch.values.attachments import Attachments, Files
 from nbbatch.values.parameters import ParamsCodec
+from nbbatch.worker import logs
 from nbbatch.worker.attempt import run_chunks
 from nbbatch.worker.context import MicroBatch, StoredParams
 from nbbatch.worker.error_text import clean
@@ -43,6 +45,8 @@ class Packed:
     slots: Sequence[int]
     host: str
     """Of the process that owns the store: workers elsewhere are named with theirs."""
+    levels: logs.Levels
+    """Of its loggers."""
 
 
 @lru_cache(maxsize=256)
@@ -80,7 +84,7 @@ def pack(micro: MicroBatch) -> Packed:
     attached = micro.attachments.files() if isinstance(micro.attachments, Attachments) else None
     return Packed(
         micro.instance, digest, code, micro.params.data, attached, micro.params.secrets, micro.items, marks, micro.slots,
-        socket.gethostname(),
+        socket.gethostname(), logs.levels(),
     )  # fmt: skip
 
 
@@ -97,16 +101,22 @@ def run_packed(packed: Packed) -> Results:
     params = StoredParams(codec, packed.data, packed.secrets)
     if marks and packed.slots and node.step.options.timeout is not None:
         marks.begun_us[packed.slots[0]] = steady_us()
-    results = run_chunks(
-        MicroBatch(
-            packed.instance, node, params, packed.items, marks=marks, slots=packed.slots,
-            attachments=packed.attachments, hooks=hooks,
-        )
+    micro = MicroBatch(
+        packed.instance, node, params, packed.items, marks=marks, slots=packed.slots,
+        attachments=packed.attachments, hooks=hooks,
     )  # fmt: skip
+    with logs.collected(packed.levels) as kept:
+        results = run_chunks(micro)
     _mark_as_begun(marks, packed.slots)  # its results are on their way
     name = _name(packed.host)
     odd = {place: outcome._replace(worker=name) for place, outcome in results.odd.items()}
-    return results._replace(worker=name, odd=odd)
+    return results._replace(worker=name, odd=odd, logged=kept.all())
+
+
+def hand_on_logs(future: Future[Results]) -> None:
+    """Have the loggers here handle what a worker's attempts have logged; before anything else is done with its results."""
+    if not future.cancelled() and future.exception() is None:
+        logs.hand_on(future.result().logged)
 
 
 def _name(owner: str) -> str:
