@@ -292,17 +292,23 @@ def _function_mark(function: FunctionType) -> str:
 @lru_cache(maxsize=4096)
 def _meaning(code: CodeType, file: str) -> str:  # noqa: ARG001 - equal code of two cells may differ in its hints
     """Digest of a function's own text, or of its bytecode where there is no text (or a lambda's line is not its own)."""
-    try:
-        tree = steadily(ast.parse, textwrap.dedent(steadily(inspect.getsource, code))).body[0]
-    except (OSError, TypeError, SyntaxError, IndexError):
-        tree = None
-    ours = isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef) and tree.name == code.co_name
-    text = ast.dump(_bare(tree)) if ours and tree is not None else _bytecode(code)
+    tree = definition_of(code)
+    text = bytecode(code) if tree is None else ast.dump(_bare(tree))
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
-def _bytecode(code: CodeType) -> str:
-    consts = [_bytecode(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
+def definition_of(code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    """A function's definition as its source has it; None where there is none."""
+    try:
+        tree = steadily(ast.parse, textwrap.dedent(steadily(inspect.getsource, code))).body[0]
+    except (OSError, TypeError, SyntaxError, IndexError):
+        return None
+    return tree if isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef) and tree.name == code.co_name else None
+
+
+def bytecode(code: CodeType) -> str:
+    """What runs, as text: equal for equal code, wherever it stands."""
+    consts = [bytecode(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
     return repr((code.co_code, consts, code.co_names, code.co_varnames))
 
 

@@ -9,7 +9,9 @@ from typing import Any
 from pydantic import PydanticUserError
 
 from nbbatch.base.errors import DefinitionError
+from nbbatch.base.uses import Use
 from nbbatch.code.fingerprint import fingerprint, source_of
+from nbbatch.code.reads import reads_of
 from nbbatch.code.renewal import current_class, renewed_signature, two_classes, unread
 from nbbatch.code.signature import Kind, Signature, members, type_name
 from nbbatch.code.source import listing
@@ -100,6 +102,11 @@ class BaseStep:
         """Digest of its code and of what that reaches, as things stand now; comments and formatting make no difference."""
         job = self.job
         return fingerprint(self.function, "" if job is None else f"{job.name} {job.version} {job.shape}")
+
+    @property
+    def reads(self) -> frozenset[Use] | None:
+        """How it uses the parameters that are its second argument, where its text shows all of it; else None."""
+        return reads_of(self.function, 1) if self.may_take_params or self.takes_params else None
 
     @property
     def listing(self) -> str:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from nbbatch.base import ranges
 from nbbatch.base.arguments import answering
 from nbbatch.base.errors import DefinitionError, ParameterError, StateError
+from nbbatch.base.uses import Use
 from nbbatch.code.renewal import namesakes, stored_form, two_classes
 from nbbatch.code.signature import Kind, Signature, accepts, default_of, has_fields, type_name
 from nbbatch.definition.base_step import BaseStep
@@ -53,6 +54,7 @@ class Node:
     upgrade: Callable[[str, Any], Any] | None = None
     takes_params: bool = False
     """Whether its second parameter is given the job's parameters."""
+    reads: frozenset[Use] | None = None  # see BaseStep.reads
     others: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
     """Types other than its own that the steps before it give, and that those behind it take."""
 
@@ -180,8 +182,7 @@ class JobDefinition(Generic[P, R_co]):
             replace(each, upgrade=self.upgrade) for each in _nodes(name, links, self.gated, self._allowed)
         )
         first, last = self.nodes[0].step, self.nodes[-1].step
-        self.params_type = first.input_type
-        self.params = _params(first)
+        self.params_type, self.params = first.input_type, _params(first)
         self.report = last.output if last.kind is Kind.REDUCTION else None
         self.shape = json.dumps([_shape(node) for node in self.nodes], sort_keys=True)
         self._signatures = signatures
@@ -245,7 +246,7 @@ class JobDefinition(Generic[P, R_co]):
 
     def current(self) -> tuple[Node, ...]:
         """The nodes with the current fingerprints of their code, because names that steps use may have changed."""
-        return tuple(replace(node, code=node.step.fingerprint) for node in self.nodes)
+        return tuple(replace(node, code=node.step.fingerprint, reads=node.step.reads) for node in self.nodes)
 
     def check(self, params: Any) -> P:
         """Validate parameters, and return them as their declared type.

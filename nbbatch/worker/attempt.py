@@ -3,8 +3,8 @@
     MicroBatch ──run_chunks──▶ for each Item: decode → call → encode → Outcome
 
 Nothing here knows the store, and time is a callable in the micro-batch. Whatever a step raises becomes an Outcome of
-plain text, so nothing that user code does can break the path back. Each attempt gets a freshly decoded input and
-parameters, so what an earlier attempt changed in place is never seen.
+plain text, so nothing that user code does can break the path back. Each attempt gets a freshly decoded input, and parameters
+that are its own or that it only reads (`Shared`), so what an earlier attempt changed in place is never seen.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _run_plain(micro: MicroBatch, worker: str) -> Results:
 def _plain_call(micro: MicroBatch) -> Callable[[Any], Any]:
     """Decode, call and encode as one function: stored input → stored output."""
     step = micro.node.step
-    function, decode, load = step.function, reading(micro.node), micro.params.load
+    function, decode, load = step.function, reading(micro.node), micro.params.reader(micro.node)
     if micro.node.output is None:
         name = step.name
         if micro.node.takes_params:
@@ -308,7 +308,7 @@ def _arguments(micro: MicroBatch, item: Item) -> tuple[Any, ...]:
     else:
         assert item.data is not None
         first = reading(micro.node)(item.data)
-    return (first, micro.params.load()) if micro.node.takes_params else (first,)
+    return (first, micro.params.reader(micro.node)()) if micro.node.takes_params else (first,)
 
 
 def _expect_nothing(name: str, value: object) -> None:

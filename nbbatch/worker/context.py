@@ -16,6 +16,7 @@ from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
 from nbbatch.values.attachments import Attachments, Files
 from nbbatch.values.parameters import ParamsCodec
+from nbbatch.values.sharing import Shared
 from nbbatch.worker import capture
 from nbbatch.worker.error_text import clean, text_of, tidy
 from nbbatch.worker.hiding import Hider, hider
@@ -54,6 +55,8 @@ class StoredParams:
     codec: ParamsCodec
     data: bytes
     secrets: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    shared: Shared = field(default_factory=Shared, repr=False, compare=False)
+    """They as read once, for attempts that change nothing of them."""
 
     @classmethod
     def of(cls, codec: ParamsCodec, valid: Any) -> StoredParams:
@@ -61,7 +64,12 @@ class StoredParams:
         return cls(codec, codec.dump(valid), codec.secrets(valid))
 
     def load(self) -> Any:
+        """They, read anew: the caller's own."""
         return self.codec.load(self.data, self.secrets)
+
+    def reader(self, node: Node) -> Callable[[], Any]:
+        """What gives them to each attempt of a step as its second argument: whatever one attempt does to them, no other sees."""
+        return self.shared.reader(self.load, len(self.data), node.reads)
 
     def hide(self, text: str) -> str:
         """A text with stars for the secrets in it."""

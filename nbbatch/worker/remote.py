@@ -93,12 +93,18 @@ def _unpickled(digest: str, code: bytes) -> tuple[Node, ParamsCodec, Hooks | Non
     return pickle.loads(code)  # noqa: S301 - made by pack() in the process that owns this pool
 
 
+@lru_cache(maxsize=8)
+def _params(digest: str, codec: ParamsCodec, data: bytes, secrets: tuple[tuple[str, str], ...]) -> StoredParams:  # noqa: ARG001 - as above
+    """Once per instance and process, so that they are read once."""
+    return StoredParams(codec, data, dict(secrets))
+
+
 def run_packed(packed: Packed) -> Results:
     """Run a packed micro-batch in a worker process."""
     marks = slots_of(*packed.marks) if packed.marks else None
     _mark_as_begun(marks, packed.slots)
     node, codec, hooks = _unpickled(packed.digest, packed.code)
-    params = StoredParams(codec, packed.data, packed.secrets)
+    params = _params(packed.digest, codec, packed.data, tuple(packed.secrets.items()))
     if marks and packed.slots and node.step.options.timeout is not None:
         marks.begun_us[packed.slots[0]] = steady_us()
     micro = MicroBatch(
