@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from nbbatch.base import ranges
 from nbbatch.base.arguments import answering
 from nbbatch.base.errors import DefinitionError, ParameterError, StateError
-from nbbatch.base.uses import Use
 from nbbatch.code.renewal import namesakes, stored_form, two_classes
 from nbbatch.code.signature import Kind, Signature, accepts, default_of, has_fields, type_name
 from nbbatch.definition.base_step import BaseStep
@@ -54,7 +53,7 @@ class Node:
     upgrade: Callable[[str, Any], Any] | None = None
     takes_params: bool = False
     """Whether its second parameter is given the job's parameters."""
-    reads: frozenset[Use] | None = None  # see BaseStep.reads
+    reads: frozenset[tuple[str, ...]] | None = None  # see BaseStep.reads
     others: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
     """Types other than its own that the steps before it give, and that those behind it take."""
 
