@@ -191,6 +191,21 @@ class Frames(Answering):
         """
         return self._frame("attempts", step, chunk, limit, offset, as_of)
 
+    def now(self) -> pl.DataFrame:
+        """One row per attempt that runs now, in order of the workers' names.
+
+        Columns: chunk, step, attempt, worker (null of a sub-job, which holds none), started, seconds (until now),
+        median_seconds and p95_seconds (of the attempts of its step that have ended), given (outputs so far, of a step that
+        gives many), input (in a few words). Empty where no process works on the instance. ``chunks(status="IN_PROGRESS")`` has the
+        chunks that were handed out and have not begun, too.
+
+        Raises:
+            StoreClosed: The batch is closed.
+        """
+        engine = self._engine()
+        live = engine.live.get(self.id)
+        return frames.running(self._store, self.id, engine.now.running(live) if live else (), engine.clock.now())
+
     def errors(
         self, step: str | None = None, *, chunk: int | None = None, limit: int | None = frames.ROWS, offset: int = 0,
         as_of: Moment | None = None,

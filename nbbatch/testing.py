@@ -209,7 +209,7 @@ class _Mortal(inline):
         chunk = _dead_chunk(micro, future.result())
         if chunk is None:
             return future
-        cells, slot = micro.cell(0)
+        cells, _, _, slot = micro.cell(0)
         cells[slot] = chunk  # it had begun, which a killed worker could not have taken back
         self.died.set()
         return _never()

@@ -84,10 +84,15 @@ def test_frames_by_the_owner_are_those_of_the_batch(store: Path, owned: Owner) -
         run = look.instance(1)
         names = ("steps", "chunks", "attempts", "errors", "skips", "history", "logs", "attachments")
         told = {name: getattr(run, name)() for name in names}
+        now = run.now()
+        assert set(now["step"]) == {"held"}
+        assert set(now["chunk"]) <= set(run.chunks("held", status="IN_PROGRESS")["id"])
         listed, jobs = look.instances(), look.jobs()
         selected = look.sql("SELECT id, status FROM chunks ORDER BY id DESC")
         owned.kill()
         assert look.via == "copy"
+        assert run.now().schema == now.schema
+        assert run.now().is_empty()
         for name in set(names) - {"steps"}:
             assert getattr(run, name)().equals(told[name]), name
         assert run.steps().columns == told["steps"].columns

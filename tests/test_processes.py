@@ -133,6 +133,28 @@ def test_an_error_that_cannot_travel_is_stored_readably(processed: nb.Batch) -> 
     assert "in fail" in error["traceback"]
 
 
+def test_what_worker_processes_run_is_told(processed: nb.Batch, tmp_path: Path) -> None:
+    flag = tmp_path / "go"
+    os.mkfifo(flag)
+
+    def wait(value: int) -> None:
+        if value == 3:
+            flag.read_bytes()
+
+    run = processed.submit(each(wait), 4)
+    with flag.open("wb"):  # opens once a worker reads, which it does until this closes
+        (row,) = run.now().rows(named=True)
+    run.wait(30)
+    (ended,) = run.attempts("visit").filter(chunk=row["chunk"]).rows(named=True)
+
+    assert (row["step"], row["input"], row["worker"], row["started"]) == (
+        "visit",
+        "3",
+        ended["worker"],
+        ended["started"],
+    )
+
+
 def test_a_dead_worker_costs_what_it_ran_one_attempt_and_the_run_goes_on(processed: nb.Batch, tmp_path: Path) -> None:
     """R8"""
     flag = str(tmp_path / "killed")

@@ -41,6 +41,7 @@ from nbbatch.engine.known import Known
 from nbbatch.engine.limits import Flight, Pace
 from nbbatch.engine.lost import failed_future, submitted
 from nbbatch.engine.notifications import Notifications, Notify
+from nbbatch.engine.now import Now
 from nbbatch.engine.pools import Lane, Lanes
 from nbbatch.engine.settle import Changes, Clerk, stage
 from nbbatch.engine.state import LiveInstance, LiveStep, resolve
@@ -87,9 +88,7 @@ class Engine:
             notify: Calls the listeners of an instance (see `Job.on`), in order and in a thread of the instance's own, once an
                 event is committed.
         """
-        self.store = store
-        self.marks = marks
-        self.clock = clock
+        self.store, self.marks, self.clock = store, marks, clock
         self.live: dict[int, LiveInstance] = {}
         self.error: StoreError | None = None
         """Why the engine stopped claiming; None while it works."""
@@ -118,6 +117,7 @@ class Engine:
         self._inbox: queue.SimpleQueue[Flight | Arrived | _Call | None] = queue.SimpleQueue()
         self.flights: set[Flight] = set()
         self._pace = Pace(self.flights, getattr(clock, "steady", clock.now))  # a clock of tests may have one time only
+        self.now = Now(self.flights, self._lanes, clock.now, self._pace.steady)
         self._completions = Completions(
             store, marks, self.live, self.flights, self._pace, self._lanes, clerk, self.observer
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -116,6 +117,11 @@ class Lanes:
         if node.step.job is not None:
             return self.subjobs
         return self.local if node.step.kind is Kind.REDUCTION else self.main
+
+    def workers(self, nodes: Iterable[Node]) -> int:
+        """How many attempts of these steps may run at once, beside reductions and sub-jobs."""
+        lanes = {id(lane): lane for lane in map(self.of, nodes) if lane in (self.main, self.events)}
+        return sum(lane.workers for lane in lanes.values())
 
     def turnstiles(self, live: LiveInstance, step: LiveStep) -> tuple[asyncio.Semaphore, ...]:
         """What an attempt of an async step passes before it starts: the step's own over all instances, and the loop's."""

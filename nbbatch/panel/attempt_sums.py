@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
 PAGE = 10_000
 """Events read in one go; about 5 ms, several times that beside busy workers."""
+SECOND_US = 1_000_000
+RECENT = 300
+"""Seconds that rates are told of …"""
+POINTS = 60
+"""… in so many points at most."""
+LATELY = 20
+"""Seconds that the rate of a step is the mean of."""
 GROUPS = 40
 """Kinds of errors told apart; what comes later is counted together."""
 _FINE = 8
@@ -67,6 +74,13 @@ class Timeline:
     def _put(self, key: tuple[str, int, int], sums: Sequence[int]) -> None:
         before = self._spent.get(key, (0, 0, 0))
         self._spent[key] = [a + b for a, b in zip(before, sums, strict=True)]
+
+    def spent(self) -> Counter[int]:
+        """Microseconds that attempts of each step took in all."""
+        spent = Counter[int]()
+        for (_, _, step), (micros, _, _) in self._spent.items():
+            spent[step] += micros
+        return spent
 
     def drawn(self, store: Reader, instance: int, upto: int, single: int = SINGLE) -> tuple[list[str], list[Bar]]:
         """The names of the lanes, the busiest worker first, and the bars: one for each attempt where they are not too many.
@@ -121,21 +135,64 @@ def bar_frame(steps: Sequence[str], lanes: Sequence[str], bars: Sequence[Bar]) -
     return pl.DataFrame(rows)
 
 
+class Recent:
+    """What ended in each of the last seconds, for rates of late."""
+
+    def __init__(self) -> None:
+        self._ended: dict[int, dict[int, tuple[int, int]]] = {}
+        """Second → step → chunks, records."""
+
+    def add(self, store: Reader, page: Page, newest_us: int) -> None:
+        """Read what ended in a page of events not long before the newest; older seconds are forgotten."""
+        oldest = newest_us // SECOND_US - RECENT
+        for second, step, chunks, records in store.fetch("page_ended", *page, oldest * SECOND_US):
+            before = self._ended.setdefault(second, {}).get(step, (0, 0))
+            self._ended[second][step] = (before[0] + chunks, before[1] + records)
+        for second in [each for each in self._ended if each < oldest]:
+            del self._ended[second]
+
+    def records(self, since_us: int, now_us: int) -> tuple[float, list[float]]:
+        """Seconds between two points, and records per second at each, the oldest first, until now.
+
+        Args:
+            since_us: When the run began.
+            now_us: The present.
+        """
+        now = now_us // SECOND_US
+        span = max(1, min(RECENT, now - since_us // SECOND_US))
+        width = -(-span // POINTS)
+        first = now - span // width * width
+        sums = [0] * (span // width)
+        for second, steps in tuple(self._ended.items()):
+            if first <= second < now:
+                sums[(second - first) // width] += sum(records for _, records in steps.values())
+        return float(width), [each / width for each in sums]
+
+    def chunks(self, step: int, since_us: int, now_us: int) -> float:
+        """Chunks of a step per second of late."""
+        now = now_us // SECOND_US
+        span = max(1, min(LATELY, now - since_us // SECOND_US))
+        return sum(self._ended.get(now - back, {}).get(step, (0, 0))[0] for back in range(1, span + 1)) / span
+
+
 @dataclass(slots=True)
 class ErrorGroup:
     """Attempts that ended in an error of one cause."""
 
     cause: Cause
     count: int = 0
+    failed: int = 0
+    """Of these how many left their chunk FAILED."""
     event: int = 0
     """The newest one's …"""
     chunk: int = 0
     """… and its chunk, and what it said."""
     said: str = ""
 
-    def add(self, count: int, event: int, chunk: int, said: str) -> None:
+    def add(self, count: int, failed: int, event: int, chunk: int, said: str) -> None:
         """Count more of them, and keep the newest."""
         self.count += count
+        self.failed += failed
         if event > self.event:
             self.event, self.chunk, self.said = event, chunk, said
 
@@ -146,6 +203,7 @@ class AttemptSums:
 
     instance: int
     timeline: Timeline = field(default_factory=lambda: Timeline(bins=72, lanes=8))  # what bounds a message
+    recent: Recent = field(default_factory=Recent)
     names: list[str] = field(default_factory=list[str])
     """Of its steps."""
     seen: int = 0
@@ -170,12 +228,13 @@ class AttemptSums:
             return False
         page = (self.instance, self.seen, min(newest, self.seen + PAGE))
         self.timeline.add(store, page)
+        self.recent.add(store, page, self.timeline.last_us)
         for step, size, count in store.fetch("page_durations", *page, _FINE):
             self.durations.setdefault(step, Counter())[size] += count
-        for step, kind, message, traceback, count, event, chunk in store.fetch("page_errors", *page):
+        for step, kind, message, traceback, count, lost, event, chunk in store.fetch("page_errors", *page):
             found = cause(self.names[int(step)], kind, message, traceback)
             found = found if found in self.errors or len(self.errors) < GROUPS else _OTHERS
-            self.errors.setdefault(found, ErrorGroup(found)).add(count, event, chunk, message)
+            self.errors.setdefault(found, ErrorGroup(found)).add(count, lost, event, chunk, message)
         self.seen = page[2]
         return True
 
@@ -184,13 +243,17 @@ class AttemptSums:
         sizes = self.durations.get(step)
         return quantile(sizes, share) if sizes else None
 
+    def causes(self) -> int:
+        """How many causes left chunks FAILED."""
+        return sum(group.failed > 0 for group in self.error_groups())
+
     def error_groups(self) -> list[ErrorGroup]:
         """Errors by cause, the most frequent first."""
         groups: list[ErrorGroup] = []
         for each, parts in alike({each: [group] for each, group in self.errors.items()}).items():
             groups.append(ErrorGroup(each))
             for part in parts:
-                groups[-1].add(part.count, part.event, part.chunk, part.said)
+                groups[-1].add(part.count, part.failed, part.event, part.chunk, part.said)
         return sorted(groups, key=lambda group: (-group.count, group.event))
 
 

@@ -5,15 +5,20 @@ Built from the engine's counters (of a live run) and `AttemptSums`; no query in 
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nbbatch.base.rows import InstanceRow
 from nbbatch.base.states import CHUNK_ENDED, INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.engine.dispatcher import Engine
+from nbbatch.engine.now import Running
 from nbbatch.panel.attempt_sums import AttemptSums
 from nbbatch.panel.run_pages import counts
 from nbbatch.pictures.chain_picture import StepFacts, from_shape
+from nbbatch.pictures.markup import clip
 from nbbatch.store.reading import Reader
+from nbbatch.values.views import text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,44 @@ class Snapshot:
     """What is in the way of chunks that might run: hung calls, an executor that takes no work; None: nothing."""
     whole: bool
     """Whether all events are in; False while a panel catches up."""
+    at_us: int
+    """Of when this is."""
+    running: tuple[Running, ...]
+    """What workers are busy with, in order of their names."""
+    workers: int | None
+    """How many attempts may run at once; None where nobody works on it."""
+    rates: tuple[float, ...]
+    """Records per second of the last minutes, the oldest first, `rates_every` seconds apart."""
+    rates_every: float
+    causes: int
+    """Different causes of what is FAILED."""
+    slowest: tuple[str, float] | None
+    """The step that took most of the attempts' time, and its share of it; None before anything ended."""
+    report: str | None
+    """The beginning of what the reduction gave."""
+    started_us: int | None
+    """First claim; None before it."""
+    ended_us: int | None
+    paused_us: int | None
+    """When it was paused; None unless it is."""
+
+    @property
+    def done_us(self) -> int | None:
+        """When it will be done if work goes on as it went; None while unknown."""
+        return None if self.eta is None or self.ended else self.at_us + round(self.eta * 1e6)
+
+    @property
+    def states(self) -> dict[ChunkStatus, int]:
+        """Chunks by state, of all steps together."""
+        found = Counter[ChunkStatus]()
+        for step in self.steps:
+            found.update(step.counts)
+        return {status: found[status] for status in ChunkStatus if found[status]}
+
+    @property
+    def growing(self) -> bool:
+        """Whether steps may still give chunks: the number of all is that so far."""
+        return any(step.growing for step in self.steps)
 
     @property
     def ended(self) -> bool:
@@ -86,25 +129,65 @@ def take(store: Reader, engine: Engine, sums: AttemptSums, row: InstanceRow, now
     until = now_us if live else row.ended_us or sums.timeline.last_us
     started = live.started_us if live else row.started_us
     share = live.share if live else row.progress
+    every, rates = sums.recent.records(started or until, until)
+    eta = live.eta(now_us) if live else None
     return Snapshot(
         id=row.id, job=row.job, version=row.version, key=row.key, status=status,
         known=live is not None or status in INSTANCE_ENDED,
         share=share,
         elapsed=None if started is None else max(0, until - started) / 1e6,
-        rate=live.rate() if live else None, eta=live.eta(now_us) if live else None,
-        steps=_steps(store, engine, row, sums),
+        rate=live.rate() if live else None, eta=eta,
+        steps=_steps(store, engine, row, sums, until, live is not None),
         errors=sum(group.count for group in sums.errors.values()),
         error=None if live else row.error, waits=(engine.hung() or engine.hindrance(live)) if live else None, whole=sums.whole,
+        at_us=now_us, running=tuple(engine.now.running(live)) if live else (), workers=engine.now.workers(live) if live else None,
+        rates=tuple(rates), rates_every=every, causes=sums.causes(), slowest=_slowest(sums),
+        report=None if row.report is None or live else clip(text(row.report), 300),
+        started_us=started, ended_us=None if live else row.ended_us, paused_us=_paused(store, row, status),
     )  # fmt: skip
 
 
-def _steps(store: Reader, engine: Engine, row: InstanceRow, sums: AttemptSums) -> tuple[StepFacts, ...]:
+def _slowest(sums: AttemptSums) -> tuple[str, float] | None:
+    spent = sums.timeline.spent()
+    most = max(spent, key=lambda step: spent[step], default=None)
+    return None if most is None or not spent[most] else (sums.names[most], spent[most] / spent.total())
+
+
+def _paused(store: Reader, row: InstanceRow, status: InstanceStatus) -> int | None:
+    return store.fetch("paused_since", row.id)[0][0] if status is InstanceStatus.PAUSED else None
+
+
+def _steps(
+    store: Reader, engine: Engine, row: InstanceRow, sums: AttemptSums, until_us: int, is_live: bool
+) -> tuple[StepFacts, ...]:  # fmt: skip
+    facts, started = from_shape(row.shape), row.started_us or until_us
+    counted = _counts(store, engine, row, sums)
+    grow = growing([each.targets for each in facts], counted) if row.ended_us is None else [False] * len(facts)
     return tuple(
-        replace(facts, counts=count, median=sums.quantile(place, 0.5), p95=sums.quantile(place, 0.95))
-        for place, (facts, count) in enumerate(
-            zip(from_shape(row.shape), _counts(store, engine, row, sums), strict=True)
+        replace(
+            each, counts=counted[place], median=sums.quantile(place, 0.5), p95=sums.quantile(place, 0.95), growing=grow[place],
+            rate=(sums.recent.chunks(place, started, until_us) or None) if is_live else None,
         )
-    )
+        for place, each in enumerate(facts)
+    )  # fmt: skip
+
+
+def growing(targets: Sequence[Sequence[int]], counts: Sequence[Mapping[ChunkStatus, int]]) -> list[bool]:
+    """For each step whether steps before it may still give it chunks.
+
+    Args:
+        targets: For each step, in topological order, which steps get its outputs.
+        counts: Its chunks by state.
+
+    >>> growing([[1], [2], []], [{ChunkStatus.COMPLETED: 1}, {ChunkStatus.QUEUED: 2}, {}])
+    [False, False, True]
+    """
+    found = [False] * len(targets)
+    for place, (to, count) in enumerate(zip(targets, counts, strict=True)):
+        gives = found[place] or any(n for status, n in count.items() if status not in CHUNK_ENDED)
+        for target in to:
+            found[target] = found[target] or gives
+    return found
 
 
 def _counts(store: Reader, engine: Engine, row: InstanceRow, sums: AttemptSums) -> list[dict[ChunkStatus, int]]:

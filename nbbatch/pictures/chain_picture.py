@@ -47,6 +47,12 @@ class StepFacts:
     median: float | None = None
     """Seconds of half of its attempts at most."""
     p95: float | None = None
+    rate: float | None = None
+    """Chunks per second of late; None while nobody works on it, or where it is not asked for."""
+    left: float | None = None
+    """Seconds of work left; None while unknown."""
+    growing: bool = False
+    """Whether steps before it may still give it chunks: its total is that so far."""
 
     @property
     def total(self) -> int:

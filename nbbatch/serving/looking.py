@@ -20,6 +20,7 @@ from nbbatch.base import private_folder
 from nbbatch.base.clock import SystemClock
 from nbbatch.base.errors import StateError, StoreClosed, StoreError, StoreUnreadable
 from nbbatch.base.states import InstanceStatus
+from nbbatch.engine.now import Running
 from nbbatch.serving import wire
 from nbbatch.serving.client import Client
 from nbbatch.serving.wire import Address, Order
@@ -282,6 +283,7 @@ class LookedEngine:
         self.store = store
         self.clock = SystemClock()
         self.live = _Live(store)
+        self.now = _Now()
         self.secrets: dict[int, dict[str, str]] = {}
 
     def call(self, *_: Any) -> Any:
@@ -298,6 +300,16 @@ class LookedEngine:
     def hindrance(self, live: Any) -> str | None:
         """Why chunks of an instance wait."""
         return live.hung or live.why
+
+
+class _Now:
+    """What runs, as the owner told it with the instance."""
+
+    def running(self, live: Any) -> list[Running]:
+        return live.running
+
+    def workers(self, live: Any) -> int:
+        return live.workers
 
 
 class _Live:
@@ -320,6 +332,7 @@ class _Live:
         return SimpleNamespace(
             id=instance, status=status, paused=status is InstanceStatus.PAUSED, share=share, stored_counts=tuple(map(tuple, counts)),
             started_us=said["started_us"], rate=lambda: said["rate"], eta=eta, why=said["why"], hung=said["hung"],
+            running=[Running(*each) for each in said["running"]], workers=said["workers"],
             job=None, params=None,
         )  # fmt: skip
 

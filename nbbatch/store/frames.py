@@ -123,6 +123,35 @@ def steps(store: Reader, instance: int, live: Sequence[Sequence[int]] = (), at_u
     )
 
 
+def running(
+    store: Reader, instance: int, attempts: Sequence[tuple[int, int, int, str, int, int | None, str]], now_us: int
+) -> pl.DataFrame:  # fmt: skip
+    """Attempts that run now.
+
+    Args:
+        store: Where it is read how long those of a step took.
+        instance: Whose they are.
+        attempts: Of each the place of its step, chunk, attempt, worker, start, outputs so far, and input in a few words.
+        now_us: The present.
+    """
+    import polars as pl
+
+    texts, whole, real = pl.String(), pl.Int64(), pl.Float64()
+    schema: dict[str, Any] = {
+        "chunk": whole, "step": texts, "attempt": whole, "worker": texts, "started": pl.Datetime("us", "UTC"), "seconds": real,
+        "median_seconds": real, "p95_seconds": real, "given": whole, "input": texts,
+    }  # fmt: skip
+    steps = store.frame("live_steps", instance).rows(named=True) if attempts else []
+    rows = [
+        (
+            chunk, steps[place]["step"], attempt, worker or None, started_us, max(0, now_us - started_us) / 1e6,
+            steps[place]["median_seconds"], steps[place]["p95_seconds"], given, said,
+        )
+        for place, chunk, attempt, worker, started_us, given, said in attempts
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema, orient="row")
+
+
 def counts(store: Reader, instance: int, at_us: int | None = None) -> list[dict[ChunkStatus, int]]:
     """Chunks of each step by state; reads all its events, a million in less than 0.1 s."""
     return [by_status((0, *codes)) for (codes,) in store.fetch("counts", instance, at_us)]

@@ -13,6 +13,10 @@ from typing import Any, cast
 from nbbatch.values.arrow_forms import read_frame
 from nbbatch.values.tree import is_tree, joined, parted
 
+BRIEF = 160
+"""Characters of a value in a few words."""
+BRIEF_BYTES = 100_000
+"""Longer values are not read for it."""
 _TABLES = {"$dict", "$ordered", "$counter"}
 _MADE_OF_ITEMS = {"$tuple", "$set", "$frozenset"}
 _FRAMES = {"$polars.frame", "$polars.lazy"}
@@ -91,6 +95,25 @@ def text(data: bytes) -> str | None:
     if data.startswith(b"ARROW1"):
         return None
     return json.dumps(plain(data), ensure_ascii=False) if is_tree(data) else data.decode()
+
+
+def brief(data: bytes) -> str:
+    """A stored value in a few words, for a list of many.
+
+    >>> brief(b'{"city": "lyon", "lines": [1, 2]}'), brief(b'"a.csv"'), brief(b"ARROW1...")
+    ('city=lyon · lines=[1, 2]', 'a.csv', 'a table of 9 bytes')
+    """
+    if len(data) > BRIEF_BYTES or data.startswith(b"ARROW1"):
+        return f"{'a table' if data.startswith(b'ARROW1') else 'a value'} of {len(data):,} bytes"
+    value = plain(data)
+    if isinstance(value, dict) and value:
+        return " · ".join(f"{name}={_brief(each)}" for name, each in cast("dict[str, Any]", value).items())[:BRIEF]
+    return _brief(value)
+
+
+def _brief(value: Any) -> str:
+    said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return said if len(said) <= BRIEF else said[: BRIEF - 1] + "…"
 
 
 def leaves(tree: Any, path: str = "", *, empty: bool = False) -> Iterator[tuple[str, Any]]:

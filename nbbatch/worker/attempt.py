@@ -10,7 +10,6 @@ that are its own or that it only reads (`Shared`), so what an earlier attempt ch
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, Self, cast
@@ -22,8 +21,9 @@ from nbbatch.definition import Kind, To, judge
 from nbbatch.definition.listeners import begin
 from nbbatch.worker import capture
 from nbbatch.worker.context import Context, MicroBatch, Page, said
-from nbbatch.worker.error_text import clean, failure
+from nbbatch.worker.error_text import failure
 from nbbatch.worker.older_class import explained, of_older_class, reading
+from nbbatch.worker.running import QUICK_US, TOLD_EACH, TOLD_SOME, Cell
 
 PAGE_OUTPUTS = 5_000
 """A fan-out hands its outputs over in pages of at most this many …"""
@@ -35,7 +35,7 @@ _COMPLETED = ChunkStatus.COMPLETED
 def run_chunks(micro: MicroBatch) -> Results:
     """Run every item of a micro-batch in this thread; never raises what user code raised."""
     capture.install()
-    worker = clean(threading.current_thread().name)
+    worker = micro.signed()
     if micro.node.plain and micro.hooks is None:
         return _run_plain(micro, worker)
     cell = micro.cell(0)
@@ -46,7 +46,7 @@ def run_chunks(micro: MicroBatch) -> Results:
 async def run_chunks_async(micro: MicroBatch) -> Results:
     """Run every item of an async step's micro-batch at once on this event loop."""
     capture.install()
-    worker = clean(threading.current_thread().name)
+    worker = micro.signed()
     # not one after another: whoever cancels this call cancels all of them
     outcomes = await asyncio.gather(*(_in_turn(micro, item, worker, place) for place, item in enumerate(micro.items)))
     return Results([], [], [], worker, dict(enumerate(outcomes)))
@@ -79,11 +79,13 @@ def _run_plain(micro: MicroBatch, worker: str) -> Results:
     run, now, enter = _plain_call(micro), micro.now, capture.buffer.set
     started, ended, outputs, odd = list[int](), list[int](), list[bytes](), dict[int, Outcome]()
     gives = micro.node.step.output is not None
-    cells, slot = micro.cell(0)
+    cells, since, _, slot = micro.cell(0)
     before = enter(None)
-    begun = now()
+    begun, told = now(), 0
     for place, item in enumerate(micro.items):
         cells[slot] = item.chunk
+        if begun > told:
+            since[slot], told = begun, begun + QUICK_US
         ctx = Context(micro, item)
         enter(ctx)
         try:
@@ -137,8 +139,6 @@ def _plain_call(micro: MicroBatch) -> Callable[[Any], Any]:
     return run
 
 
-Cell = tuple[Any, int]
-"""Where to say which chunk runs; see `MicroBatch.cell`."""
 Ran = tuple[Outcome, BaseException | None]
 """What became of an attempt, and what it raised."""
 
@@ -195,9 +195,9 @@ class _Attempt:
 
     def __enter__(self) -> Self:
         self._token = capture.buffer.set(self._context)
-        cells, slot = self._cell
-        cells[slot] = self._item.chunk
-        self._started = self._micro.now()
+        chunks, since, given, slot = self._cell
+        self._started = since[slot] = self._micro.now()
+        given[slot], chunks[slot] = 0, self._item.chunk
         self._end = begin(self._micro.hooks, self._context)
         return self
 
@@ -208,16 +208,15 @@ class _Attempt:
                 self._end(error)
             self._raised, self._outcome = error, self._result(ended, error)
         finally:
-            cells, slot = self._cell
-            cells[slot] = 0
+            self._cell.chunk[self._cell.slot] = 0
             capture.buffer.reset(self._token)
         return True
 
     def _result(self, ended: int, error: BaseException | None) -> Outcome:
         if error is not None:
             return _broken(self._context, self._started, self._worker, error)
-        outputs, targets = self._outputs, self._all_targets()
-        return _completed(self._context, self._started, ended, self._worker, outputs, targets, self._staged)
+        given = self._outputs, self._all_targets(), self._staged
+        return _completed(self._context, self._started, ended, self._worker, *given)
 
     def ended(self) -> Ran:
         """What became of it; of the error nothing is kept here, else its traceback and its frame would keep each other."""
@@ -262,7 +261,10 @@ class _Attempt:
             if self._only is None:
                 self._send_on(value, data)
         self._bytes += len(data)
-        if (len(self._outputs) >= PAGE_OUTPUTS or self._bytes >= PAGE_BYTES) and self._micro.sink:
+        many = len(self._outputs)
+        if many < TOLD_EACH or not many % TOLD_SOME:
+            self._cell.given[self._cell.slot] = self._staged + many
+        if (many >= PAGE_OUTPUTS or self._bytes >= PAGE_BYTES) and self._micro.sink:
             self._flush(self._micro.sink)
 
     def _send_on(self, value: Any, data: bytes) -> None:

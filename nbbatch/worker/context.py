@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
@@ -20,7 +21,7 @@ from nbbatch.values.sharing import Shared
 from nbbatch.worker import capture
 from nbbatch.worker.error_text import clean, text_of, tidy
 from nbbatch.worker.hiding import Hider, hider
-from nbbatch.worker.running import Slots
+from nbbatch.worker.running import Cell, Slots, no_cell
 
 MAX_WARNINGS = 1_000
 """Warnings that an attempt keeps."""
@@ -114,11 +115,18 @@ class MicroBatch:
     hooks: Hooks | None = None
     """What listeners put around each attempt."""
 
-    def cell(self, place: int) -> tuple[Any, int]:
-        """Where to say which chunk runs, 0 for none: ``cells[slot] = chunk``."""
+    def cell(self, place: int) -> Cell:
+        """Where to say which chunk runs."""
         if self.marks is None or place >= len(self.slots):
-            return [0], 0
-        return self.marks.cells, self.slots[place]
+            return no_cell()
+        return self.marks.cell(self.slots[place])
+
+    def signed(self) -> str:
+        """Say who runs this, unless it was said; returns the name."""
+        if self.marks is not None:
+            for slot in self.slots:
+                self.marks.workers[slot] = self.marks.workers[slot] or threading.get_ident()
+        return clean(threading.current_thread().name)
 
 
 class Context(capture.LogBuffer):

@@ -132,4 +132,4 @@ def _name(owner: str) -> str:
 
 def _mark_as_begun(marks: Slots | None, slots: Sequence[int]) -> None:
     if marks and slots:
-        marks.cells[slots[0]] = UNKNOWN
+        marks.cells[slots[0]], marks.workers[slots[0]] = UNKNOWN, os.getpid()

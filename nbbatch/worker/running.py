@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nbbatch.base.errors import StoreUnreadable
 from nbbatch.base.private_file import make_beside
@@ -31,12 +31,22 @@ SLOTS = 4096
 """Chunks that can be marked at once; what runs beyond them is not charged when it is lost."""
 UNKNOWN = -1
 """In a slot: a worker process has begun its micro-batch, and runs none of its chunks just now."""
+TOLD_EACH = 256
+"""Of the outputs of a fan-out so many are told one by one as they come …"""
+TOLD_SOME = 64
+"""… and then every so many."""
+QUICK_US = 1_000
+"""Of chunks that take less it is not told one by one since when they run."""
 _MAGIC = b"nbbatch running2"
 _OLD_MAGIC = b"nbbatch running\n"
 """As above, before tokens began with the number of the opening."""
 _HEAD = 32
 """Bytes before the slots: the magic ones, and the token of the opening that made the file."""
-_SIZE = _HEAD + SLOTS * 16
+_COLUMNS = 5
+"""Numbers that a slot has."""
+_SIZE = _HEAD + SLOTS * 8 * _COLUMNS
+_OLD_SIZE = _HEAD + SLOTS * 16
+"""Of files from before slots told since when a chunk runs."""
 _PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 """Follow no link, wait for no pipe."""
 
@@ -49,10 +59,35 @@ class Slots:
 
     def __init__(self, mapped: mmap.mmap) -> None:
         view = memoryview(mapped)[_HEAD:].cast("q")
-        self.cells = view[:SLOTS]
+        columns = [view[place * SLOTS : (place + 1) * SLOTS] for place in range(_COLUMNS)]
+        self.cells = columns[0]
         """What workers write: ``cells[slot] = chunk``; 0: none. Writing one is a single store of eight bytes."""
-        self.begun_us = view[SLOTS:]
+        self.begun_us = columns[1]
         """When a worker process began what a slot is for (`steady_us`), where the step has a time limit; 0: not yet, or not asked for."""
+        self.since_us = columns[2]
+        """When the chunk of a slot was begun, by the clock of stored times; of quick ones right to a millisecond."""
+        self.given = columns[3]
+        """Outputs that the chunk of a slot has given so far, where its step gives many."""
+        self.workers = columns[4]
+        """Who writes to a slot: the number of a thread in this process, that of a process elsewhere."""
+
+    def cell(self, slot: int) -> Cell:
+        """Where one worker says what it runs."""
+        return Cell(self.cells, self.since_us, self.given, slot)
+
+
+class Cell(NamedTuple):
+    """Where to say which chunk runs, 0 for none, since when, and how much it has given: ``cell.chunk[cell.slot] = 7``."""
+
+    chunk: Any
+    since_us: Any
+    given: Any
+    slot: int
+
+
+def no_cell() -> Cell:
+    """Where nobody looks."""
+    return Cell([0], [0], [0], 0)
 
 
 class Marks(Slots):
@@ -81,7 +116,7 @@ class Marks(Slots):
     def give_back(self, slots: Iterable[int]) -> None:
         """Clear slots and have them handed out again."""
         for slot in slots:
-            self.cells[slot] = self.begun_us[slot] = 0
+            self.cells[slot] = self.begun_us[slot] = self.workers[slot] = 0
             self._free.append(slot)
 
     def forget(self) -> None:
@@ -143,7 +178,7 @@ def left(store: str | None) -> Left:
             f"was left by an earlier process and cannot be read: {error.strerror}. Change its permissions, or remove it"
         )
         raise _refused(path, why) from error
-    if len(data) != _SIZE or not data.startswith((_MAGIC, _OLD_MAGIC)):
+    if len(data) not in (_SIZE, _OLD_SIZE) or not data.startswith((_MAGIC, _OLD_MAGIC)):
         raise _foreign(path)
     session, *slots = struct.unpack(f"<q8x{SLOTS}q", data[len(_MAGIC) : _HEAD + SLOTS * 8])
     return Left(frozenset(each for each in slots if each > 0), session if data.startswith(_MAGIC) else 0)

@@ -2,7 +2,7 @@
 
 -- page_errors: Errors of attempts in a page of events ($2, $3] by step, type and text without its digits, and the newest of each.
 SELECT e.step, d.error_type, coalesce(arg_max(left(d.error, 2000), d.event), ''), coalesce(arg_max(right(d.traceback, 20000), d.event), ''),
-    count(*), max(d.event), arg_max(d.chunk, d.event)
+    count(*), count(*) FILTER (e.status = {FAILED}), max(d.event), arg_max(d.chunk, d.event)
 FROM detail d JOIN event e ON e.id = d.event
 WHERE d.event > $2 AND d.event <= $3 AND d.instance = $1 AND d.error_type IS NOT NULL AND e.id > $2 AND e.id <= $3
     AND e.status IN {ERRORS}

@@ -23,6 +23,9 @@ SELECT id FROM instance WHERE parent IN (SELECT unnest($1::BIGINT[])) AND status
 -- subjob_order: The event in which an instance last changed its state, and a chunk's last event.
 SELECT (SELECT max(id) FROM life WHERE instance = $1), (SELECT max(id) FROM event WHERE chunk = $2);
 
+-- paused_since: When an instance was paused last; NULL: never.
+SELECT max(ended_us) FROM instance_event WHERE instance = $1 AND status = {INSTANCE.PAUSED};
+
 -- attachment_names: Attachments of an instance, in the order they were given.
 SELECT name FROM attachment WHERE instance = $1 ORDER BY rowid;
 

@@ -17,6 +17,10 @@ SELECT min(started_us), max(ended_us) FROM event WHERE id > $2 AND id <= $3 AND 
 SELECT step, floor($4 * log2(greatest(ended_us - started_us, 1)))::INTEGER, count(*)
 FROM event WHERE id > $2 AND id <= $3 AND instance = $1 AND started_us IS NOT NULL GROUP BY ALL;
 
+-- page_ended: Attempts of a page of events that ended since $4, by second and step, and the records they gave.
+SELECT ended_us // 1000000, step, count(*), coalesce(sum(records), 0)::BIGINT
+FROM event WHERE id > $2 AND id <= $3 AND instance = $1 AND started_us IS NOT NULL AND ended_us >= $4 GROUP BY ALL;
+
 -- page_spent: Microseconds, starts and errors of a page of events by worker, step and bin of $5 microseconds from $4 on.
 WITH part AS (
     SELECT coalesce(worker, '') AS worker, step, status IN {ERRORS} AS failed, started_us - $4 AS a, ended_us - $4 AS z,
