@@ -23,6 +23,7 @@ from nbbatch.base import private_folder
 from nbbatch.serving import wire
 from nbbatch.serving.owner import CREDIT, SHARE, Meter
 from nbbatch.store import copying
+from nbbatch.store.database import Store
 from nbbatch.store.queries import QUERIES
 from nbbatch.store.reading import is_read
 from tests.looked import going, job
@@ -188,6 +189,16 @@ def test_a_closed_look_says_so(store: Path) -> None:
     with pytest.raises(nb.StoreClosed):
         look.instances()
     assert "closed" in repr(look)
+
+
+def test_the_copy_that_a_look_read_is_thrown_away_as_it_is(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with nb.open(store) as batch:
+        batch.submit(job, 3).wait()
+    settled: list[str] = []
+    real = Store.checkpoint
+    monkeypatch.setattr(Store, "checkpoint", lambda self: (settled.append(self.path), real(self))[1])
+    nb.look(store).close()
+    assert settled == []
 
 
 def test_there_must_be_a_store(tmp_path: Path) -> None:

@@ -65,10 +65,10 @@ class Copy:
             source.close()
 
     def close(self) -> None:
-        """Remove it."""
+        """Remove it, before its store is closed: a store whose file is gone is not brought in order first, which would take seconds."""
+        self._remove()
         with suppress(StoreError):
             self.store.close()
-        self._remove()
 
 
 class Held(NamedTuple):

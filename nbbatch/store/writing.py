@@ -284,7 +284,9 @@ class Writer(Reader):
         if self._is_changed:
             if self.checkpoint():
                 self._is_wasteful = (
-                    self.path != MEMORY and rewriting.wasted(self._con, self._columns) >= rewriting.WORTH
+                    self.path != MEMORY
+                    and Path(self.path).stat().st_size >= rewriting.LEAST_BYTES
+                    and rewriting.wasted(self._con, self._columns) >= rewriting.WORTH
                 )
         elif self._is_new:
             remove(self.path)
