@@ -528,3 +528,16 @@ def test_a_class_whose_cell_was_run_again_is_told_from_the_one_before() -> None:
     (find, _), (_, keep) = cell(), cell()
     with pytest.raises(nb.DefinitionError, match="two classes named Row: run the cells of both steps again"):
         find >> keep
+
+
+def test_a_submit_without_the_parameters_that_a_job_needs_says_which(inline: nb.Batch) -> None:
+    @nb.step
+    def numbers(count: int) -> int:
+        return count
+
+    @nb.step
+    def keep(number: int) -> None: ...
+
+    with pytest.raises(nb.ParameterError, match=r"none are given, and it takes int: batch\.submit\(job, parameters\)"):
+        inline.submit(nb.Job("j", numbers >> keep))
+    assert inline.instances().height == 0

@@ -284,7 +284,11 @@ class JobDefinition(Generic[P, R_co]):
         default = default_of(first.function)
         if default is not None:
             return default
-        return {} if has_fields(self.params_type) else None
+        if has_fields(self.params_type):
+            return {}
+        raise ParameterError(
+            self.name, [f"none are given, and it takes {type_name(self.params_type)}: batch.submit(job, parameters)"]
+        )
 
     def shape_difference(self, stored: str) -> str:
         """Describe the difference between the shape an instance began with and this job's."""
