@@ -253,8 +253,7 @@ class JobDefinition(Generic[P, R_co]):
         Raises:
             ParameterError: They are invalid; all problems are listed.
         """
-        if params is None:
-            params = self._unsaid()
+        params = self._unsaid() if params is None else params
         try:
             valid = self.params.validate(params)
         except ValidationError as error:
@@ -278,17 +277,14 @@ class JobDefinition(Generic[P, R_co]):
 
     def _unsaid(self) -> Any:
         """The parameters where none are given: None, the first step's default, or those that a model makes of nothing."""
-        first = self.nodes[0].step
         if accepts(self.params_type, None):
             return None
-        default = default_of(first.function)
-        if default is not None:
+        if (default := default_of(self.nodes[0].step.function)) is not None:
             return default
         if has_fields(self.params_type):
             return {}
-        raise ParameterError(
-            self.name, [f"none are given, and it takes {type_name(self.params_type)}: batch.submit(job, parameters)"]
-        )
+        problem = f"none are given, and it takes {type_name(self.params_type)}: batch.submit(job, parameters)"
+        raise ParameterError(self.name, [problem])
 
     def shape_difference(self, stored: str) -> str:
         """Describe the difference between the shape an instance began with and this job's."""
