@@ -82,7 +82,7 @@ def test_the_panel_catches_up_a_page_at_a_time_and_sends_little(run: nb.JobHandl
         before, reads = panel.sums.seen, reads + 1
 
     assert reads == -(-panel.sums.seen // attempt_sums.PAGE)
-    for tab in ("timeline", "failures", "chunks", "log", "history"):
+    for tab in ("now", "failures", "chunks", "timeline", "log", "history"):
         panel.ask({"do": "tab", "tab": tab})
         assert len(json.dumps(panel.step(0.0))) < 60_000
     assert panel.snapshot.chunks == MANY + 1

@@ -14,13 +14,15 @@ import nbbatch as nb
 from nbbatch.base.rows import Item
 from nbbatch.base.states import ChunkStatus
 from nbbatch.definition import Kind
+from nbbatch.engine.now import Running
+from nbbatch.panel.now_page import MOST_ROWS, shown
 from nbbatch.panel.session import Session
 from nbbatch.worker import running
 from nbbatch.worker.attempt import run_chunks
 from nbbatch.worker.context import MicroBatch, StoredParams
 from nbbatch.worker.running import TOLD_EACH, Marks
 from tests.jobs import each
-from tests.kit import HandClock
+from tests.kit import HandClock, settle
 
 
 def test_what_runs_is_told_with_its_worker_its_input_and_since_when(batch: nb.Batch, clock: HandClock) -> None:
@@ -169,3 +171,51 @@ def test_marks_of_an_older_form_are_read(tmp_path: Path) -> None:
     name.write_bytes(name.read_bytes()[: running._OLD_SIZE])
 
     assert running.left(store) == running.Left(frozenset({7}), 3)
+
+
+def test_the_first_tab_and_the_plain_page_say_what_runs_and_since_when(inline: nb.Batch, clock: HandClock) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def look(value: int) -> None:
+        clock.advance(0.25 if value < 40 else 41)
+        if value == 40:
+            run = inline.instance(1)
+            session = Session(run, run._store, run._engine())
+            session.step()
+            seen.append((session.step()["body"], run._repr_html_()))
+
+    began = clock.now()
+    run = inline.submit(each(look), 41)
+    run.wait(10)
+    (body, page), after = seen[0], Session(run, run._store, run._engine())
+
+    assert f'data-since="{(began + 10_000_000) // 1000}"' in body
+    assert all(
+        part in body
+        for part in ("visit", "<code>40</code>", 'data-chunk="42"', "data-usual=", run.attempts()["worker"][-1])
+    )
+    assert "41 s · usually 250 ms" in page
+    assert after.tab == "timeline"
+    after.ask({"do": "tab", "tab": "now"})
+    assert "has ended" in after.step()["body"]
+    assert "What ran" not in run._repr_html_()
+
+
+def test_of_very_many_attempts_those_are_listed_that_run_longest() -> None:
+    many = tuple(Running(0, chunk, 1, f"w{chunk}", 1_000 - chunk, None, "") for chunk in range(3 * MOST_ROWS))
+
+    assert [each.chunk for each in shown(many)] == list(range(2 * MOST_ROWS, 3 * MOST_ROWS))
+
+
+@pytest.mark.parametrize("why", ["paused", "waiting to retry"])
+def test_where_nothing_runs_it_is_said_why(inline: nb.Batch, why: str) -> None:
+    def stop(value: int) -> None:
+        if why == "paused":
+            inline.instance(1).pause()
+        else:
+            raise ValueError
+
+    run = inline.submit(each(stop, backoff=60), 2)
+    settle(inline)
+
+    assert why in Session(run, run._store, run._engine()).step()["body"]

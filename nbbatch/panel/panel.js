@@ -1,5 +1,5 @@
 // The panel's page side: builds its parts once, then puts in what changed. All markup comes escaped from the kernel.
-const TABS = [["timeline", "Timeline"], ["failures", "Failures"], ["chunks", "Chunks"], ["log", "Log"], ["history", "History"]];
+const TABS = [["now", "Now"], ["failures", "Failures"], ["chunks", "Chunks"], ["timeline", "Timeline"], ["log", "Log"], ["history", "History"]];
 const HELD = "A cell keeps the kernel busy: the button is heard when that cell is over. Interrupting the cell ends its waiting, not the run.";
 const LOST = {
   gone: "The kernel that ran this is gone. What was done is in the store: run this cell again to go on.",
@@ -110,7 +110,7 @@ function head(send, id) {
 }
 
 function tabs(send, id) {
-  const chosen = { name: "timeline", told: null };
+  const chosen = { name: "now", told: null };
   const panes = {};
   const buttons = {};
   const list = make("div", { role: "tablist", class: "nbc-tabs", "aria-label": "Views of the run" });
@@ -214,7 +214,7 @@ function render({ model, el }) {
   const gone = make("p", { class: "nbc-gone", role: "alert", hidden: "" });
   const root = make("section", { class: "nbc", "aria-label": "Run" }, top.node, gone, chain, tab.list, ...Object.values(tab.panes), inspector);
   el.append(root);
-  const bodies = { timeline: tab.panes.timeline, failures: tab.panes.failures, log: tab.panes.log, chunks: chunks.body, history: history.body };
+  const bodies = { now: tab.panes.now, timeline: tab.panes.timeline, failures: tab.panes.failures, log: tab.panes.log, chunks: chunks.body, history: history.body };
 
   root.addEventListener("click", (event) => {
     const button = event.target.closest("[data-chunk], [data-instance], [data-group]");
@@ -256,7 +256,7 @@ function render({ model, el }) {
     if (!markup) {
       inspector.hidden = true;
       inspector.nbcMarkup = "";
-      if (within) ((opener && root.querySelector(opener)) ?? tab.buttons[tab.chosen.name]).focus();
+      if (within) ((opener && tab.panes[tab.chosen.name].querySelector(opener)) ?? tab.buttons[tab.chosen.name]).focus();
       return;
     }
     if (inspector.nbcMarkup !== markup) {
@@ -287,7 +287,9 @@ function render({ model, el }) {
     if (shown.tab in bodies && !inHand(bodies[shown.tab])) fill(bodies[shown.tab], shown.body);
     if (shown.tab === "history") history.say(shown.moment || "");
     inspect(model.get("inspector"));
+    ticks.at(shown.at);
   }
+  const ticks = ticking(tab.panes.now, () => root.classList.contains("nbc-old"));
   const soon = () => { frame = frame || requestAnimationFrame(draw); };
   let last = Date.now();
   const heard = () => { last = Date.now(); soon(); };
@@ -302,7 +304,7 @@ function render({ model, el }) {
   for (const [name, call] of ends) document.addEventListener(name, call);
   model.on("change:shown", heard);
   model.on("change:inspector", heard);
-  const free = [ownKeys(root), keepRecord({ model, el }, tell)];
+  const free = [ownKeys(root), keepRecord({ model, el }, tell), ticks.stop];
   draw();
   send({ do: "hello", tab: tab.chosen.name });
   return () => {

@@ -20,7 +20,7 @@ from nbbatch.pictures import timeline as timeline_picture
 from nbbatch.pictures.chain_picture import StepFacts, from_shape
 from nbbatch.pictures.picture import Picture
 from nbbatch.pictures.progress_line import Reading
-from nbbatch.pictures.style import duration
+from nbbatch.pictures.style import duration, lasted
 from nbbatch.store import frames
 from nbbatch.store.reading import Reader
 
@@ -88,8 +88,24 @@ def run_page(
     totals = static.status_counts([each.counts for each in facts])
     errors = store.frame("errors", row.id, None, None, None, 1, 0)
     first = None if errors.is_empty() else errors.row(0, named=True)
-    at = in_words(engine.clock.now())
-    return static.run(head(totals), row, facts, first, frames.warnings(store, row.id), at)
+    now = engine.clock.now()
+    return static.run(
+        head(totals), row, facts, first, frames.warnings(store, row.id), in_words(now), _busy(engine, row, facts, now)
+    )
+
+
+def _busy(engine: Engine, row: InstanceRow, facts: list[StepFacts], now_us: int) -> list[list[Any]]:
+    """What workers are busy with, as rows of a table."""
+    live = engine.live.get(row.id)
+    running = engine.now.running(live) if live else ()
+    steps = [facts[each.step] for each in running]
+    return [
+        [
+            str(each.chunk), step.name, each.input or ("all there is" if step.kind == "reduction" else ""),
+            lasted((now_us - each.started_us) / 1e6, step.median, step.p95, each.given), str(each.attempt), each.worker,
+        ]
+        for each, step in zip(running, steps, strict=True)
+    ]  # fmt: skip
 
 
 def chunk_page(store: Reader, row: InstanceRow, chunk: dict[str, Any], traceback: str | None, log: str | None) -> str:

@@ -25,6 +25,7 @@ from nbbatch.heal.failures import FailureGroup
 from nbbatch.panel import chunk_table, tab_pages
 from nbbatch.panel.attempt_sums import AttemptSums
 from nbbatch.panel.chunk_table import Filter
+from nbbatch.panel.now_page import now_page
 from nbbatch.panel.snapshot import Snapshot, take
 from nbbatch.pictures import chain_picture
 from nbbatch.pictures import timeline as timeline_picture
@@ -73,6 +74,7 @@ class Run(Protocol):
     @property
     def batch(self) -> Any: ...
     def chunk(self, chunk: int) -> Any: ...
+    def now(self) -> pl.DataFrame: ...
     def attempts(self, *, limit: int | None = ...) -> pl.DataFrame: ...
     def errors(self, *, limit: int | None = ...) -> pl.DataFrame: ...
     def logs(self, *, limit: int | None = ...) -> pl.DataFrame: ...
@@ -86,7 +88,7 @@ class Session:
         self._store, self._engine = store, engine
         self.sums = AttemptSums(run.id)
         self.asked: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
-        self.tab = "timeline"
+        self.tab = "now"
         self.filter = Filter()
         self.share = 1.0
         """Moment of the history that is looked at, of the time from the first claim until now."""
@@ -94,6 +96,8 @@ class Session:
         self.answered = 0
         """Messages of the page that were heard."""
         self.snapshot = self._take()
+        if self.snapshot.ended:
+            self.tab = "failures" if self.snapshot.failed else "timeline"
         self._planned: object = None
         self._plan = ""
         self._groups: dict[str, FailureGroup] = {}
@@ -258,7 +262,7 @@ class Session:
             "body": self._tab_body(),
             "filter": self.filter.told, "share": self.share,
             "moment": self._moment_words() if self.tab == "history" else "",
-            "inspector": self._inspector,
+            "inspector": self._inspector, "at": now.at_us // 1000,
         }  # fmt: skip
 
     def _tab_body(self) -> str:
@@ -272,6 +276,8 @@ class Session:
         match self.tab:
             case "failures":
                 return self._failures()
+            case "now":
+                return now_page(self.snapshot)
             case "chunks":
                 return tab_pages.chunks_page(self._chunks())
             case "log":
@@ -352,10 +358,12 @@ class Session:
             return chain_picture.chain("", self._steps_then()).frame()
         if self.tab == "chunks":
             return self._chunks().rows
+        if self.tab == "now":
+            return self.run.now()
         return self.run.attempts()
 
 
-TABS = ("timeline", "failures", "chunks", "log", "history")
+TABS = ("now", "failures", "chunks", "timeline", "log", "history")
 
 
 def facts_line(now: Snapshot) -> str:
@@ -449,7 +457,7 @@ class Poller:
     def tick(self) -> None:
         """Step once, and send what changed."""
         shown = self.session.step()
-        text = json.dumps(shown)
+        text = json.dumps({**shown, "at": 0})
         if text != self._sent:
             self._sent = text
             self._send(shown)

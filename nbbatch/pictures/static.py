@@ -153,7 +153,7 @@ def stood(at: str) -> str:
 
 def run(
     head: str, row: InstanceRow, steps: Sequence[StepFacts], error: dict[str, Any] | None, warnings: Sequence[str],
-    at: str,
+    at: str, now: Sequence[Sequence[Any]] = (),
 ) -> str:  # fmt: skip
     """A run: how it stands, the first error, a row per step, its warnings, and the line to go on with.
 
@@ -164,8 +164,9 @@ def run(
         error: chunk, step, error_type, error, traceback of its first error; None without one.
         warnings: Distinct ones.
         at: The present, in words.
+        now: What workers are busy with, as rows of `NOW_COLUMNS`.
     """
-    return fitting(lambda room: _run(room, head, row, steps, error, warnings, at))
+    return fitting(lambda room: _run(room, head, row, steps, error, warnings, at, now))
 
 
 def _run(
@@ -176,8 +177,10 @@ def _run(
     error: dict[str, Any] | None,
     warnings: Sequence[str],
     at: str,
+    now: Sequence[Sequence[Any]],
 ) -> str:
     parts = [table(head, _STEP_COLUMNS, [_step(step) for step in steps], room=room)]
+    parts += [table(f"What ran at {at}", NOW_COLUMNS, now, room=room)] if now else []
     if error is not None:
         said = f"first error: {clip(error['error_type'], 80)}: {clip(error['error'], 200)}"
         where = f"step {clip(error['step'], 60)}, chunk {error['chunk']}"
@@ -188,6 +191,7 @@ def _run(
     return f"<div>{''.join(parts)}</div>"
 
 
+NOW_COLUMNS = ("chunk", "step", "input", "for", "attempt", "worker")
 _STEP_COLUMNS = ("step", "takes → gives", "chunks", "", "by state", "p50", "p95")
 
 

@@ -85,6 +85,18 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def lasted(seconds: float, usual: float | None, most: float | None, given: int | None) -> str:
+    """For how long something has run, beside how long that usually takes where it is late, and what it has given so far.
+
+    >>> lasted(41, 0.044, 0.05, None), lasted(0.03, 0.044, 0.05, None), lasted(12, None, None, 1300)
+    ('41 s · usually 44 ms', '30 ms', '12 s · 1,300 given so far')
+    """
+    words = duration(max(0.0, seconds))
+    if most is not None and seconds > most:
+        words += f" · usually {duration(usual)}"
+    return words if given is None else f"{words} · {given:,} given so far"
+
+
 def short(count: int) -> str:
     """A count that fits into a narrow place.
 

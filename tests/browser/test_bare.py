@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from nbbatch.pictures.chain_picture import StepFacts, chain
 from tests.browser import slow_jobs
 from tests.browser.conftest import SHOTS, Bare, violations
 
-TABS = ("Timeline", "Failures", "Chunks", "Log", "History")
+TABS = ("Now", "Failures", "Chunks", "Timeline", "Log", "History")
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,24 @@ def test_axe_finds_nothing_serious_in_any_tab_of_the_panel(bare: Bare, theme: st
     assert found == []
 
 
+def test_the_page_counts_on_for_what_runs_long_and_not_for_what_was_quick(bare: Bare) -> None:
+    bare.page.evaluate(
+        """() => {
+            const at = window.model.shown.at;
+            const cell = (before) => `<td data-since="${at - before}" data-usual="0.02" data-most="0.03">` +
+                '<span class="nbc-meter"><i></i></span><span class="nbc-took"></span></td>';
+            const body = `<table><tr>${cell(41500)}${cell(25)}</tr></table>`;
+            window.model.put({ ...window.model.shown, tab: "now", body });
+        }"""
+    )
+    took = bare.panel.locator(".nbc-took")
+
+    expect(took).to_have_text([re.compile(r"^4[123] s · usually 20 ms$"), "25 ms"])
+    expect(took.first).to_have_text(re.compile(r"^4[2-9] s · usually 20 ms$"))
+    expect(took.last).to_have_text("25 ms")
+    assert bare.panel.locator(".nbc-late").count() == 1
+
+
 def test_in_high_contrast_the_bar_is_seen_and_what_cannot_be_pressed_differs(bare: Bare) -> None:
     bare.page.emulate_media(forced_colors="active")
     shoot(bare, "bare-high-contrast")
@@ -84,7 +103,7 @@ def test_the_keyboard_reaches_everything_in_the_order_of_the_page(bare: Bare) ->
         order.append(bare.page.evaluate("document.activeElement.textContent.slice(0, 12)"))
 
     assert order[:3] == ["Pause", "Cancel", "Retry failed"]
-    assert order[3] == "Timeline"
+    assert order[3] == "Failures (4)"  # the tab that is open
 
 
 def test_a_slider_redraws_the_chain_as_it_was(bare: Bare) -> None:

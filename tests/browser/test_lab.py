@@ -123,7 +123,7 @@ def test_pause_holds_resume_goes_on_and_the_keyboard_reaches_them(lab: Lab) -> N
     lab.shoot("paused-light")
     lab.panel.get_by_role("button", name="Resume").click()
     expect(status(lab)).to_contain_text("▶")
-    tab = lab.panel.get_by_role("tab", name="Timeline")
+    tab = lab.panel.get_by_role("tab", name="Now")
     tab.focus()
     lab.page.keyboard.press("ArrowRight")
 
