@@ -4,8 +4,9 @@ BIN := .venv/bin
 SECONDS ?= 600
 SEED ?= 1
 comma := ,
-install = if command -v uv >/dev/null 2>&1; then VIRTUAL_ENV=.venv uv pip install -q -c constraints.txt -e '.[$(1)]'; \
-	else $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(1)]'; fi
+into = if command -v uv >/dev/null 2>&1; then VIRTUAL_ENV=$(1) uv pip install -q -c constraints.txt -e '.[$(2)]'; \
+	else $(1)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(2)]'; fi
+install = $(call into,.venv,$(1))
 
 help: ## show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' Makefile
@@ -67,11 +68,24 @@ pictures: .venv/ready ## the pictures of the panel in docs/pictures, drawn anew 
 	@$(call install,test$(comma)browser)
 	@$(BIN)/python -m docs.make_pictures
 
+.venv-docs/ready: pyproject.toml constraints.txt
+	@if command -v uv >/dev/null 2>&1; then uv venv -q --allow-existing --python $(PYTHON) .venv-docs; \
+	else $(PYTHON) -m venv .venv-docs; fi
+	@$(call into,.venv-docs,docs)
+	@touch .venv-docs/ready
+
+docs: .venv-docs/ready ## the site, in build/site; a warning is an error
+	@.venv-docs/bin/python -m sphinx -q -W --keep-going -b html -c docs -d build/site-trees . build/site
+	@echo build/site/docs/index.html
+
+docs-serve: docs ## the site, served at http://127.0.0.1:8000
+	@.venv-docs/bin/python -m http.server --bind 127.0.0.1 --directory build/site 8000
+
 lab: .venv/ready ## JupyterLab on the notebooks
 	@$(call install,test$(comma)notebooks)
 	@$(BIN)/jupyter lab notebooks
 
 clean: ## remove .venv and what runs leave behind
-	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache .coverage
+	rm -rf .venv .venv-docs build .pytest_cache .ruff_cache .mypy_cache .coverage
 
-.PHONY: help demo test test-1 test-2 test-3 check house bench bench-full torture mutants pictures lab clean
+.PHONY: help demo test test-1 test-2 test-3 check house bench bench-full torture mutants pictures docs docs-serve lab clean

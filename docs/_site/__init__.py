@@ -1,0 +1,1 @@
+"""What makes the site: parts of pages made from code, and the extension that puts them there."""
