@@ -12,6 +12,7 @@ import pytest
 
 import nbbatch as nb
 from nbbatch.engine import state
+from nbbatch.heal import failures
 from nbbatch.panel import attempt_sums
 from nbbatch.panel.session import Session
 from nbbatch.store.queries import QUERIES
@@ -54,6 +55,55 @@ def held(run: nb.JobHandle[Any], query: str, *values: Any) -> int:
 
     visit(json.loads(plan)["operator"][0])
     return max(found)
+
+
+def columns(run: nb.JobHandle[Any], query: str, *values: Any) -> set[str]:
+    """The columns of the table of errors, logs and warnings that a query reads."""
+    ((_, plan),) = run._store.cursor().execute(f"EXPLAIN (FORMAT json) {QUERIES[query]}", list(values)).fetchall()
+    found = set[str]()
+
+    def visit(node: dict[str, Any]) -> None:
+        told = node["extra_info"]
+        if told.get("Table", "").endswith("detail"):
+            read = told["Projections"]
+            found.update([read] if isinstance(read, str) else read)
+        for child in node["children"]:
+            visit(child)
+
+    visit(json.loads(plan)[0])
+    return found
+
+
+def test_failures_are_grouped_and_shown_without_reading_whole_texts(run: nb.JobHandle[Any]) -> None:
+    """V4"""
+    for query, *values in (("failed_kinds", 1, None, 9), ("first_error", 1), ("page_errors", 1, 0, MANY)):
+        read = columns(run, query, *values)
+        assert "head" in read, query
+        assert read.isdisjoint({"error", "traceback", "log"}), query
+    assert columns(run, "first_failure", 1) >= {"error"}
+
+
+def test_rare_kinds_of_failures_count_with_others_of_their_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """V4"""
+    monkeypatch.setattr(failures, "MAX_KINDS", 3)
+    names = ["ab", "ab", "ab", "cd", "cd", "ef", "gh", "ij"]
+
+    def fail(n: int) -> None:
+        if n == 8:
+            raise KeyError(n)
+        raise ValueError(f"no customer {names[n]}")
+
+    with nb.open(":memory:", executor=nb.inline()) as batch:
+        handle = batch.submit(each(fail, max_attempts=1), 9)
+        handle.wait(10)
+        found = handle.failures()
+
+    assert [(group.cause.message, len(group)) for group in found] == [
+        ("no customer ab", 6),
+        ("no customer cd", 2),
+        ("…", 1),
+    ]
+    assert found[0].ids == [2, 3, 4, 7, 8, 9]
 
 
 @pytest.mark.parametrize("first", [1, MANY // 2, MANY - 20])

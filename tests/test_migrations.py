@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 import signal
 import subprocess
@@ -16,12 +17,12 @@ import pytest
 import nbbatch as nb
 from nbbatch.store import database as stores
 from nbbatch.store import migrations
-from tests.jobs import numbers, summing, total
+from tests.jobs import each, numbers, summing, total
 from tests.kit import count, settle
 
 NEXT = {
-    2: "CREATE TABLE label (instance BIGINT, text VARCHAR); INSERT INTO label SELECT id, job FROM submitted",
-    3: "ALTER TABLE label ADD COLUMN size INTEGER; UPDATE label SET size = length(text); DROP VIEW instances",
+    3: "CREATE TABLE label (instance BIGINT, text VARCHAR); INSERT INTO label SELECT id, job FROM submitted",
+    4: "ALTER TABLE label ADD COLUMN size INTEGER; UPDATE label SET size = length(text); DROP VIEW instances",
 }
 
 
@@ -38,7 +39,7 @@ def old(store: Path) -> Path:
 @pytest.fixture
 def newer(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """This nbbatch knows two formats more."""
-    monkeypatch.setattr(stores, "FORMAT", 4)
+    monkeypatch.setattr(stores, "FORMAT", 5)
     monkeypatch.setattr(migrations, "MIGRATIONS", NEXT)
     return monkeypatch
 
@@ -57,14 +58,14 @@ def test_an_older_store_opens_as_the_present_one_with_a_copy_beside_it(old: Path
         assert paused.resume().result(10) == 20
 
     assert rows(old, "SELECT text, size FROM label ORDER BY instance") == [("summing", 7), ("paused", 6)]
-    assert rows(old, "SELECT value FROM meta WHERE name = 'format'") == [("4",)]
+    assert rows(old, "SELECT value FROM meta WHERE name = 'format'") == [("5",)]
     assert rows(old, "SELECT status FROM instances ORDER BY id") == [("COMPLETED",), ("COMPLETED",)]
-    copy = old.with_name("store.format2.duckdb")
+    copy = old.with_name("store.format3.duckdb")
     assert copy.read_bytes() == before
     newer.undo()
     with nb.open(copy, executor=nb.inline()) as batch:
         assert batch.instances()["status"].to_list() == ["PAUSED", "COMPLETED"]
-    with pytest.raises(nb.StoreUnreadable, match="has store format 4; this nbbatch knows up to 2"):
+    with pytest.raises(nb.StoreUnreadable, match="has store format 5; this nbbatch knows up to 3"):
         nb.open(old)
 
 
@@ -78,29 +79,29 @@ def test_what_a_log_holds_is_in_the_copy_too(old: Path, newer: pytest.MonkeyPatc
     done = subprocess.run([sys.executable, "-c", code, str(old)], cwd=Path(__file__).parent.parent)
     assert done.returncode == -signal.SIGKILL
     assert Path(f"{old}.wal").exists()
-    newer.setattr(stores, "FORMAT", 4)
+    newer.setattr(stores, "FORMAT", 5)
     newer.setattr(migrations, "MIGRATIONS", NEXT)
     nb.open(old).close()
 
-    for each in (old, old.with_name("store.format2.duckdb")):
-        assert rows(each, "SELECT job FROM submitted ORDER BY id") == [("summing",), ("paused",), ("last",)]
+    for store in (old, old.with_name("store.format3.duckdb")):
+        assert rows(store, "SELECT job FROM submitted ORDER BY id") == [("summing",), ("paused",), ("last",)]
 
 
 def test_a_second_copy_does_not_take_the_place_of_another_one(old: Path, newer: pytest.MonkeyPatch) -> None:
     """R9"""
-    copy = old.with_name("store.format2.duckdb")
+    copy = old.with_name("store.format3.duckdb")
     copy.write_text("somebody's")
     nb.open(old).close()
 
     assert copy.read_text() == "somebody's"
-    assert rows(old.with_name("store.format2.2.duckdb"), "SELECT count(*) FROM submitted") == [(2,)]
+    assert rows(old.with_name("store.format3.2.duckdb"), "SELECT count(*) FROM submitted") == [(2,)]
 
 
 @pytest.mark.parametrize(
     ("known", "text"),
     [
-        ({**NEXT, 3: "CREATE TABLE extra (id INTEGER); SELECT nothing FROM nowhere"}, "nowhere"),
-        ({3: NEXT[3]}, "can no longer migrate"),
+        ({**NEXT, 4: "CREATE TABLE extra (id INTEGER); SELECT nothing FROM nowhere"}, "nowhere"),
+        ({4: NEXT[4]}, "can no longer migrate"),
     ],
     ids=["a statement that fails", "too old"],
 )
@@ -142,12 +143,12 @@ from tests.test_migrations import NEXT
 class Deadly(dict):
     times = 0
     def __getitem__(self, number):
-        self.times += number == 3
+        self.times += number == 4
         if self.times == int(sys.argv[2]):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__getitem__(number)
 
-database.FORMAT, migrations.MIGRATIONS = 4, Deadly(NEXT)
+database.FORMAT, migrations.MIGRATIONS = 5, Deadly(NEXT)
 nb.open(sys.argv[1])
 """
 
@@ -155,13 +156,13 @@ nb.open(sys.argv[1])
 def test_a_kill_in_the_middle_leaves_the_old_store(old: Path) -> None:
     """R9"""
     for moment in ("1", "2", "2"):  # while it is tried whether it can be done, and then in the middle of it, twice
-        assert not old.with_name("store.format2.duckdb").exists() or moment == "2"
+        assert not old.with_name("store.format3.duckdb").exists() or moment == "2"
         done = subprocess.run([sys.executable, "-c", CHILD, str(old), moment], cwd=Path(__file__).parent.parent)
         assert done.returncode == -signal.SIGKILL
 
-    assert not old.with_name("store.format2.2.duckdb").exists()
-    for each in (old, old.with_name("store.format2.duckdb")):
-        with nb.open(each, executor=nb.inline()) as batch:
+    assert not old.with_name("store.format3.2.duckdb").exists()
+    for store in (old, old.with_name("store.format3.duckdb")):
+        with nb.open(store, executor=nb.inline()) as batch:
             assert batch.instance(1, summing()).result() == 2450
             assert {name for (name,) in batch._store.fetch("tables")}.isdisjoint({"label"})
 
@@ -178,22 +179,25 @@ def test_views_are_made_anew_so_that_a_corrected_one_reaches_old_stores(old: Pat
         assert batch.instance(1).attempts()["status"].to_list() == ["COMPLETED"] * 52
 
 
-FIRST = """
+SECOND = """
+ALTER TABLE detail DROP COLUMN head;
+ALTER TABLE detail DROP COLUMN raised;
+UPDATE meta SET value = '2' WHERE name = 'format';
+"""
+"""Makes a store of format 2 of one of format 3."""
+FIRST = f"""
+{SECOND}
 ALTER TABLE submitted ALTER version TYPE INTEGER;
 ALTER TABLE event ALTER records TYPE INTEGER;
 UPDATE submitted SET key = 'sub-job of chunk ' || parent WHERE parent IS NOT NULL;
 ALTER TABLE submitted DROP COLUMN parent;
 UPDATE meta SET value = '1' WHERE name = 'format';
 """
-"""Makes a store of format 1 of one of format 2."""
+"""Makes a store of format 1 of one of format 3."""
 
 
-def test_a_store_of_the_first_format_opens_and_its_sub_jobs_are_found_by_their_chunks(store: Path) -> None:
-    """R9 S1"""
-    outer = nb.Job("outer", numbers >> summing("inner").as_step() >> total)
-    with nb.open(store, executor=nb.inline()) as batch:
-        assert batch.submit(outer, 3).result(10) == 2
-        batch.submit(summing("keyed"), 3, key="sub-job of chunk x").result(10)
+def made_older(store: Path, statements: str) -> None:
+    """Have a store be of an older format."""
     with duckdb.connect(str(store)) as con:
         for view in rows_of(con, "SELECT view_name FROM duckdb_views() WHERE NOT internal"):
             con.execute(f"DROP VIEW {view}")
@@ -202,7 +206,16 @@ def test_a_store_of_the_first_format_opens_and_its_sub_jobs_are_found_by_their_c
             "SELECT DISTINCT function_name FROM duckdb_functions() WHERE NOT internal AND function_type = 'table_macro'",
         ):
             con.execute(f"DROP MACRO TABLE {macro}")
-        con.execute(FIRST)
+        con.execute(statements)
+
+
+def test_a_store_of_the_first_format_opens_and_its_sub_jobs_are_found_by_their_chunks(store: Path) -> None:
+    """R9 S1"""
+    outer = nb.Job("outer", numbers >> summing("inner").as_step() >> total)
+    with nb.open(store, executor=nb.inline()) as batch:
+        assert batch.submit(outer, 3).result(10) == 2
+        batch.submit(summing("keyed"), 3, key="sub-job of chunk x").result(10)
+    made_older(store, FIRST)
 
     with nb.open(store, executor=nb.inline()) as batch:
         run = batch.instance(1, outer)
@@ -213,6 +226,28 @@ def test_a_store_of_the_first_format_opens_and_its_sub_jobs_are_found_by_their_c
         run = batch.submit(wide, 1)
         assert (run.id, run.wait(10), batch.instances()["version"][0]) == (6, "COMPLETED", 202501011200)
         assert run.steps()["records"].to_list() == [1, 3_000_000_000]
+
+
+def test_failures_of_a_store_of_the_second_format_are_told_apart_as_before(store: Path) -> None:
+    """R9"""
+
+    def fail(value: int) -> None:
+        if value % 2:
+            raise ValueError(f"odd {value}")
+        json.loads("{" * value)
+
+    with nb.open(store, executor=nb.inline()) as batch:
+        run = batch.submit(each(fail, max_attempts=1), 9)
+        run.wait(10)
+        before = repr(run.failures())
+        assert (
+            "4 × ValueError: odd …  [visit, fail: raise ValueError" in before,
+            "[visit, fail: json.loads" in before,
+        ) == (True, True)
+    made_older(store, SECOND)
+
+    with nb.open(store, executor=nb.inline()) as batch:
+        assert repr(batch.instance(1).failures()) == before
 
 
 def handle_bytes(i: int) -> None:

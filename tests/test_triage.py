@@ -9,8 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from nbbatch.base.times import time_of
-from nbbatch.heal.failures import Failed, grouped
+from nbbatch.heal.failures import Kind, grouped
 from nbbatch.heal.traits import common_traits
 from nbbatch.values.codec import Codec
 
@@ -88,16 +87,16 @@ def test_of_a_frame_its_columns_are_told() -> None:
 @pytest.mark.parametrize("wording", ["can't read '{}'", "no customer {}", "patient p{}7 is not here", "{}: unknown"])
 def test_messages_that_differ_in_their_data_are_one_cause(wording: str) -> None:
     names = [f"{a}{b}" for a in "abcdefgh" for b in "pqrstuvw"]
-    rows = [Failed(i, "read", time_of(i), "ValueError", wording.format(name), "", None) for i, name in enumerate(names)]
+    rows = [Kind("read", "ValueError", "", wording.format(name), [i], i, i) for i, name in enumerate(names)]
     assert len(grouped(rows)) == 1
 
 
 def test_few_wordings_of_one_line_stay_causes_of_their_own() -> None:
     said = ["the file is empty", "the file is locked", *(f"no customer {chr(97 + i)}" for i in range(26))]
-    rows = [Failed(i, "read", time_of(i), "ValueError", each, "", None) for i, each in enumerate(said)]
+    rows = [Kind("read", "ValueError", "", each, [i], i, i) for i, each in enumerate(said)]
     assert [cause.message for cause in grouped(rows)] == ["no customer …", "the file is empty", "the file is locked"]
 
 
 def test_a_message_of_any_length_is_normalised_at_once() -> None:
-    rows = [Failed(1, "read", time_of(1), "ValueError", text * 100_000, "", None) for text in ("x", "'", "/a", "1.")]
+    rows = [Kind("read", "ValueError", "", text * 100_000, [1], 1, 1) for text in ("x", "'", "/a", "1.")]
     assert len(grouped(rows)) == 4

@@ -65,6 +65,8 @@ class Failure(NamedTuple):
     type: str
     message: str
     traceback: str
+    raised: str = ""
+    """The function and the source line of the user's code that raised it."""
 
 
 class Outcome(NamedTuple):
@@ -234,6 +236,10 @@ class SupersededRow(NamedTuple):
     at_us: int
 
 
+HEAD_CHARS = 600
+"""Of an error's text, those that tell one cause from another."""
+
+
 class DetailRow(NamedTuple):
     """One row of the detail table."""
 
@@ -247,6 +253,9 @@ class DetailRow(NamedTuple):
     log: str | None = None
     warnings: list[str] | None = None
     recovered: list[str] | None = None
+    head: str | None = None
+    """The beginning of the error, by which failures are grouped: their whole texts may be gigabytes."""
+    raised: str | None = None
 
 
 class StepRow(NamedTuple):

@@ -75,7 +75,13 @@ def _lost(store: Store, orphans: list[tuple[Any, ...]], now_us: int) -> int:
         text = f"{DIED} ({errors + 1} of at most {most} errors)"
         details.append(
             DetailRow(
-                chunk=chunk, instance=instance, attempt=attempt, event=ended.id, error_type="ProcessDied", error=text
+                chunk=chunk,
+                instance=instance,
+                attempt=attempt,
+                event=ended.id,
+                error_type="ProcessDied",
+                error=text,
+                head=text,
             )
         )
         events.append(ended)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from nbbatch.base.rows import (
+    HEAD_CHARS,
     ChunkRow,
     ClaimRow,
     Columns,
@@ -333,4 +334,5 @@ def _detail(
         chunk=item.chunk, instance=live.id, attempt=item.attempt, event=event,
         error_type=failure.type if failure else None, error=message, traceback=failure.traceback if failure else None,
         log=outcome.log or None, warnings=list(outcome.warnings) or None, recovered=list(outcome.recovered) or None,
+        head=message and message[:HEAD_CHARS], raised=failure.raised if failure else None,
     )  # fmt: skip

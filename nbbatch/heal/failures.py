@@ -6,9 +6,9 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from nbbatch.base.rows import HEAD_CHARS
 from nbbatch.base.times import time_of
 from nbbatch.heal.traits import Good, Trait
 from nbbatch.pictures.markup import Listed
@@ -24,8 +24,16 @@ MAX_GOOD = 20_000
 """Good inputs that a group is compared with, at most."""
 MAX_FAILED = 100_000
 """Failed chunks that are looked at."""
-MAX_READ = 2_000
-"""Characters of a message that are looked at."""
+MAX_KINDS = 5_000
+"""Kinds of messages that are told apart; what is rarer counts with others of its line."""
+MAX_INPUTS = 2_000
+"""Failed inputs of a group that are looked at, evenly chosen …"""
+MAX_ALL_INPUTS = 10_000
+"""… and of all groups …"""
+MAX_BYTES = 30_000_000
+"""… and about how much they and the good ones may hold."""
+SOME = 200
+"""Inputs whose size is looked at first."""
 MAX_WORDS = 20
 """Different words at one place of a line's messages, above which they are data."""
 
@@ -37,21 +45,21 @@ _BLANKS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...
     (re.compile(r"(?:[-+](?=\d))?\w+(?:[.,:]\d\w*)*"), lambda found: re.sub(r".*\d.*", "…", found[0])),
     (re.compile(r"\s+"), " "),
 )
-_RAISED = re.compile(
-    r'^  File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>.+)\n(?:    (?P<text>.+)\n)?', re.MULTILINE
-)
 
 
-class Failed(NamedTuple):
-    """One failed chunk as it is stored."""
+class Kind(NamedTuple):
+    """Failed chunks of one line that say the same but for numbers and what is quoted."""
 
-    chunk: int
     step: str
-    ended: datetime
     type: str
-    message: str
-    traceback: str
-    data: bytes | None
+    raised: str
+    head: str
+    """The beginning of what the first of them says."""
+    chunks: list[int]
+    first_us: int
+    last_us: int
+    is_rest: bool = False
+    """Whether it is many kinds that are told apart no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +74,9 @@ class Cause:
     """The source line that raised, after the function's name; "" where no line is known."""
 
 
-def cause(step: str, kind: str, message: str, traceback: str) -> Cause:
+def cause(step: str, kind: str, head: str, raised: str) -> Cause:
     """What group a failure is in."""
-    return Cause(step, kind, normalised(message), raising_line(traceback))
+    return Cause(step, kind, normalised(head), raised)
 
 
 def normalised(message: str) -> str:
@@ -77,33 +85,28 @@ def normalised(message: str) -> str:
     >>> normalised("row 17: could not convert 'n/a' to float  (error 4 of at most 4)")
     'row …: could not convert … to float'
     """
-    message = message[:MAX_READ]
+    message = message[:HEAD_CHARS]
     for pattern, blank in _BLANKS:
         message = pattern.sub(blank, message)
     return message.strip()[:300]
 
 
-def raising_line(traceback: str) -> str:
-    r"""The innermost line of the user's own code: of a library's frames the last before them.
-
-    >>> raising_line('Traceback:\n  File "cell.py", line 3, in price\n    return 1 / 0\n')
-    'price: return 1 / 0'
-    """
-    frames = list(_RAISED.finditer(traceback))
-    ours = [frame for frame in frames if not re.search(r"site-packages|/lib/python\d|<frozen", frame["file"])]
-    if not frames:
-        return ""
-    last = (ours or frames)[-1]
-    return f"{last['name']}: {(last['text'] or 'line ' + last['line']).strip()}"
-
-
-def grouped(rows: Iterable[Failed]) -> dict[Cause, list[Failed]]:
+def grouped(kinds: Iterable[Kind]) -> dict[Cause, list[Kind]]:
     """Group failures by cause, the largest group first."""
-    found: dict[Cause, list[Failed]] = defaultdict(list)
-    for row in rows:
-        found[cause(row.step, row.type, row.message, row.traceback)].append(row)
+    found: dict[Cause, list[Kind]] = defaultdict(list)
+    rest: list[Kind] = []
+    for kind in kinds:
+        rest.append(kind) if kind.is_rest else found[cause(kind.step, kind.type, kind.head, kind.raised)].append(kind)
     groups = alike(found)
-    return {each: sorted(members) for each, members in sorted(groups.items(), key=lambda item: -len(item[1]))}
+    for kind in rest:
+        theirs = [each for each in groups if (each.step, each.type, each.line) == (kind.step, kind.type, kind.raised)]
+        most = max(theirs, key=lambda each: _size(groups[each]), default=Cause(kind.step, kind.type, "…", kind.raised))
+        groups.setdefault(most, []).append(kind)
+    return dict(sorted(groups.items(), key=lambda item: -_size(item[1])))
+
+
+def _size(kinds: Iterable[Kind]) -> int:
+    return sum(len(kind.chunks) for kind in kinds)
 
 
 def alike(causes: Mapping[Cause, Iterable[T]]) -> dict[Cause, list[T]]:
@@ -143,7 +146,7 @@ class FailureGroup:
         last: Time of the last failure.
         traits: What their inputs have in common, compared with COMPLETED chunks; the most significant first.
         example: Id of one of them: ``run.chunk(group.example)``.
-        message: The error text of the example.
+        message: The beginning of the error text of the example.
     """
 
     cause: Cause
@@ -237,18 +240,52 @@ def failures(store: Reader, instance: int, actions: Actions, limit: int | None =
         ValueError: ``limit`` is not a number of chunks.
     """
     check_page(limit)
-    found = store.fetch("failed_chunks", instance, limit)
-    rows = [Failed(chunk, step, time_of(ended), *rest) for chunk, step, ended, *rest in found]
-    good: dict[str, Good] = {}
-    groups: list[FailureGroup] = []
-    for cause, members in grouped(rows).items():
-        if cause.step not in good:
-            found = store.fetch(
-                "good_inputs", instance, cause.step, MAX_GOOD if limit is None else min(limit, MAX_GOOD)
+    causes = grouped(Kind(*row) for row in store.fetch("failed_kinds", instance, limit, MAX_KINDS))
+    traits = _Traits(store, instance, MAX_GOOD if limit is None else min(limit, MAX_GOOD))
+    return Failures(_group(cause, kinds, traits, actions) for cause, kinds in causes.items())
+
+
+def _group(cause: Cause, kinds: list[Kind], traits: _Traits, actions: Actions) -> FailureGroup:
+    chunks = sorted(chunk for kind in kinds for chunk in kind.chunks)
+    first, last = min(kind.first_us for kind in kinds), max(kind.last_us for kind in kinds)
+    message = min(kinds, key=lambda kind: kind.chunks[0]).head
+    return FailureGroup(cause, chunks, time_of(first), time_of(last), traits.of(cause.step, chunks), message, actions)
+
+
+class _Traits:
+    """Compares inputs of failed chunks with good ones of their step, and reads no more than there is room for."""
+
+    def __init__(self, store: Reader, instance: int, most: int) -> None:
+        self._store, self._instance, self._most = store, instance, most
+        self._left = MAX_ALL_INPUTS
+        self._good: dict[str, Good] = {}
+
+    def of(self, step: str, chunks: Sequence[int]) -> list[Trait]:
+        """What the inputs of chunks have in common; nothing once as many were looked at as there is time for."""
+        if self._left <= 0:
+            return []
+        if step not in self._good:
+            self._good[step] = Good(
+                self._within(lambda most: self._store.fetch("good_inputs", self._instance, step, most), self._most)
             )
-            good[cause.step] = Good([data for (data,) in found])
-        traits = good[cause.step].against([row.data for row in members])
-        ended = [row.ended for row in members]
-        chunks = [row.chunk for row in members]
-        groups.append(FailureGroup(cause, chunks, min(ended), max(ended), traits, members[0].message, actions))
-    return Failures(groups)
+        failed = self._within(
+            lambda most: self._store.fetch("inputs", self._instance, _spread(chunks, most)), min(MAX_INPUTS, self._left)
+        )
+        self._left -= len(failed)
+        return self._good[step].against(failed)
+
+    def _within(self, read: Callable[[int], Sequence[tuple[bytes | None]]], most: int) -> list[bytes | None]:
+        """As many inputs as have room, by the size of some of them."""
+        some = [data for (data,) in read(min(most, SOME))]
+        size = sum(len(data or b"") for data in some) / max(1, len(some))
+        more = min(most, int(MAX_BYTES / max(1.0, size)))
+        return some if len(some) < SOME or more <= SOME else [data for (data,) in read(more)]
+
+
+def _spread(chunks: Sequence[int], most: int) -> list[int]:
+    """At most so many of them, evenly chosen.
+
+    >>> _spread([1, 2, 3, 4, 5], 2)
+    [1, 3]
+    """
+    return [chunks[place * len(chunks) // most] for place in range(most)] if len(chunks) > most else list(chunks)

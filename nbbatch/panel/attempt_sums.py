@@ -231,10 +231,10 @@ class AttemptSums:
         self.recent.add(store, page, self.timeline.last_us)
         for step, size, count in store.fetch("page_durations", *page, _FINE):
             self.durations.setdefault(step, Counter())[size] += count
-        for step, kind, message, traceback, count, lost, event, chunk in store.fetch("page_errors", *page):
-            found = cause(self.names[int(step)], kind, message, traceback)
+        for step, kind, head, raised, count, lost, event, chunk in store.fetch("page_errors", *page):
+            found = cause(self.names[int(step)], kind, head, raised)
             found = found if found in self.errors or len(self.errors) < GROUPS else _OTHERS
-            self.errors.setdefault(found, ErrorGroup(found)).add(count, lost, event, chunk, message)
+            self.errors.setdefault(found, ErrorGroup(found)).add(count, lost, event, chunk, head)
         self.seen = page[2]
         return True
 

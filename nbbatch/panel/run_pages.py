@@ -86,9 +86,7 @@ def run_page(
     """A run as plain HTML; ``head`` makes its line from chunks by state."""
     facts = steps(store, engine, row)
     totals = static.status_counts([each.counts for each in facts])
-    errors = store.frame("errors", row.id, None, None, None, 1, 0)
-    first = None if errors.is_empty() else errors.row(0, named=True)
-    now = engine.clock.now()
+    first, now = _first_error(store, row.id), engine.clock.now()
     return static.run(
         head(totals), row, facts, first, frames.warnings(store, row.id), in_words(now), _busy(engine, row, facts, now)
     )
@@ -106,6 +104,14 @@ def _busy(engine: Engine, row: InstanceRow, facts: list[StepFacts], now_us: int)
         ]
         for each, step in zip(running, steps, strict=True)
     ]  # fmt: skip
+
+
+def _first_error(store: Reader, instance: int) -> dict[str, Any] | None:
+    """Of an instance, in two steps: read with all others, tracebacks may be gigabytes."""
+    for error in store.dicts("first_error", instance):
+        ((traceback,),) = store.fetch("event_traceback", error["event"])
+        return {**error, "traceback": traceback}
+    return None
 
 
 def chunk_page(store: Reader, row: InstanceRow, chunk: dict[str, Any], traceback: str | None, log: str | None) -> str:

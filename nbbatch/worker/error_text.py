@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -12,6 +14,10 @@ from nbbatch.base.rows import Failure
 
 MAX_TEXT_CHARS = 200_000
 """Error messages and tracebacks longer than this lose their middle."""
+MAX_LINE_CHARS = 300
+"""Of a line of source."""
+_LIBRARY = re.compile(r"site-packages|/lib/python\d|<frozen")
+"""Files whose frames are not the user's own."""
 _WORKER = str(Path(__file__).with_name("attempt.py"))
 """Whose frames are left out of a traceback."""
 
@@ -37,7 +43,8 @@ def failure(error: BaseException, hides: Hides | None = None) -> Failure | None:
     name = (
         kind.__qualname__ if kind.__module__ in {"builtins", "__main__"} else f"{kind.__module__}.{kind.__qualname__}"
     )
-    return Failure(clean(name), tidy(text_of(error), hides), tidy(_traceback(error), hides))
+    trace, raised = _traceback(error)
+    return Failure(clean(name), tidy(text_of(error), hides), tidy(trace, hides), tidy(raised, hides)[:MAX_LINE_CHARS])
 
 
 def tidy(text: str, hides: Hides | None) -> str:
@@ -61,12 +68,25 @@ def user_frames(error: BaseException) -> TracebackType | None:
     return frames or error.__traceback__
 
 
-def _traceback(error: BaseException) -> str:
+def _traceback(error: BaseException) -> tuple[str, str]:
+    """The traceback, and the innermost line of the user's own code: of a library's frames the last before them."""
     try:
-        lines = traceback.format_exception(type(error), error, user_frames(error))
+        told = traceback.TracebackException(type(error), error, user_frames(error), compact=True)
+        return "".join(told.format()), raising_line(told.stack)
     except Exception as other:  # an exception whose attributes raise must not hide the failure
-        return f"{type(error).__name__} (its traceback could not be formatted: {type(other).__name__})"
-    return "".join(lines)
+        return f"{type(error).__name__} (its traceback could not be formatted: {type(other).__name__})", ""
+
+
+def raising_line(frames: Sequence[traceback.FrameSummary]) -> str:
+    """The function and the source line of the last frame that is no library's; "" without frames.
+
+    >>> raising_line([traceback.FrameSummary("cell.py", 3, "price", line="return 1 / 0")])
+    'price: return 1 / 0'
+    """
+    if not frames:
+        return ""
+    last = next((each for each in reversed(frames) if not _LIBRARY.search(each.filename)), frames[-1])
+    return f"{last.name}: {last.line or f'line {last.lineno}'}"
 
 
 def text_of(error: BaseException) -> str:

@@ -11,9 +11,10 @@ WHERE ($2 IS NULL OR step = $2) AND ($3 IS NULL OR chunk = $3) AND error IS NOT 
 ORDER BY event, chunk LIMIT $5 OFFSET $6;
 
 -- first_failure: The chunk that is FAILED for longest.
-SELECT s.name, o.chunk, d.error_type, d.error FROM open_chunks($1, {NOW}) o JOIN step s ON s.instance = o.instance AND s.step = o.step
-LEFT JOIN detail d ON d.event = o.event AND d.instance = o.instance
-WHERE o.status = {FAILED} ORDER BY o.event LIMIT 1;
+SELECT s.name, o.chunk, d.error_type, d.error FROM (
+    SELECT chunk, step, event FROM open_chunks($1, {NOW}) WHERE status = {FAILED} ORDER BY event LIMIT 1
+) o JOIN step s ON s.instance = $1 AND s.step = o.step
+LEFT JOIN detail d ON d.event = o.event AND d.instance = $1;
 
 -- skips: One row per chunk that was left out, by hand or by its step.
 SELECT e.chunk, s.name AS step, e.attempt, make_timestamptz(e.ended_us) AS skipped, e.started_us IS NULL AS by_hand,

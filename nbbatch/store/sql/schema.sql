@@ -107,7 +107,9 @@ CREATE TABLE detail (
     traceback VARCHAR,
     log VARCHAR,
     warnings VARCHAR[],
-    recovered VARCHAR[]      -- errors the step survived
+    recovered VARCHAR[],     -- errors the step survived
+    head VARCHAR,            -- the beginning of the error, which tells causes apart; NULL where nothing failed
+    raised VARCHAR           -- function and source line that raised it
 );
 
 -- What the reduction will read.
@@ -154,3 +156,13 @@ ALTER TABLE event ALTER records TYPE BIGINT;
 ALTER TABLE submitted ADD COLUMN parent BIGINT;
 UPDATE submitted SET parent = try_cast(substr(key, 18) AS BIGINT), key = NULL
 WHERE starts_with(key, 'sub-job of chunk ') AND try_cast(substr(key, 18) AS BIGINT) IN (SELECT id FROM chunk);
+
+-- from format 2: What tells causes of failures apart stands by itself, so that whole texts are not read for it.
+ALTER TABLE detail ADD COLUMN head VARCHAR;
+ALTER TABLE detail ADD COLUMN raised VARCHAR;
+UPDATE detail SET head = left(error, 600), raised = regexp_replace(coalesce(
+    list_last(list_filter(regexp_extract_all(traceback, '  File "[^"\n]+", line [0-9]+, in [^\n]+\n    [^\n]+\n'),
+        lambda frame: NOT regexp_matches(frame, 'site-packages|/lib/python[0-9]|<frozen'))),
+    list_last(regexp_extract_all(traceback, '  File "[^"\n]+", line [0-9]+, in [^\n]+\n    [^\n]+\n')), ''),
+    '^  File "[^"\n]+", line [0-9]+, in ([^\n]+)\n +([^\n]+)\n', '\1: \2')
+WHERE error_type IS NOT NULL;
