@@ -307,7 +307,7 @@ class JobHandle(RunFuture[R_co]):
 
         Args:
             limit: Maximum number of failed chunks to read, newest first; None: all. They are compared with as many COMPLETED
-                chunks, at most 20,000.
+                chunks, at most 20,000; of a group at most 2,000 inputs are.
 
         Raises:
             ValueError: ``limit`` is not a number of chunks.
