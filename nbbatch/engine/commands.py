@@ -6,7 +6,8 @@ change in one transaction, guarded by the transition tables, before it touches w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -497,8 +498,7 @@ def skip(engine: Engine, instance: int, chunks: list[int], reason: str) -> None:
     let_go(engine, ended)
     live = engine.live.get(instance)
     if live is not None:
-        for chunk, (step, code, _) in found.items():
-            _forget(live, step, chunk, code)
+        _forget(live, found)
     engine.wake()
 
 
@@ -509,15 +509,17 @@ def _check_skippable(chunk: int, status: ChunkStatus) -> None:
         raise StateError(f"chunk {chunk} is {status} and cannot be skipped: it has ended")
 
 
-def _forget(live: LiveInstance, index: int, chunk: int, code: int) -> None:
-    """Take a skipped chunk out of everything that would claim it."""
-    step = live.steps[index]
-    step.counts[code] -= 1
-    step.counts[ChunkStatus.SKIPPED.code] += 1
-    step.skipped.add(chunk)
-    step.again = type(step.again)(again for again in step.again if again.item.chunk != chunk)
-    step.suspects = type(step.suspects)(again for again in step.suspects if again.item.chunk != chunk)
-    live.waiting[:] = sorted(waiting for waiting in live.waiting if waiting.chunk != chunk)
+def _forget(live: LiveInstance, found: Mapping[int, Sequence[Any]]) -> None:
+    """Take skipped chunks, each with its step and the state it was in, out of everything that would claim them."""
+    for chunk, (index, code, *_) in found.items():
+        step = live.steps[index]
+        step.counts[code] -= 1
+        step.counts[ChunkStatus.SKIPPED.code] += 1
+        step.skipped.add(chunk)
+    for step in live.steps:
+        step.again = deque(again for again in step.again if again.item.chunk not in found)
+        step.suspects = deque(again for again in step.suspects if again.item.chunk not in found)
+    live.waiting[:] = sorted(waiting for waiting in live.waiting if waiting.chunk not in found)
     live.changed = True
 
 
