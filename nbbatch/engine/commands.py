@@ -85,6 +85,7 @@ def submit(
     else:
         live = attach(engine, job, row, params)
         live.identity = identity  # its parameters may have been stored in an older form
+        engine.live.file(live)
     return live.id, live.done
 
 
@@ -111,11 +112,9 @@ def _existing(
 
 def _unfinished(engine: Engine, job: JobDefinition[Any, Any], identity: str) -> InstanceRow | None:
     """The unfinished instance of equal parameters; the store is asked only where there may be one."""
-    for live in reversed(engine.live.values()):
-        if (live.job.name, live.job.version, live.key) == (job.name, job.version, None) and _means(live, job, identity):
-            row = engine.store.instance(live.id)
-            if row.parent is None:
-                return row
+    for live in engine.live.like(job, identity):
+        if _means(live, job, identity):
+            return engine.store.instance(live.id)
     if not engine.dormant:
         return None
     found = engine.store.unfinished(job.name, job.version, identity)
@@ -170,6 +169,7 @@ def attach(engine: Engine, job: JobDefinition[Any, Any], row: InstanceRow, param
     live = engine.live.get(row.id)
     if live is not None:
         live.adopt(job, params)
+        engine.live.file(live)
         _keep_secrets(engine, row.id, params)
         return live
     _check_read(row, params)
@@ -512,7 +512,7 @@ def _check_skippable(chunk: int, status: ChunkStatus) -> None:
 def _forget(live: LiveInstance, found: Mapping[int, Sequence[Any]]) -> None:
     """Take skipped chunks, each with its step and the state it was in, out of everything that would claim them."""
     for chunk, (index, code, *_) in found.items():
-        step = live.steps[index]
+        step = live.step_at(index)
         step.counts[code] -= 1
         step.counts[ChunkStatus.SKIPPED.code] += 1
         step.skipped.add(chunk)

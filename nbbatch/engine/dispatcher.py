@@ -39,6 +39,7 @@ from nbbatch.engine.fallback import Fallback
 from nbbatch.engine.internal_errors import InternalErrors, Observer
 from nbbatch.engine.known import Known
 from nbbatch.engine.limits import Flight, Pace
+from nbbatch.engine.lives import Lines, Lives
 from nbbatch.engine.lost import failed_future, submitted
 from nbbatch.engine.notifications import Notifications, Notify
 from nbbatch.engine.now import Now
@@ -89,7 +90,8 @@ class Engine:
                 event is committed.
         """
         self.store, self.marks, self.clock = store, marks, clock
-        self.live: dict[int, LiveInstance] = {}
+        self._lanes = Lanes(executor, workers)
+        self.live = Lives(self._lanes.line)
         self.error: StoreError | None = None
         """Why the engine stopped claiming; None while it works."""
         self.stopped: dict[int, StoreError] = {}
@@ -109,7 +111,6 @@ class Engine:
         """To be given once the turn is stored."""
         self.turns = 0
         """Turns made so far; an idle engine makes none."""
-        self._lanes = Lanes(executor, workers)
         self.launch_subjob: Callable[[Engine, MicroBatch], Future[Any]] = no_subjobs
         """How a chunk of a step that is a job is run; set before `start`."""
         clerk = Clerk(store.take_ids, store.run, store.set_report, random)
@@ -247,7 +248,8 @@ class Engine:
     def _sleep(self) -> float | None:
         if self.error or self._stopping:
             return None
-        due = [live.waiting[0].due_us for live in self.live.values() if live.waiting and not live.paused]
+        first = self.live.due_us()
+        due = [] if first is None else [first]
         ahead = self.clock.now() - self._pace.steady()
         due.extend(at + ahead for at in [*self._pace.due(), *self._lanes.due(self._pace.steady())])
         seconds = self.clock.until(min(due)) if due else None
@@ -259,27 +261,25 @@ class Engine:
         if self._stopping:
             self._call_off()
         updates = self._updates(arrived)
-        lives = list(self.live.values())
         try:
-            self._commit(updates, lives)
+            self._commit(updates, None)
         except Exception as error:
-            self._save(updates, lives, error)
+            self._save(updates, list(self.live.values()), error)
 
-    def _commit(self, updates: Sequence[Update], lives: Sequence[LiveInstance]) -> None:
-        """Settle, decide, claim; one transaction; then act on it."""
+    def _commit(self, updates: Sequence[Update], lives: Sequence[LiveInstance] | None) -> None:
+        """Settle, decide, claim; one transaction; then act on it. The last three for some instances only, or (None) for all."""
         now = self.clock.now()
         changes = Changes()
         for update in updates:
             update.apply(changes, now)
         if self.error is None:
-            self._decide(lives, changes, now)
+            self._decide(self.live.to_decide(now) if lives is None else lives, changes, now)
             if not (self._stopping or self._is_held):
                 self._claim(lives, changes, now)
         if changes:
             self.write(changes, now)
         if changes or self._answers:  # a call may have stored something of its own
-            for live in self.live.values():
-                live.show()
+            self.live.show(all_of_them=lives is not None)
         self._answer(None)
         for act in changes.after:
             self._act(act)
@@ -448,6 +448,7 @@ class Engine:
             if live.changed:
                 live.changed = False
                 self._advance(live, changes, now)
+            self.live.decided(live)
 
     def _advance(self, live: LiveInstance, changes: Changes, now: int) -> None:
         if live.started_us is None and (live.paused or any(map(has_open, live.counts))):
@@ -512,21 +513,17 @@ class Engine:
 
     # --- claim ------------------------------------------------------------------------------------
 
-    def _claim(self, lives: Sequence[LiveInstance], changes: Changes, now: int) -> None:
+    def _claim(self, lives: Sequence[LiveInstance] | None, changes: Changes, now: int) -> None:
         """Claim by demand: later steps first, so that what was begun is finished and little is in between."""
-        claimed = True
         self._pace.limits.forget_refusals()
-        while claimed:
-            claimed = False
-            for live in lives:
-                if live.paused or live.failing is not None or live.status in INSTANCE_ENDED:
-                    continue
-                for step in reversed(live.steps):
-                    lane = self._lanes.of(step.node)
-                    room = step.claimable() and self._pace.has_room(live, step, lane)
-                    if room and self._claim_from(live, step, lane, changes, now):
-                        claimed = True
-                        break
+        lines = self.live.lines if lives is None else Lines(self._lanes.line, lives)
+
+        def claim(live: LiveInstance, step: LiveStep) -> bool:
+            lane = self._lanes.of(step.node)
+            return self._pace.has_room(live, step, lane) and self._claim_from(live, step, lane, changes, now)
+
+        while lines.round(claim):
+            pass
 
     def _claim_from(self, live: LiveInstance, step: LiveStep, lane: Lane, changes: Changes, now: int) -> bool:
         items = self._claims.take(live, step, lane)
@@ -534,6 +531,7 @@ class Engine:
             return False
         claim = self._claims.keep(live, step, items, changes, now)
         self._first_claim(live, step, changes, now)
+        self.live.unshown[live.id] = live
         live.worked.go(now)
         kind = step.node.step.kind
         inputs = self.store.stream("reduction_inputs", live.id) if kind is Kind.REDUCTION else None
@@ -547,7 +545,7 @@ class Engine:
             live.id, step.node, live.params, items, self.clock.now, stop, sink, inputs, self.marks, slots,
             self._lanes.turnstiles(live, step) if lane is self._lanes.events else (), live.attachments, live.job.listeners.hooks,
         )  # fmt: skip
-        flight = Flight(live, step, lane, micro, claim, step.mean_us * len(items))
+        flight = Flight(live, step, lane, micro, claim, step.likely_us * len(items))
         lane.taken += 1
         lane.work_us += flight.work_us
         self.flights.add(flight)

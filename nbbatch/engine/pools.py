@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -73,9 +73,9 @@ class Lane:
     def has_room(self, step: LiveStep) -> bool:
         if self.taken < self.workers:
             return True
-        if isinstance(self.executor, inline) or not step.mean_us:
+        if isinstance(self.executor, inline) or not step.likely_us:
             return False
-        work = step.mean_us * step.size
+        work = step.likely_us * step.size
         ahead = min(AHEAD, int(AHEAD_US / work)) if work < SLOW_US else 0
         return self.taken < (1 + ahead) * self.workers
 
@@ -122,6 +122,12 @@ class Lanes:
         """How many attempts of these steps may run at once, beside reductions and sub-jobs."""
         lanes = {id(lane): lane for lane in map(self.of, nodes) if lane in (self.main, self.events)}
         return sum(lane.workers for lane in lanes.values())
+
+    def line(self, live: LiveInstance, step: LiveStep) -> Hashable:
+        """What a step waits for: its lane, and the limit of all steps of its name."""
+        code = step.node.step
+        limits = (live.job.name, code.name) if code.options.limited else None
+        return id(self.of(step.node)), limits
 
     def turnstiles(self, live: LiveInstance, step: LiveStep) -> tuple[asyncio.Semaphore, ...]:
         """What an attempt of an async step passes before it starts: the step's own over all instances, and the loop's."""

@@ -85,6 +85,16 @@ _CHANGED = (
 """What a turn changes in a step."""
 
 
+class Learned:
+    """What is known of a step from all its instances in this process."""
+
+    __slots__ = ("mean_us",)
+
+    def __init__(self) -> None:
+        self.mean_us = 0.0
+        """How long a chunk took last; 0: not known."""
+
+
 class LiveStep:
     """One step of a live instance."""
 
@@ -94,6 +104,7 @@ class LiveStep:
         "cursor",
         "in_flight",
         "last",
+        "learned",
         "loaded_last",
         "mean_bytes",
         "mean_us",
@@ -132,6 +143,7 @@ class LiveStep:
         self.in_flight = 0
         self.size = 1
         self.mean_us = 0.0
+        self.learned = Learned()
 
     def become(self, other: LiveStep) -> None:
         """Take over what another one says of the same step; its code and what was learnt of it stay."""
@@ -276,9 +288,14 @@ class LiveStep:
         self.counts[_IN_PROGRESS] += 1
         self.in_flight += 1
 
+    @property
+    def likely_us(self) -> float:
+        """How long a chunk takes, by what came before in this instance or, first, in another; 0: not known."""
+        return self.mean_us or self.learned.mean_us
+
     def learn(self, chunks: int, spent_us: int) -> None:
         """Adapt the size of micro-batches to what the last one took."""
-        mean = spent_us / chunks + 1
+        mean = self.learned.mean_us = spent_us / chunks + 1
         self.mean_us = mean if not self.mean_us else 0.5 * (self.mean_us + mean)
         self.size = max(1, min(self.size * 4, MAX_BATCH, int(TARGET_US / self.mean_us)))
 
@@ -316,6 +333,7 @@ class LiveInstance:
     def __init__(self, job: JobDefinition[Any, Any], row: InstanceRow, params: StoredParams) -> None:
         self.id = row.id
         self.key = row.key
+        self.parent = row.parent
         self.retain = row.retain
         self.identity = row.identity
         self.job = job
@@ -337,10 +355,22 @@ class LiveInstance:
         self.attachments: Attachments | None = None
         self.notified: set[tuple[str, int]] = set()
         """Events that listeners were notified of, by step."""
+        self.touched: dict[int, LiveInstance] | None = None
+        """Where it says that it has changed; None: it is not live."""
         self.changed = True
-        """Something happened since the last decision."""
         self.staged: dict[tuple[int, int], dict[int, int]] = {}
         """Outputs that running fan-outs have handed over: (chunk, attempt) → target step → count."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether something happened since the last decision."""
+        return self._changed
+
+    @changed.setter
+    def changed(self, value: bool) -> None:
+        self._changed = value
+        if value and self.touched is not None:
+            self.touched[self.id] = self
 
     @property
     def paused(self) -> bool:
