@@ -15,7 +15,7 @@ import nbbatch as nb
 from nbbatch.base.display import options
 from nbbatch.panel import attempt_sums, chunk_table
 from nbbatch.panel.attempt_sums import AttemptSums
-from nbbatch.panel.session import Poller, Session, facts_line
+from nbbatch.panel.session import Poller, Session
 from tests.jobs import each
 from tests.kit import engine
 
@@ -169,6 +169,28 @@ def test_chunks_are_filtered_paged_and_inspected(ended: nb.JobHandle[int]) -> No
     assert 'data-next="20"' in first
 
 
+def test_a_step_that_is_chosen_is_what_every_tab_is_about(ended: nb.JobHandle[int]) -> None:
+    panel = session(ended)
+    bodies: dict[str, list[str]] = {}
+    for step in (1, 2):
+        panel.ask({"do": "step", "step": step})
+        for tab in TABS:
+            panel.ask({"do": "tab", "tab": tab})
+            bodies.setdefault(tab, []).append(panel.step()["body"])
+    shown = panel.step()
+
+    assert shown["step"] == 2
+    assert bodies["timeline"][0] != bodies["timeline"][1]
+    assert shown["filter"][0] == 2
+    assert ["ValueError" in each for each in bodies["failures"]] == [True, False]
+    assert ["working on" in each for each in bodies["log"]] == [True, False]
+    assert ["100 of" in each or "90 of" in each for each in bodies["history"]] == [True, False]
+    panel.ask({"do": "step", "step": 99})
+    assert "IndexError" in panel.step()["head"]["note"]
+    panel.ask({"do": "step", "step": None})
+    assert panel.step()["step"] is None
+
+
 def test_what_cannot_be_done_is_told_in_the_panel(ended: nb.JobHandle[int]) -> None:
     panel = session(ended)
     panel.ask({"do": "inspect", "chunk": 10**9})
@@ -266,8 +288,9 @@ def test_what_still_runs_of_a_cancelled_run_is_cancelled_in_every_figure(going: 
     panel.filter = chunk_table.Filter(step=1)
 
     assert set(panel._chunks().rows["status"]) == {"CANCELLED"}
-    assert facts_line(panel.snapshot).startswith("1 of 51 chunks · ")
-    assert "■ 50 cancelled" in facts_line(panel.snapshot)
+    head = panel.step()["head"]
+    assert head["facts"].startswith("1 of 51 chunks · 50 cancelled")
+    assert head["bar"] == [["COMPLETED", 1], ["CANCELLED", 50]]
 
 
 def test_options_choose_how_a_run_is_displayed(ended: nb.JobHandle[int], capsys: pytest.CaptureFixture[str]) -> None:
@@ -571,8 +594,9 @@ def test_a_run_that_waits_for_its_job_stands_still_in_its_panel(tmp_path: Path) 
         panel = session(batch.instance(1))
         first, second = panel.step(), panel.step()
 
-    assert first == second
-    assert "waits for its job" in first["head"]["note"]
+    assert {**first, "at": 0} == {**second, "at": 0}
+    assert first["head"]["word"] == "◷ waiting for its job"
+    assert first["head"]["next"][0][0] == "batch.resume(job)"
     assert first["head"]["cannot"]["pause"] == "the run waits for its job"
 
 

@@ -20,6 +20,8 @@ class Look(NamedTuple):
     """With a contrast of at least 3 : 1 on white and on #111, so that one set serves light and dark pages."""
     pattern: str = ""
     """Path drawn over the colour, in a tile of 6 by 6; "" for a plain fill."""
+    quiet: bool = False
+    """Whether bars on a page show it faded: what is still to come is no news."""
 
     @property
     def named(self) -> str:
@@ -60,9 +62,9 @@ class _Status(str, Enum):
 class ChunkStatus(_Status):
     """State of one work chunk."""
 
-    QUEUED = "QUEUED", 1, Look("queued", "○", GREY, "M2 3h2")
+    QUEUED = "QUEUED", 1, Look("queued", "○", GREY, "M2 3h2", quiet=True)
     """Ready to be claimed."""
-    GATE_WAITING = "GATE_WAITING", 2, Look("waiting at a gate", "‖", GREY, "M1.5 0v6M4.5 0v6")
+    GATE_WAITING = "GATE_WAITING", 2, Look("waiting at a gate", "‖", GREY, "M1.5 0v6M4.5 0v6", quiet=True)
     """Its step is gated and the step before is not wholly done."""
     IN_PROGRESS = "IN_PROGRESS", 3, Look("running", "▶", BLUE, "M-1 7L7 -1M-1 1L1 -1M5 7L7 5")
     """Claimed; a worker has it or will have it at once."""
@@ -99,6 +101,31 @@ class InstanceStatus(_Status):
     """Nothing more can run and a failure is over budget."""
     CANCELLED = "CANCELLED", 8, Look("cancelled", "■", GREY)
     """Cancelled by hand."""
+
+
+WAITS_FOR_JOB: Final = Look("waiting for its job", "◷", AMBER)
+"""An unfinished instance whose job this process does not know."""
+
+
+def standing(status: InstanceStatus, *, known: bool = True, failed: int = 0, since: str = "") -> str:
+    """How an instance stands, in the words of people: what a panel, a plain page, an overview and a terminal say.
+
+    Args:
+        status: Its state.
+        known: Whether its job is known where it would run.
+        failed: Chunks that are FAILED.
+        since: When it was paused.
+
+    >>> standing(InstanceStatus.ERRORED, failed=7), standing(InstanceStatus.COMPLETED, failed=1_038)
+    ('running, 7 failed', 'completed, 1,038 failed')
+    >>> standing(InstanceStatus.PAUSED, since="13:02"), standing(InstanceStatus.IN_PROGRESS, known=False)
+    ('paused since 13:02', 'waiting for its job')
+    """
+    word = status.look.word if known else WAITS_FOR_JOB.word
+    word += f" since {since}" if since and status is InstanceStatus.PAUSED and known else ""
+    if not failed or status is InstanceStatus.FAILED:
+        return word
+    return f"{word.partition(', ')[0]}, {failed:,} failed"
 
 
 _C = ChunkStatus

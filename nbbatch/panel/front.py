@@ -14,6 +14,6 @@ def _read(*names: str) -> str:
 
 
 # texts, not paths: of a path anywidget remembers every widget, for reloading it
-PANEL = _read("notebook.js", "tabs.js", "panel.js")
+PANEL = _read("notebook.js", "head.js", "chain.js", "tabs.js", "panel.js")
 OVERVIEW = _read("notebook.js", "overview.js")
-CSS = variables(".nbc") + _read("panel.css")
+CSS = variables(".nbc") + _read("panel.css", "head.css")

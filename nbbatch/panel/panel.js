@@ -1,11 +1,12 @@
 // The panel's page side: builds its parts once, then puts in what changed. All markup comes escaped from the kernel.
 const TABS = [["now", "Now"], ["failures", "Failures"], ["chunks", "Chunks"], ["timeline", "Timeline"], ["log", "Log"], ["history", "History"]];
-const HELD = "A cell keeps the kernel busy: the button is heard when that cell is over. Interrupting the cell ends its waiting, not the run.";
 const LOST = {
   gone: "The kernel that ran this is gone. What was done is in the store: run this cell again to go on.",
+  silent: "No news from the kernel: it is busy or gone. The figures are as of then.",
   unkept: "The run has ended, and this page cannot put its end into the notebook: run this cell again to keep it there.",
 };
-const SMALLEST = 0.62; // of a picture's own size: below, its words are too small to read, and it is scrolled
+const SILENT_MS = 7000;
+const SMALLEST = 1; // of a picture's own size: below, its words would be smaller than the page's, and it is scrolled
 let panels = 0;
 
 function make(name, attributes = {}, ...children) {
@@ -16,10 +17,6 @@ function make(name, attributes = {}, ...children) {
   }
   node.append(...children);
   return node;
-}
-
-function clock(time) {
-  return new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 }
 
 function put(node, text) {
@@ -54,59 +51,6 @@ function fill(node, markup) {
   for (const each of asked) node.querySelectorAll(each).forEach(ask);
   for (const each of node.querySelectorAll("svg.nbp")) each.style.minWidth = `${SMALLEST * each.viewBox.baseVal.width}px`;
   if (focus) node.querySelector(focus)?.focus({ preventScroll: true });
-}
-
-function head(send, id) {
-  const status = make("span", { class: "nbc-status", role: "status" });
-  const name = make("span", { class: "nbc-name", dir: "auto" });
-  const facts = make("span", { class: "nbc-facts" });
-  const bar = make("div", { class: "nbc-fill" });
-  const progress = make("div", { class: "nbc-bar", role: "progressbar", "aria-label": "Chunks done", "aria-valuemin": 0, "aria-valuemax": 100 }, bar);
-  const note = make("div", { class: "nbc-note", "aria-live": "polite", id: `${id}-note` });
-  const button = (does, label) => make("button", { type: "button", "data-do": does, onclick: (event) => press(does, event.detail > 1) }, label);
-  const buttons = { pause: button("pause", "Pause"), cancel: button("cancel", "Cancel"), retry: button("retry", "Retry failed") };
-  let asked = false;
-  let answered = 0;
-  let held = "";
-  // A cell that blocks keeps the kernel from hearing: then it is said that the press waits.
-  function expect() {
-    const before = answered;
-    setTimeout(() => { if (answered === before) put(note, held = HELD); }, 1500);
-  }
-  function press(does, twice) {
-    const node = buttons[does];
-    if (node.getAttribute("aria-disabled") === "true" || (twice && does === "cancel")) return;
-    if (does === "cancel" && !asked) {
-      asked = true;
-      put(node, "Cancel for good?");
-      setTimeout(() => { asked = false; put(node, "Cancel"); }, 5000);
-      return;
-    }
-    send({ do: does === "pause" ? node.dataset.does : does });
-    expect();
-    if (does === "cancel") put(node, "Cancelling …");
-  }
-  function draw(shown) {
-    put(status, shown.word);
-    status.dataset.status = shown.status;
-    put(name, shown.name);
-    put(facts, shown.facts);
-    if (answered !== shown.answered) held = "";
-    answered = shown.answered;
-    put(note, held || shown.note);
-    progress.setAttribute("aria-valuenow", Math.round(100 * shown.share));
-    progress.dataset.status = shown.status;
-    bar.style.width = `${100 * shown.share}%`;
-    buttons.pause.dataset.does = shown.paused ? "resume" : "pause";
-    put(buttons.pause, shown.paused ? "Resume" : "Pause");
-    for (const [does, why] of Object.entries(shown.cannot)) {
-      buttons[does].title = why || (does === "retry" ? shown.plan : "");
-      buttons[does].setAttribute("aria-disabled", String(Boolean(why)));
-    }
-    if (shown.cannot.cancel) { asked = false; put(buttons.cancel, "Cancel"); }
-  }
-  const row = make("div", { class: "nbc-buttons", role: "group", "aria-label": "What to do" }, ...Object.values(buttons));
-  return { node: make("header", {}, make("div", { class: "nbc-line" }, status, name, row), progress, facts, note), draw, row };
 }
 
 function tabs(send, id) {
@@ -149,7 +93,7 @@ function tabs(send, id) {
     }
   }
   show();
-  return { list, panes, buttons, chosen, follow };
+  return { list, panes, buttons, chosen, choose, follow };
 }
 
 function chunkTools(send, pane) {
@@ -205,14 +149,15 @@ function historyTools(send, pane, share) {
 function render({ model, el }) {
   const id = `nbc-${Date.now().toString(36)}-${panels++}`;
   const send = (message) => model.send(message);
-  const top = head(send, id);
-  const chain = make("div", { class: "nbc-chain", role: "group", "aria-label": "Chain" });
   const tab = tabs(send, id);
+  const open = Object.assign((name) => { tab.choose(name); tab.buttons[name].focus(); }, { knows: (name) => name in tab.panes });
+  const top = head(send, id, open);
+  const chain = chainView(send);
   const chunks = chunkTools(send, tab.panes.chunks);
   const history = historyTools(send, tab.panes.history, model.get("shown").share ?? 1);
   const inspector = make("section", { class: "nbc-inspector", "aria-label": "Inspector", tabindex: -1, hidden: "" });
   const gone = make("p", { class: "nbc-gone", role: "alert", hidden: "" });
-  const root = make("section", { class: "nbc", "aria-label": "Run" }, top.node, gone, chain, tab.list, ...Object.values(tab.panes), inspector);
+  const root = make("section", { class: "nbc", "aria-label": "Run" }, top.node, gone, chain.node, tab.list, ...Object.values(tab.panes), inspector);
   el.append(root);
   const bodies = { now: tab.panes.now, timeline: tab.panes.timeline, failures: tab.panes.failures, log: tab.panes.log, chunks: chunks.body, history: history.body };
 
@@ -277,13 +222,11 @@ function render({ model, el }) {
     const shown = model.get("shown");
     if (!shown.head) return;
     top.draw(shown.head);
-    fill(chain, shown.chain);
-    const scrolls = chain.scrollWidth > chain.clientWidth || chain.scrollHeight > chain.clientHeight;
-    if (scrolls) chain.tabIndex = 0; else chain.removeAttribute("tabindex");
+    chain.draw(shown.chain, shown.step);
     tab.follow(shown.tab);
     chunks.names(shown.names, shown.states);
     chunks.follow(shown.filter);
-    put(tab.buttons.failures, shown.errors ? `Failures (${shown.errors})` : "Failures");
+    put(tab.buttons.failures, shown.head.failed ? `Failures (${shown.head.failed.toLocaleString("en")})` : "Failures");
     if (shown.tab in bodies && !inHand(bodies[shown.tab])) fill(bodies[shown.tab], shown.body);
     if (shown.tab === "history") history.say(shown.moment || "");
     inspect(model.get("inspector"));
@@ -292,13 +235,19 @@ function render({ model, el }) {
   const ticks = ticking(tab.panes.now, () => root.classList.contains("nbc-old"));
   const soon = () => { frame = frame || requestAnimationFrame(draw); };
   let last = Date.now();
+  let lost = "";
   const heard = () => { last = Date.now(); soon(); };
-  const tell = (what) => {
-    put(gone, what ? `${LOST[what]} Last heard at ${clock(last)}.` : "");
-    gone.hidden = !what;
-    top.row.hidden = what === "gone";
-    root.classList.toggle("nbc-old", what === "gone");
+  // Figures that are not of now are told so, with when they were.
+  const doubt = () => {
+    const silent = model.get("shown").head?.beat && Date.now() - last > SILENT_MS;
+    const why = lost || (silent ? "silent" : "");
+    put(gone, why ? `${LOST[why]} Last heard at ${moment(last, true)}.` : "");
+    gone.hidden = !why;
+    top.row.hidden = lost === "gone";
+    root.classList.toggle("nbc-old", why === "gone" || why === "silent");
   };
+  const tell = (what) => { lost = what; doubt(); };
+  const watch = setInterval(doubt, 1000);
   root.addEventListener("pointerdown", grasp);
   const ends = [["pointerup", release], ["pointercancel", release], ["selectionchange", soon]];
   for (const [name, call] of ends) document.addEventListener(name, call);
@@ -312,6 +261,7 @@ function render({ model, el }) {
     model.off("change:shown", heard);
     model.off("change:inspector", heard);
     for (const each of free) each();
+    clearInterval(watch);
     cancelAnimationFrame(frame);
     send({ do: "bye" });
   };

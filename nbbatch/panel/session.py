@@ -22,7 +22,7 @@ from nbbatch.base.rows import InstanceRow
 from nbbatch.base.states import ChunkStatus, InstanceStatus
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.heal.failures import FailureGroup
-from nbbatch.panel import chunk_table, tab_pages
+from nbbatch.panel import chunk_table, facts, tab_pages
 from nbbatch.panel.attempt_sums import AttemptSums
 from nbbatch.panel.chunk_table import Filter
 from nbbatch.panel.now_page import now_page
@@ -31,7 +31,7 @@ from nbbatch.pictures import chain_picture
 from nbbatch.pictures import timeline as timeline_picture
 from nbbatch.pictures.chain_picture import StepFacts
 from nbbatch.pictures.markup import clip, tag
-from nbbatch.pictures.style import duration
+from nbbatch.pictures.style import WAITS, duration
 from nbbatch.store import frames
 from nbbatch.store.reading import Reader
 
@@ -51,6 +51,8 @@ SINGLE = 100
 """Attempts that have bars of their own in the timeline, at most."""
 GROUP_AGAIN = 2.0
 """Seconds between two groupings of failures while a run goes on."""
+BEAT_US = 2_000_000
+"""What moves says so at least this often, so that a page that hears nothing knows it."""
 NEW_LINE = "\n"
 _STATES = [[status.value, status.look.word] for status in ChunkStatus if status is not ChunkStatus.GATE_WAITING]
 """What chunks can be filtered by; those that wait at a gate are listed with the queued ones."""
@@ -90,6 +92,8 @@ class Session:
         self.asked: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
         self.tab = "now"
         self.filter = Filter()
+        self.chosen: int | None = None
+        """The step that all tabs are about; None: all of them."""
         self.share = 1.0
         """Moment of the history that is looked at, of the time from the first claim until now."""
         self.note = ""
@@ -171,7 +175,7 @@ class Session:
 
     def _do(self, message: Mapping[str, Any]) -> None:
         act = {
-            "hello": self._choose, "tab": self._choose, "chunks": self._filter, "inspect": self._inspect,
+            "hello": self._choose, "tab": self._choose, "chunks": self._filter, "step": self._step, "inspect": self._inspect,
             "instance": self._instance, "close": self._close, "at": self._at, "pause": self._act, "resume": self._act,
             "cancel": self._act, "retry": self._retry, "retry-group": self._retry_group, "skip-group": self._skip_group,
         }.get(str(message.get("do")))  # fmt: skip
@@ -180,7 +184,7 @@ class Session:
         self.answered += 1
         try:
             act(message)
-        except (NbbatchError, ValueError, TypeError, KeyError) as error:  # told in the panel, where it was asked
+        except (NbbatchError, ValueError, TypeError, LookupError) as error:  # told in the panel, where it was asked
             self.note = f"{type(error).__name__}: {clip(error, 300)}"
         self._stale = True
 
@@ -196,6 +200,11 @@ class Session:
             ChunkStatus(status) if status else None,
             int(message.get("after") or 0),
         )
+
+    def _step(self, message: Mapping[str, Any]) -> None:
+        step = message.get("step")
+        self.chosen = None if step is None else range(len(self.snapshot.steps))[int(step)]
+        self.filter = replace(self.filter, step=self.chosen, after=0)
 
     def _inspect(self, message: Mapping[str, Any]) -> None:
         chunk, run = int(message["chunk"]), self.run
@@ -255,7 +264,7 @@ class Session:
         now = self.snapshot
         return {
             "head": self._head(),
-            "chain": chain_picture.chain("Chain of steps", now.steps).svg,
+            "chain": facts.chain(now), "step": self.chosen,
             "names": [clip(step.name, 60) for step in now.steps], "states": _STATES,
             "errors": now.errors,
             "tab": self.tab,
@@ -277,11 +286,13 @@ class Session:
             case "failures":
                 return self._failures()
             case "now":
-                return now_page(self.snapshot)
+                now = self.snapshot
+                return now_page(replace(now, running=tuple(each for each in now.running if self._is_chosen(each.step))))
             case "chunks":
                 return tab_pages.chunks_page(self._chunks())
             case "log":
-                return tab_pages.log_page(self._store, self._names(), self.run.id, max(0, self.sums.seen - LOG_EVENTS))
+                since = max(0, self.sums.seen - LOG_EVENTS)
+                return tab_pages.log_page(self._store, self._names(), self.run.id, since, self.chosen)
             case "history":
                 return self._history()
             case _:
@@ -293,9 +304,10 @@ class Session:
         if key != self._groups_of and (now.ended or time.monotonic() - self._grouped > GROUP_AGAIN):
             self._groups = tab_pages.keyed(self.run.failures(limit=tab_pages.LOOKED)) if now.failed else {}
             self._groups_of, self._grouped = key, time.monotonic()
-        return tab_pages.failures_page(
-            self._store, self.run.id, self._names(), self._groups, cannot(now)["retry"], self.sums.error_groups()
-        )
+        only = None if self.chosen is None else now.steps[self.chosen].name
+        groups = {key: group for key, group in self._groups.items() if only in (None, group.cause.step)}
+        errors = [group for group in self.sums.error_groups() if only in (None, group.cause.step)]
+        return tab_pages.failures_page(self._store, self.run.id, self._names(), groups, cannot(now)["retry"], errors)
 
     def _chunks(self) -> chunk_table.Page:
         return chunk_table.page(self._store, self.run.id, self.filter)
@@ -304,13 +316,20 @@ class Session:
         return [step.name for step in self.snapshot.steps]
 
     def _timeline(self) -> str:
-        drawn = self.sums.timeline.drawn(self._store, self.run.id, self.sums.seen, SINGLE)
-        return timeline_picture.timeline("Who worked on what", self._names(), *drawn, self.frame).svg
+        lanes, bars = self.sums.timeline.drawn(self._store, self.run.id, self.sums.seen, SINGLE)
+        bars = [bar for bar in bars if self._is_chosen(bar.step)]
+        return timeline_picture.timeline("Who worked on what", self._names(), lanes, bars, self.frame).svg
+
+    def _is_chosen(self, step: int) -> bool:
+        return self.chosen in (None, step)
 
     def _history(self) -> str:
         if self.snapshot.elapsed is None:
             return "<p>Nothing was begun yet.</p>"
-        return chain_picture.chain(f"As it was after {duration(self._moment())}", self._steps_then()).svg
+        steps = self._steps_then()
+        if self.chosen is not None:
+            steps = [replace(steps[self.chosen], targets=())]
+        return chain_picture.chain(f"As it was after {duration(self._moment())}", steps).svg
 
     def _steps_then(self) -> Sequence[StepFacts]:
         if self.share >= 1.0:
@@ -331,12 +350,16 @@ class Session:
 
     def _head(self) -> dict[str, Any]:
         now = self.snapshot
-        key = "" if now.key is None else f" · {clip(now.key, 60)}"
+        name, which = facts.name(now)
+        paused = now.status is InstanceStatus.PAUSED
         return {
-            "status": now.status.value, "word": now.status.look.named,
-            "name": f"{clip(now.job, 80)} v{now.version} #{now.id}{key}", "facts": facts_line(now),
-            "share": round(now.share, 4), "note": self._note(), "paused": now.status is InstanceStatus.PAUSED,
-            "cannot": cannot(now), "plan": self._plan, "answered": self.answered,
+            "status": now.status.value if now.known else WAITS, "word": facts.state(now), "name": name, "which": which, "facts": facts.below(now),
+            "bar": [[status.value, count] for status, count in facts.bar(now)], "barWords": facts.bar_words(now),
+            "share": round(now.share, 4), "tiles": [each.told for each in facts.facts(now)],
+            "next": facts.following(now) if now.ended or paused or not now.known else [],
+            "note": self._note(), "paused": paused, "since": now.paused_us and now.paused_us // 1000,
+            "ended": now.ended, "failed": now.failed, "cannot": cannot(now), "plan": self._plan, "answered": self.answered,
+            "beat": 0 if now.ended or paused or not now.known else now.at_us // BEAT_US,
         }  # fmt: skip
 
     def _note(self) -> str:
@@ -344,9 +367,7 @@ class Session:
             return f"{self.note} {clip(waits, 300)}".strip()
         if self.note:
             return self.note
-        if not self.snapshot.known:
-            return "It waits for its job: run the cell that submits it, or batch.resume(job)."
-        return clip(self.snapshot.error, 300)
+        return ""
 
     def frame(self) -> pl.DataFrame:
         """What the open tab shows, as a frame."""
@@ -364,26 +385,6 @@ class Session:
 
 
 TABS = ("now", "failures", "chunks", "timeline", "log", "history")
-
-
-def facts_line(now: Snapshot) -> str:
-    """The line of figures below the bar."""
-    parts = [f"{now.done:,} of {now.chunks:,} chunks", f"{now.share:.0%}"]
-    if now.failed:
-        parts.append(f"✗ {now.failed:,} failed")
-    if now.cancelled:
-        parts.append(f"■ {now.cancelled:,} cancelled")
-    if now.errors:
-        parts.append(f"{now.errors:,} error{'' if now.errors == 1 else 's'}")
-    if now.elapsed is not None:
-        parts.append(f"{duration(now.elapsed)} elapsed")
-    if now.rate and not now.ended:
-        parts.append(f"{now.rate:,.0f}/s" if now.rate >= 10 else f"{now.rate:.2g}/s")
-    if now.eta is not None and not now.ended:
-        parts.append(f"about {duration(now.eta)} left")
-    if not now.whole:
-        parts.append("reading what was before …")
-    return " · ".join(parts)
 
 
 def cannot(now: Snapshot) -> dict[str, str]:

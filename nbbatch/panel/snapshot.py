@@ -18,7 +18,7 @@ from nbbatch.panel.run_pages import counts
 from nbbatch.pictures.chain_picture import StepFacts, from_shape
 from nbbatch.pictures.markup import clip
 from nbbatch.store.reading import Reader
-from nbbatch.values.views import text
+from nbbatch.values.views import brief
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +142,7 @@ def take(store: Reader, engine: Engine, sums: AttemptSums, row: InstanceRow, now
         error=None if live else row.error, waits=(engine.hung() or engine.hindrance(live)) if live else None, whole=sums.whole,
         at_us=now_us, running=tuple(engine.now.running(live)) if live else (), workers=engine.now.workers(live) if live else None,
         rates=tuple(rates), rates_every=every, causes=sums.causes(), slowest=_slowest(sums),
-        report=None if row.report is None or live else clip(text(row.report), 300),
+        report=None if row.report is None or live else clip(brief(row.report), 300),
         started_us=started, ended_us=None if live else row.ended_us, paused_us=_paused(store, row, status),
     )  # fmt: skip
 

@@ -101,9 +101,9 @@ def _outputs(chunk: Any) -> str:
 # --- log ------------------------------------------------------------------------------------------
 
 
-def log_page(store: Reader, names: Sequence[str], instance: int, since: int) -> str:
-    """What steps printed, logged and warned of, the newest attempt first."""
-    rows = store.fetch("recent_log", instance, since)
+def log_page(store: Reader, names: Sequence[str], instance: int, since: int, step: int | None = None) -> str:
+    """What steps, or one of them, printed, logged and warned of, the newest attempt first."""
+    rows = [row for row in store.fetch("recent_log", instance, since) if step in (None, row[1])]
     if not rows:
         return tag("p", "No step has said anything yet.", class_="nbc-none")
     return fitting((_said(names, *row) for row in rows), MOST, tag("p", "… more is in ", tag("code", "run.logs()")))

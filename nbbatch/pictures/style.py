@@ -7,10 +7,13 @@ notebook's if there is one, else the system's.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
-from nbbatch.base.states import AMBER, BLUE, GREEN, GREY, VIOLET, ChunkStatus, InstanceStatus, Look
+from nbbatch.base.states import AMBER, BLUE, GREEN, GREY, VIOLET, WAITS_FOR_JOB, ChunkStatus, InstanceStatus, Look
 from nbbatch.pictures.markup import tag
 
+WAITS: Final = "WAITS"
+"""In ``data-status``, of an instance that waits for its job."""
 STEP_COLOURS = (BLUE, GREEN, AMBER, VIOLET, "#0e96a8", "#d1479c", GREY, "#8a8f1e")
 """Of steps in a timeline, used again after the last; the pattern goes round with another period."""
 STEP_PATTERNS = ("", "M-1 7L7 -1M-1 1L1 -1M5 7L7 5", "M0 3h6", "M2 3h2", "M3 0v6", "M0 6L3 0L6 6", "M1.5 3h3M3 1.5v3")
@@ -31,14 +34,36 @@ STYLE = (
 
 
 def variables(scope: str) -> str:
-    """CSS: the colours of chunk states as variables, and that of the instance's state in ``data-status`` as ``--state``.
+    """CSS: the colours of chunk states as variables, that of the state in ``data-status`` as ``--state``, and what fills a chunk state in ``data-s``.
+
+    On screens fills are plain; in high contrast and in print each has its pattern too.
 
     >>> variables(".here").splitlines()[0][:30]
     '.here { --queued: #7d8590; --g'
     """
     chunk = " ".join(f"--{status.value.lower().replace('_', '-')}: {status.look.colour};" for status in ChunkStatus)
-    lines = [f'{scope} [data-status="{status}"] {{ --state: {status.look.colour}; }}' for status in InstanceStatus]
-    return "\n".join([f"{scope} {{ {chunk} }}", *lines, ""])
+    looks = {str(status): status.look for status in (*ChunkStatus, *InstanceStatus)}
+    lines = [f'{scope} [data-status="{name}"] {{ --state: {look.colour}; }}' for name, look in looks.items()]
+    lines.append(f'{scope} [data-status="{WAITS}"] {{ --state: {WAITS_FOR_JOB.colour}; }}')
+    fills = [f'{scope} [data-s="{status}"] {{ background: {_plain(status.look)}; }}' for status in ChunkStatus]
+    marked = [
+        f'{scope} [data-s="{status}"] {{ background: {_tile(status.look)} {status.look.colour}; }}'
+        for status in ChunkStatus
+        if status.look.pattern
+    ]
+    exact = f"{scope} [data-s] {{ forced-color-adjust: none; print-color-adjust: exact; }}"
+    media = ["@media (forced-colors: active), print {", exact, *marked, "}"]
+    return "\n".join([f"{scope} {{ {chunk} }}", *lines, *fills, *media, ""])
+
+
+def _plain(look: Look) -> str:
+    return f"color-mix(in srgb, {look.colour} 45%, transparent)" if look.quiet else look.colour
+
+
+def _tile(look: Look) -> str:
+    """The pattern of a look as a picture that CSS repeats."""
+    drawn = f"<svg xmlns='http://www.w3.org/2000/svg' width='6' height='6'><path d='{look.pattern}' stroke='white' stroke-width='1.2' fill='none'/></svg>"
+    return f'url("data:image/svg+xml,{drawn}")'
 
 
 def fill(key: str, name: str, look: Look) -> str:
@@ -64,6 +89,37 @@ def patterns(key: str, looks: Iterable[tuple[str, Look]]) -> str:
 def step_look(position: int) -> Look:
     """How the attempts of the step at this place in the chain are drawn."""
     return Look("", "", STEP_COLOURS[position % len(STEP_COLOURS)], STEP_PATTERNS[position % len(STEP_PATTERNS)])
+
+
+def spoken(seconds: float) -> str:
+    """A length of time as people say it, in two units at most.
+
+    >>> spoken(0.044), spoken(8.4), spoken(75), spoken(412), spoken(7265), spoken(200_000)
+    ('44 ms', '8 s', '1 min 15 s', '6 min 52 s', '2 h 1 min', '2 d 7 h')
+    """
+    if seconds < 10:
+        return duration(seconds) if seconds < 1 else f"{seconds:.0f} s"
+    whole = round(seconds)
+    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+    first = next(place for place, (_, size) in enumerate(units) if whole >= size)
+    name, size = units[first]
+    said = f"{whole // size} {name}"
+    if first + 1 < len(units) and (rest := whole % size // units[first + 1][1]):
+        said += f" {rest} {units[first + 1][0]}"
+    return said
+
+
+def about(seconds: float) -> str:
+    """What is left, as roughly as it is known.
+
+    >>> about(3), about(47), about(75), about(400), about(5000), about(90_000)
+    ('a few seconds', '45 s', '1 min', '7 min', '1 h 23 min', '1 d 1 h')
+    """
+    if seconds < 8:
+        return "a few seconds"
+    if seconds < 57.5:
+        return f"{5 * round(seconds / 5)} s"
+    return spoken(60 * round(seconds / 60)) if seconds < 86_400 else spoken(seconds)
 
 
 def duration(seconds: float | None) -> str:

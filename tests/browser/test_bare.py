@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
 import nbbatch as nb
-from nbbatch.panel import front
+from nbbatch.panel import facts, front
 from nbbatch.panel.session import Session
-from nbbatch.pictures.chain_picture import StepFacts, chain
+from nbbatch.pictures.chain_picture import StepFacts
 from tests.browser import slow_jobs
 from tests.browser.conftest import SHOTS, Bare, violations
 
@@ -71,15 +72,18 @@ def test_the_page_counts_on_for_what_runs_long_and_not_for_what_was_quick(bare: 
     assert bare.panel.locator(".nbc-late").count() == 1
 
 
-def test_in_high_contrast_the_bar_is_seen_and_what_cannot_be_pressed_differs(bare: Bare) -> None:
+def test_in_high_contrast_states_have_patterns_and_what_cannot_be_pressed_differs(bare: Bare) -> None:
+    bare.page.evaluate("() => model.put({ ...model.shown, head: { ...model.shown.head, ended: false, failed: 0 } })")
     bare.page.emulate_media(forced_colors="active")
+    bare.page.wait_for_function("() => !document.querySelector('[data-do=cancel]').hidden")
     shoot(bare, "bare-high-contrast")
-    look = "(name) => { const s = getComputedStyle(document.querySelector(name)); return [s.backgroundColor, s.borderStyle]; }"
-    fill, _ = bare.page.evaluate(look, ".nbc-fill")
-    bar, edge = bare.page.evaluate(look, ".nbc-bar")
+    look = "(name) => { const s = getComputedStyle(document.querySelector(name)); return [s.backgroundImage, s.borderStyle]; }"
+    well, _ = bare.page.evaluate(look, "[data-s=COMPLETED]")
+    failed, _ = bare.page.evaluate(look, "[data-s=FAILED]")
+    _, edge = bare.page.evaluate(look, "header .nbc-bar")
     _, off = bare.page.evaluate(look, "[data-do=cancel]")
 
-    assert fill != bar
+    assert (well, failed[:9]) == ("none", 'url("data')
     assert (edge, off) == ("solid", "dotted")
 
 
@@ -96,14 +100,30 @@ def test_axe_finds_nothing_serious_on_the_plain_page(browser_page: Any, run: nb.
     assert violations(browser_page, "#here") == []
 
 
-def test_the_keyboard_reaches_everything_in_the_order_of_the_page(bare: Bare) -> None:
-    order = []
-    for _ in range(5):
-        bare.page.keyboard.press("Tab")
-        order.append(bare.page.evaluate("document.activeElement.textContent.slice(0, 12)"))
+FOCUS = "() => { const it = document.activeElement; return it.dataset.do ?? it.dataset.fact ?? it.dataset.step ?? it.id.split('-').pop(); }"
 
-    assert order[:3] == ["Pause", "Cancel", "Retry failed"]
-    assert order[3] == "Failures (4)"  # the tab that is open
+
+def test_the_keyboard_reaches_everything_in_the_order_of_the_page_and_moves_within_tabs_and_chain(bare: Bare) -> None:
+    order = []
+    for _ in range(7):
+        bare.page.keyboard.press("Tab")
+        order.append(bare.page.evaluate(FOCUS))
+        seen = bare.page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle")
+        assert seen != "none", order
+    bare.page.keyboard.press("Shift+Tab")
+    bare.page.keyboard.press("ArrowRight")
+    bare.page.keyboard.press("ArrowRight")
+    bare.page.keyboard.press("Enter")
+    chosen = bare.page.evaluate(FOCUS)
+    bare.answer()
+    bare.page.keyboard.press("Tab")
+    bare.page.keyboard.press("Enter")
+    bare.answer()
+    alone = bare.panel.locator("[aria-pressed=true]").count()
+
+    assert order == ["retry", "look", "took", "slowest", "failed", "0", "failures"]
+    assert chosen == "2"
+    assert alone == 0
 
 
 def test_a_slider_redraws_the_chain_as_it_was(bare: Bare) -> None:
@@ -120,7 +140,7 @@ def test_a_slider_redraws_the_chain_as_it_was(bare: Bare) -> None:
 
 
 def test_a_press_that_the_kernel_does_not_hear_is_said_to_wait(bare: Bare) -> None:
-    bare.panel.get_by_role("button", name="Retry failed").click()
+    bare.panel.get_by_role("button", name=re.compile("^Retry .* failed")).click()
 
     expect(bare.panel.locator(".nbc-note")).to_contain_text("Interrupting the cell ends its waiting, not the run")
 
@@ -215,16 +235,16 @@ def test_a_view_that_comes_later_shows_the_tab_and_filter_of_its_panel(
     expect(later.locator("tbody tr")).to_have_count(2)
 
 
-STICKS_OUT = """() => [...document.querySelectorAll('.nbc-chain svg > g')].flatMap((box) => {
-  const right = box.querySelector('rect').getBoundingClientRect().right;
-  return [...box.querySelectorAll('text')].filter((each) => each.getBoundingClientRect().right > right).map((each) => each.textContent);
+STICKS_OUT = """() => [...document.querySelectorAll('.nbc-step')].flatMap((box) => {
+  const right = box.getBoundingClientRect().right;
+  return [...box.querySelectorAll('*')].filter((each) => each.getBoundingClientRect().right > right).map((each) => each.textContent);
 })"""
 
 
-def test_a_long_chain_is_bounded_readable_when_narrow_and_nothing_sticks_out_of_its_boxes(bare: Bare) -> None:
+def test_a_long_chain_has_a_map_shows_what_is_active_and_is_readable_when_narrow(bare: Bare) -> None:
     states = nb.ChunkStatus
     counts = [
-        {states.QUEUED: 3_636, states.IN_PROGRESS: 1_414}, {states.COMPLETED: 999_998, states.FAILED: 1},
+        {states.QUEUED: 3_636}, {states.COMPLETED: 999_998, states.FAILED: 1},
         {states.GATE_WAITING: 12_345, states.QUEUED: 12_345, states.ERRORED: 12_345, states.FAILED: 12_345},
     ]  # fmt: skip
     names = ["ein sehr langer Name eines Schrittes", "数据处理数据处理数据处理", "WWWWWWWWWW"]
@@ -232,17 +252,24 @@ def test_a_long_chain_is_bounded_readable_when_narrow_and_nothing_sticks_out_of_
         StepFacts(names[place % 3], "one", "int", "int", False, (place + 1,) if place < 99 else (), counts[place % 3])
         for place in range(100)
     ]
-    shown = bare.session.step() | {"chain": chain("Chain of steps", steps).svg}
+    steps[60] = replace(steps[60], counts={states.IN_PROGRESS: 3})
+    shown = bare.session.step() | {"chain": facts.chain(replace(bare.session.snapshot, steps=tuple(steps)))}
     bare.page.set_viewport_size({"width": 500, "height": 1080})
     bare.page.evaluate("shown => model.put(shown)", shown)
     bare.page.evaluate("() => new Promise(requestAnimationFrame)")
     sticks_out = bare.page.evaluate(STICKS_OUT)
     height = bare.panel.locator(".nbc-chain").bounding_box()["height"]
-    letters = bare.page.evaluate("() => document.querySelector('.nbc-chain text').getBoundingClientRect().height")
+    letters = bare.page.evaluate(
+        "() => parseFloat(getComputedStyle(document.querySelector('.nbc-step small')).fontSize)"
+    )
+    expect(bare.panel.locator(".nbc-step").nth(60)).to_be_in_viewport()
     found = violations(bare.page, ".nbc")
+    bare.panel.locator(".nbc-map button").nth(3).click()
+    expect(bare.panel.locator(".nbc-step").nth(3)).to_be_in_viewport()
     bare.page.set_viewport_size({"width": 1180, "height": 1080})
 
+    assert bare.page.evaluate("window.sent").pop() == {"do": "step", "step": 3}
     assert sticks_out == []
-    assert height <= 360
-    assert letters > 9
+    assert height <= 260
+    assert letters >= 12
     assert found == []

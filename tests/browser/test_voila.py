@@ -72,7 +72,7 @@ def test_a_colleague_picks_a_store_sees_its_instances_and_acts(
     expect(shown.get_by_role("region", name="Run")).to_contain_text("strict-check")
     shown.get_by_role("tab", name="Failures").click()
     expect(shown).to_contain_text("row 7 has no id")
-    press(page, "Retry failed")
+    press(page, "Retry 1 failed")
     expect(shown).to_contain_text("1 to retry, 11 kept")
     page.reload()  # the kernel of the page that was left holds the store, and answers this one
     page.locator(".nbd select").first.select_option(label="orders.duckdb")
