@@ -25,7 +25,7 @@ suppress_warnings = [
 
 # --- Markdown and notebooks -----------------------------------------------------------------------
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # notebooks are stored with what they show; the tests execute them
 nb_ipywidgets_js = {}  # nothing is fetched from elsewhere
@@ -38,7 +38,7 @@ autodoc_member_order = "groupwise"
 autodoc_typehints = "none"  # the signature has them as they are written
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
-napoleon_use_ivar = True
+napoleon_custom_sections = [("Attributes", "returns_style")]
 python_maximum_signature_line_length = 88
 python_display_short_literal_types = True
 python_use_unqualified_type_names = True
@@ -53,6 +53,7 @@ html_css_files = ["site.css"]
 html_additional_pages = {"index": "home.html"}
 html_show_sourcelink = False
 html_copy_source = False
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {"text": "nbbatch"},
     "navigation_with_keys": False,
@@ -62,8 +63,8 @@ html_theme_options = {
     "show_toc_level": 2,
     "footer_start": ["copyright"],
     "footer_end": [],
-    "pygments_light_style": "a11y-high-contrast-light",
-    "pygments_dark_style": "a11y-high-contrast-dark",
+    "pygments_light_style": "github-light",
+    "pygments_dark_style": "github-dark",
     "secondary_sidebar_items": ["page-toc", "page-markdown"],
 }
-html_sidebars = {"docs/index": [], "docs/start": [], "docs/concepts": []}
+html_sidebars = {f"docs/{page}": [] for page in ("index", "start", "concepts", "which-tool")}

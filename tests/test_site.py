@@ -142,7 +142,7 @@ def frames() -> Iterator[tuple[str, pl.DataFrame]]:
         run.wait()
         first = job.steps[0].name
         yield from (("batch.instances()", batch.instances()), ("batch.jobs()", batch.jobs()))
-        for name in ("steps", "chunks", "attempts", "errors", "skips", "history", "logs", "attachments"):
+        for name in ("steps", "chunks", "attempts", "now", "errors", "skips", "history", "logs", "attachments"):
             yield f"run.{name}()", getattr(run, name)()
         yield "run.failures().frame()", run.failures().frame()
         yield "run.diff(other, step).frame()", run.diff(run, first).frame()
@@ -163,6 +163,20 @@ def test_frames_have_the_columns_and_types_that_the_reference_says() -> None:
     }
 
     assert told == found
+
+
+def test_every_method_that_gives_a_frame_stands_there() -> None:
+    text = (ROOT / "docs" / "reference" / "frames.md").read_text(encoding="utf-8")
+    owners = {"batch": nb.Batch, "run": nb.JobHandle}
+    given = {
+        f"## {owner}.{name}()"
+        for owner, kind in owners.items()
+        for name, method in from_code.members(kind).items()
+        if getattr(method, "__annotations__", {}).get("return") == "pl.DataFrame" and name != "sql"
+    }
+
+    assert "## run.chunks()" in given
+    assert sorted(given - set(text.splitlines())) == []
 
 
 # --- drawings -------------------------------------------------------------------------------------

@@ -69,7 +69,11 @@ def _google(doc: str) -> list[str]:
     from sphinx.ext.napoleon import Config
     from sphinx.ext.napoleon.docstring import GoogleDocstring
 
-    return str(GoogleDocstring(doc, Config(napoleon_use_rtype=False, napoleon_use_ivar=True))).splitlines()
+    return str(
+        GoogleDocstring(
+            doc, Config(napoleon_use_rtype=False, napoleon_custom_sections=[("Attributes", "returns_style")])
+        )
+    ).splitlines()
 
 
 # --- references -----------------------------------------------------------------------------------
