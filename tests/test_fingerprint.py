@@ -5,14 +5,19 @@ from __future__ import annotations
 import inspect
 import linecache
 import sys
+import tracemalloc
 import types
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 
 import nbbatch as nb
+from nbbatch.code import big_values
 from tests.jobs import numbers
 
 cells = count(1)
@@ -213,6 +218,51 @@ def test_a_row_in_the_middle_of_a_table_changes_the_fingerprint() -> None:
 
     assert fingerprint(cell) == fingerprint(cell)
     assert fingerprint(cell.replace("[2]", "[3]")) != fingerprint(cell)
+
+
+TABLES = {
+    "polars": "import polars as pl\nTABLE = pl.DataFrame({'a': list(range(1000)), 'b': [ODD] + ['x'] * 999})",
+    "series": "import polars as pl\nTABLE = pl.Series('b', [ODD] + ['x'] * 999)",
+    "numpy": "import numpy as np\nTABLE = np.array([len(ODD)] + [1] * 999)",
+    "strided": "import numpy as np\nTABLE = np.array([[len(ODD)] + [1] * 999] * 2)[:, ::2]",
+    "pandas": "import pandas as pd\nTABLE = pd.DataFrame({'a': range(1000), 'b': [ODD] + ['x'] * 999})",
+    "bytes": "TABLE = bytes(20_000) + ODD.encode()",
+    "text": "TABLE = 'x' * 20_000 + ODD",
+    "texts": "TABLE = ['x' * 20_000 + ODD]",
+}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_big_values_are_told_apart_by_all_they_hold(table: str) -> None:
+    cell = f"{table}\n@nb.step\ndef price(v: int) -> int:\n    return len(TABLE)\n"
+    one, other = cell.replace("ODD", "'a'"), cell.replace("ODD", "'abcd'")
+
+    assert fingerprint(one) == fingerprint(one)
+    assert fingerprint(one) != fingerprint(other)
+    assert "<" not in run_cells(one)["price"].listing
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        "pl.DataFrame({'a': [0] * MANY, 'b': [1] * MANY})",
+        "np.zeros(2 * MANY)",
+        "pd.DataFrame({'a': np.zeros(2 * MANY)})",
+    ],
+)
+def test_a_big_table_is_not_copied_and_looked_at_once_for_all_steps(make: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = eval(make, {"pl": pl, "np": np, "pd": pd, "MANY": 500_000})
+    looks: list[Any] = []
+    real = big_values._told
+    monkeypatch.setattr(big_values, "_told", lambda *each: looks.append(each) or real(*each))
+    tracemalloc.start()
+    with big_values.one_look():
+        digests = {big_values.digest_of(table) for _ in range(3)}
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert [len(digests), len(looks)] == [1, 1]
+    assert most < 5_000_000  # the table has 8
 
 
 def test_the_listing_of_a_step_that_uses_what_a_value_holds_can_be_run() -> None:

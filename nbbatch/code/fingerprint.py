@@ -12,13 +12,11 @@ import dis
 import hashlib
 import inspect
 import linecache
-import pickle
 import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial, wraps
 from itertools import islice
@@ -26,6 +24,7 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
+from nbbatch.code.big_values import digest_of
 from nbbatch.code.signature import written
 
 READS = 20
@@ -37,8 +36,6 @@ MAX_VALUE_CHARS = 2_000
 MAX_HELD = 1_000
 """Members of a list, dict or object that are looked into."""
 F = TypeVar("F", bound=Callable[..., Any])
-_TABLES = {"numpy", "pandas", "polars", "pyarrow"}
-"""Libraries whose values show only their first and last rows as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +166,8 @@ def part_of(name: str, value: Any, *, ours: bool) -> Part:
         alias = f" as {name}" if name != value.__qualname__ else ""
         return Part(name, whole, f"from {value.__module__} import {value.__qualname__}{alias}" if simple else "")
     mark = _mark(value)
-    return Part(name, mark, f"{name} = {mark}" if _is_plain(value) and len(mark) <= MAX_VALUE_CHARS else "")
+    is_text = len(mark) <= MAX_VALUE_CHARS and _is_plain(value) and bool(_parsed(mark))  # no digest of a long one
+    return Part(name, mark, f"{name} = {mark}" if is_text else "")
 
 
 @_or_else(_nothing)
@@ -419,7 +417,7 @@ def _is_plain(value: Any) -> bool:
 def _mark(value: Any) -> str:
     """Text that is equal for equal values; of objects whose text is only an address, their type."""
     if type(value) in _PLAIN:  # a table of millions of them takes a moment, not seconds
-        return repr(value)
+        return digest_of(value) or repr(value)
     if isinstance(value, Mapping):
         return f"{{{', '.join(sorted(f'{_mark(key)}: {_mark(each)}' for key, each in value.items()))}}}"  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if isinstance(value, AbstractSet):
@@ -430,9 +428,8 @@ def _mark(value: Any) -> str:
     if isinstance(value, FunctionType):
         return _function_mark(value)
     kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType]
-    if kind.__module__.partition(".")[0] in _TABLES:
-        with suppress(Exception):  # what cannot be pickled is told by its text
-            return f"<{kind.__qualname__} {hashlib.sha256(pickle.dumps(value)).hexdigest()[:12]}>"
+    if told := digest_of(value):
+        return told
     if kind.__repr__ is object.__repr__:
         return f"<{kind.__module__}.{kind.__qualname__}>"
     try:

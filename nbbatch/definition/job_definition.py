@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from nbbatch.base import ranges
 from nbbatch.base.arguments import answering
 from nbbatch.base.errors import DefinitionError, ParameterError, StateError
+from nbbatch.code.big_values import one_look
 from nbbatch.code.renewal import namesakes, stored_form, two_classes
 from nbbatch.code.signature import Kind, Signature, accepts, default_of, has_fields, type_name
 from nbbatch.definition.base_step import BaseStep
@@ -154,11 +155,9 @@ class JobDefinition(Generic[P, R_co]):
             allowed = ranges.budget(max_failed, "max_failed=")
         except ValueError as error:
             raise DefinitionError(f"job {name!r}: {error}") from None
-        self.gated = gated
+        self.gated, self.fail_fast, self.listeners = gated, fail_fast, Listeners(name)
         self.validate, self.on_complete, self.on_error = validate, on_complete, on_error
         self.before_store, self.upgrade = before_store, upgrade
-        self.listeners = Listeners(name)
-        self.fail_fast = fail_fast
         self._links, self._allowed = links, allowed
         self._signatures: list[Signature] = []
         self.renew()
@@ -245,7 +244,8 @@ class JobDefinition(Generic[P, R_co]):
 
     def current(self) -> tuple[Node, ...]:
         """The nodes with the current fingerprints of their code, because names that steps use may have changed."""
-        return tuple(replace(node, code=node.step.fingerprint, reads=node.step.reads) for node in self.nodes)
+        with one_look():
+            return tuple(replace(node, code=node.step.fingerprint, reads=node.step.reads) for node in self.nodes)
 
     def check(self, params: Any) -> P:
         """Validate parameters, and return them as their declared type.
