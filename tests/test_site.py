@@ -248,6 +248,11 @@ def test_pages_are_written_as_markdown_without_directives_of_code(tmp_path: Path
     titles = {"docs/reference/options": "Options", "notebooks/03-debug-and-heal": "Debug and heal"}
     llms.write(tmp_path, titles)
 
+    for page in PAGES:
+        made = llms.as_markdown(page)
+        assert not re.search(r"^```\{|\A---|\{\.", made, re.MULTILINE), page
+        assert ".ipynb)" not in made
+    assert "@nb.step" in llms.as_markdown(ROOT / "docs" / "index.md")
     assert "- [Options](docs/reference/options.md)" in (tmp_path / "llms.txt").read_text(encoding="utf-8")
     assert "| `max_attempts` | `4` |" in (tmp_path / "docs/reference/options.md").read_text(encoding="utf-8")
     assert "```python\n" in (tmp_path / "notebooks/03-debug-and-heal.md").read_text(encoding="utf-8")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from docs._site.from_code import ROOT, filled
 
+INCLUDED = re.compile(r"^```\{include\} (\S+)\n:code: python\n```$", re.MULTILINE)
+FRONT = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
+CONTENTS = re.compile(r"^```\{toctree\}\n.*?^```\n*", re.MULTILINE | re.DOTALL)
+PICTURE = re.compile(r"!\[([^\]]*)\]\([^)]*\)(?:\{[^}]*\})?")
 SUMMARY = "Durable, typed, per-item batch jobs that live in a Jupyter notebook: a Python library on DuckDB, polars and pydantic."
 
 
@@ -20,9 +25,17 @@ def as_markdown(path: Path) -> str:
     """A page as plain Markdown: parts from code filled in, a notebook as its texts and code."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
-        return filled(text)
+        return plain(filled(text), path)
     cells = json.loads(text)["cells"]
     return "\n\n".join(_cell(each["cell_type"], "".join(each["source"])) for each in cells) + "\n"
+
+
+def plain(text: str, path: Path) -> str:
+    """Markdown without what only the site understands: included files in their places, no tables of contents, no pictures."""
+    text = INCLUDED.sub(lambda found: f"```python\n{(path.parent / found[1]).read_text(encoding='utf-8')}```", text)
+    for away in (FRONT, CONTENTS):
+        text = away.sub("", text)
+    return PICTURE.sub(r"(Picture: \1)", text).replace(".ipynb)", ".md)").rstrip() + "\n"
 
 
 def _cell(kind: str, text: str) -> str:
