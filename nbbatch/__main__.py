@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from types import FrameType
@@ -17,6 +18,9 @@ def main() -> None:
     """Run the command that the process was called with, and exit with its code."""
     # from here on, as process 1 of a container would not hear of it before a store is open
     signal.signal(signal.SIGTERM, _put_back)
+    for stream in (sys.stdout, sys.stderr):  # of an old terminal: a sign that it has not is written as an escape
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with needing("cli"):
             import click  # noqa: F401  # pyright: ignore[reportUnusedImport]

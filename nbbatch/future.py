@@ -15,7 +15,7 @@ from nbbatch.base.display import warn
 from nbbatch.base.errors import JobCancelled, JobFailed, StoreClosed
 from nbbatch.base.rows import Ended, InstanceRow
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
-from nbbatch.base.times import Duration, delay, patience
+from nbbatch.base.times import Duration, delay, duration, patience
 from nbbatch.definition import JobDefinition
 from nbbatch.definition.listeners import safely
 from nbbatch.engine import commands
@@ -78,6 +78,32 @@ class RunFuture(Frames, Generic[R_co]):
             ValueError: ``timeout`` is not a time.
         """
         return self._wait(timeout, progress).status
+
+    def watch(self, *, every: Duration | None = None) -> InstanceStatus:
+        """Show the run in a terminal until it has ended: the facts of the panel. Needs ``nbbatch[cli]``; ``nbbatch watch`` is the same.
+
+        Without a terminal it prints plain lines. An interrupt (Ctrl-C) ends the watching, not the run.
+
+        Args:
+            every: Time between two pictures or lines; default: half a second on a terminal, 30 seconds elsewhere.
+
+        Returns:
+            How the run ended.
+
+        Raises:
+            ImportError: rich is not installed; ``pip install 'nbbatch[cli]'``.
+            ValueError: ``every`` is not a duration.
+            StoreClosed: The batch is closed.
+        """
+        seconds = None if every is None else duration(every, "every=")
+        from nbbatch.panel import terminal
+
+        try:
+            terminal.watch([self], seconds)
+        except KeyboardInterrupt as stop:
+            stop.add_note(f"instance {self.id} goes on in the background; run.cancel() ends it")
+            raise
+        return self.status
 
     def _ending(self) -> Future[Ended]:
         """The future of the next end; requested again after an ended instance was taken up again."""

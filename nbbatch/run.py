@@ -58,7 +58,7 @@ class JobHandle(RunFuture[R_co]):
         "is_cancelled is_canceled canceled": "run.cancelled() says it",
         "name version key created started seconds duration row info": "batch.instances() has it, in the row of run.id",
         "frame df to_frame to_pandas to_polars": "run.chunks(), run.steps(), run.attempts() … are polars frames",
-        "watch monitor progress_bar": "run.panel() shows it live, run.wait(progress=True) in a terminal",
+        "monitor progress_bar": "run.panel() shows it live, run.watch() in a terminal",
         "add_callback then on_done": "run.add_done_callback(fn), or @job.on('instance_ended')",
     }
 

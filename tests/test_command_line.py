@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -12,13 +13,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 import pytest
+from rich.console import Console
 
 import nbbatch as nb
-from nbbatch.shell import exit_codes, frontend, printing, steering, watching
+from nbbatch.panel import terminal
+from nbbatch.shell import exit_codes, frontend, printing, steering
 from tests.looked import going, job
 from tests.test_look import Owner, owned
 
@@ -282,7 +285,7 @@ def test_watching_gives_a_line_now_and_then_and_one_at_the_end() -> None:
         now[0] += max(seconds, 0.01)
 
     runs: Any = [Run()]
-    for _ in watching.looks(runs, 30.0, lambda: now[0], sleep):
+    for _ in terminal.looks(runs, 30.0, lambda: now[0], sleep):
         shown.append(now[0])
     assert [round(each) for each in shown] == [0, 30, 60, 70]
 
@@ -306,6 +309,35 @@ def test_a_run_is_watched_from_another_process_to_its_end(store: Path, owned: Ow
     assert watching.returncode == 0
 
 
+def drawn(run: Any, width: int, colours: Any = None) -> str:
+    """What is drawn of a run on a terminal."""
+    console = Console(file=io.StringIO(), width=width, force_terminal=colours is not None, color_system=colours)
+    console.print(terminal.Watched(run).drawn())
+    return cast("io.StringIO", console.file).getvalue()
+
+
+def test_a_run_and_a_look_at_it_are_drawn_alike_on_any_terminal(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with nb.open(store, executor=nb.inline()) as batch:
+        run = batch.submit(job, 20)
+        assert run.watch() == "COMPLETED"
+        plain, narrow, coloured = drawn(run, 100), drawn(run, 30), drawn(run, 100, "truecolor")
+    with nb.look(store) as look:
+        assert drawn(look.instance(1), 100) == plain
+
+    assert capsys.readouterr().out.count("✓ COMPLETED ·") == 1
+    lines = plain.splitlines()
+    assert lines[0].startswith("✓ completed, 1 failed · looked at v1 #1 · ended")
+    assert set(lines[1].strip()) == {"✓", "✗"}
+    assert len(lines[1].strip()) == 100
+    assert any("doubled" in line and "20 of 20" in line for line in lines)
+    assert "✗ 1 × ValueError in doubled: seven is not taken" in plain
+    assert max(map(len, narrow.splitlines())) <= 30
+    assert "\x1b[" not in plain
+    assert "█" in coloured
+
+
 def test_on_a_terminal_the_picture_is_redrawn(store: Path) -> None:
     done(store)
     ours, theirs = pty.openpty()
@@ -326,7 +358,7 @@ def test_on_a_terminal_the_picture_is_redrawn(store: Path) -> None:
     os.close(ours)
     said = b"".join(shown)
     assert b"\x1b[" in said
-    assert b"median_seconds" in said
+    assert b"41 of 41 chunks" in said
 
 
 # --- steering -------------------------------------------------------------------------------------

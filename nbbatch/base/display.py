@@ -50,6 +50,17 @@ def needing(extra: str) -> Generator[None]:
         ) from error
 
 
+def safe(text: str) -> str:
+    r"""Text that does nothing to a terminal, whoever wrote it: control and direction signs are written as escapes.
+
+    >>> safe("a\x1b[2J\u202eb")
+    'a\\x1b[2J\\u202eb'
+    """
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in text
+    )
+
+
 def in_notebook() -> bool:
     """Whether a notebook kernel runs this process."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()

@@ -236,13 +236,20 @@ def _step(now: Snapshot, place: int, step: StepFacts) -> dict[str, Any]:
     counts = [[each.value, step.counts[each]] for each in STACKED if step.counts.get(each)]
     failed = step.counts.get(_C.FAILED, 0)
     given = {"none": "", "many": f"* {step.gives}"}.get(step.kind, step.gives)
+    line, more = chain_line(now, place)
     return {
         "name": clip(step.name, 60), "gated": step.gated, "targets": list(step.targets),
         "state": status.value if status else "", "mark": f"{failed:,} ✗" if failed else status.look.glyph if status else "",
         "counts": counts, "words": by_state(step.counts) or "no chunks yet", "gives": clip(given, 40),
-        "line": progress(step), "more": _given(now, place) or pace(step) or waits(now, place), "now": bool(step.counts.get(_C.IN_PROGRESS)),
+        "line": line, "more": more, "now": bool(step.counts.get(_C.IN_PROGRESS)),
         "idle": status in (None, _C.GATE_WAITING),
     }  # fmt: skip
+
+
+def chain_line(now: Snapshot, place: int) -> tuple[str, str]:
+    """How far a step is, and what else is known of it."""
+    step = now.steps[place]
+    return progress(step), _given(now, place) or pace(step) or waits(now, place)
 
 
 def progress(step: StepFacts) -> str:

@@ -13,7 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nbbatch.base.display import safe
 from nbbatch.base.states import ChunkStatus, InstanceStatus
+
+__all__ = ["as_json", "console", "frame", "note", "safe", "say", "table"]
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,17 +26,6 @@ CELL_CHARS = 120
 PIPE_WIDTH = 1_000
 """Columns of what is no terminal: a table is as wide as it needs, so that a line is a row."""
 _COLOURS = {each.value: each.look.colour for each in (*InstanceStatus, *ChunkStatus)}
-
-
-def safe(text: str) -> str:
-    r"""Text that does nothing to a terminal, whoever wrote it: control and direction signs are written as escapes.
-
-    >>> safe("a\x1b[2J\u202eb")
-    'a\\x1b[2J\\u202eb'
-    """
-    return "".join(
-        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in text
-    )
 
 
 def say(text: str) -> None:
