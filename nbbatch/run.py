@@ -534,7 +534,7 @@ class JobHandle(RunFuture[R_co]):
         show_run(self, self._store, self._engine(), self._page, self._access.last_looks)
 
     def _page(self) -> dict[str, str]:
-        return {"text/html": self._repr_html_(), "text/plain": self._gone() or self._line(self._counts())}
+        return {"text/html": self._repr_html_(), "text/plain": self._gone() or self._text()}
 
     def __repr__(self) -> str:
         return self._gone() or self._line(self._counts(), self.eta)
@@ -567,9 +567,14 @@ class JobHandle(RunFuture[R_co]):
         return static.status_counts(run_pages.counts(self._store, self._engine(), self._row))
 
     def _repr_html_(self) -> str:
-        from nbbatch.panel import run_pages
+        from nbbatch.panel import plain_pages
         from nbbatch.pictures import static
 
         if gone := self._gone():
             return static.line(gone)
-        return run_pages.run_page(self._store, self._engine(), self._row, self._line)
+        return plain_pages.html(self._store, self._engine(), self._row)
+
+    def _text(self) -> str:
+        from nbbatch.panel import plain_pages
+
+        return plain_pages.text(self._store, self._engine(), self._row)

@@ -549,7 +549,7 @@ def test_what_is_shown_live_is_drawn_for_good_before_its_batch_is_closed(ended: 
     ended.batch.close()
 
     assert len(pages) == 1
-    assert "COMPLETED" in pages[0]
+    assert "completed, 10 failed" in pages[0]
     assert "closed" not in pages[0]
 
 
@@ -560,7 +560,7 @@ def test_who_has_waited_for_an_end_finds_it_drawn(ended: nb.JobHandle[int]) -> N
     ended.wait()
 
     assert len(drawn) == 1
-    assert "COMPLETED" in drawn[0]
+    assert "completed, 10 failed" in drawn[0]
 
 
 def test_beside_a_panel_stands_the_plain_page_and_each_page_says_of_when_it_is(ended: nb.JobHandle[int]) -> None:
@@ -571,6 +571,40 @@ def test_beside_a_panel_stands_the_plain_page_and_each_page_says_of_when_it_is(e
         assert "orders" in bundle["text/html"]
         assert "object at 0x" not in bundle["text/plain"]
         shown.close()
+
+
+def test_panel_page_and_text_say_the_same_of_a_run(ended: nb.JobHandle[int]) -> None:
+    panel = session(ended)
+    panel.step()
+    head = panel.step()["head"]
+    page, text = ended._page().values()
+
+    assert head["word"] == "✓ completed, 10 failed"
+    for words in (
+        head["word"],
+        f"{head['name']} {head['which']}",
+        "run.retry(job)",
+        *(fact["label"] for fact in head["tiles"]),
+    ):
+        assert words in page
+        assert words in text
+    assert {fact["label"]: fact["value"] for fact in head["tiles"]}["Failed"] == "10"
+    assert head["tiles"][0]["key"] == "result"
+    assert head["barWords"] in page
+
+
+def test_what_a_run_says_of_its_state_as_it_goes(going: nb.JobHandle[int]) -> None:
+    panel = session(going)
+    tiles = {fact["key"]: fact for fact in panel.step()["head"]["tiles"]}
+    going.pause()
+    paused = panel.step()["head"]
+
+    assert list(tiles) == ["done", "failed", "running", "rate", "eta"]
+    assert tiles["eta"]["note"] == "not known yet"
+    assert re.fullmatch(r"‖ paused since \d\d:\d\d UTC", paused["word"])
+    assert paused["since"] > 1e12
+    assert paused["next"] == [("run.resume()", "goes on")]
+    assert "paused since" in going._page()["text/plain"]
 
 
 def test_a_page_that_is_kept_tells_no_time_left(tmp_path: Path) -> None:

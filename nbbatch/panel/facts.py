@@ -268,12 +268,12 @@ def _given(now: Snapshot, place: int) -> str:
     return f"has given {sum(given):,} so far" if given else ""
 
 
-def pace(step: StepFacts) -> str:
-    """How fast a step is, and how long it still takes."""
+def pace(step: StepFacts, *, live: bool = True) -> str:
+    """How fast a step is, and how long it still takes, which a page that is kept does not tell."""
     parts = [] if step.median is None else [f"median {duration(step.median)}"]
     if step.rate and any(step.counts.get(status) for status in CHUNK_OPEN):
         parts.append(f"{step.rate:,.0f}/s" if step.rate >= 10 else f"{step.rate:.2g}/s")
-    if step.left:
+    if step.left and live:
         parts.append(f"{about(step.left)} left")
     return " · ".join(parts)
 
@@ -299,6 +299,7 @@ def step_lines(steps: Sequence[StepFacts]) -> list[str]:
     """The steps as text, a line each."""
     wide = max((len(clip(step.name, 32)) for step in steps), default=0)
     return [
-        f"  {clip(step.name, 32):<{wide}}  {progress(step)}" + (f" · {said}" if (said := pace(step)) else "")
+        f"  {clip(step.name, 32):<{wide}}  {progress(step)}"
+        + (f" · {said}" if (said := pace(step, live=False)) else "")
         for step in steps
     ]

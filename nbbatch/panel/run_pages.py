@@ -6,7 +6,7 @@ instance's events costs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -80,19 +80,13 @@ def timeline(store: Reader, row: InstanceRow) -> Picture:
 # --- plain pages ----------------------------------------------------------------------------------
 
 
-def run_page(
-    store: Reader, engine: Engine, row: InstanceRow, head: Callable[[list[tuple[str, int]]], str]
-) -> str:  # fmt: skip
-    """A run as plain HTML; ``head`` makes its line from chunks by state."""
-    facts = steps(store, engine, row)
-    totals = static.status_counts([each.counts for each in facts])
+def run_page(store: Reader, engine: Engine, row: InstanceRow, head: static.Head, steps: Sequence[StepFacts]) -> str:
+    """A run as plain HTML, with what its head says of it."""
     first, now = _first_error(store, row.id), engine.clock.now()
-    return static.run(
-        head(totals), row, facts, first, frames.warnings(store, row.id), in_words(now), _busy(engine, row, facts, now)
-    )
+    return static.run(head, steps, first, frames.warnings(store, row.id), in_words(now), _busy(engine, row, steps, now))
 
 
-def _busy(engine: Engine, row: InstanceRow, facts: list[StepFacts], now_us: int) -> list[list[Any]]:
+def _busy(engine: Engine, row: InstanceRow, facts: Sequence[StepFacts], now_us: int) -> list[list[Any]]:
     """What workers are busy with, as rows of a table."""
     live = engine.live.get(row.id)
     running = engine.now.running(live) if live else ()

@@ -13,8 +13,8 @@ from nbbatch.base.rows import InstanceRow
 from nbbatch.base.states import CHUNK_ENDED, INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.engine.now import Running
+from nbbatch.panel import run_pages
 from nbbatch.panel.attempt_sums import AttemptSums
-from nbbatch.panel.run_pages import counts
 from nbbatch.pictures.chain_picture import StepFacts, from_shape
 from nbbatch.pictures.markup import clip
 from nbbatch.store.reading import Reader
@@ -147,10 +147,31 @@ def take(store: Reader, engine: Engine, sums: AttemptSums, row: InstanceRow, now
     )  # fmt: skip
 
 
+def plain(store: Reader, engine: Engine, row: InstanceRow, now_us: int) -> Snapshot:
+    """How an instance stands now, for a page that is drawn once: read in a few statements instead of event by event.
+
+    Causes of errors and rates of late are left out.
+    """
+    facts = run_pages.steps(store, engine, row)
+    sums = AttemptSums(row.id, whole=True)
+    sums.counted = ((row.status, row.ended_us, 0), [dict(each.counts) for each in facts])
+    found = take(store, engine, sums, row, now_us)
+    steps = [replace(each, growing=known.growing) for each, known in zip(facts, found.steps, strict=True)]
+    spent = Counter[int](dict(store.fetch("spent", row.id)))
+    moves = row.id in engine.live or row.ended_us is not None
+    return replace(
+        found, steps=tuple(steps), errors=found.failed, slowest=_most(spent, [each.name for each in steps]),
+        elapsed=found.elapsed if moves else None,
+    )  # fmt: skip
+
+
 def _slowest(sums: AttemptSums) -> tuple[str, float] | None:
-    spent = sums.timeline.spent()
+    return _most(sums.timeline.spent(), sums.names)
+
+
+def _most(spent: Counter[int], names: Sequence[str]) -> tuple[str, float] | None:
     most = max(spent, key=lambda step: spent[step], default=None)
-    return None if most is None or not spent[most] else (sums.names[most], spent[most] / spent.total())
+    return None if most is None or not spent[most] else (names[most], spent[most] / spent.total())
 
 
 def _paused(store: Reader, row: InstanceRow, status: InstanceStatus) -> int | None:
@@ -193,8 +214,8 @@ def growing(targets: Sequence[Sequence[int]], counts: Sequence[Mapping[ChunkStat
 def _counts(store: Reader, engine: Engine, row: InstanceRow, sums: AttemptSums) -> list[dict[ChunkStatus, int]]:
     """Counts of an instance that is not live are read again only when something has changed."""
     if row.id in engine.live:
-        return counts(store, engine, row)
+        return run_pages.counts(store, engine, row)
     key = (row.status, row.ended_us, sums.seen if sums.whole else 0)
     if sums.counted is None or sums.counted[0] != key:
-        sums.counted = (key, counts(store, engine, row))
+        sums.counted = (key, run_pages.counts(store, engine, row))
     return sums.counted[1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbbatch.base.rows import InstanceRow
 from nbbatch.base.states import STACKED, ChunkStatus, InstanceStatus
@@ -151,35 +151,45 @@ def stood(at: str) -> str:
     return f"<div>As it stood at {text(at)}</div>"
 
 
+class Head(NamedTuple):
+    """What a run's page begins and ends with."""
+
+    line: str
+    """How it stands, in words."""
+    chunks: str
+    """Its chunks by state, in words."""
+    figures: str
+    """As markup."""
+    waits: str
+    """What is in its way; "" for nothing."""
+    following: Sequence[tuple[str, str]]
+    """What to do next: code, and what it does."""
+
+
 def run(
-    head: str, row: InstanceRow, steps: Sequence[StepFacts], error: dict[str, Any] | None, warnings: Sequence[str],
-    at: str, now: Sequence[Sequence[Any]] = (),
+    head: Head, steps: Sequence[StepFacts], error: dict[str, Any] | None, warnings: Sequence[str], at: str,
+    now: Sequence[Sequence[Any]] = (),
 ) -> str:  # fmt: skip
-    """A run: how it stands, the first error, a row per step, its warnings, and the line to go on with.
+    """A run: how it stands and its figures, a row per step, the first error, its warnings, and what to do next.
 
     Args:
-        head: `run_line`.
-        row: As stored.
+        head: What it begins and ends with.
         steps: In chain order, with counts.
         error: chunk, step, error_type, error, traceback of its first error; None without one.
         warnings: Distinct ones.
         at: The present, in words.
         now: What workers are busy with, as rows of `NOW_COLUMNS`.
     """
-    return fitting(lambda room: _run(room, head, row, steps, error, warnings, at, now))
+    return fitting(lambda room: _run(room, head, steps, error, warnings, at, now))
 
 
 def _run(
-    room: float,
-    head: str,
-    row: InstanceRow,
-    steps: Sequence[StepFacts],
-    error: dict[str, Any] | None,
-    warnings: Sequence[str],
-    at: str,
+    room: float, head: Head, steps: Sequence[StepFacts], error: dict[str, Any] | None, warnings: Sequence[str], at: str,
     now: Sequence[Sequence[Any]],
-) -> str:
-    parts = [table(head, _STEP_COLUMNS, [_step(step) for step in steps], room=room)]
+) -> str:  # fmt: skip
+    parts = [_strong(head.line), head.figures]
+    parts += [f"<div>⚠ {text(head.waits, 300)}</div>"] if head.waits else []
+    parts.append(table(head.chunks, _STEP_COLUMNS, [_step(step) for step in steps], room=room))
     parts += [table(f"What ran at {at}", NOW_COLUMNS, now, room=room)] if now else []
     if error is not None:
         said = f"first error: {clip(error['error_type'], 80)}: {clip(error['error'], 200)}"
@@ -187,12 +197,21 @@ def _run(
         parts.append(details(f"✗ {said} ({where})", error["traceback"] or said, most=int(_TRACE * room)))
     if warnings:
         parts.append(details(f"{len(warnings)} distinct warnings", "\n".join(warnings), most=int(_LOG * room)))
-    parts += [_next(row, error), stood(at)]
+    parts += [_next(head.following), stood(at)]
     return f"<div>{''.join(parts)}</div>"
 
 
+def _strong(words_: str) -> str:
+    return f'<div style="font-size:1.15em;font-weight:600">{text(words_, 400)}</div>'
+
+
+def _next(following: Sequence[tuple[str, str]]) -> str:
+    found = " · ".join(f"<code>{text(code, 120)}</code> {text(what)}" for code, what in following)
+    return f"<div>Next: {found}</div>" if found else ""
+
+
 NOW_COLUMNS = ("chunk", "step", "input", "for", "attempt", "worker")
-_STEP_COLUMNS = ("step", "takes → gives", "chunks", "", "by state", "p50", "p95")
+_STEP_COLUMNS = ("step", "takes → gives", "chunks", "", "by state", "median", "p95")
 
 
 def _step(step: StepFacts) -> list[Any]:
@@ -214,21 +233,6 @@ _INK = {"█": ChunkStatus.COMPLETED.look, "▓": ChunkStatus.IN_PROGRESS.look, 
 def _coloured(bar: str) -> str:
     runs = ((sign, "".join(run)) for sign, run in groupby(bar))
     return "".join(f'<span style="color:{_INK[sign].colour}">{run}</span>' for sign, run in runs)
-
-
-def _next(row: InstanceRow, error: dict[str, Any] | None) -> str:
-    if row.status is InstanceStatus.COMPLETED:
-        return "<div><code>run.result()</code> gives its report</div>" if row.report is not None else ""
-    if row.status is InstanceStatus.FAILED and error is not None:
-        return (
-            f"<div><code>run.chunk({error['chunk']})</code> looks into that chunk; <code>run.errors()</code> lists every "
-            "error; <code>run.retry(job)</code> runs only the failed chunks again</div>"
-        )
-    if row.status in (InstanceStatus.FAILED, InstanceStatus.CANCELLED):
-        return "<div><code>run.retry(job)</code> takes it up again</div>"
-    if row.status is InstanceStatus.PAUSED:
-        return "<div><code>run.resume()</code> goes on</div>"
-    return "<div>Show it again for news, or wait with <code>run.wait()</code></div>"
 
 
 # --- a batch --------------------------------------------------------------------------------------

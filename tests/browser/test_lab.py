@@ -229,7 +229,7 @@ def test_a_panel_moves_again_after_its_page_was_reloaded_and_the_file_holds_the_
     assert ["text/html" in each for each in going] == [True, False]
     assert "As it stood at" in "".join(going[0]["text/html"])
     assert [sorted(each) for each in ended] == [["text/html", "text/plain"]]
-    assert "COMPLETED" in "".join(ended[0]["text/html"])
+    assert "completed" in "".join(ended[0]["text/html"])
 
 
 def test_a_batch_is_a_table_in_which_a_click_opens_an_instance_and_rests_as_a_plain_one(lab: Lab) -> None:
@@ -254,6 +254,6 @@ def test_closing_the_batch_leaves_the_last_picture_of_run_and_batch(lab: Lab) ->
     expect(captions).to_have_count(2)
     lab.wait_idle()
 
-    expect(captions.first).to_contain_text("COMPLETED · nightly-orders")
+    expect(captions.first).to_contain_text("completed")
     expect(captions.last).to_contain_text("1 COMPLETED")
     expect(lab.page.locator(".jp-OutputArea .nbc")).to_have_count(0)

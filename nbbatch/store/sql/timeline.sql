@@ -4,6 +4,9 @@
 SELECT coalesce(worker, ''), step, started_us, ended_us, status IN {ERRORS}, chunk_status(status)
 FROM event WHERE instance = $1 AND id <= $2 AND started_us IS NOT NULL ORDER BY started_us;
 
+-- spent: Microseconds that the attempts of each step of an instance took in all.
+SELECT step, sum(ended_us - started_us)::BIGINT FROM event WHERE instance = $1 AND started_us IS NOT NULL GROUP BY step;
+
 -- first_event: The id before an instance's first event; NULL without any attempt.
 SELECT CASE WHEN min(started_us) IS NOT NULL THEN min(id) - 1 END FROM event WHERE instance = $1;
 
