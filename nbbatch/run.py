@@ -73,7 +73,8 @@ class JobHandle(RunFuture[R_co]):
     def progress(self) -> float:
         """Share of the work that is done, from 0 to 1; never decreases while the instance runs.
 
-        Formula: ``nbbatch.engine.decide.progress``.
+        Work is chunks × what one of their step takes on the mean, with those that a step has still to give counted as it gave so
+        far; or the shares of ``nb.step(weight=)``, where any is given. Formula: ``nbbatch.engine.prospect.share``.
         """
         live = self._engine().live.get(self.id)
         return live.share if live else self._row.progress
@@ -82,17 +83,18 @@ class JobHandle(RunFuture[R_co]):
     def rate(self) -> float | None:
         """Records per second of the time that this process worked on it; None while unknown, and in the first half second.
 
-        Formula: ``nbbatch.engine.decide.rate``.
+        Formula: ``nbbatch.engine.prospect.rate``.
         """
         live = self._engine().live.get(self.id)
         return live.rate() if live else None
 
     @property
     def eta(self) -> float | None:
-        """Seconds left if work goes on as it went, by the durations of each step and the time that this process worked on it.
+        """Seconds left if work goes on as it went of late, by what each step takes and how many attempts run at once.
 
-        None while unknown, paused, proved too short, and in the first half second; 0 when ended. Formula:
-        ``nbbatch.engine.decide.eta``.
+        None while unknown (as too much of what is left is of steps of which nothing has ended), paused, proved too short, and in
+        the first half second; 0 when ended. Of the time, only that counts which this process worked on it. Formula:
+        ``nbbatch.engine.prospect.eta``.
         """
         engine = self._engine()
         live = engine.live.get(self.id)

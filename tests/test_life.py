@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 
 import nbbatch as nb
-from nbbatch.base.states import ChunkStatus
-from nbbatch.engine.decide import eta, no_chunks, progress, rate, work
 from nbbatch.engine.state import Worked
 from tests.jobs import each, numbers, summing, total
 from tests.kit import HandClock, count, settle
@@ -65,26 +63,6 @@ def test_no_report_is_stored_of_an_instance_that_failed(batch: nb.Batch) -> None
     assert batch.sql(f"SELECT report FROM instance WHERE id = {run.id}")["report"].to_list() == [None]
 
 
-def test_progress_rate_and_time_left_of_six_chunks_half_done() -> None:
-    """L4"""
-    counts = no_chunks()
-    counts[ChunkStatus.COMPLETED.code] = counts[ChunkStatus.IN_PROGRESS.code] = 3
-    worked_us, records = 600_000_000, 0 + 25 + 25
-    share = progress([1.0], [counts], [False])
-    speed = rate(records, worked_us)
-    made, total = work([1.0], [counts], [False], [()])
-
-    assert share == 0.5
-    assert speed is not None
-    assert round(speed, 4) == 0.0833
-    assert eta(made, 0, total, worked_us) == 600.0
-
-
-def test_time_left_is_unknown_once_it_has_passed_without_an_end() -> None:
-    assert eta(3, 0, 6, 600_000_000, idle_us=600_000_000) == 600.0
-    assert eta(3, 0, 6, 600_000_000, idle_us=600_000_001) is None
-
-
 def test_only_the_time_that_was_worked_counts() -> None:
     worked = Worked()
     assert worked.until(5) == 0
@@ -95,15 +73,6 @@ def test_only_the_time_that_was_worked_counts() -> None:
     assert worked.until(1_000) == 30
     worked.go(2_000)
     assert worked.until(2_005) == 35
-
-
-def test_time_left_weighs_chunks_by_how_long_their_step_takes() -> None:
-    first, second = no_chunks(), no_chunks()
-    first[ChunkStatus.COMPLETED.code] = 1
-    second[ChunkStatus.COMPLETED.code], second[ChunkStatus.QUEUED.code] = 10, 90
-    made, total = work([1_000.0, 1_000_000.0], [first, second], [True, False], [(), (0,)])
-
-    assert eta(made, 0, total, 10_000_000) == pytest.approx(90.0, rel=0.01)
 
 
 def test_a_chunk_queued_again_behind_an_open_gate_runs(batch: nb.Batch, clock: HandClock) -> None:

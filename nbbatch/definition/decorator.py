@@ -47,7 +47,8 @@ class StepDecorator:
         max_wait: Maximum time for which ``RetryLater`` can postpone a chunk in total, counted from the start of the first attempt
             that raised it: seconds, a timedelta or text. One last attempt is made at the end of that time. If it raises
             ``RetryLater`` too, the chunk is FAILED (TimeoutError).
-        weight: Share of the instance's progress, between 0 and 1. Steps without a weight share the rest.
+        weight: Share of the instance's progress, between 0 and 1. Steps without a weight share the rest. Where no step has one,
+            progress is by what their chunks take.
         max_failed: Failed chunks that do not fail the instance: a number, or a share (a float). Default: the job's value, and
             for the first step 0. A reduction takes none and is never skipped, because it returns the report.
         skip_on: Exception classes for which the chunk is SKIPPED at once. Subclasses and causes of an error match too. Takes

@@ -28,7 +28,8 @@ from nbbatch.base.states import (
 )  # fmt: skip
 from nbbatch.code.signature import type_name
 from nbbatch.definition import JobDefinition, Kind
-from nbbatch.engine.decide import share_done, to_shut
+from nbbatch.engine import prospect
+from nbbatch.engine.decide import to_shut
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.engine.known import current_form, meant
 from nbbatch.engine.recovery import load, recover
@@ -421,7 +422,8 @@ def take_up(
 
 def share_stored(engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any]) -> float:
     """The share of its work that is done, as the open transaction has it: where it falls, as what was done is done again."""
-    return share_done(job.nodes, [each.counts for each in engine.store.counts(row.id)])
+    counts = [each.counts for each in engine.store.counts(row.id)]
+    return prospect.share(prospect.steps_work(job.nodes, counts, [prospect.Times()] * len(counts), [0] * len(counts)))
 
 
 def check_retained(row: InstanceRow) -> None:

@@ -1,4 +1,4 @@
-"""Chunk counts → what may happen next, progress, rate, ETA. Pure functions.
+"""Chunk counts → what may happen next. Pure functions.
 
 Counts of one step are a list indexed by ``ChunkStatus.code`` (entry 0 is not used).
 """
@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nbbatch.base.states import CHUNK_DONE, CHUNK_ENDED, ChunkStatus, InstanceStatus
+from nbbatch.base.states import CHUNK_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.definition import Kind, Node
 
 Counts = list[int]
 
-_DONE = [status.code for status in CHUNK_DONE]
 _UNENDED = [status.code for status in ChunkStatus if status not in CHUNK_ENDED]
 _FAILED = ChunkStatus.FAILED.code
 _TROUBLE = (ChunkStatus.ERRORED.code, ChunkStatus.FAILED.code)
@@ -130,95 +129,3 @@ def _ongoing(nodes: Sequence[Node], counts: Sequence[Counts], *, paused: bool) -
     if nodes[-1].step.kind is Kind.REDUCTION and counts[-1][_IN_PROGRESS]:
         return InstanceStatus.FINALIZE
     return InstanceStatus.IN_PROGRESS
-
-
-def progress(
-    weights: Sequence[float], counts: Sequence[Counts], done: Sequence[bool], sources: Sequence[Sequence[int]] = ()
-) -> float:
-    """Weighted share of the work that is done, from 0 to 1: the sum over steps of weight · done chunks / chunks.
-
-    A step without chunks counts as nothing until it is wholly done, then as all. While the steps before it
-    (``sources``) go on, a step has only that share of its chunks, so its own share counts that much less. HAPI FHIR's batch2 takes completed
-    over all chunks; the weights are Spring-like shares of the steps. The engine never lets the figure fall and keeps
-    1.0 for an instance that COMPLETED.
-
-    The worked example: six chunks, three of them COMPLETED.
-
-    >>> counts = no_chunks()
-    >>> counts[ChunkStatus.COMPLETED.code] = counts[ChunkStatus.IN_PROGRESS.code] = 3
-    >>> progress([1.0], [counts], [False])
-    0.5
-    >>> after = no_chunks(); after[ChunkStatus.COMPLETED.code] = 3
-    >>> progress([0.5, 0.5], [counts, after], [False, False], [(), (0,)])
-    0.5
-    """
-    shares: list[float] = []
-    for place, (count, is_done) in enumerate(zip(counts, done, strict=True)):
-        total = sum(count)
-        share = 1.0 if is_done else sum(count[code] for code in _DONE) / total if total else 0.0
-        before = [shares[source] for source in sources[place]] if sources else []
-        shares.append(share * (sum(before) / len(before) if before else 1.0))
-    return min(1.0, sum(weight * share for weight, share in zip(weights, shares, strict=True)))
-
-
-def share_done(nodes: Sequence[Node], counts: Sequence[Counts]) -> float:
-    """`progress` of an instance that has not ended: below 1, whatever the counts say."""
-    weights, sources = [node.weight for node in nodes], [node.sources for node in nodes]
-    return min(progress(weights, counts, done_steps(nodes, counts), sources), 0.999)
-
-
-def work(
-    micros: Sequence[float], counts: Sequence[Counts], done: Sequence[bool], sources: Sequence[Sequence[int]]
-) -> tuple[float, float]:
-    """Work that is done and work in all, as far as it is known: chunks × the microseconds that one of their step takes.
-
-    While the steps before a step go on, it is taken to get as many chunks more as they have still to give. Of a step without any
-    time yet the mean of the others is taken.
-
-    >>> counts = [no_chunks(), no_chunks()]
-    >>> counts[0][ChunkStatus.COMPLETED.code], counts[0][ChunkStatus.QUEUED.code], counts[1][ChunkStatus.COMPLETED.code] = 5, 5, 2
-    >>> work([1.0, 10.0], counts, [False, False], [(), (0,)])
-    (25.0, 50.0)
-    """
-    known = [each for each in micros if each]
-    usual = sum(known) / len(known) if known else 0.0
-    ended: list[float] = []
-    made = total = 0.0
-    for place, (count, is_done) in enumerate(zip(counts, done, strict=True)):
-        before = [ended[source] for source in sources[place]]
-        come = 1.0 if is_done or not before else sum(before) / len(before)
-        mine, each = sum(count[code] for code in _DONE), micros[place] or usual
-        expected = max(sum(count) / come if come else 0.0, mine)
-        ended.append(1.0 if is_done else mine / expected if expected else 0.0)
-        made, total = made + mine * each, total + expected * each
-    return made, total
-
-
-def rate(records: int, worked_us: int) -> float | None:
-    """Records per second of time worked; None while unknown.
-
-    >>> round(rate(50, 600_000_000), 4)
-    0.0833
-    """
-    return records / (worked_us / 1e6) if records and worked_us > 0 else None
-
-
-def eta(made: float, before: float, total: float, worked_us: int, idle_us: int = 0) -> float | None:
-    """Seconds left if work goes on as it went: time worked · work left / work done in it; None while unknown.
-
-    It is unknown too once that time has passed since the latest end of an attempt (``idle_us``): slower work has begun.
-
-    Args:
-        made: Work that is done, as of `work`.
-        before: Of it, what was done before the time that is counted.
-        total: Work in all.
-        worked_us: Microseconds worked.
-        idle_us: Since the latest end.
-
-    >>> eta(3, 0, 6, 600_000_000)
-    600.0
-    """
-    if made <= before or worked_us <= 0:
-        return None
-    left = worked_us / 1e6 * (total - made) / (made - before)
-    return None if idle_us > left * 1e6 else left

@@ -178,8 +178,7 @@ class Clerk:
         odd = results.odd.values()
         ended = results.latest_end_us()
         began = min(*results.started_us[:1], *(outcome.started_us for outcome in odd), ended)
-        live.latest_end_us = max(live.latest_end_us or 0, ended)
-        step.learn(len(items), ended - began)
+        live.learn(step, len(items), ended - began, ended)
         live.changed = True
 
     def _set_aside(

@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 from nbbatch.base.rows import Ended, InstanceRow, Item, Waiting
 from nbbatch.base.states import ChunkStatus, InstanceStatus
 from nbbatch.definition import JobDefinition, Kind, Node
-from nbbatch.engine import decide
-from nbbatch.engine.decide import Counts, done_steps, no_chunks, share_done
+from nbbatch.engine import prospect
+from nbbatch.engine.decide import Counts, no_chunks
+from nbbatch.engine.prospect import Course, Mark, StepWork, Times, steps_work
 from nbbatch.values.attachments import Attachments
 from nbbatch.worker.context import Cancellation, StoredParams
 
@@ -117,6 +118,7 @@ class LiveStep:
         "skipped",
         "suspect_in_flight",
         "suspects",
+        "times",
     )  # fmt: skip
 
     def __init__(self, node: Node) -> None:
@@ -144,6 +146,7 @@ class LiveStep:
         self.size = 1
         self.mean_us = 0.0
         self.learned = Learned()
+        self.times = Times()
 
     def become(self, other: LiveStep) -> None:
         """Take over what another one says of the same step; its code and what was learnt of it stay."""
@@ -295,6 +298,7 @@ class LiveStep:
 
     def learn(self, chunks: int, spent_us: int) -> None:
         """Adapt the size of micro-batches to what the last one took."""
+        self.times = self.times.plus(chunks, spent_us)
         mean = self.learned.mean_us = spent_us / chunks + 1
         self.mean_us = mean if not self.mean_us else 0.5 * (self.mean_us + mean)
         self.size = max(1, min(self.size * 4, MAX_BATCH, int(TARGET_US / self.mean_us)))
@@ -347,6 +351,7 @@ class LiveInstance:
         self.best = row.progress
         self.report = row.report
         self.steps = [LiveStep(node) for node in job.current()]
+        self.course = Course(len(self.steps))
         self.waiting: list[Waiting] = []
         self.cancellation = Cancellation()
         self.done: Future[Ended] = Future()
@@ -415,7 +420,7 @@ class LiveInstance:
 
     def progress(self) -> float:
         """Share of the work done; it never falls, and is below 1 until the instance COMPLETED."""
-        self.best = max(self.best, share_done(self.job.nodes, self.counts))
+        self.best = max(self.best, prospect.share(self.work()))
         return self.best
 
     @property
@@ -426,24 +431,39 @@ class LiveInstance:
     def rate(self) -> float | None:
         """Records per second of the time that it was worked on here; None while unknown. Any thread may ask."""
         worked_us = self.worked.until(self.latest_end_us or 0)
-        return decide.rate(self.records - self.worked.records, worked_us) if worked_us >= FIRST_US else None
+        return prospect.rate(self.records - self.worked.records, worked_us) if worked_us >= FIRST_US else None
 
     def eta(self, now_us: int) -> float | None:
         """Seconds left; None while unknown or paused, and in the first moments. Any thread may ask."""
-        end_us = self.latest_end_us or 0
-        worked_us = self.worked.until(end_us)
-        if self.paused or worked_us < FIRST_US:
-            return None
-        micros, nodes, counts = (
-            [step.mean_us for step in self.steps],
-            self.job.nodes,
-            [list(each) for each in self.counts],
-        )
-        sources = [node.sources for node in nodes]
-        made, total = decide.work(micros, counts, done_steps(nodes, counts), sources)
-        before = self.worked.counts or [no_chunks() for _ in nodes]
-        earlier, _ = decide.work(micros, before, [False] * len(nodes), sources)
-        return decide.eta(made, earlier, total, worked_us, now_us - end_us)
+        now, idle_us = self._stands(), now_us - (self.latest_end_us or 0)
+        return None if now is None else prospect.eta(self.work(), now, self.course.marks, idle_us)
+
+    def step_etas(self) -> list[float | None]:
+        """Of each step its part of the seconds left. Any thread may ask."""
+        now = self._stands()
+        return [None] * len(self.steps) if now is None else prospect.step_etas(self.work(), now, self.course.marks)
+
+    def _stands(self) -> Mark | None:
+        """How it stood at the latest end of an attempt; None while it is paused, and in the first moments."""
+        worked_us = self.worked.until(self.latest_end_us or 0)
+        return None if self.paused or worked_us < FIRST_US else self._mark(worked_us)
+
+    def _mark(self, worked_us: int) -> Mark:
+        return Mark(worked_us, [step.times for step in self.steps])
+
+    def work(self) -> list[StepWork]:
+        """What is known of the work of each step."""
+        counts = [list(each) for each in self.counts]
+        before = [prospect.ended(each) for each in self.worked.counts] or [0] * len(counts)
+        return steps_work(self.job.nodes, counts, [step.times for step in self.steps], before)
+
+    def learn(self, step: LiveStep, attempts: int, spent_us: int, end_us: int) -> None:
+        """Take note of what attempts took that ended."""
+        self.latest_end_us = max(self.latest_end_us or 0, end_us)
+        step.learn(attempts, spent_us)
+        worked_us = self.worked.until(self.latest_end_us)
+        if self.course.is_due(worked_us):
+            self.course.keep(self._mark(worked_us))
 
     def adopt(self, job: JobDefinition[Any, Any], params: StoredParams) -> None:
         """Go on with this job's code; attempts that run finish with the old one."""

@@ -183,10 +183,13 @@ def _steps(
 ) -> tuple[StepFacts, ...]:  # fmt: skip
     facts, started = from_shape(row.shape), row.started_us or until_us
     counted = _counts(store, engine, row, sums)
+    live = engine.live.get(row.id)
+    etas = live.step_etas() if live else [None] * len(facts)
     grow = growing([each.targets for each in facts], counted) if row.ended_us is None else [False] * len(facts)
     return tuple(
         replace(
             each, counts=counted[place], median=sums.quantile(place, 0.5), p95=sums.quantile(place, 0.95), growing=grow[place],
+            left=etas[place],
             rate=(sums.recent.chunks(place, started, until_us) or None) if is_live else None,
         )
         for place, each in enumerate(facts)
