@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 import nbbatch as nb
+from nbbatch.base.rows import Item
+from nbbatch.definition import routing
+from nbbatch.values.parameters import ParamsCodec
+from nbbatch.worker.attempt import run_chunks
+from nbbatch.worker.context import MicroBatch, StoredParams
 from tests.jobs import double, drop, numbers, total
 from tests.kit import HandClock, count, settle, statuses
 
@@ -402,3 +408,55 @@ def test_parallel_branches_run_at_the_same_time(threaded: nb.Batch) -> None:
         return i
 
     assert threaded.submit(nb.Job("meet", numbers >> (left | right) >> total), 1).result(15) == 0
+
+
+def test_values_that_go_one_way_each_travel_as_columns_and_types_are_prepared_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Any] = []
+    real = routing.adapter_of
+    monkeypatch.setattr(routing, "_made_adapter", lru_cache(lambda kind: made.append(kind) or real(kind)))
+
+    @nb.step
+    def first(n: int) -> list[int]:
+        return [n]
+
+    @nb.step
+    def pair(i: list[int]) -> list[int]:
+        return nb.to("odd", i) if i[0] == 5 else i
+
+    @nb.step
+    def odd(i: list[int]) -> None: ...
+
+    @nb.step
+    def even(i: list[int]) -> None: ...
+
+    ways = nb.choose(lambda i: i[0] % 2, {0: even, 1: odd})
+    node = nb.Job("ways", first >> pair >> ways).current()[1]
+    items = [Item(i, 1, f"[{i}]".encode()) for i in range(6)]
+    results = run_chunks(MicroBatch(1, node, StoredParams(ParamsCodec(int), b"1"), items))
+
+    assert results.odd == {}
+    assert results.outputs == [item.data for item in items]
+    assert [node.targets[0] == target for target in results.targets] == [True, False] * 3
+    assert made == [list[int]]
+    assert results.part(1, 3).targets == results.targets[1:3]
+
+
+def test_a_value_for_two_branches_stands_beside_those_for_one(batch: nb.Batch) -> None:
+    @nb.step
+    def both(i: int) -> int | str:
+        return i if i % 2 else str(i)
+
+    @nb.step
+    def counts(i: int) -> int:
+        return i
+
+    @nb.step
+    def anything(i: int | str) -> int:
+        return 100 * int(i)
+
+    run = batch.submit(nb.Job("both", numbers >> both >> (counts | anything) >> total), 5)
+
+    assert run.result(10) == 4 + 1_000
+    assert run.steps()["records"].to_list()[:2] == [5, 7]

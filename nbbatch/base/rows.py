@@ -110,6 +110,8 @@ class Results(NamedTuple):
     """All other attempts, by their place in the micro-batch."""
     logged: Sequence[Mapping[str, Any]] = ()
     """Attributes of the log records of a worker in another process."""
+    targets: Sequence[int] = ()
+    """The step that each output goes to; empty: to the only one that follows."""
 
     def part(self, first: int, last: int) -> Results:
         """What the attempts from one place to another gave.
@@ -120,7 +122,8 @@ class Results(NamedTuple):
         odd = {place - first: outcome for place, outcome in self.odd.items() if first <= place < last}
         before = first - sum(place < first for place in self.odd)
         plain = slice(before, before + last - first - len(odd))
-        return Results(self.started_us[plain], self.ended_us[plain], self.outputs[plain], self.worker, odd)
+        columns = self.started_us[plain], self.ended_us[plain], self.outputs[plain]
+        return Results(*columns, self.worker, odd, targets=self.targets[plain])
 
     def latest_end_us(self) -> int:
         """When the last of the attempts ended."""

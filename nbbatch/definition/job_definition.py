@@ -71,15 +71,8 @@ class Node:
 
     @property
     def plain(self) -> bool:
-        """Whether each chunk returns at most one output, for one step, by a plain call. The worker has a fast path for these."""
-        step = self.step
-        return (
-            self.index > 0
-            and not step.is_async
-            and step.kind in (Kind.ONE, Kind.NONE)
-            and not self.ways
-            and len(self.targets) < 2
-        )
+        """Whether each chunk returns at most one output by a plain call. The worker has a fast path for these."""
+        return self.index > 0 and not self.step.is_async and self.step.kind in (Kind.ONE, Kind.NONE)
 
     def route(self, value: Any) -> tuple[int, ...]:
         """The targets of a value."""

@@ -7,10 +7,11 @@ a >> (b | nb.to(d)) >> d              some values of a go past b: those only d a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from nbbatch.base.errors import ValueNotStorable
 from nbbatch.code.signature import members, type_name
@@ -82,10 +83,20 @@ class Way(NamedTuple):
 
 def ways_of(ways: Iterable[Way], value: Any) -> tuple[int, ...]:
     """The targets a value goes to, each once."""
-    fitting = [way for way in ways if fits(value, way.wanted)]
+    fitting = list(_fitting(ways, value))
     picked: dict[Choice, Any] = {}
     open_ways = [way for way in fitting if (way.conditions or not way.past) and _holds(way.conditions, value, picked)]
     return tuple(dict.fromkeys(way.target for way in open_ways or [w for w in fitting if w.past and not w.conditions]))
+
+
+def _fitting(ways: Iterable[Way], value: Any) -> Iterator[Way]:
+    """Ways of one type, one after another, are asked once: reading a big value takes its time."""
+    wanted, is_fitting = None, False
+    for way in ways:
+        if way.wanted is not wanted:
+            wanted, is_fitting = way.wanted, fits(value, way.wanted)
+        if is_fitting:
+            yield way
 
 
 def _holds(conditions: Conditions, value: Any, picked: dict[Choice, Any]) -> bool:
@@ -123,6 +134,8 @@ def fits(value: Any, wanted: Any) -> bool:
     >>> fits(1, float), fits(True, float), fits("a", int | str), fits([1], list[str])
     (True, False, True, False)
     """
+    if type(value) is wanted:
+        return True
     for member in members(wanted):
         if member in (Any, object) or (member is float and type(value) is int):  # as type checkers see it
             return True
@@ -130,8 +143,19 @@ def fits(value: Any, wanted: Any) -> bool:
             return True
         if not isinstance(member, type) or hasattr(member, "__total__"):
             try:
-                adapter_of(cast("Any", member)).validate_python(value, strict=True)
+                _adapter(member).validate_python(value, strict=True)
             except ValidationError:
                 continue
             return True
     return False
+
+
+def _adapter(member: Any) -> TypeAdapter[Any]:
+    try:
+        return _made_adapter(member)
+    except TypeError:  # such as Annotated with a list, which has no hash
+        return adapter_of(member)
+
+
+_made_adapter = lru_cache(maxsize=1024)(adapter_of)
+"""Made once for each type: that takes a hundred times as long as a look at a value."""

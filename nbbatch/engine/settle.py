@@ -7,7 +7,7 @@ engine writes them in one transaction and only then acknowledges anything.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -135,7 +135,8 @@ class Clerk:
                 step.polling.pop(chunk, None)
         if outputs:
             live.records += total
-            self._emit(live, node.targets[0], chunks, [0] * total, outputs, changes, now)
+            for target, parents, given in _by_target(results.targets or [node.targets[0]] * total, chunks, outputs):
+                self._emit(live, target, parents, [0] * len(parents), given, changes, now)
 
     def _settle_odd(
         self, live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, changes: Changes, now: int, code: str
@@ -239,6 +240,18 @@ class Clerk:
         for target, count in counts.items():
             if target != reduction:
                 live.steps[target].emit_many(before + 1, before + chunks, count)
+
+
+def _by_target(
+    targets: Sequence[int], chunks: Sequence[int], outputs: list[bytes]
+) -> Iterator[tuple[int, Sequence[int], list[bytes]]]:
+    """The outputs for each step, with the chunks that gave them."""
+    if targets.count(targets[0]) == len(targets):
+        yield targets[0], chunks, outputs
+        return
+    for target in sorted(set(targets)):
+        places = [place for place, each in enumerate(targets) if each == target]
+        yield target, [chunks[place] for place in places], [outputs[place] for place in places]
 
 
 def _too_many(live: LiveInstance) -> str | None:

@@ -14,22 +14,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, Self, cast
 
-from nbbatch.base.errors import FailChunk, FailJob, RetryLater, SkipChunk, ValueNotStorable
 from nbbatch.base.rows import Item, Outcome, Results
 from nbbatch.base.states import ChunkStatus
-from nbbatch.definition import Kind, To, judge
+from nbbatch.definition import Kind, To
 from nbbatch.definition.listeners import begin
 from nbbatch.worker import capture
-from nbbatch.worker.context import Context, MicroBatch, Page, said
-from nbbatch.worker.error_text import failure
-from nbbatch.worker.older_class import explained, of_older_class, reading
-from nbbatch.worker.running import QUICK_US, TOLD_EACH, TOLD_SOME, Cell
+from nbbatch.worker.context import Context, MicroBatch, Page
+from nbbatch.worker.older_class import of_older_class, reading
+from nbbatch.worker.outcomes import broken, completed, expect_nothing, routed
+from nbbatch.worker.plain_chunks import run_plain
+from nbbatch.worker.running import TOLD_EACH, TOLD_SOME, Cell
 
 PAGE_OUTPUTS = 5_000
 """A fan-out hands its outputs over in pages of at most this many …"""
 PAGE_BYTES = 4_000_000
 """… or about this many bytes, so that a step may yield millions."""
-_COMPLETED = ChunkStatus.COMPLETED
 
 
 def run_chunks(micro: MicroBatch) -> Results:
@@ -37,7 +36,7 @@ def run_chunks(micro: MicroBatch) -> Results:
     capture.install()
     worker = micro.signed()
     if micro.node.plain and micro.hooks is None:
-        return _run_plain(micro, worker)
+        return run_plain(micro, worker)
     cell = micro.cell(0)
     outcomes = {place: run_item(micro, item, worker, cell)[0] for place, item in enumerate(micro.items)}
     return Results([], [], [], worker, outcomes)
@@ -68,75 +67,6 @@ async def _in_turn(micro: MicroBatch, item: Item, worker: str, place: int) -> Ou
 
 
 # --- one attempt ---------------------------------------------------------------------------------
-
-
-def _run_plain(micro: MicroBatch, worker: str) -> Results:
-    """The quick way through a micro-batch of a step that gives at most one output, to one step.
-
-    The same attempts as by `run_item`, with everything that is equal for all of them done once: here a microsecond a
-    chunk is a tenth of what it costs in all. An attempt begins when the one before it has ended.
-    """
-    run, now, enter = _plain_call(micro), micro.now, capture.buffer.set
-    started, ended, outputs, odd = list[int](), list[int](), list[bytes](), dict[int, Outcome]()
-    gives = micro.node.step.output is not None
-    cells, since, _, slot = micro.cell(0)
-    before = enter(None)
-    begun, told = now(), 0
-    for place, item in enumerate(micro.items):
-        cells[slot] = item.chunk
-        if begun > told:
-            since[slot], told = begun, begun + QUICK_US
-        ctx = Context(micro, item)
-        enter(ctx)
-        try:
-            data = run(item.data)
-        except BaseException as error:
-            odd[place] = _broken(ctx, begun, worker, error)
-            begun = now()
-            continue
-        end = now()
-        if ctx.said:
-            odd[place] = _completed(ctx, begun, end, worker, [data] if gives else [], list(micro.node.targets))
-        else:
-            started.append(begun)
-            ended.append(end)
-            if gives:
-                outputs.append(data)
-        begun = end
-    cells[slot] = 0
-    capture.buffer.reset(before)
-    return Results(started, ended, outputs, worker, odd)
-
-
-def _plain_call(micro: MicroBatch) -> Callable[[Any], Any]:
-    """Decode, call and encode as one function: stored input → stored output."""
-    step = micro.node.step
-    function, decode, load = step.function, reading(micro.node), micro.params.reader(micro.node)
-    if micro.node.output is None:
-        name = step.name
-        if micro.node.takes_params:
-            return lambda data: _expect_nothing(name, function(decode(data), load()))
-        return lambda data: _expect_nothing(name, function(decode(data)))
-    encode = micro.node.output.encode
-
-    def only(value: Any) -> bytes:
-        """What ``nb.to`` made has no stored form; here it can name but the one step that follows."""
-        if type(value) is not To:
-            return of_older_class(step, value)
-        name, value = value.read()
-        micro.node.address(name, value)
-        return encode(value)
-
-    takes_params = micro.node.takes_params
-
-    def run(data: Any) -> bytes:
-        value = function(decode(data), load()) if takes_params else function(decode(data))
-        try:
-            return encode(value)
-        except Exception:
-            return only(value)
-
-    return run
 
 
 Ran = tuple[Outcome, BaseException | None]
@@ -214,9 +144,9 @@ class _Attempt:
 
     def _result(self, ended: int, error: BaseException | None) -> Outcome:
         if error is not None:
-            return _broken(self._context, self._started, self._worker, error)
+            return broken(self._context, self._started, self._worker, error)
         given = self._outputs, self._all_targets(), self._staged
-        return _completed(self._context, self._started, ended, self._worker, *given)
+        return completed(self._context, self._started, ended, self._worker, *given)
 
     def ended(self) -> Ran:
         """What became of it; of the error nothing is kept here, else its traceback and its frame would keep each other."""
@@ -237,7 +167,7 @@ class _Attempt:
                 for value in result:
                     self.add(value)
             case Kind.NONE:
-                _expect_nothing(step.name, result)
+                expect_nothing(step.name, result)
             case Kind.REDUCTION:
                 self._only = -1
                 self._outputs.append(self._report(result))
@@ -252,14 +182,14 @@ class _Attempt:
     def add(self, value: Any) -> None:
         encode = self._encode
         assert encode is not None
-        try:
-            data = encode(value)
-        except Exception:
-            data = self._add_named(value)
+        if self._only is None or type(value) is To:
+            data = self._add_routed(value)
         else:
+            try:
+                data = encode(value)
+            except Exception:
+                data = of_older_class(self._node.step, value)
             self._outputs.append(data)
-            if self._only is None:
-                self._send_on(value, data)
         self._bytes += len(data)
         many = len(self._outputs)
         if many < TOLD_EACH or not many % TOLD_SOME:
@@ -267,29 +197,13 @@ class _Attempt:
         if (many >= PAGE_OUTPUTS or self._bytes >= PAGE_BYTES) and self._micro.sink:
             self._flush(self._micro.sink)
 
-    def _send_on(self, value: Any, data: bytes) -> None:
-        """To each branch that accepts the value."""
-        targets = self._node.route(value)
-        if not targets:
-            raise ValueNotStorable(f"no branch accepts this output of type {type(value).__name__}")
-        self._targets.extend(targets)
-        self._outputs.extend([data] * (len(targets) - 1))
-
-    def _add_named(self, value: Any) -> bytes:
-        """What ``nb.to`` made has no stored form: looked into only after that, so that values without it pay nothing."""
+    def _add_routed(self, value: Any) -> bytes:
         assert self._encode is not None
-        if type(value) is not To:
-            data = of_older_class(self._node.step, value)
-            self._outputs.append(data)
-            if self._only is None:
-                self._send_on(value, data)
-            return data
-        name, value = value.read()
-        data = self._encode(value)
+        data, targets = routed(self._node, self._encode, value)
         if self._only is not None:
             self._targets, self._only = [self._only] * len(self._outputs), None
-        self._targets.extend(self._node.address(name, value))
-        self._outputs.append(data)
+        self._targets.extend(targets)
+        self._outputs.extend([data] * len(targets))
         return data
 
     def _flush(self, sink: Callable[[Page], None]) -> None:
@@ -311,40 +225,3 @@ def _arguments(micro: MicroBatch, item: Item) -> tuple[Any, ...]:
         assert item.data is not None
         first = reading(micro.node)(item.data)
     return (first, micro.params.reader(micro.node)()) if micro.node.takes_params else (first,)
-
-
-def _expect_nothing(name: str, value: object) -> None:
-    if value is not None:
-        raise TypeError(
-            f"step {name!r} is declared -> None but returned {type(value).__name__}; "
-            "declare the type it returns, or return nothing"
-        )
-
-
-# --- what became of it ---------------------------------------------------------------------------
-
-
-def _completed(
-    ctx: Context, started: int, ended: int, worker: str, outputs: list[bytes], targets: list[int], staged: int = 0
-) -> Outcome:
-    handled = ctx._records  # pyright: ignore[reportPrivateUsage]
-    records = len(outputs) + staged if handled is None else handled
-    return Outcome(
-        _COMPLETED, started, ended, outputs, targets, records, None, 0.0, False, *said(ctx), staged, worker
-    )  # fmt: skip
-
-
-def _broken(ctx: Context, started: int, worker: str, error: BaseException) -> Outcome:
-    """The outcome of an attempt that raised: a signal, an error that a retry may mend, or one that it cannot."""
-    micro = ctx._micro  # pyright: ignore[reportPrivateUsage]
-    delay, fails_job, skips, status = 0.0, False, False, ChunkStatus.FAILED
-    if isinstance(error, RetryLater):
-        status, delay = ChunkStatus.POLL_WAITING, error.seconds
-    elif isinstance(error, FailJob):
-        fails_job = True
-    elif isinstance(error, SkipChunk):
-        status = ChunkStatus.SKIPPED
-    elif not isinstance(error, FailChunk):
-        status, skips = judge(micro.node.step.options, error)
-    failed = explained(micro.node, ctx._item.data, failure(error, micro.params.hides()))  # pyright: ignore[reportPrivateUsage]
-    return Outcome(status, started, micro.now(), [], [], 0, failed, delay, fails_job, *said(ctx), 0, worker, skips)
