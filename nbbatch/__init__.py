@@ -41,8 +41,11 @@ from nbbatch.look import Look, look
 from nbbatch.run import JobHandle
 from nbbatch.values.identity import NonIdentifying
 from nbbatch.values.storable import storable
+from nbbatch.worker.adapters import executor
 from nbbatch.worker.context import context
-from nbbatch.worker.executors import inline, processes, threads
+from nbbatch.worker.executors import inline, threads
+from nbbatch.worker.on_dask import dask
+from nbbatch.worker.processes import processes
 
 __all__ = [
     "Backoff",
@@ -77,6 +80,8 @@ __all__ = [
     "ValueNotStorable",
     "choose",
     "context",
+    "dask",
+    "executor",
     "inline",
     "load_failure",
     "look",

@@ -37,8 +37,10 @@ from nbbatch.store import backup
 from nbbatch.store.connection import MEMORY
 from nbbatch.store.database import Store
 from nbbatch.worker import capture, exits, sigterm
+from nbbatch.worker.adapters import checked_executor, workers_of
 from nbbatch.worker.context import StoredParams
-from nbbatch.worker.executors import Replaceable, checked_executor, checked_workers, threads, workers_of
+from nbbatch.worker.executors import checked_workers, threads
+from nbbatch.worker.processes import Processes
 from nbbatch.worker.running import Marks, left
 
 P = TypeVar("P")
@@ -508,8 +510,8 @@ class Batch(Overview):
 
     def _end_workers(self) -> None:
         """The process ends: worker processes that still run a step would be waited for, however long that takes."""
-        if isinstance(self._executor, Replaceable) and self._engine.flights:
-            self._executor.kill()
+        if isinstance(self._executor, Processes) and self._engine.flights:
+            self._executor.hurry()
 
     def _forget(self) -> None:
         if self._store.closed:

@@ -42,6 +42,7 @@ _WORDS = {
 _NOTES = {
     "max_attempts": "it counts the first attempt too",
     "workers": "concurrency= limits how many chunks of one step run at once",
+    "executor": "nb.open(executor=…) is for all steps, and a step names one of nb.open(executors={…})",
     "cache": "outputs are stored with their run, and a run that is submitted again starts nothing that is done",
     "schedule": "nothing is scheduled here: submit from where schedules are kept (cron, the system's timer)",
     "depends_on": "the order of steps is what the chain says: a >> b",

@@ -114,6 +114,14 @@ def _read_timeout(value: Any, what: str) -> float | None:
     return seconds
 
 
+def _read_executor(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(
+            f'{what} of a step takes the name of an executor that nb.open(executors={{"gpu": …}}) is given, not {ranges.shown(value)}'
+        )
+    return value
+
+
 def _read_max_skipped(value: Any, what: str) -> int:
     return ranges.limit(value, what, 0)
 
@@ -138,6 +146,7 @@ class Options:
     max_skipped: int | None = _option(None, _maybe(_read_max_skipped))
     bisect: bool = _option(False, ranges.flag)
     always: bool = _option(False, ranges.flag)
+    executor: str | None = _option(None, _maybe(_read_executor))
 
     @property
     def limited(self) -> bool:
@@ -177,6 +186,7 @@ class StepOptions(SubjobOptions, total=False):
 
     timeout: times.Duration | None
     max_wait: times.Duration | None
+    executor: str | None
 
 
 def named(accepted: type, **defaults: Any) -> Callable[[F], F]:

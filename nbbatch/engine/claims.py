@@ -57,7 +57,7 @@ class Claims:
         return claim
 
     def _size(self, live: LiveInstance, step: LiveStep, lane: Lane) -> int:
-        options = step.node.step.options
+        options, step.target_us = step.node.step.options, lane.target_us
         if options.paced or step.node.step.job is not None:
             return 1
         fair = -(-step.counts[ChunkStatus.QUEUED.code] // lane.workers)

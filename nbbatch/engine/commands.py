@@ -519,8 +519,7 @@ def _forget(live: LiveInstance, found: Mapping[int, Sequence[Any]]) -> None:
         step.counts[ChunkStatus.SKIPPED.code] += 1
         step.skipped.add(chunk)
     for step in live.steps:
-        step.again = deque(again for again in step.again if again.item.chunk not in found)
-        step.suspects = deque(again for again in step.suspects if again.item.chunk not in found)
+        step.drop(found)
     live.waiting[:] = sorted(waiting for waiting in live.waiting if waiting.chunk not in found)
     live.changed = True
 

@@ -11,8 +11,7 @@ from nbbatch.base.rows import Item, Results
 from nbbatch.definition import Node
 from nbbatch.engine.internal_errors import Observer
 from nbbatch.engine.limits import Flight, Pace
-from nbbatch.engine.lost import Losses, lost, timed_out, without_called_off
-from nbbatch.engine.pools import Lanes
+from nbbatch.engine.lost import Fate, Losses, lost, timed_out, without_called_off
 from nbbatch.engine.recovery import reload, restart
 from nbbatch.engine.settle import Changes, Clerk
 from nbbatch.engine.state import LiveInstance
@@ -29,7 +28,6 @@ from nbbatch.engine.updates import (
 )
 from nbbatch.store.database import Store
 from nbbatch.worker.context import Cancellation, MicroBatch, Page
-from nbbatch.worker.executors import Replaceable
 from nbbatch.worker.running import Marks
 
 log = logging.getLogger("nbbatch")
@@ -49,12 +47,12 @@ class Completions:
     """Handles the micro-batches of one engine from the moment they leave a worker."""
 
     def __init__(
-        self, store: Store, marks: Marks, live: dict[int, LiveInstance], flights: set[Flight], pace: Pace, lanes: Lanes,
-        clerk: Clerk, observer: Observer,
+        self, store: Store, marks: Marks, live: dict[int, LiveInstance], flights: set[Flight], pace: Pace, clerk: Clerk,
+        observer: Observer, lacked: Callable[[], object],
     ) -> None:  # fmt: skip
         """All arguments are shared with the engine."""
         self._store, self._marks, self._live, self._flights = store, marks, live, flights
-        self._pace, self._lanes, self._clerk, self._observer = pace, lanes, clerk, observer
+        self._pace, self._clerk, self._observer, self._lacked = pace, clerk, observer, lacked
         self.codes: set[str] = set()
         """Fingerprints whose source is stored; with an instance's id, where it has secrets."""
         self.is_stopping = False
@@ -78,12 +76,10 @@ class Completions:
         """A micro-batch is back: its worker is free, and its results become updates."""
         live, is_ours, is_lost = flight.live, flight in self._flights, flight.is_lost()
         is_live = self._live.get(live.id) is live
-        kept, unbegun = flight.micro.items, list[Item]()
+        fate = Fate(flight.micro.items)
         lasted = self._pace.lasted_us(flight) if is_lost else 0
         if is_lost and is_ours and is_live:  # what its worker had not begun goes back to the queue
-            assert flight.future is not None
-            kept, unbegun = self._losses.split(flight.micro, flight.future.exception())
-        alone = bool(unbegun) and self._losses.are_suspects(flight.micro)
+            fate = self._fate(flight)
         self._marks.give_back(flight.micro.slots)
         self._pace.land(flight)
         if not is_ours:
@@ -94,12 +90,30 @@ class Completions:
             return self._dropped(live, flight.micro.items)
         if flight.is_called_off() and not is_lost:
             return self._given_back(flight)
-        return [*self._unclaimed(flight, unbegun, alone=alone), *self._gave(flight, kept, now, lasted)]
+        back = PutBack(live, self._store, flight.micro, fate.put_back, lasted, fate.alone) if fate.put_back else None
+        return [
+            *self._unclaimed(flight, fate.unclaimed, alone=fate.alone),
+            *([back] if back else []),
+            *self._gave(flight, fate.charged, now, lasted),
+        ]
+
+    def _fate(self, flight: Flight) -> Fate:
+        assert flight.future is not None
+        begun = flight.begun_us()
+        items = flight.micro.items
+        is_suspect = len(items) == 1 and items[0].chunk == flight.step.suspect_in_flight
+        if is_suspect:
+            flight.step.accused.add(items[0].chunk)
+        return self._losses.judge(
+            flight.micro, flight.future.exception(), begun=None if begun is None else begun != 0, is_suspect=is_suspect
+        )
 
     def _given_back(self, flight: Flight) -> list[Update]:
         """What a pool gave back undone is claimed again, as if it never had been, once the pool may work again."""
         error = None if flight.future is None or flight.future.cancelled() else flight.future.exception()
-        if not (self.is_stopping or flight.is_sacrificed):  # a pool whose workers we killed ourselves works on
+        if flight.is_undone():
+            self._lacked()
+        elif not self.is_stopping:
             flight.lane.refuse(str(error) if error else "what it had was cancelled", self._pace.steady())
         items = flight.micro.items
         return [*self._dropped(flight.live, items), *self._unclaimed(flight, items)]
@@ -114,7 +128,7 @@ class Completions:
         if not items:
             return []
         micro = flight.micro if items is flight.micro.items else replace(flight.micro, items=items)
-        if (flight.is_sacrificed or self.is_stopping) and flight.is_lost():
+        if self.is_stopping and flight.is_lost():
             return [PutBack(flight.live, self._store, micro, items, lasted_us)]
         results = self._results(flight, micro, now, lasted_us)
         items, again, results = without_called_off(items, results, failed_too=self.is_terminated)
@@ -130,8 +144,10 @@ class Completions:
         if error is not None:
             return lost(micro, error, now, lasted_us)
         results: Results = flight.future.result()
+        span = results.span_us()
         flight.lane.works()
-        if self._pace.is_late(flight, span := results.span_us()):
+        self._pace.learn(flight, span)
+        if self._pace.is_late(flight, span):
             results = timed_out(micro, now, span)
         for place, item in enumerate(micro.items) if self._spoiled else ():
             spoiled = self._spoiled.pop((item.chunk, item.attempt), None)
@@ -182,14 +198,11 @@ class Completions:
         """Once the errors are stored: end what took too long, where that is possible."""
         for flight in over:
             flight.call_off()
-        for lane in {flight.lane for flight in over if not flight.lane.is_replaceable}:
+            if flight.future is not None and flight.lane.pool.can_kill:
+                flight.lane.pool.kill(flight.future)
+        for lane in {flight.lane for flight in over if not flight.lane.pool.can_kill}:
             if text := self._pace.hung(lane):
                 log.warning("%s", text)
-        lane = self._lanes.main
-        if isinstance(lane.executor, Replaceable) and any(flight.lane is lane for flight in over):
-            for other in self._flights:
-                other.is_sacrificed |= other.lane is lane and other.future is not None
-            lane.executor.kill()
 
     # --- after a commit that failed ---------------------------------------------------------------
 

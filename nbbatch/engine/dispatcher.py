@@ -20,7 +20,7 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -51,8 +51,7 @@ from nbbatch.store.database import Store
 from nbbatch.worker.attempt import run_chunks, run_chunks_async
 from nbbatch.worker.context import Cancellation, MicroBatch, Page
 from nbbatch.worker.error_text import clean
-from nbbatch.worker.executors import shares_memory
-from nbbatch.worker.remote import hand_on_logs, pack, run_packed
+from nbbatch.worker.remote import Packer, hand_on_logs, run_packed
 from nbbatch.worker.running import Marks
 
 T = TypeVar("T")
@@ -75,7 +74,7 @@ class Engine:
 
     def __init__(
         self, store: Store, marks: Marks, clock: Clock, executor: Executor, workers: int, random: Callable[[], float],
-        notify: Notify,
+        notify: Notify, executors: Mapping[str, Executor] | None = None,
     ) -> None:  # fmt: skip
         """Take over a store; nothing runs before `start`.
 
@@ -88,9 +87,10 @@ class Engine:
             random: For the jitter of retries; 0 ≤ value < 1.
             notify: Calls the listeners of an instance (see `Job.on`), in order and in a thread of the instance's own, once an
                 event is committed.
+            executors: Where steps run that name one.
         """
         self.store, self.marks, self.clock = store, marks, clock
-        self._lanes = Lanes(executor, workers)
+        self._lanes, self._packer = Lanes(executor, workers, executors or {}), Packer()
         self.live = Lives(self._lanes.line)
         self.error: StoreError | None = None
         """Why the engine stopped claiming; None while it works."""
@@ -120,7 +120,7 @@ class Engine:
         self._pace = Pace(self.flights, getattr(clock, "steady", clock.now))  # a clock of tests may have one time only
         self.now = Now(self.flights, self._lanes, clock.now, self._pace.steady)
         self._completions = Completions(
-            store, marks, self.live, self.flights, self._pace, self._lanes, clerk, self.observer
+            store, marks, self.live, self.flights, self._pace, clerk, self.observer, self._packer.lacked
         )
         self._fallback = Fallback(self._commit, self._completions.restore, self._stop, clock.now)
         self._claims = Claims(store, self._pace, self.wake)
@@ -133,6 +133,7 @@ class Engine:
 
     def start(self) -> None:
         """Start the dispatcher thread."""
+        self._lanes.open(self._packer.owner, self.wake)
         self._thread.start()
 
     def wake(self) -> None:
@@ -169,7 +170,7 @@ class Engine:
 
     def aside(self, run: Callable[..., Any], *args: Any) -> None:
         """Run a function for a moment on a thread of this process that may run user code."""
-        self._lanes.local.executor.submit(run, *args)
+        self._lanes.local.pool.submit(run, *args)
 
     def hold(self) -> None:
         """Claim nothing more, as the process is to end; what runs goes on, and is not charged where it fails by that. Any thread may call it."""
@@ -186,7 +187,7 @@ class Engine:
         self._abandoned = True
         self._join(LAST_TURN_SECONDS)
         self._dismiss(self._ended())
-        self._lanes.close()
+        self._lanes.close(self._packer.owner)
 
     def _ended(self) -> StoreClosed:
         """What those hear who still wait."""
@@ -201,8 +202,8 @@ class Engine:
 
     def hung(self) -> str | None:
         """What is said where nothing starts, as calls past their time hold all workers; None: nothing is. Any thread may ask."""
-        lane = self._lanes.main
-        return None if lane.is_replaceable else self._pace.hung(lane)
+        lanes = [lane for lane in self._lanes.all() if not lane.pool.can_kill]
+        return next((text for lane in lanes if (text := self._pace.hung(lane))), None)
 
     # --- the loop ---------------------------------------------------------------------------------
 
@@ -357,9 +358,8 @@ class Engine:
 
     def _call_off(self) -> None:
         """Take back from the pool what no worker has begun."""
-        for flight in list(self.flights):
-            if flight.lane is not self._lanes.events and flight.future is not None:
-                flight.future.cancel()
+        flights = [(flight.lane, flight.future) for flight in self.flights if flight.future is not None]
+        self._lanes.recall(self._packer.owner, flights)
 
     def write(self, changes: Changes, now: int) -> None:
         """Store a turn's changes in one transaction."""
@@ -540,12 +540,12 @@ class Engine:
         )  # may be called off without the rest
         stop = Cancellation(live.cancellation) if alone else live.cancellation
         sink = self._sink(live, stop) if kind is Kind.MANY else None
-        slots = self.marks.take(len(items) if lane is self._lanes.events else 1)
+        slots = self.marks.take(len(items) if lane is self._lanes.events else 1) if lane.pool.is_local else []
         micro = MicroBatch(
             live.id, step.node, live.params, items, self.clock.now, stop, sink, inputs, self.marks, slots,
             self._lanes.turnstiles(live, step) if lane is self._lanes.events else (), live.attachments, live.job.listeners.hooks,
         )  # fmt: skip
-        flight = Flight(live, step, lane, micro, claim, step.likely_us * len(items))
+        flight = Flight(live, step, lane, micro, claim, step.likely_us * len(items), waits=lane.taken >= lane.workers)
         lane.taken += 1
         lane.work_us += flight.work_us
         self.flights.add(flight)
@@ -568,20 +568,24 @@ class Engine:
         """Hand a durable claim to its executor."""
         try:
             self._pace.start(flight)
-            future = self._submit(flight.lane, flight.micro)
+            future = self._submit(flight)
         except Exception as error:  # a closed or broken pool, or code that cannot be pickled
             future = failed_future(flight.micro, error, self.clock.now())
         flight.future = future
         future.add_done_callback(lambda _: self._inbox.put(flight))
 
-    def _submit(self, lane: Lane, micro: MicroBatch) -> Future[Any]:
+    def _submit(self, flight: Flight) -> Future[Any]:
+        lane, micro = flight.lane, flight.micro
         if lane is self._lanes.events:
-            return submitted(lane.executor, run_chunks_async, micro)
+            return submitted(lane.pool, run_chunks_async, micro)
         if lane is self._lanes.subjobs:
             return self.launch_subjob(self, micro)
-        if shares_memory(lane.executor):
-            return submitted(lane.executor, run_chunks, micro)
-        future = submitted(lane.executor, run_packed, pack(micro))
+        if lane.pool.shares_memory:
+            return submitted(lane.pool, run_chunks, micro)
+        is_suspect = len(micro.items) == 1 and micro.items[0].chunk == flight.step.suspect_in_flight
+        flight.call = self._packer.pack(micro, is_local=lane.pool.is_local, is_suspect=is_suspect)
+        micro.cancellation.tell(flight.tell)
+        future = submitted(lane.pool, run_packed, flight.call)
         future.add_done_callback(hand_on_logs)
         return future
 

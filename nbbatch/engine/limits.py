@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Generic, TypeVar
@@ -18,7 +18,9 @@ from nbbatch.definition import Options
 from nbbatch.engine.pools import Lane
 from nbbatch.engine.state import LiveInstance, LiveStep
 from nbbatch.worker.context import MicroBatch
-from nbbatch.worker.executors import is_called_off
+from nbbatch.worker.remote import Packed
+from nbbatch.worker.running import CALLED_OFF
+from nbbatch.worker.travel import Missing
 
 Name = tuple[str, str]
 """A job's name and a step's."""
@@ -139,33 +141,64 @@ class Flight:
     """Gives `Results`."""
     launched_us: int = 0
     """When it was handed to its executor, by the steady clock."""
-    is_sacrificed: bool = False
-    """Its worker was killed, because another one of its pool had to be."""
+    call: Packed | None = None
+    """As it travels to a worker that shares no memory."""
+    waits: bool = False
+    """Whether all workers were taken when it was claimed."""
+    lasted_us: int | None = None
+    """How long it had run when it was abandoned; None: it was not."""
 
     def is_lost(self) -> bool:
         """Whether its worker died, or its pool broke."""
         future = self.future
-        if future is None or future.cancelled():
-            return False
-        error = future.exception()
-        return isinstance(error, BrokenExecutor) or (self.is_sacrificed and error is not None)
+        error = None if future is None or future.cancelled() else future.exception()
+        return error is not None and self.lane.pool.is_lost(error)
 
     def is_called_off(self) -> bool:
         """Whether its pool gave it back undone, or somebody cancelled it."""
         future = self.future
-        return future is not None and (future.cancelled() or is_called_off(future.exception() or ValueError()))
+        if future is None:
+            return False
+        error = None if future.cancelled() else future.exception()
+        return future.cancelled() or (self.is_undone() if error is None else self.lane.pool.is_called_off(error))
+
+    def is_undone(self) -> bool:
+        """Whether its worker gave it back, as it lacked something or was told to."""
+        future = self.future
+        if future is None or future.cancelled() or future.exception() is not None:
+            return False
+        return future.result() is None or isinstance(future.result(), Missing)
+
+    def begun_us(self) -> int | None:
+        """When its worker began it, by the steady clock; 0: not yet; None: that is not known."""
+        marks, slots, pool = self.micro.marks, self.micro.slots, self.lane.pool
+        if pool.shares_memory:
+            return None
+        if pool.is_local:
+            return marks.begun_us[slots[0]] if marks is not None and marks.where is not None and slots else None
+        return pool.begun_us(self.call.call) if pool.tells_begin and self.call is not None else None
+
+    def tell(self) -> None:
+        """Nobody waits for its result any more: have its worker hear so."""
+        if self.lane.pool.shares_memory or self.call is None:
+            return
+        if self.micro.marks is not None and self.lane.pool.is_local:
+            for slot in self.micro.slots:
+                self.micro.marks.begun_us[slot] = CALLED_OFF
+        else:
+            self.lane.pool.call_off(self.call.call)
 
     def waits_in_its_pool(self) -> bool:
         """Whether a worker of this machine has still to begin it; False too where that cannot be known."""
         marks, slots, future = self.micro.marks, self.micro.slots, self.future
-        if marks is None or not slots or future is None or not isinstance(self.lane.executor, ThreadPoolExecutor):
+        if marks is None or not slots or future is None or not self.lane.pool.queues:
             return False
         return not marks.cells[slots[0]] and not future.done()
 
     def call_off(self) -> None:
         """Cancel it where that is possible: before it has begun, or on an event loop."""
         if self.future is not None:
-            self.future.cancel()
+            self.lane.pool.cancel(self.future)
 
     @property
     def name(self) -> tuple[str, str]:
@@ -241,9 +274,15 @@ class Pace:
 
     def lasted_us(self, flight: Flight) -> int:
         """How long it has run: in a worker process from the beginning of its first chunk, else since it was handed over."""
-        marks, slots = flight.micro.marks, flight.micro.slots
-        begun = marks.begun_us[slots[0]] if marks is not None and slots else 0
-        return max(0, self.steady() - (begun or flight.launched_us))
+        if flight.lasted_us is not None:
+            return flight.lasted_us
+        begun = flight.begun_us() or 0
+        return max(0, self.steady() - (begun if begun > 0 else flight.launched_us))
+
+    def learn(self, flight: Flight, span_us: int) -> None:
+        """It is back: its lane learns how long the way to and from its worker takes, beside the work itself."""
+        if not (flight.waits or flight.lane.pool.shares_memory):
+            flight.lane.learn(max(0, self.steady() - flight.launched_us - span_us))
 
     def due(self) -> list[int]:
         """When a start is allowed again, and when the next attempt's time is over."""
@@ -269,15 +308,16 @@ class Pace:
         """Nobody waits for its result any more; its worker is taken until it returns."""
         self._flights.discard(flight)
         self._expired.add(flight)
+        flight.lasted_us = self.lasted_us(flight)
         flight.micro.cancellation.cancelled = True
 
     def _goes_on(self, flight: Flight, now: int) -> bool:
-        """Whether a process has time left, as it had to be started first: its step's time is counted from its beginning."""
-        micro, seconds = flight.micro, flight.step.node.step.options.timeout
-        if not flight.lane.is_replaceable or micro.marks is None or micro.marks.where is None or not micro.slots:
+        """Whether a worker elsewhere has time left, as it may have begun late: its step's time is counted from its beginning."""
+        seconds, begun = flight.step.node.step.options.timeout, flight.begun_us()
+        if begun is None or begun < 0:
             return False
         assert seconds is not None
-        due = (micro.marks.begun_us[micro.slots[0]] or now) + round(seconds * 1e6)
+        due = (begun or now) + round(seconds * 1e6)
         if due > now:
             self._deadlines.add(due, flight)
         return due > now
@@ -295,6 +335,9 @@ class Pace:
 
     def land(self, flight: Flight) -> None:
         """Its worker is free again."""
+        flight.micro.cancellation.tell_no_more(flight.tell)
+        if flight.call is not None:
+            flight.lane.pool.landed(flight.call.call)
         if flight in self._expired:
             self._expired.discard(flight)
             flight.lane.taken -= 1

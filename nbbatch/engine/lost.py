@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from typing import Any
+from math import isqrt
+from typing import Any, NamedTuple
 
 from nbbatch.base.rows import EventRow, Failure, Item, Outcome, Results
 from nbbatch.base.states import ChunkStatus
 from nbbatch.definition import judge
 from nbbatch.engine.settle import Changes
 from nbbatch.engine.state import Again, LiveStep
+from nbbatch.worker.adapters import Refused
 from nbbatch.worker.context import MicroBatch
 from nbbatch.worker.error_text import clean
-from nbbatch.worker.executors import Refused
 from nbbatch.worker.running import UNKNOWN, Marks
 
 VAIN = 4
@@ -21,27 +22,46 @@ VAIN = 4
 start would be tried for ever."""
 
 
+FEWEST = 9
+"""Chunks that are tried in lots, when any of them may have killed a worker; fewer are tried one by one."""
 MOST_CALLED_OFF = 20
 """Attempts of a chunk that are called off by somebody else, from which on they are charged: a step that cancels itself would go on for ever."""
 
 
+class Fate(NamedTuple):
+    """What becomes of the chunks of a micro-batch whose worker was lost."""
+
+    charged: list[Item]
+    put_back: list[Item] = []  # noqa: RUF012 - nobody changes it
+    """They had begun, maybe for no fault of theirs: on record, uncharged."""
+    unclaimed: list[Item] = []  # noqa: RUF012
+    """Queued again as if never claimed."""
+    alone: bool = False
+    """Whether any of them may be why: each is to run where it harms no other."""
+
+
 class Losses:
-    """Which chunks lose an attempt when a worker process dies: those that had begun."""
+    """Which chunks lose an attempt when a worker dies: those that had begun, and are known to be why."""
 
     def __init__(self, marks: Marks) -> None:
         self._marks = marks
         self._vain = 0
         self._last: BaseException | None = None
 
-    def split(self, micro: MicroBatch, error: BaseException | None) -> tuple[list[Item], list[Item]]:
-        """The chunks of a lost micro-batch that are charged, and those that are queued as if never claimed.
+    def judge(self, micro: MicroBatch, error: BaseException | None, *, begun: bool | None, is_suspect: bool) -> Fate:
+        """What becomes of the chunks of a lost micro-batch.
 
         Args:
             micro: That was lost.
-            error: With which; what a pool had ends with one and the same.
+            error: With which; what a pool had may end with one and the same.
+            begun: Whether its worker had begun it; None: not known.
+            is_suspect: Whether it is a chunk that was lost before, and ran alone.
         """
-        if self._marks.where is None or not micro.slots:
-            return micro.items, []
+        if self._marks.where is not None and micro.slots:
+            return self._by_marks(micro, error)
+        return self._by_trial(micro.items, begun=begun is not False, is_suspect=is_suspect)
+
+    def _by_marks(self, micro: MicroBatch, error: BaseException | None) -> Fate:
         begun = {self._marks.cells[slot] for slot in micro.slots} - {0}
         if begun:
             self._vain = 0
@@ -49,14 +69,18 @@ class Losses:
             self._vain += 1
         self._last = error
         if self._vain > VAIN or (begun == {UNKNOWN} and len(micro.items) == 1):
-            return micro.items, []
-        return [item for item in micro.items if item.chunk in begun], [
-            item for item in micro.items if item.chunk not in begun
-        ]
+            return Fate(micro.items)
+        charged = [item for item in micro.items if item.chunk in begun]
+        return Fate(charged, [], [item for item in micro.items if item.chunk not in begun], alone=UNKNOWN in begun)
 
-    def are_suspects(self, micro: MicroBatch) -> bool:
-        """Whether a worker was lost between two chunks: any of the micro-batch may be why, and each is to run alone."""
-        return any(self._marks.cells[slot] == UNKNOWN for slot in micro.slots)
+    def _by_trial(self, items: list[Item], *, begun: bool, is_suspect: bool) -> Fate:
+        """A chunk that ran by itself, on a worker that may have run others: it is charged once that happens again, with no other suspect about."""
+        if len(items) > 1:
+            return Fate([], unclaimed=items, alone=True)
+        if begun and not is_suspect:
+            return Fate([], put_back=items, alone=True)
+        self._vain = 0 if begun else self._vain + is_suspect
+        return Fate(items) if begun or self._vain > VAIN else Fate([], unclaimed=items, alone=True)
 
 
 def submitted(executor: Executor, function: Callable[..., Any], call: Any) -> Future[Any]:
@@ -72,8 +96,9 @@ def submitted(executor: Executor, function: Callable[..., Any], call: Any) -> Fu
 
 
 def put_back(
-    step: LiveStep, micro: MicroBatch, items: list[Item], changes: Changes, event: int, span_us: tuple[int, int]
-) -> None:
+    step: LiveStep, micro: MicroBatch, items: list[Item], changes: Changes, event: int, span_us: tuple[int, int], *,
+    alone: bool = False,
+) -> None:  # fmt: skip
     """Attempts that ended for no fault of theirs, as their workers were killed or they were called off: on record, with no error counted.
 
     Args:
@@ -83,6 +108,7 @@ def put_back(
         changes: Take the rows.
         event: The id before the first of theirs.
         span_us: From when to when they ran.
+        alone: Whether each is to run apart, as it may have killed its worker.
     """
     started, ended = span_us
     index, code = micro.node.index, micro.node.code
@@ -93,7 +119,7 @@ def put_back(
                 status=ChunkStatus.QUEUED.code, errors=item.errors, polls=item.polls, started_us=started, ended_us=ended, code=code,
             )
         )  # fmt: skip
-    requeue(step, [item._replace(attempt=item.attempt + 1) for item in items])
+    requeue(step, [item._replace(attempt=item.attempt + 1) for item in items], alone=alone)
 
 
 def without_called_off(
@@ -122,19 +148,29 @@ def _put_back_before(item: Item) -> int:
 
 
 def requeue(step: LiveStep, items: list[Item], *, alone: bool = False) -> None:
-    """Have chunks claimed again whose claim came to nothing; alone: as suspects, one at a time."""
+    """Have chunks claimed again whose claim came to nothing.
+
+    Args:
+        step: Theirs.
+        items: The chunks.
+        alone: Whether any of them may have killed its worker. One is then to run as a suspect, and many in lots, as long as they are
+            many: who kills a worker is found in three rounds, and nobody else is charged.
+    """
     queued = step.waits
     step.in_flight -= len(items)
     step.counts[ChunkStatus.IN_PROGRESS.code] -= len(items)
     step.counts[queued] += len(items)
-    for item in items:
-        if item.chunk == step.suspect_in_flight:
+    again = [Again(item, queued) for item in items]
+    if alone and len(again) >= FEWEST:
+        length = isqrt(len(again))
+        step.lots.extend(tuple(again[at : at + length]) for at in range(0, len(again), length))
+        return
+    for each in again:
+        if each.item.chunk == step.suspect_in_flight:
             step.suspect_in_flight = None
-            step.suspects.append(Again(item, queued))
-        elif alone:
-            step.suspects.append(Again(item, queued))
+            step.suspects.append(each)
         else:
-            step.again.append(Again(item, queued))
+            (step.suspects if alone else step.again).append(each)
 
 
 def lost(micro: MicroBatch, error: BaseException, now: int, lasted_us: int) -> Results:

@@ -12,7 +12,6 @@ from nbbatch.engine.limits import Flight
 from nbbatch.engine.pools import Lanes
 from nbbatch.engine.state import LiveInstance
 from nbbatch.values.views import brief
-from nbbatch.worker.executors import shares_memory
 
 
 class Running(NamedTuple):
@@ -72,7 +71,7 @@ def _of(flight: Flight, names: dict[int | None, str], now_us: int, steady_us: in
         if item is None:
             continue
         worker, given = marks.workers[slot], marks.given[slot] if step.kind is Kind.MANY else None
-        name = names.get(worker, "") if shares_memory(flight.lane.executor) else f"process-{worker}"
+        name = names.get(worker, "") if flight.lane.pool.shares_memory else f"process-{worker}"
         yield _running(flight, item, name, min(marks.since_us[slot] or now_us, now_us), given)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Hashable, Iterable
-from concurrent.futures import Executor
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from typing import Any
 
 from nbbatch.definition import Kind, Node
 from nbbatch.engine.state import LiveInstance, LiveStep
-from nbbatch.worker.executors import EventLoop, Replaceable, inline, shares_memory, threads, workers_of
+from nbbatch.worker.adapters import Adapter, adapted
+from nbbatch.worker.executors import EventLoop, threads
 
 log = logging.getLogger("nbbatch")
 
@@ -22,6 +24,10 @@ AHEAD = 8
 """… but at most so many per worker."""
 SPARE_US = 20_000
 """Work that a worker still has before it when a commit begins; with more, what arrives is waited for."""
+ROUNDS = 10
+"""A micro-batch has at least so much more work than its way takes …"""
+MOST_US = 500_000
+"""… up to this."""
 FIRST_PAUSE_US = 100_000
 """How long an executor is left alone that took no work; four times as long each time …"""
 LONGEST_PAUSE_US = 60_000_000
@@ -34,8 +40,11 @@ SUBJOBS_AT_ONCE = 64
 class Lane:
     """An executor and how much of it is taken."""
 
-    executor: Executor
-    workers: int
+    pool: Adapter
+    given: int = 0
+    """How many workers the user says it has; 0: ask it, ever anew."""
+    name: str | None = None
+    """That steps give as ``executor=``; None: of all others."""
     taken: int = 0
     """Micro-batches in it."""
     work_us: float = 0.0
@@ -46,6 +55,22 @@ class Lane:
     """How often in a row it did so."""
     retry_us: int = 0
     """When it is asked again, by a clock that nobody sets."""
+    round_us: float = 0.0
+    """How long hand-over and return take, by the quickest of late."""
+
+    @property
+    def workers(self) -> int:
+        """How many micro-batches run at once."""
+        return self.given or max(1, self.pool.workers())
+
+    @property
+    def target_us(self) -> int:
+        """How much work a micro-batch should have: much beside the time that its way takes."""
+        return max(self.pool.target_us, min(MOST_US, int(ROUNDS * self.round_us)))
+
+    def learn(self, way_us: int) -> None:
+        """A micro-batch was so long on its way, there and back."""
+        self.round_us = min(self.round_us * 1.05 + 1, way_us) if self.round_us else max(1, way_us)
 
     def refuse(self, why: str, now_us: int) -> None:
         """Its executor took no work, or gave some back undone: ask again later, ever less often."""
@@ -59,30 +84,34 @@ class Lane:
 
     def hindrance(self) -> str | None:
         """Why chunks wait that might run, and what to do; None: they need not."""
+        if (absent := self.pool.absent()) is not None:
+            return f"{self._called()} has no workers ({absent}): chunks wait, none is charged; they go on when there are any"
         if self.refusal is None:
             return None
         return (
-            f"the executor takes no work ({self.refusal}): chunks wait, none is charged. It is asked again from time to time; "
+            f"{self._called()} takes no work ({self.refusal}): chunks wait, none is charged. It is asked again from time to time; "
             "batch.close() and nb.open() with another executor go on"
         )
+
+    def _called(self) -> str:
+        return "the executor" if self.name is None else f"executor {self.name!r}"
 
     def works(self) -> None:
         """Its executor gave a result."""
         self.refusal, self.refusals, self.retry_us = None, 0, 0
 
     def has_room(self, step: LiveStep) -> bool:
+        if self.pool.absent() is not None:
+            return False
         if self.taken < self.workers:
             return True
-        if isinstance(self.executor, inline) or not step.likely_us:
+        if self.pool.is_inline or not step.likely_us:
             return False
         work = step.likely_us * step.size
         ahead = min(AHEAD, int(AHEAD_US / work)) if work < SLOW_US else 0
+        if work < self.pool.ahead_us:
+            ahead = max(1, ahead)
         return self.taken < (1 + ahead) * self.workers
-
-    @property
-    def is_replaceable(self) -> bool:
-        """Whether its workers can be killed, and others take their place."""
-        return isinstance(self.executor, Replaceable)
 
     def spare(self) -> float:
         """Seconds until a worker may want for work, less a margin."""
@@ -100,15 +129,35 @@ class SubjobLane(Lane):
 class Lanes:
     """All lanes of one engine, and which step runs in which."""
 
-    def __init__(self, executor: Executor, workers: int) -> None:
+    def __init__(self, executor: Executor, workers: int, executors: Mapping[str, Executor]) -> None:
         self._loop = EventLoop()
-        self.main = Lane(executor, workers or workers_of(executor))
-        self.events = Lane(self._loop, workers_of(self._loop))
+        self.main = Lane(adapted(executor), workers)
+        self.named = {name: Lane(adapted(each), name=name) for name, each in executors.items()}
+        """Of steps that say which executor they want."""
+        self.events = Lane(adapted(self._loop))
         """Of async steps."""
-        self.local = self.main if shares_memory(executor) else Lane(threads(2), 2)
+        self.local = self.main if self.main.pool.shares_memory else Lane(adapted(threads(2)))
         """Of this process: reductions read the store."""
-        self.subjobs = SubjobLane(self.local.executor, 1)
+        self.subjobs = SubjobLane(self.local.pool, 1)
         self._turnstiles: dict[tuple[str, str, int], asyncio.Semaphore] = {}
+
+    def all(self) -> list[Lane]:
+        """Each lane with an executor of its own."""
+        return list(dict.fromkeys((self.main, *self.named.values(), self.events, self.local)))
+
+    def open(self, owner: str, wake: Callable[[], None]) -> None:
+        """The engine, whose calls begin with ``owner``, begins to use them."""
+        for lane in self.all():
+            lane.pool.open(owner, wake)
+
+    def recall(self, owner: str, flights: Iterable[tuple[Lane, Future[Any]]]) -> None:
+        """Have all that no worker has begun given back, but for coroutines, which wait for their turn on the loop."""
+        futures: dict[Lane, list[Future[Any]]] = {}
+        for lane, future in flights:
+            futures.setdefault(lane, []).append(future)
+        for lane, each in futures.items():
+            if lane is not self.events:
+                lane.pool.recall(owner, each)
 
     def of(self, node: Node) -> Lane:
         """Where a step's chunks run."""
@@ -116,11 +165,16 @@ class Lanes:
             return self.events
         if node.step.job is not None:
             return self.subjobs
-        return self.local if node.step.kind is Kind.REDUCTION else self.main
+        if node.step.kind is Kind.REDUCTION:
+            return self.local
+        name = node.step.options.executor
+        return self.main if name is None else self.named.get(name, self.main)
 
     def workers(self, nodes: Iterable[Node]) -> int:
         """How many attempts of these steps may run at once, beside reductions and sub-jobs."""
-        lanes = {id(lane): lane for lane in map(self.of, nodes) if lane in (self.main, self.events)}
+        lanes = {
+            id(lane): lane for lane in map(self.of, nodes) if lane in (self.main, *self.named.values(), self.events)
+        }
         return sum(lane.workers for lane in lanes.values())
 
     def line(self, live: LiveInstance, step: LiveStep) -> Hashable:
@@ -139,20 +193,22 @@ class Lanes:
 
     def due(self, now_us: int) -> list[int]:
         """When executors that took no work are asked again."""
-        return [lane.retry_us for lane in (self.main, self.events, self.local) if lane.retry_us > now_us]
+        return [lane.retry_us for lane in self.all() if lane.retry_us > now_us]
 
     def spare(self) -> float:
         """Seconds until a worker of any lane in use may want for work; 0 where none is in use."""
-        busy = [lane.spare() for lane in (self.main, self.events, self.local) if lane.taken]
+        busy = [lane.spare() for lane in self.all() if lane.taken]
         return max(0.0, min(busy, default=0.0))
 
     def forget(self) -> None:
         """Whatever is in them counts no more."""
-        for lane in (self.main, self.events, self.local):
+        for lane in self.all():
             lane.taken, lane.work_us = 0, 0.0
 
-    def close(self) -> None:
+    def close(self, owner: str) -> None:
         """End the executors that are not the user's."""
+        for lane in self.all():
+            lane.pool.close(owner)
         self._loop.shutdown(wait=True)
         if self.local is not self.main:
-            self.local.executor.shutdown(wait=False)
+            self.local.pool.shutdown(wait=False)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from copy import copy
@@ -80,7 +80,7 @@ def runs(items: Iterable[Item]) -> list[tuple[int, int, int]]:
 
 
 _CHANGED = (
-    "again", "counts", "cursor", "in_flight", "last", "loaded_last", "opened", "polling", "ready", "ready_bytes", "skipped",
+    "again", "counts", "cursor", "in_flight", "last", "loaded_last", "lots", "opened", "polling", "ready", "ready_bytes", "skipped",
     "suspect_in_flight", "suspects",
 )  # fmt: skip
 """What a turn changes in a step."""
@@ -100,6 +100,7 @@ class LiveStep:
     """One step of a live instance."""
 
     __slots__ = (
+        "accused",
         "again",
         "counts",
         "cursor",
@@ -107,6 +108,7 @@ class LiveStep:
         "last",
         "learned",
         "loaded_last",
+        "lots",
         "mean_bytes",
         "mean_us",
         "node",
@@ -118,6 +120,7 @@ class LiveStep:
         "skipped",
         "suspect_in_flight",
         "suspects",
+        "target_us",
         "times",
     )  # fmt: skip
 
@@ -135,7 +138,11 @@ class LiveStep:
         self.ready_bytes = 0
         self.mean_bytes: float | None = None
         """Mean size of the inputs that came into the window last; None: none has."""
+        self.accused = set[int]()
+        """Chunks that ran alone when their worker was lost: they run as suspects again."""
         self.again: deque[Again] = deque()
+        self.lots: deque[tuple[Again, ...]] = deque()
+        """Micro-batches to be claimed as they are: parts of one whose worker was lost, nobody knows by which of its chunks."""
         self.suspects: deque[Again] = deque()
         self.suspect_in_flight: int | None = None
         self.skipped: set[int] = set()
@@ -147,6 +154,8 @@ class LiveStep:
         self.mean_us = 0.0
         self.learned = Learned()
         self.times = Times()
+        self.target_us = TARGET_US
+        """How much work its micro-batches should have, by where it runs."""
 
     def become(self, other: LiveStep) -> None:
         """Take over what another one says of the same step; its code and what was learnt of it stay."""
@@ -230,6 +239,7 @@ class LiveStep:
         self.ready.clear()
         self.ready_bytes, self.cursor = 0, self.last
         self.again.clear()
+        self.lots.clear()
         self.suspects.clear()
         self.suspect_in_flight = None
 
@@ -238,7 +248,15 @@ class LiveStep:
         if not self.opened:
             return False
         suspect = bool(self.suspects) and self.suspect_in_flight is None
-        return self.free() > 0 and (bool(self.ready) or bool(self.again) or suspect or self.cursor < self.last)
+        waits = bool(self.ready) or bool(self.again) or bool(self.lots) or self.cursor < self.last
+        return self.free() > 0 and (suspect or waits)
+
+    def drop(self, chunks: Container[int]) -> None:
+        """Some chunks are not to run again."""
+        self.again = deque(again for again in self.again if again.item.chunk not in chunks)
+        self.suspects = deque(again for again in self.suspects if again.item.chunk not in chunks)
+        lots = (tuple(again for again in lot if again.item.chunk not in chunks) for lot in self.lots)
+        self.lots = deque(lot for lot in lots if lot)
 
     def free(self) -> int:
         """How many chunks more may be claimed under the step's limit.
@@ -252,7 +270,12 @@ class LiveStep:
         return step.options.concurrency * (2 if step.is_async else 1) - self.in_flight
 
     def take(self, most: int, refill: Callable[[LiveStep], None]) -> list[Item]:
-        """Take up to ``most`` chunks to claim; ``refill`` reads the next window of the store."""
+        """Take up to ``most`` chunks to claim, or a lot; ``refill`` reads the next window of the store."""
+        if self.lots:
+            lot = self.lots.popleft()
+            for again in lot:
+                self._count_claim(again.status)
+            return [again.item for again in lot]
         taken = [self.again.popleft() for _ in range(min(most, len(self.again)))]
         for again in taken:
             self._count_claim(again.status)
@@ -301,7 +324,7 @@ class LiveStep:
         self.times = self.times.plus(chunks, spent_us)
         mean = self.learned.mean_us = spent_us / chunks + 1
         self.mean_us = mean if not self.mean_us else 0.5 * (self.mean_us + mean)
-        self.size = max(1, min(self.size * 4, MAX_BATCH, int(TARGET_US / self.mean_us)))
+        self.size = max(1, min(self.size * 4, MAX_BATCH, int(self.target_us / self.mean_us)))
 
 
 _DECIDED = ("waiting", "staged", "status", "failing", "report", "started_us", "latest_end_us", "records")
@@ -406,7 +429,8 @@ class LiveInstance:
         while self.waiting and self.waiting[0].due_us <= now_us:
             due = heapq.heappop(self.waiting)
             item = Item(due.chunk, due.attempt + 1, None, due.errors, due.polls)
-            self.steps[due.step].again.append(Again(item, due.status.code))
+            step = self.steps[due.step]
+            (step.suspects if due.chunk in step.accused else step.again).append(Again(item, due.status.code))
 
     def shut(self, index: int) -> None:
         """The gate of a step is shut; a reduction has no chunks any more, and no report."""

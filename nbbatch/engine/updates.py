@@ -173,11 +173,13 @@ class PutBack(_Whole):
     micro: MicroBatch
     items: list[Item]
     lasted_us: int
+    alone: bool = False
+    """As in `Unclaimed`."""
 
     def apply(self, changes: Changes, now: int) -> None:
         before = self.store.take_ids("event", len(self.items))
         step = self.live.step_at(self.micro.node.index)
-        put_back(step, self.micro, self.items, changes, before, (now - self.lasted_us, now))
+        put_back(step, self.micro, self.items, changes, before, (now - self.lasted_us, now), alone=self.alone)
         self.live.changed = True
 
     def running(self) -> Sequence[tuple[int, Item]]:

@@ -16,7 +16,7 @@ from nbbatch.batch import Batch
 from nbbatch.batch import open as open_store
 from nbbatch.job import Job
 from nbbatch.shell import exit_codes, given, model_options, printing, seeing
-from nbbatch.worker.executors import processes as worker_processes
+from nbbatch.worker.processes import processes as worker_processes
 
 GRACE_SECONDS = 10.0
 

@@ -33,11 +33,12 @@ class Cancellation:
     An attempt with a timeout has a flag of its own, which is also set if the instance's flag is.
     """
 
-    __slots__ = ("_own", "_whole")
+    __slots__ = ("_heard_by", "_own", "_whole")
 
     def __init__(self, whole: Cancellation | None = None) -> None:
         self._own = False
         self._whole = whole
+        self._heard_by: set[Callable[[], object]] = set()
 
     @property
     def cancelled(self) -> bool:
@@ -47,6 +48,22 @@ class Cancellation:
     @cancelled.setter
     def cancelled(self, value: bool) -> None:
         self._own = value
+        for tell in tuple(self._heard_by) if value else ():
+            tell()
+
+    def tell(self, call: Callable[[], object]) -> None:
+        """Call a function when the flag is set: for workers that do not see it."""
+        flag: Cancellation | None = self
+        while flag is not None:
+            flag._heard_by.add(call)
+            flag = flag._whole
+
+    def tell_no_more(self, call: Callable[[], object]) -> None:
+        """It is not to be called any more."""
+        flag: Cancellation | None = self
+        while flag is not None:
+            flag._heard_by.discard(call)
+            flag = flag._whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +192,8 @@ class Context(capture.LogBuffer):
     def cancelled(self) -> bool:
         """Whether the result will be discarded, so that a long step can return early.
 
-        True if the instance was cancelled or the attempt has exceeded ``timeout=``. Always False in worker processes, which share
-        no memory with the engine.
+        True if the instance was cancelled or the attempt has exceeded ``timeout=``. Always False on workers of executors that cannot be
+        told (those of ``nb.executor`` that are not local).
         """
         return self._micro.cancellation.cancelled
 

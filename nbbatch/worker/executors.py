@@ -3,7 +3,7 @@
 | made by | user code runs in | good for |
 | --- | --- | --- |
 | `threads` (default) | threads of this process | reading, writing, requests, libraries that release the GIL |
-| `processes` | worker processes (loky) | pure Python that computes; functions defined in cells work |
+| `processes` | worker processes (see there) | pure Python that computes; functions defined in cells work |
 | `inline` | the engine's own thread | tests |
 
 Async steps run on one event loop in a thread of their own, whatever the executor.
@@ -13,19 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
-
-from nbbatch.base.display import needing, warn
-from nbbatch.worker import exits
 
 T = TypeVar("T")
 
@@ -55,88 +50,6 @@ def threads(workers: int | None = None) -> ThreadPoolExecutor:
         ValueError: ``workers`` is not a whole number from 1.
     """
     return Threads(checked_workers(workers) or default_workers())
-
-
-def processes(workers: int | None = None) -> Executor:
-    """A pool of worker processes, through loky, which runs functions that are defined in notebook cells.
-
-    If a worker dies (a crash, out of memory), the chunks that its pool had begun lose one attempt each, the pool is replaced, and
-    the run continues. If a chunk exceeds its step's ``timeout=``, all workers are killed and replaced; their other chunks run
-    again without counting an error. Reductions and async steps run in this process. Global variables that a step uses are copied
-    to the workers once per version of its code.
-
-    Args:
-        workers: Number of processes, 1 or more; default: the number of cores.
-
-    Raises:
-        ImportError: loky is not installed; ``pip install 'nbbatch[processes]'``.
-        ValueError: ``workers`` is not a whole number from 1.
-    """
-    with needing("processes"):
-        from loky.process_executor import ProcessPoolExecutor
-    count = checked_workers(workers) or os.cpu_count() or 1
-    return Replaceable(lambda: ProcessPoolExecutor(count, initializer=live_with, initargs=(os.getpid(),)), count)
-
-
-def live_with(parent: int) -> None:
-    """Make this worker process exit soon after its parent, however that dies, and ignore Ctrl-C.
-
-    Ctrl-C goes to all processes of a terminal or kernel, SIGTERM to all of a unit or container, and the parent decides what to do
-    about running work. The handler does nothing instead of ignoring the signal, because processes that a step starts would
-    inherit that it is ignored.
-    """
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, _ignore)
-    threading.Thread(target=_watch, args=(parent,), name="nbbatch-parent", daemon=True).start()
-
-
-def _ignore(_signal: int, _frame: object) -> None:
-    pass
-
-
-def _watch(parent: int) -> None:
-    # not by PR_SET_PDEATHSIG, which speaks of the thread that started the process: a dispatcher ends with its batch
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-class Replaceable(Executor):
-    """A pool that is replaced when one of its workers dies or must be killed. Its running work is lost; later work runs."""
-
-    def __init__(self, make: Callable[[], Any], workers: int) -> None:
-        self._make, self._max_workers = make, workers
-        self.pool = make()
-        self._started: Any = None
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Have a worker call ``fn``.
-
-        Raises:
-            RuntimeError: The pool was shut down, or the interpreter is exiting.
-        """
-        try:
-            future = self.pool.submit(fn, *args, **kwargs)
-        except BrokenExecutor:
-            self.pool.shutdown(wait=False)
-            self.pool = self._make()
-            future = self.pool.submit(fn, *args, **kwargs)
-        if self._started is not self.pool:
-            self._started = self.pool
-            exits.renew()
-        return future
-
-    def kill(self) -> None:
-        """Kill all workers. Futures of running work end with an error, and new workers take later work.
-
-        All of them, because a single killed worker may hold the lock of the queue that all read from.
-        """
-        old, self.pool = self.pool, self._make()
-        old.shutdown(wait=False, kill_workers=True)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - loky has no such option
-        """Let the workers exit."""
-        self.pool.shutdown(wait=wait)
 
 
 class inline(Executor):  # noqa: N801 - made and used like a function, as threads() and processes()
@@ -292,56 +205,3 @@ def checked_workers(workers: int | None) -> int | None:
     if workers is not None and (type(workers) is not int or workers < 1):
         raise ValueError(f"workers= must be a whole number, 1 or more, not {workers!r}")
     return workers
-
-
-def checked_executor(executor: Executor | None) -> Executor | None:
-    """Check the executor; None is the default. Warns of one that takes no work: the store can be read all the same.
-
-    Raises:
-        TypeError: It is not an executor, but for example a number of workers or a function that makes one.
-    """
-    if executor is not None and not isinstance(executor, Executor):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"executor= takes an executor, such as nb.processes(4), not {executor!r}; a number is workers=")
-    if executor is not None and (why := ended(executor)):
-        warn(f"the executor {why}: chunks wait until the store is closed and opened with one that works")
-    return executor
-
-
-def ended(executor: Executor) -> str | None:
-    """Why an executor takes no work, as far as that can be seen without asking it for some; None: it may take it.
-
-    >>> pool = threads(1); pool.shutdown(); ended(pool), ended(threads(1))
-    ('was shut down', None)
-    """
-    pool = executor.pool if isinstance(executor, Replaceable) else executor
-    flags = getattr(pool, "_flags", pool)  # where loky has them
-    if any(getattr(flags, name, None) for name in ("_broken", "broken")):
-        return None if isinstance(executor, Replaceable) else "is broken"
-    names = ("_shutdown", "_shutdown_thread", "shutdown", "is_shut")  # of concurrent.futures, loky and ours
-    return "was shut down" if any(getattr(flags, name, None) is True for name in names) else None
-
-
-def workers_of(executor: Executor) -> int:
-    """Number of concurrent calls of an executor.
-
-    Executors of other libraries (Dask, ipyparallel) have no common way to tell. Without ``_max_workers``, the number of cores is
-    used; pass ``workers=`` to ``nb.open`` to set it.
-    """
-    return int(getattr(executor, "_max_workers", 0) or os.cpu_count() or 1)
-
-
-def is_called_off(error: BaseException) -> bool:
-    """Whether a future ended with this error because its pool was shut down or it was cancelled, not because its call failed."""
-    return (
-        isinstance(error, Refused | CancelledError | asyncio.CancelledError)
-        or type(error).__name__ == "ShutdownExecutorError"
-    )
-
-
-class Refused(RuntimeError):
-    """An executor takes no work: it was shut down, is broken, or cannot start workers."""
-
-
-def shares_memory(executor: Executor) -> bool:
-    """Whether the executor's workers run in this process."""
-    return isinstance(executor, ThreadPoolExecutor | inline | EventLoop)

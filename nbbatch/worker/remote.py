@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import pickle
+import secrets
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol
 
 from nbbatch.base.clock import steady_us
 from nbbatch.base.rows import Item, Results
@@ -19,23 +21,40 @@ from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
 from nbbatch.values.attachments import Attachments, Files
 from nbbatch.values.parameters import ParamsCodec
-from nbbatch.worker import logs
+from nbbatch.worker import logs, travel
 from nbbatch.worker.attempt import run_chunks
-from nbbatch.worker.context import MicroBatch, StoredParams
+from nbbatch.worker.context import Cancellation, MicroBatch, StoredParams
 from nbbatch.worker.error_text import clean
-from nbbatch.worker.running import UNKNOWN, Slots, slots_of
-from nbbatch.worker.travel import dumps
+from nbbatch.worker.running import CALLED_OFF, UNKNOWN, Slots, slots_of
+from nbbatch.worker.travel import Missing, dumps
 
 log = logging.getLogger("nbbatch")
+
+
+class Line(Protocol):
+    """How a worker that does not see the file of marks speaks with the engine."""
+
+    def begin(self) -> bool:
+        """Say that it begins; False: it shall not, as the engine wants its calls back."""
+        ...
+
+    def is_called_off(self) -> bool:
+        """Whether nobody waits for the result any more."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
     """A micro-batch for a worker process: the code travels once per future as bytes and is loaded once per process."""
 
+    call: str
+    """Its name, which no other has."""
     instance: int
     digest: str
     code: bytes = field(repr=False)
+    values: dict[str, str] = field(repr=False)
+    """The files of the big values that the code refers to, by name."""
+    is_local: bool
     data: bytes
     attachments: Files | None
     secrets: dict[str, str] = field(repr=False)
@@ -47,12 +66,57 @@ class Packed:
     """Of the process that owns the store: workers elsewhere are named with theirs."""
     levels: logs.Levels
     """Of its loggers."""
+    is_timed: bool = False
+    """Whether its time is limited, so that the engine has to know when it begins."""
+    is_suspect: bool = False
+    """Whether its worker was lost before, so that it has to be known for sure whether it began."""
+    brought: dict[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
+    """Values that its worker is expected to lack."""
+    line: Line | None = None
 
 
-@lru_cache(maxsize=256)
-def _pickled(node: Node, codec: ParamsCodec, hooks: Hooks | None) -> tuple[str, bytes]:
-    code = dumps((node, codec, hooks and _portable(hooks)))
-    return hashlib.sha256(code).hexdigest(), code
+class Packer:
+    """Packs the micro-batches of one engine."""
+
+    def __init__(self) -> None:
+        """Nothing is made before the first."""
+        self.owner = secrets.token_hex(8)
+        """Begins the names of its calls."""
+        self._numbers = count(1)
+        self._values = travel.Values()
+        self._lacking = 0
+        self._code = lru_cache(maxsize=64)(self._made)
+
+    def pack(self, micro: MicroBatch, *, is_local: bool, is_suspect: bool = False) -> Packed:
+        """The micro-batch as it travels to another process.
+
+        Raises:
+            pickle.PicklingError, TypeError: The step's function refers to something that cannot travel.
+        """
+        digest, code, values = self._code(micro.node, micro.params.codec, micro.hooks)
+        marks = micro.marks.where if micro.marks and is_local else None
+        attached = micro.attachments.files() if isinstance(micro.attachments, Attachments) else None
+        brought = dict[str, bytes]()
+        if self._lacking and values:
+            self._lacking -= 1
+            brought = {name: Path(path).read_bytes() for name, path in values.items()}
+        return Packed(
+            f"{self.owner}-{next(self._numbers)}", micro.instance, digest, code, values, is_local, micro.params.data, attached,
+            micro.params.secrets, micro.items, marks, micro.slots, socket.gethostname(), logs.levels(),
+            micro.node.step.options.timeout is not None, is_suspect, brought,
+        )  # fmt: skip
+
+    def lacked(self) -> None:
+        """A worker lacked values: the next micro-batch that needs any takes them along."""
+        self._lacking += 1
+
+    def _made(self, node: Node, codec: ParamsCodec, hooks: Hooks | None) -> tuple[str, bytes, dict[str, str]]:
+        portable = hooks and _portable(hooks)
+        functions = [node.step.function]
+        if portable is not None:
+            functions += [*portable.before, *portable.around, *portable.after]
+        code, values = self._values.packed((node, codec, portable), functions, f"step {node.step.name!r}")
+        return hashlib.sha256(code).hexdigest(), code, values
 
 
 def _portable(hooks: Hooks) -> Hooks:
@@ -73,24 +137,9 @@ def _travels(listener: Callable[..., Any]) -> bool:
     return True
 
 
-def pack(micro: MicroBatch) -> Packed:
-    """The micro-batch as it travels to another process.
-
-    Raises:
-        pickle.PicklingError, TypeError: The step's function refers to something that cannot travel.
-    """
-    digest, code = _pickled(micro.node, micro.params.codec, micro.hooks)
-    marks = micro.marks.where if micro.marks else None
-    attached = micro.attachments.files() if isinstance(micro.attachments, Attachments) else None
-    return Packed(
-        micro.instance, digest, code, micro.params.data, attached, micro.params.secrets, micro.items, marks, micro.slots,
-        socket.gethostname(), logs.levels(),
-    )  # fmt: skip
-
-
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _unpickled(digest: str, code: bytes) -> tuple[Node, ParamsCodec, Hooks | None]:  # noqa: ARG001 - a cheap key to compare first
-    return pickle.loads(code)  # noqa: S301 - made by pack() in the process that owns this pool
+    return travel.loads(code)
 
 
 @lru_cache(maxsize=8)
@@ -99,17 +148,22 @@ def _params(digest: str, codec: ParamsCodec, data: bytes, secrets: tuple[tuple[s
     return StoredParams(codec, data, dict(secrets))
 
 
-def run_packed(packed: Packed) -> Results:
-    """Run a packed micro-batch in a worker process."""
+def run_packed(packed: Packed) -> Results | Missing | None:
+    """Run a packed micro-batch in a worker process; None: it is given back undone."""
+    if packed.line is not None and not packed.line.begin():
+        return None
     marks = slots_of(*packed.marks) if packed.marks else None
     _mark_as_begun(marks, packed.slots)
-    node, codec, hooks = _unpickled(packed.digest, packed.code)
+    try:
+        node, codec, hooks = _code_of(packed)
+    except travel.Lacking:
+        return Missing(travel.lacking(packed.values))
     params = _params(packed.digest, codec, packed.data, tuple(packed.secrets.items()))
-    if marks and packed.slots and node.step.options.timeout is not None:
+    if packed.is_timed and marks and packed.slots and marks.begun_us[packed.slots[0]] != CALLED_OFF:
         marks.begun_us[packed.slots[0]] = steady_us()
     micro = MicroBatch(
-        packed.instance, node, params, packed.items, marks=marks, slots=packed.slots,
-        attachments=packed.attachments, hooks=hooks,
+        packed.instance, node, params, packed.items, cancellation=_Told(packed.line, marks, packed.slots), marks=marks,
+        slots=packed.slots, attachments=packed.attachments, hooks=hooks,
     )  # fmt: skip
     with logs.collected(packed.levels) as kept:
         results = run_chunks(micro)
@@ -119,10 +173,34 @@ def run_packed(packed: Packed) -> Results:
     return results._replace(worker=name, odd=odd, logged=kept.all())
 
 
-def hand_on_logs(future: Future[Results]) -> None:
+def hand_on_logs(future: Future[Any]) -> None:
     """Have the loggers here handle what a worker's attempts have logged; before anything else is done with its results."""
-    if not future.cancelled() and future.exception() is None:
-        logs.hand_on(future.result().logged)
+    if not future.cancelled() and future.exception() is None and isinstance(results := future.result(), Results):
+        logs.hand_on(results.logged)
+
+
+def _code_of(packed: Packed) -> tuple[Node, ParamsCodec, Hooks | None]:
+    for name, data in packed.brought.items():
+        travel.keep(name, data)
+    if packed.is_local:
+        travel.find(packed.values)
+    return _unpickled(packed.digest, packed.code)
+
+
+class _Told(Cancellation):
+    """A flag that the engine sets from another process."""
+
+    __slots__ = ("_line", "_marks", "_slots")
+
+    def __init__(self, line: Line | None, marks: Slots | None, slots: Sequence[int]) -> None:
+        super().__init__()
+        self._line, self._marks, self._slots = line, marks, slots
+
+    @property
+    def cancelled(self) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride] - nobody sets it here
+        if self._line is not None:
+            return self._line.is_called_off()
+        return self._marks is not None and any(self._marks.begun_us[slot] == CALLED_OFF for slot in self._slots)
 
 
 def _name(owner: str) -> str:

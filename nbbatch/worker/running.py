@@ -37,6 +37,8 @@ TOLD_SOME = 64
 """… and then every so many."""
 QUICK_US = 1_000
 """Of chunks that take less it is not told one by one since when they run."""
+CALLED_OFF = -1
+"""In the place of a beginning: the engine tells the worker that nobody waits for it."""
 _MAGIC = b"nbbatch running2"
 _OLD_MAGIC = b"nbbatch running\n"
 """As above, before tokens began with the number of the opening."""
@@ -63,7 +65,8 @@ class Slots:
         self.cells = columns[0]
         """What workers write: ``cells[slot] = chunk``; 0: none. Writing one is a single store of eight bytes."""
         self.begun_us = columns[1]
-        """When a worker process began what a slot is for (`steady_us`), where the step has a time limit; 0: not yet, or not asked for."""
+        """When a worker process began what a slot is for (`steady_us`), where the step has a time limit; 0: not yet, or not asked for;
+        `CALLED_OFF`: its result is not wanted any more."""
         self.since_us = columns[2]
         """When the chunk of a slot was begun, by the clock of stored times; of quick ones right to a millisecond."""
         self.given = columns[3]

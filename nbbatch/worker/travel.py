@@ -1,19 +1,59 @@
-"""Code as bytes for worker processes, by cloudpickle."""
+"""Code as bytes for worker processes, by cloudpickle; big values that it refers to lie beside it, each in a file of its own.
+
+Modules that can be imported travel by their names. A value of a global or closure variable that is big is written into a
+file once and named by it, so that it travels to a worker once, whatever steps and versions of them use it. Workers on this
+machine map the file: however many there are, its arrays are in memory once, and what one writes into them no other sees.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+import logging
+import mmap
+import pickle
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache, partial
 from io import BytesIO
-from typing import Any
+from itertools import chain
+from pathlib import Path
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple
 
+from nbbatch.base import private_folder
+
+log = logging.getLogger("nbbatch")
+
+BIG = 100_000
+"""Bytes from which on a value lies in a file of its own …"""
+TOLD = 1_000_000
+"""… and from which on a line says so."""
+_ALIGNED = 64
+_CHUNK = 1 << 20
 _CACHED: Any = type(lru_cache(len))
+_SMALL = (int, float, complex, bool, type(None), FunctionType, ModuleType, type, MethodType)
+"""Never big by themselves."""
+
+
+class Missing(NamedTuple):
+    """What a worker answers that lacks values."""
+
+    names: tuple[str, ...]
+
+
+class Lacking(Exception):
+    """A worker lacks a value."""
 
 
 def dumps(code: Any) -> bytes:
     """Anything that steps are made of; what their notebook or script defines travels with it."""
+    return _dumps(code, {}, None)
+
+
+def _dumps(code: Any, apart: Mapping[int, str], buffers: list[pickle.PickleBuffer] | None) -> bytes:
     buffer = BytesIO()
-    _pickler()(buffer).dump(code)
+    pickler = _pickler()(buffer, protocol=5, buffer_callback=None if buffers is None else buffers.append)
+    pickler.apart = apart
+    pickler.dump(code)
     return buffer.getvalue()
 
 
@@ -22,6 +62,11 @@ def _pickler() -> Any:
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):
+        apart: Mapping[int, str]
+
+        def persistent_id(self, obj: Any) -> str | None:
+            return self.apart.get(id(obj))
+
         def reducer_override(self, obj: Any) -> Any:
             """cloudpickle sends a function under lru_cache by its name only, which a worker does not find."""
             if isinstance(obj, _CACHED) and (obj.__module__ == "__main__" or "<locals>" in obj.__qualname__):
@@ -35,3 +80,199 @@ def _pickler() -> Any:
 def _cached(function: Callable[..., Any], settings: dict[str, Any]) -> Any:
     """The function with a cache of its own, which fills in each process anew."""
     return lru_cache(**settings)(function)
+
+
+# --- where it comes from -------------------------------------------------------------------------
+
+
+class Values:
+    """The big values that code of one engine refers to, as files in a folder that goes with it."""
+
+    def __init__(self) -> None:
+        """Nothing is made before the first big value."""
+        self._folder: Path | None = None
+        self._paths: dict[str, Path] = {}
+        self._told = set[str]()
+
+    def packed(self, code: Any, functions: Iterable[Any], whose: str) -> tuple[bytes, dict[str, str]]:
+        """Code as bytes, and the files of the values it lacks by their names.
+
+        Args:
+            code: What is to travel.
+            functions: In it, whose variables may hold big values.
+            whose: Of which a line is said about them.
+        """
+        apart, paths = dict[int, str](), dict[str, str]()
+        held = list[Any]()  # an id is good for as long as its object lives
+        for name, value in variables(functions):
+            if id(value) in apart or (found := self._kept(value)) is None:
+                continue
+            key, size = found
+            held.append(value)
+            apart[id(value)], paths[key] = key, str(self._paths[key])
+            if size >= TOLD and key not in self._told:
+                self._told.add(key)
+                log.warning("%s", _advice(whose, name, value, size))
+        return _dumps(code, apart, None), paths
+
+    def _kept(self, value: Any) -> tuple[str, int] | None:
+        """The name and size of a value that is big; None: it is not, or cannot travel by itself."""
+        try:
+            buffers = list[pickle.PickleBuffer]()
+            parts = _layout(_dumps(value, {}, buffers), buffers)
+        except Exception:  # with the code it will be told as what it is
+            return None
+        size = sum(map(len, parts))
+        if size < BIG:
+            return None
+        return next((key for key, path in self._paths.items() if _is_same(path, parts, size)), None) or self._write(
+            parts
+        ), size
+
+    def _write(self, parts: list[memoryview]) -> str:
+        if self._folder is None:
+            self._folder = Path(private_folder.made_for(self, "values")[0])
+        key = secrets.token_hex(16)
+        with (self._folder / key).open("xb") as file:
+            file.writelines(parts)
+        self._paths[key] = self._folder / key
+        return key
+
+
+def _advice(whose: str, name: str, value: Any, size: int) -> str:
+    return (
+        f"{whose} uses {name} ({type(value).__name__}, {size / 1e6:.1f} MB): it goes to each worker once, and again whenever it changes; a file "
+        "that the step reads, by a function under functools.lru_cache, need not travel"
+    )
+
+
+def _layout(data: bytes, buffers: list[pickle.PickleBuffer]) -> list[memoryview]:
+    """A pickle and what it refers to as one run of bytes: how many, how long each, and each at an even place."""
+    views = [memoryview(data), *(buffer.raw() for buffer in buffers)]
+    head = b"".join(length.to_bytes(8, "little") for length in (len(views), *map(len, views)))
+    parts = list[memoryview]()
+    for view in (memoryview(head), *views):
+        parts += [view, memoryview(bytes(-len(view) % _ALIGNED))]
+    return parts
+
+
+def _is_same(path: Path, parts: list[memoryview], size: int) -> bool:
+    """Whether a file holds just this; cheaper than a digest of it."""
+    if path.stat().st_size != size:
+        return False
+    with path.open("rb") as file:
+        pieces = (part[at : at + _CHUNK] for part in parts for at in range(0, len(part), _CHUNK))
+        return all(file.read(len(piece)) == bytes(piece) for piece in pieces)
+
+
+def variables(functions: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """The values of all variables that functions use, and the functions of the notebook or script which those use, by name."""
+    seen, left = set[int](), list(functions)
+    while left:
+        function = left.pop()
+        if id(function) in seen:
+            continue
+        seen.add(id(function))
+        for name, value in _used_by(function):
+            if isinstance(value, FunctionType | MethodType | partial | _CACHED) or (
+                isinstance(value, type) and not _is_imported(value)
+            ):
+                left.append(value)
+            elif not isinstance(value, _SMALL):
+                yield name, value
+
+
+def _used_by(function: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(function, _CACHED):
+        yield "", function.__wrapped__
+    elif isinstance(function, partial):
+        yield from chain(
+            [("", function.func)], (("an argument", each) for each in function.args), function.keywords.items()
+        )
+    elif isinstance(function, MethodType):
+        yield from (("", function.__func__), ("an object", function.__self__))
+    elif isinstance(function, type):
+        yield from (
+            (name, value)
+            for name, value in vars(function).items()
+            if not isinstance(value, _SMALL) or isinstance(value, FunctionType)
+        )
+    elif isinstance(function, FunctionType) and not _is_imported(function):
+        yield from (
+            (name, function.__globals__[name]) for name in _names(function.__code__) if name in function.__globals__
+        )
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                yield name, cell.cell_contents
+            except ValueError:  # it is empty
+                continue
+        yield from (
+            ("a default", value)
+            for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+        )
+
+
+def _is_imported(code: Any) -> bool:
+    """Whether it travels by its name."""
+    return code.__module__ not in (None, "__main__") and "<locals>" not in code.__qualname__
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = (each for each in code.co_consts if isinstance(each, CodeType))
+    return set(code.co_names).union(*map(_names, inner))
+
+
+# --- where it goes to ----------------------------------------------------------------------------
+
+
+_here: dict[str, Any] = {}
+"""The values that this worker process has, by name; the last few."""
+MOST = 16
+
+
+def keep(name: str, data: bytes) -> None:
+    """Have a value in this process that travelled as bytes."""
+    if name not in _here:
+        _add(name, memoryview(bytearray(data)))
+
+
+def lacking(names: Iterable[str]) -> tuple[str, ...]:
+    """Those that this process lacks."""
+    return tuple(name for name in names if name not in _here)
+
+
+def find(paths: Mapping[str, str]) -> None:
+    """Have values in this process that lie in files of this machine."""
+    for name in lacking(paths):
+        with Path(paths[name]).open("rb") as file:
+            _add(name, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)))
+
+
+def _add(name: str, view: memoryview) -> None:
+    count = int.from_bytes(view[:8], "little")
+    lengths = [int.from_bytes(view[8 * place : 8 * place + 8], "little") for place in range(1, count + 1)]
+    at, pieces = 8 * (count + 1), list[memoryview]()
+    for length in lengths:
+        at += -at % _ALIGNED
+        pieces.append(view[at : at + length])
+        at += length
+    while len(_here) >= MOST:
+        _here.pop(next(iter(_here)), None)
+    _here[name] = pickle.loads(pieces[0], buffers=pieces[1:])  # noqa: S301 - made by `Values` in the process that owns this pool
+
+
+def loads(data: bytes) -> Any:
+    """Code that was made by `Values.packed`.
+
+    Raises:
+        Lacking: This process has not all of its values.
+    """
+    return _Unpickler(BytesIO(data)).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    def persistent_load(self, pid: str) -> Any:
+        try:
+            return _here[pid]
+        except KeyError:
+            raise Lacking(pid) from None

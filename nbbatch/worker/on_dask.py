@@ -1,0 +1,312 @@
+"""Steps on a Dask cluster: its client as a pool.
+
+    engine ─submit─▶ OnDask ─client.submit─▶ scheduler ─▶ worker: run_packed
+                       ▲                          │
+                       └── "begun", by a topic ◀──┘  for attempts with a time limit, and for suspects
+
+No file of ours is on another host. What the file of marks tells of local workers is told by events of Dask's own, and workers
+are told by `client.run`, which runs beside what they do: to begin nothing more, as the store is closed; that nobody waits
+for a result. Dask itself runs a call again whose worker died, up to four times; of ours none, as the engine is to know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+import secrets
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nbbatch.base.clock import steady_us
+from nbbatch.base.display import needing
+from nbbatch.worker import travel
+from nbbatch.worker.adapters import FAR_US, Adapter, Refused, WorkerLost
+from nbbatch.worker.remote import Packed, run_packed
+from nbbatch.worker.travel import Missing
+
+log = logging.getLogger("nbbatch")
+
+LOOK_SECONDS = 0.5
+"""How often the cluster is asked how many threads it has."""
+PREFIX = "nbbatch"
+
+
+def dask(client: Any) -> Executor:
+    """Run steps on a Dask cluster, on as many threads as it has at any time.
+
+    Workers need the package nbbatch, and what steps import. A worker that dies costs an attempt only a chunk that is known to be why.
+    ``client.restart()``, or a scheduler that is gone, costs none: the run goes on, or waits and says why. ``timeout=`` is counted from when
+    the worker begins; an attempt past its time is told by ``context().cancelled``, and its thread stays occupied until it returns.
+
+    Args:
+        client: A ``distributed.Client`` that is not asynchronous. It is not closed by ``batch.close()``.
+
+    Raises:
+        ImportError: distributed is not installed; ``pip install 'nbbatch[dask]'``.
+        TypeError: It is no such client.
+    """
+    with needing("dask"):
+        from distributed import Client
+    if not isinstance(client, Client) or client.asynchronous:
+        raise TypeError(f"nb.dask() takes a distributed.Client that is not asynchronous, not {client!r}")
+    return OnDask(client)
+
+
+class OnDask(Adapter):
+    """What `dask` makes."""
+
+    is_local = False
+    tells_begin = True
+    target_us = FAR_US
+    ahead_us = 2_000_000
+
+    def __init__(self, client: Any, options: dict[str, Any] | None = None) -> None:
+        """``options``: of ``client.submit``, such as resources."""
+        self._client, self._options = client, options or {}
+        self._threads, self._absent = 0, "it has not been asked yet"
+        self._wakes: dict[str, Callable[[], None]] = {}
+        self._begun: dict[str, int] = {}
+        self._futures: dict[str, Any] = {}
+        self._recalled = set[str]()
+
+    @classmethod
+    def of_executor(cls, executor: Any) -> OnDask:
+        """Of what ``client.get_executor()`` gave."""
+        return cls(executor._client, dict(executor._kwargs))  # pyright: ignore[reportPrivateUsage]
+
+    def workers(self) -> int:
+        return self._threads
+
+    def absent(self) -> str | None:
+        return None if self._threads else self._absent
+
+    # --- for an engine ----------------------------------------------------------------------------
+
+    def open(self, owner: str, wake: Callable[[], None]) -> None:
+        is_first = not self._wakes
+        self._wakes[owner] = wake
+        with suppress(Exception):  # the client is closed, or nobody answers: that is told while chunks wait
+            self._client.subscribe_topic(_topic(owner), self._hear)
+            self._client.sync(self._look, callback_timeout=5)
+            self._client.sync(_register, self._client, callback_timeout=5)
+        if is_first:
+            with suppress(RuntimeError):
+                self._spawn(self._watch())
+
+    def close(self, owner: str) -> None:
+        self._wakes.pop(owner, None)
+        self._recalled.discard(owner)
+        left = [self._futures.pop(call) for call in tuple(self._futures) if call.startswith(owner)]
+        with suppress(Exception):  # the client is closed
+            self._client.unsubscribe_topic(_topic(owner))
+            self._client.cancel(left, asynchronous=True) if left else None
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Have a worker call ``fn``.
+
+        Raises:
+            RuntimeError: The client is closed.
+        """
+        if self._client.status in ("closed", "closing"):
+            raise RuntimeError("the Dask client was closed")
+        out: Future[Any] = Future()
+        self._spawn(self._follow(out, fn, *args, **kwargs))
+        return out
+
+    def begun_us(self, call: str) -> int:
+        return self._begun.get(call, 0)
+
+    def landed(self, call: str) -> None:
+        self._begun.pop(call, None)
+        self._futures.pop(call, None)
+
+    def cancel(self, future: Future[Any]) -> None:
+        """Not at all: Dask cancels what it runs too, and says that it did not run."""
+
+    def recall(self, owner: str, futures: Iterable[Future[Any]]) -> None:
+        if not self._threads:
+            for future in futures:
+                future.cancel()
+        elif owner not in self._recalled:
+            self._recalled.add(owner)
+            self._tell(_hold, owner)
+
+    def call_off(self, call: str) -> None:
+        self._tell(_call_off, call)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nothing: the client is its owner's."""
+
+    # --- on the client's event loop ---------------------------------------------------------------
+
+    def _spawn(self, coroutine: Any) -> None:
+        try:
+            asyncio.run_coroutine_threadsafe(coroutine, self._client.loop.asyncio_loop)
+        except BaseException:
+            coroutine.close()
+            raise
+
+    def _tell(self, what: Callable[[str], None], name: str) -> None:
+        """Call a function in all workers, beside what they run."""
+
+        async def tell() -> None:
+            with suppress(Exception):  # who is gone needs no word
+                await self._client.run(what, name, on_error="ignore")
+
+        with suppress(RuntimeError):
+            self._spawn(tell())
+
+    async def _watch(self) -> None:
+        while self._wakes:
+            before = self._threads
+            await self._look()
+            if self._threads != before:
+                for wake in tuple(self._wakes.values()):
+                    wake()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look(self) -> None:
+        try:
+            found: dict[str, int] = await asyncio.wait_for(self._client.scheduler.ncores(workers=None), 5)
+            wanted = self._options.get("workers")
+            self._threads = sum(
+                count for name, count in found.items() if not isinstance(wanted, list) or name in wanted
+            )
+            self._absent = "the Dask cluster has none just now"
+        except Exception as error:
+            self._threads, self._absent = (
+                0,
+                f"the Dask scheduler cannot be reached: {type(error).__name__} {error}"[:300],
+            )
+
+    def _hear(self, event: tuple[float, Any]) -> None:
+        self._begun.setdefault(str(event[1]), steady_us())
+
+    async def _follow(self, out: Future[Any], fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Have it run, and pass on what came of it."""
+        try:
+            packed = args[0] if args and isinstance(args[0], Packed) else None
+            result = await (self._ask(fn, *args, **kwargs) if packed is None else self._run(packed))
+        except BaseException as error:
+            if not out.cancelled():
+                out.set_exception(error if isinstance(error, Exception) else Refused(repr(error)))
+        else:
+            if not out.cancelled():
+                out.set_result(result)
+
+    async def _run(self, packed: Packed) -> Any:
+        owner = packed.call.rpartition("-")[0]
+        data = pickle.dumps(replace(packed, line=_Line(owner, packed.call, packed.is_timed, packed.is_suspect)))
+        where: list[str] = []
+        while True:
+            address, result = await self._ask(_run_here, data, call=packed.call, near=where)
+            if isinstance(result, BaseException):
+                raise result
+            if not isinstance(result, Missing):
+                return result
+            where = [address]
+            for name in result.names:
+                value = await asyncio.to_thread(Path(packed.values[name]).read_bytes)
+                await self._client.run(travel.keep, name, value, workers=where)
+
+    async def _ask(
+        self, fn: Callable[..., Any], *args: Any, call: str = "", near: Iterable[str] = (), **kwargs: Any
+    ) -> Any:
+        from distributed import KilledWorker
+
+        options = {**self._options, **({"workers": [*near], "allow_other_workers": True} if near else {})}
+        future = self._client.submit(fn, *args, pure=False, key=f"{PREFIX}-{secrets.token_hex(8)}", **options, **kwargs)
+        if call:
+            self._futures[call] = future
+        try:
+            return await future
+        except KilledWorker as error:
+            raise WorkerLost(f"Dask worker {getattr(error.last_worker, 'address', '')} died") from None
+        except BaseException as error:  # a call of ours raises nothing: it was forgotten, or its workers cannot load it
+            raise Refused(f"Dask: {type(error).__name__}: {error}"[:500]) from None
+
+
+def _topic(owner: str) -> str:
+    return f"{PREFIX}-{owner}"
+
+
+async def _register(client: Any) -> None:
+    """Have a call of ours end with an error when the first worker dies under it, instead of the fourth."""
+    from distributed.diagnostics.plugin import SchedulerPlugin
+
+    class Once(SchedulerPlugin):  # made here, so that it travels by value: a scheduler need not have nbbatch
+        name = "nbbatch-once"
+        idempotent = True
+
+        def update_graph(self, scheduler: Any, *, keys: Any = (), **_: Any) -> None:
+            for key in keys:
+                found = scheduler.tasks.get(key)
+                if found is not None and str(key).startswith("nbbatch-"):
+                    found.suspicious = scheduler.allowed_failures
+
+    try:
+        await client.register_plugin(Once())
+    except Exception as error:
+        log.warning(
+            "the Dask scheduler takes no plugin (%s): a call whose worker died is tried by four workers before it is told",
+            error,
+        )
+
+
+# --- on a worker ---------------------------------------------------------------------------------
+
+_held = set[str]()
+_called_off = set[str]()
+
+
+def _hold(owner: str) -> None:
+    _held.add(owner)
+
+
+def _call_off(call: str) -> None:
+    _called_off.add(call)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    owner: str
+    call: str
+    is_timed: bool
+    is_suspect: bool
+
+    def begin(self) -> bool:
+        if self.owner in _held:
+            return False
+        if self.is_timed or self.is_suspect:
+            _tell_begun(self.owner, self.call, surely=self.is_suspect)
+        return True
+
+    def is_called_off(self) -> bool:
+        return self.call in _called_off
+
+
+def _tell_begun(owner: str, call: str, *, surely: bool) -> None:
+    """Tell the engine; surely: wait until the scheduler knows, as this worker may die the moment the step runs."""
+    from distributed import get_worker
+    from distributed.utils import sync
+
+    worker: Any = get_worker()
+    if surely:
+        sync(worker.loop, worker.scheduler.log_event, topic=_topic(owner), msg=call)
+    else:
+        worker.log_event(_topic(owner), call)
+
+
+def _run_here(data: bytes) -> tuple[str, Any]:
+    from distributed import get_worker
+
+    address: str = get_worker().address
+    try:
+        return address, run_packed(pickle.loads(data))  # noqa: S301 - made by the engine
+    except Exception as error:
+        return address, error
