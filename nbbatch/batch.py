@@ -37,7 +37,7 @@ from nbbatch.store import backup
 from nbbatch.store.connection import MEMORY
 from nbbatch.store.database import Store
 from nbbatch.worker import capture, exits, sigterm
-from nbbatch.worker.adapters import checked_executor, workers_of
+from nbbatch.worker.adapters import are_alike, checked_executor, checked_executors, workers_of
 from nbbatch.worker.context import StoredParams
 from nbbatch.worker.executors import checked_workers, threads
 from nbbatch.worker.processes import Processes
@@ -68,6 +68,7 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
     executor: Executor | None = None,
     *,
     workers: int | None = None,
+    executors: Mapping[str, Executor] | None = None,
     serve: bool | str = True,
     clock: Clock | None = None,
     on_sigterm: str | None = None,
@@ -82,8 +83,9 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
     Args:
         path: The DuckDB file, or ``":memory:"`` for a store that ends with the process.
         executor: Where steps run: ``nb.threads(n)`` (default), ``nb.processes(n)``, ``nb.inline()``, or any
-            ``concurrent.futures.Executor``. An executor that is passed in is not shut down by ``close()``.
+            ``concurrent.futures.Executor``, such as ``nb.dask(client)``. One that is passed in is not shut down by ``close()``.
         workers: Number of chunks that run at once, 1 or more; default: the executor's number of workers, for threads cores + 4.
+        executors: Further ones by name, for steps that name one: ``{"gpu": nb.threads(1)}``, ``@nb.step(executor="gpu")``.
         serve: Whether other processes can read and control the open store (see `look`). True: processes of this user, through a
             Unix domain socket that ``<path>.serving`` names. A "host:port" such as ``"127.0.0.1:0"``: whoever knows
             ``batch.address``. False, or ``NBBATCH_SERVE=0`` in the environment: nobody.
@@ -103,20 +105,21 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
         OSError: The host and port of ``serve`` cannot be bound.
     """
     executor, workers = checked_executor(executor), checked_workers(workers)
+    others = checked_executors(executors)
     wish = sigterm.checked(on_sigterm, grace)
     name = os.fspath(path)
     where = MEMORY if name == MEMORY else _resolved(name)
     with _opening:
         found = holder_of(where)
         if found is not None and found.usable and not found._store.displaced():  # pyright: ignore[reportPrivateUsage]
-            found._expect(executor, workers, *wish)  # pyright: ignore[reportPrivateUsage]
+            found._expect(executor, workers, others, *wish)  # pyright: ignore[reportPrivateUsage]
             return found
         if found is not None:
             try:
                 found._finish_closing()  # pyright: ignore[reportPrivateUsage]
             except StoreError as error:
                 warn(str(error))
-        return Batch(where, executor, workers, clock or SystemClock(), serve=serve, by_open=wish)
+        return Batch(where, executor, workers, clock or SystemClock(), serve=serve, by_open=wish, executors=others)
 
 
 def _resolved(name: str) -> str:
@@ -151,14 +154,14 @@ class Batch(Overview):
 
     def __init__(
         self, path: str, executor: Executor | None = None, workers: int | None = None, clock: Clock | None = None, *,
-        serve: bool | str = True, by_open: tuple[str | None, float] | None = None,
+        serve: bool | str = True, by_open: tuple[str | None, float] | None = None, executors: Mapping[str, Executor] | None = None,
     ) -> None:  # fmt: skip
         if by_open is None:
             raise TypeError("a Batch is made by nb.open(path): it opens a file once in a process")
         clock = clock or SystemClock()
         self.path = path
         self._clock = clock
-        self._owned, self._workers = executor is None, workers
+        self._owned, self._workers, self._others = executor is None, workers, dict(executors or {})
         self._pid = os.getpid()
         self._ending = threading.Lock()
         self._closing = self._ended = False
@@ -176,7 +179,7 @@ class Batch(Overview):
             self._executor = executor or threads(workers)
             undo.callback(self._shut)
             self._engine = Engine(
-                self._store, self._marks, clock, self._executor, workers or 0, random.random, self._notify
+                self._store, self._marks, clock, self._executor, workers or 0, random.random, self._notify, self._others
             )
             self._engine.launch_subjob = subjobs.launch
             self._access = Access(self._store, self._engine, self)
@@ -249,11 +252,12 @@ class Batch(Overview):
         exits.first(_close_all)
         self._sigterm.listen(self._marks.forget, self._engine.hold)
 
-    def _expect(self, executor: Executor | None, workers: int | None, mode: str | None, grace: float) -> None:
+    def _expect(
+        self, executor: Executor | None, workers: int | None, others: Mapping[str, Executor], mode: str | None, grace: float
+    ) -> None:  # fmt: skip
         """Warn where it was opened otherwise than it is asked for now."""
         mine = self._executor
-        # by kind and size: a cell that makes its executor anew asks for the same
-        like = executor is None or (type(executor), workers_of(executor)) == (type(mine), workers_of(mine))
+        like = are_alike({} if executor is None else {"": executor}, {"": mine}) and are_alike(others, self._others)
         gone = executor is not None and executor is not mine and self._engine.is_refused()
         if gone or not like or workers not in (None, self._workers or workers_of(mine)):
             warn(
@@ -297,6 +301,7 @@ class Batch(Overview):
 
         Raises:
             ParameterError: The parameters are invalid. All problems are listed and nothing is stored.
+            DefinitionError: A step wants an executor that the store was not opened with.
             ShapeError: The unfinished instance, or an earlier one, began with another chain under the same version.
             StateError: The key names an instance with other parameters, the instance has other attachments, or a secret
                 parameter is missing.
@@ -305,7 +310,7 @@ class Batch(Overview):
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
         """
         engine = self._access.engine()
-        commands.check_job(job)
+        engine.check(commands.check_job(job))
         job.renew()
         saw(job)
         _check_submit(key, new, retain)
@@ -343,13 +348,14 @@ class Batch(Overview):
         """Continue every unfinished instance of a job and version, oldest first. Paused instances stay paused.
 
         Raises:
+            DefinitionError: A step wants an executor that the store was not opened with.
             ShapeError: An unfinished instance began with another chain under the same version.
             StateError: A secret parameter is missing; `submit` with the parameters continues that instance.
             TypeError: ``job`` is not a job.
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
         """
         engine = self._access.engine()
-        commands.check_job(job)
+        engine.check(commands.check_job(job))
         job.renew()
         saw(job)
         return [JobHandle(self._access, instance, job) for instance in engine.call(commands.resume_job, engine, job)]
@@ -395,7 +401,7 @@ class Batch(Overview):
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
         """
         engine, now = self._access.engine(), self._clock.now()
-        codes = [each.code for each in _statuses(status, set(InstanceStatus) - INSTANCE_ENDED)]
+        codes = [each.code for each in commands.statuses(status, set(InstanceStatus) - INSTANCE_ENDED)]
         before = moment(older_than, now, "older_than=")
         rows = self._store.fetch("instances_in", codes, job_name(job), now if before is None else before)
         jobs = sorted({name for _, name in rows})
@@ -429,7 +435,7 @@ class Batch(Overview):
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
         """
         engine = self._access.engine()
-        statuses = _statuses(status, INSTANCE_ENDED)
+        statuses = commands.statuses(status, INSTANCE_ENDED)
         if not statuses <= INSTANCE_ENDED:
             raise ValueError(f"purge() removes instances that have ended, not {status!r}")
         kept = None if keep_last is None else ranges.whole(keep_last, "keep_last=", least=0)
@@ -510,8 +516,9 @@ class Batch(Overview):
 
     def _end_workers(self) -> None:
         """The process ends: worker processes that still run a step would be waited for, however long that takes."""
-        if isinstance(self._executor, Processes) and self._engine.flights:
-            self._executor.hurry()
+        for each in (self._executor, *self._others.values()) if self._engine.flights else ():
+            if isinstance(each, Processes):
+                each.hurry()
 
     def _forget(self) -> None:
         if self._store.closed:
@@ -564,13 +571,6 @@ class Batch(Overview):
         problems = len(self.problems)
         noted = f", {problems} problem{'' if problems == 1 else 's'} (see batch.problems)" if problems else ""
         return f"<Batch {self.path}: {static.counted(counts, 'instance')}{noted}>"
-
-
-def _statuses(status: str | Iterable[str] | None, default: Iterable[str]) -> set[InstanceStatus]:
-    return {
-        InstanceStatus(each)
-        for each in ([status] if isinstance(status, str) else default if status is None else status)
-    }
 
 
 def _check_submit(key: str | None, new: bool, retain: str) -> None:

@@ -415,7 +415,10 @@ def test_a_reduction_gives_one_report() -> None:
             r"'double' has no option retries=; max_attempts= is meant: it counts",
         ),
         (lambda: nb.step(retry_delay=3)(double.function), r"no option retry_delay=; backoff= is meant"),
-        (lambda: nb.step(pool=None)(double.function), r"no option pool=; nb\.open\(executor=…\) takes it"),
+        (
+            lambda: nb.step(pool=None)(double.function),
+            r"no option pool=; executor= is meant: nb\.open\(executor=…\) is for all steps",
+        ),
         (lambda: nb.step(workers=3)(double.function), r"no option workers=; nb\.open\(workers=…\) .*concurrency="),
         (lambda: nb.step(on_failure=print)(double.function), r"no option on_failure=; nb\.Job\(on_error=…\) takes it"),
         (lambda: nb.step(cache=True)(double.function), r"no option cache=: outputs are stored"),

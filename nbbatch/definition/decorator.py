@@ -40,10 +40,9 @@ class StepDecorator:
         rate: Maximum number of starts in any one second in one batch. A fraction above 1 is rounded down; 0.5 is one start in
             two seconds.
         timeout: Maximum duration of an attempt: seconds, a timedelta or text. A longer attempt counts as an error
-            (TimeoutError), and its late result is discarded. An async step is cancelled. All workers of ``nb.processes()`` are
-            killed and replaced, and their other chunks run again without counting an error. A thread, or a worker of another
-            library, cannot be stopped: it stays occupied until the step returns. A step in a thread can check
-            ``nb.context().cancelled``.
+            (TimeoutError), and its late result is discarded. An async step is cancelled. A worker of ``nb.processes()`` is killed
+            and replaced. A thread, or a worker of another library, cannot be stopped: it stays occupied until the step returns,
+            which it can do early by checking ``nb.context().cancelled``.
         max_wait: Maximum time for which ``RetryLater`` can postpone a chunk in total, counted from the start of the first attempt
             that raised it: seconds, a timedelta or text. One last attempt is made at the end of that time. If it raises
             ``RetryLater`` too, the chunk is FAILED (TimeoutError).
@@ -61,6 +60,8 @@ class StepDecorator:
         always: When ``retry()`` takes an ended instance up again, run the step's COMPLETED chunks and their descendants again
             too, as `JobHandle.rerun` would. For steps whose results become outdated. Resuming after a pause or a crash, and the
             retry of a group of failures, do not run them again.
+        executor: Name of the executor to run on, of those that ``nb.open(executors={"gpu": nb.threads(1)})`` is given. Default: the
+            one of all other steps. An async step runs on the event loop, and a reduction in threads, all the same.
 
     Raises:
         DefinitionError: The signature or an option is invalid; the text says what to write instead.

@@ -6,8 +6,7 @@ change in one transaction, guarded by the transition tables, before it touches w
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -214,10 +213,19 @@ def bring_secrets(engine: Engine, instance: int, job: JobDefinition[Any, Any] | 
     _keep_secrets(engine, instance, params)
 
 
-def check_job(job: Any) -> None:
-    """Raises TypeError where it is none: a chain, a step or a name, say."""
+def check_job(job: Any) -> JobDefinition[Any, Any]:
+    """The job itself; raises TypeError where it is none: a chain, a step or a name, say."""
     if not isinstance(job, JobDefinition):
         raise TypeError(f"a job is needed here, not {job!r}; nb.Job(name, chain) makes one")
+    return job  # pyright: ignore[reportUnknownVariableType]
+
+
+def statuses(status: str | Iterable[str] | None, default: Iterable[str]) -> set[InstanceStatus]:
+    """The states that somebody names: one, several, or by default."""
+    return {
+        InstanceStatus(each)
+        for each in ([status] if isinstance(status, str) else default if status is None else status)
+    }
 
 
 def check_name(job: Any, row: InstanceRow) -> None:

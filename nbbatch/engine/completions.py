@@ -144,6 +144,8 @@ class Completions:
         if error is not None:
             return lost(micro, error, now, lasted_us)
         results: Results = flight.future.result()
+        if flight.lane.name is not None:
+            results = _named(results, flight.lane.worker)
         span = results.span_us()
         flight.lane.works()
         self._pace.learn(flight, span)
@@ -232,3 +234,9 @@ class Completions:
             running = [(micro.node.index, item) for micro in micros for item in micro.items]
             running += [each for update in updates if update.live is live for each in update.running()]
             reload(self._store, live, running)
+
+
+def _named(results: Results, name: Callable[[str], str]) -> Results:
+    """Results with other names of their workers."""
+    odd = {place: each._replace(worker=name(each.worker)) for place, each in results.odd.items()}
+    return results._replace(worker=name(results.worker), odd=odd)

@@ -111,6 +111,7 @@ class Engine:
         """To be given once the turn is stored."""
         self.turns = 0
         """Turns made so far; an idle engine makes none."""
+        self.check = self._lanes.check
         self.launch_subjob: Callable[[Engine, MicroBatch], Future[Any]] = no_subjobs
         """How a chunk of a step that is a job is run; set before `start`."""
         clerk = Clerk(store.take_ids, store.run, store.set_report, random)
@@ -540,10 +541,10 @@ class Engine:
         )  # may be called off without the rest
         stop = Cancellation(live.cancellation) if alone else live.cancellation
         sink = self._sink(live, stop) if kind is Kind.MANY else None
-        slots = self.marks.take(len(items) if lane is self._lanes.events else 1) if lane.pool.is_local else []
+        slots = self.marks.take(len(items) if lane.is_async else 1) if lane.pool.is_local else []
         micro = MicroBatch(
             live.id, step.node, live.params, items, self.clock.now, stop, sink, inputs, self.marks, slots,
-            self._lanes.turnstiles(live, step) if lane is self._lanes.events else (), live.attachments, live.job.listeners.hooks,
+            self._lanes.turnstiles(live, step) if lane.is_async else (), live.attachments, live.job.listeners.hooks,
         )  # fmt: skip
         flight = Flight(live, step, lane, micro, claim, step.likely_us * len(items), waits=lane.taken >= lane.workers)
         lane.taken += 1
@@ -576,7 +577,7 @@ class Engine:
 
     def _submit(self, flight: Flight) -> Future[Any]:
         lane, micro = flight.lane, flight.micro
-        if lane is self._lanes.events:
+        if lane.is_async:
             return submitted(lane.pool, run_chunks_async, micro)
         if lane is self._lanes.subjobs:
             return self.launch_subjob(self, micro)

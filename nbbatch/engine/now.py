@@ -72,7 +72,7 @@ def _of(flight: Flight, names: dict[int | None, str], now_us: int, steady_us: in
             continue
         worker, given = marks.workers[slot], marks.given[slot] if step.kind is Kind.MANY else None
         name = names.get(worker, "") if flight.lane.pool.shares_memory else f"process-{worker}"
-        yield _running(flight, item, name, min(marks.since_us[slot] or now_us, now_us), given)
+        yield _running(flight, item, flight.lane.worker(name), min(marks.since_us[slot] or now_us, now_us), given)
 
 
 def _running(flight: Flight, item: Item, worker: str, since_us: int, given: int | None) -> Running:

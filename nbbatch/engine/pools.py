@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from nbbatch.definition import Kind, Node
+from nbbatch.base.errors import DefinitionError
+from nbbatch.definition import JobDefinition, Kind, Node
 from nbbatch.engine.state import LiveInstance, LiveStep
-from nbbatch.worker.adapters import Adapter, adapted
-from nbbatch.worker.executors import EventLoop, threads
+from nbbatch.worker.adapters import Adapter, Foreign, Near
+from nbbatch.worker.executors import EventLoop, inline, threads
+from nbbatch.worker.on_dask import OnDask
 
 log = logging.getLogger("nbbatch")
 
@@ -45,6 +47,8 @@ class Lane:
     """How many workers the user says it has; 0: ask it, ever anew."""
     name: str | None = None
     """That steps give as ``executor=``; None: of all others."""
+    is_async: bool = False
+    """Whether it is the event loop."""
     taken: int = 0
     """Micro-batches in it."""
     work_us: float = 0.0
@@ -93,6 +97,10 @@ class Lane:
             "batch.close() and nb.open() with another executor go on"
         )
 
+    def worker(self, name: str) -> str:
+        """What a worker of it is called in frames."""
+        return name if self.name is None else f"{self.name}/{name}"
+
     def _called(self) -> str:
         return "the executor" if self.name is None else f"executor {self.name!r}"
 
@@ -119,6 +127,13 @@ class Lane:
         return (self.work_us / self.workers - running - max(running, SPARE_US)) / 1e6
 
 
+class LimitedLane(Lane):
+    """The event loop for steps that say themselves how many of their attempts run at once: as many as they say, beside all others."""
+
+    def has_room(self, step: LiveStep) -> bool:
+        return step.free() > 0
+
+
 class SubjobLane(Lane):
     """Where chunks wait for instances that they submitted."""
 
@@ -134,8 +149,8 @@ class Lanes:
         self.main = Lane(adapted(executor), workers)
         self.named = {name: Lane(adapted(each), name=name) for name, each in executors.items()}
         """Of steps that say which executor they want."""
-        self.events = Lane(adapted(self._loop))
-        """Of async steps."""
+        self.events, self.limited = (kind(adapted(self._loop), is_async=True) for kind in (Lane, LimitedLane))
+        """Of async steps, and of those that have a limit of their own."""
         self.local = self.main if self.main.pool.shares_memory else Lane(adapted(threads(2)))
         """Of this process: reductions read the store."""
         self.subjobs = SubjobLane(self.local.pool, 1)
@@ -143,7 +158,7 @@ class Lanes:
 
     def all(self) -> list[Lane]:
         """Each lane with an executor of its own."""
-        return list(dict.fromkeys((self.main, *self.named.values(), self.events, self.local)))
+        return list(dict.fromkeys((self.main, *self.named.values(), self.events, self.limited, self.local)))
 
     def open(self, owner: str, wake: Callable[[], None]) -> None:
         """The engine, whose calls begin with ``owner``, begins to use them."""
@@ -156,26 +171,38 @@ class Lanes:
         for lane, future in flights:
             futures.setdefault(lane, []).append(future)
         for lane, each in futures.items():
-            if lane is not self.events:
+            if not lane.is_async:
                 lane.pool.recall(owner, each)
 
     def of(self, node: Node) -> Lane:
         """Where a step's chunks run."""
         if node.step.is_async:
-            return self.events
+            return self.events if node.step.options.concurrency is None else self.limited
         if node.step.job is not None:
             return self.subjobs
-        if node.step.kind is Kind.REDUCTION:
-            return self.local
         name = node.step.options.executor
-        return self.main if name is None else self.named.get(name, self.main)
+        lane = self.main if name is None else self.named.get(name, self.main)
+        if node.step.kind is Kind.REDUCTION:
+            return lane if lane.pool.shares_memory else self.local
+        return lane
 
-    def workers(self, nodes: Iterable[Node]) -> int:
+    def check(self, job: JobDefinition[Any, Any]) -> None:
+        """Raises DefinitionError for the first step of a job, or of a job inside it, that names an executor which is not known."""
+        for node in job.nodes:
+            name = node.step.options.executor
+            if name is not None and name not in self.named:
+                known = ", ".join(map(repr, sorted(self.named))) or "none; nb.open(executors={…}) takes them"
+                raise DefinitionError(
+                    f"step {node.step.name!r} of job {job.name!r} wants executor {name!r}; those known here are {known}"
+                )
+            if node.step.job is not None:
+                self.check(node.step.job)
+
+    def workers(self, nodes: Sequence[Node]) -> int:
         """How many attempts of these steps may run at once, beside reductions and sub-jobs."""
-        lanes = {
-            id(lane): lane for lane in map(self.of, nodes) if lane in (self.main, *self.named.values(), self.events)
-        }
-        return sum(lane.workers for lane in lanes.values())
+        lanes = {lane for lane in map(self.of, nodes) if lane in (self.main, *self.named.values(), self.events)}
+        limited = [node.step.options.concurrency or 0 for node in nodes if self.of(node) is self.limited]
+        return sum(lane.workers for lane in lanes) + sum(limited)
 
     def line(self, live: LiveInstance, step: LiveStep) -> Hashable:
         """What a step waits for: its lane, and the limit of all steps of its name."""
@@ -184,12 +211,12 @@ class Lanes:
         return id(self.of(step.node)), limits
 
     def turnstiles(self, live: LiveInstance, step: LiveStep) -> tuple[asyncio.Semaphore, ...]:
-        """What an attempt of an async step passes before it starts: the step's own over all instances, and the loop's."""
+        """What an attempt of an async step passes before it starts: the step's own over all instances, or the loop's."""
         limit = step.node.step.options.concurrency
         if limit is None:
             return (self._loop.turnstile,)
         own = self._turnstiles.setdefault((live.job.name, step.node.step.name, limit), asyncio.Semaphore(limit))
-        return own, self._loop.turnstile
+        return (own,)
 
     def due(self, now_us: int) -> list[int]:
         """When executors that took no work are asked again."""
@@ -212,3 +239,16 @@ class Lanes:
         self._loop.shutdown(wait=True)
         if self.local is not self.main:
             self.local.pool.shutdown(wait=False)
+
+
+def adapted(given: Executor) -> Adapter:
+    """The adapter of an executor."""
+    if isinstance(given, Adapter):
+        return given
+    if isinstance(given, ThreadPoolExecutor | inline | EventLoop):
+        return Near(given)
+    if isinstance(given, ProcessPoolExecutor) or type(given).__module__.startswith("loky."):
+        return Foreign(given, local=True)
+    if type(given).__module__ == "distributed.cfexecutor":
+        return OnDask.of_executor(given)
+    return Foreign(given)

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 from nbbatch.base.display import warn
-from nbbatch.worker.executors import EventLoop, checked_workers, inline
+from nbbatch.worker.executors import checked_workers, inline
 
 NEAR_US, FAR_US = 8_000, 100_000
 """Work in a micro-batch, in this process or on this machine, and elsewhere: hand-over costs little, and no result waits long."""
@@ -183,21 +183,6 @@ def executor(
     )
 
 
-def adapted(given: Executor) -> Adapter:
-    """The adapter of an executor."""
-    if isinstance(given, Adapter):
-        return given
-    if isinstance(given, ThreadPoolExecutor | inline | EventLoop):
-        return Near(given)
-    if isinstance(given, ProcessPoolExecutor) or type(given).__module__.startswith("loky."):
-        return Foreign(given, local=True)
-    if type(given).__module__ == "distributed.cfexecutor":
-        from nbbatch.worker.on_dask import OnDask
-
-        return OnDask.of_executor(given)
-    return Foreign(given)
-
-
 def checked_executor(executor: Executor | None, what: str = "executor=") -> Executor | None:
     """Check an executor; None is the default. Warns of one that takes no work: the store can be read all the same.
 
@@ -209,6 +194,21 @@ def checked_executor(executor: Executor | None, what: str = "executor=") -> Exec
     if executor is not None and (why := ended(executor)):
         warn(f"the executor {why}: chunks wait until the store is closed and opened with one that works")
     return executor
+
+
+def checked_executors(executors: Mapping[str, Executor] | None) -> dict[str, Executor]:
+    """Check executors by name, as `checked_executor` does."""
+    found = {name: checked_executor(each, f"executors[{name!r}]=") for name, each in (executors or {}).items()}
+    return {name: each for name, each in found.items() if each is not None}
+
+
+def are_alike(asked: Mapping[str, Executor], mine: Mapping[str, Executor]) -> bool:
+    """Whether executors that are asked for are like those there are, by kind and size: a cell that makes them anew asks for the same."""
+
+    def known(executors: Mapping[str, Executor]) -> set[tuple[str, type, int]]:
+        return {(name, type(each), workers_of(each)) for name, each in executors.items()}
+
+    return known(asked) <= known(mine)
 
 
 def ended(executor: Executor) -> str | None:

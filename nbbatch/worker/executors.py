@@ -27,7 +27,7 @@ T = TypeVar("T")
 CANCEL_SECONDS = 2.0
 """How long an async step that is cancelled may take to end."""
 ASYNC_IN_FLIGHT = 64
-"""Chunks of async steps that run at once on the event loop; an arbitrary, generous number."""
+"""Chunks of async steps without ``concurrency=`` that run at once on the event loop; an arbitrary, generous number."""
 
 
 def default_workers() -> int:

@@ -92,10 +92,7 @@ class OnDask(Adapter):
         self._wakes[owner] = wake
         with suppress(Exception):  # the client is closed, or nobody answers: that is told while chunks wait
             self._client.subscribe_topic(_topic(owner), self._hear)
-            self._client.sync(self._look, callback_timeout=5)
-            self._client.sync(_register, self._client, callback_timeout=5)
-        if is_first:
-            with suppress(RuntimeError):
+            if is_first:
                 self._spawn(self._watch())
 
     def close(self, owner: str) -> None:
@@ -162,6 +159,8 @@ class OnDask(Adapter):
             self._spawn(tell())
 
     async def _watch(self) -> None:
+        """Ask the cluster for its threads, ever anew; nothing is sent to it before it has answered once."""
+        await _register(self._client)
         while self._wakes:
             before = self._threads
             await self._look()

@@ -167,11 +167,11 @@ class _Worker:
             )
 
 
-def _end_of(code: int | None) -> str:
-    if code is not None and code < 0:
+def _end_of(given: int | None) -> str:
+    if given is not None and given < 0:
         with suppress(ValueError):
-            return f"was ended by {signal.Signals(-code).name}"
-    return f"ended with exit status {code}"
+            return f"was ended by {signal.Signals(-given).name}"
+    return f"ended with exit status {given}"
 
 
 class _Crew:
