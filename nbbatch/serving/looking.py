@@ -175,6 +175,8 @@ class Looked(Reader):
                 break
             try:
                 return ask(client)
+            except wire.TooSlow:
+                break
             except OSError:
                 self._lost(client)
         with self._guard:
@@ -192,7 +194,9 @@ class Looked(Reader):
     def frame(self, query: str, *values: Any) -> pl.DataFrame:
         """Rows of a named query as a polars frame."""
         return self._see(
-            lambda owner: _unpacked(owner.ask("read", query=query, values=list(values))[1]),
+            lambda owner: _unpacked(
+                owner.ask("read", query=query, values=list(values), brief=self._address is None)[1]
+            ),
             lambda store: store.frame(query, *values),
         )
 
@@ -215,7 +219,8 @@ class Looked(Reader):
     def query(self, sql: str, limits: Limits) -> pl.DataFrame:
         """Rows of one SELECT that a user wrote."""
         return self._see(
-            lambda owner: _unpacked(owner.ask("sql", query=sql)[1]), lambda store: store.query(sql, limits)
+            lambda owner: _unpacked(owner.ask("sql", query=sql, brief=self._address is None)[1]),
+            lambda store: store.query(sql, limits),
         )
 
     def stream(self, query: str, *values: Any) -> Callable[[], Iterator[bytes]]:

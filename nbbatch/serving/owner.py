@@ -1,6 +1,6 @@
 """The owner's side: a thread per connection that reads the store by named queries, and passes orders on.
 
-One query runs at a time, on a connection of its own, for a second at most. While the engine works, all of them together
+One query runs at a time, on a connection of its own. While the engine works, all of them together
 take at most `SHARE` of a core's time. Nothing that arrives is run: a request names a query of ours with its values, an
 order of `wire.ORDERS`, or a SELECT under the rules of ``sql()``. A client that is slow, silent or talks nonsense loses its
 connection.
@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from nbbatch.base import private_folder, ranges
@@ -30,6 +31,8 @@ from nbbatch.store.reading import is_read
 from nbbatch.store.user_query import Limits
 
 T = TypeVar("T")
+Answer = tuple[dict[str, Any], bytes]
+"""What is said, and the rows that belong to it."""
 log = logging.getLogger("nbbatch")
 
 SHARE = 0.05
@@ -43,6 +46,9 @@ IDLE_SECONDS = 120.0
 SEND_SECONDS = 10.0
 """For a client to take its answer."""
 QUERY_SECONDS = 10.0
+"""For a query …"""
+BRIEF_SECONDS = 0.5
+"""… while the engine works, where who asks can read a copy instead: what it takes is to be waited for twenty times."""
 SQL_BYTES = 500_000_000
 _MOST_PATH = 100
 """Bytes of a Unix socket's path, which the system limits to 104 or 108."""
@@ -153,19 +159,20 @@ class Owner:
             wire.send(client, *self._answer(asked))
             client.settimeout(IDLE_SECONDS)
 
-    def _answer(self, asked: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+    def _answer(self, asked: Mapping[str, Any]) -> Answer:
         try:
             match asked.get("do"):
                 case "hello":
                     return {"protocol": wire.PROTOCOL, "pid": os.getpid(), "path": self._store.path}, b""
                 case "read":
-                    return self._metered(lambda: self._read(str(asked["query"]), _values(asked)))
+                    query, values = _readable(str(asked["query"])), _values(asked)
+                    return self._metered(lambda: self._brief(asked, partial(self._read, query, values)))
                 case "count":
                     count = self._metered(lambda: self._store.count(_readable(str(asked["query"])), *_values(asked)))
                     return {"count": count}, b""
                 case "sql":
-                    limits = Limits(QUERY_SECONDS, SQL_BYTES)
-                    return self._metered(lambda: _packed(self._store.query(str(asked["query"]), limits)))
+                    select = partial(self._select, str(asked["query"]))
+                    return self._metered(lambda: self._brief(asked, select), time.monotonic)
                 case "live":
                     return {"live": self._live(asked)}, b""
                 case str(order) if order in ORDERS:
@@ -180,19 +187,37 @@ class Owner:
             log.debug("a look at %s failed", self._store.path, exc_info=True)
             return wire.refusal(StoreError(f"the owner could not read that: {type(error).__name__}: {error}")), b""
 
-    def _metered(self, look: Callable[[], T]) -> T:
-        """One at a time, and no more of the time than is left for it."""
+    def _metered(self, look: Callable[[], T], clock: Callable[[], float] = time.thread_time) -> T:
+        """One at a time, and no more of the time than is left for it.
+
+        Args:
+            look: What is done.
+            clock: How long that takes; by default without what this thread waits for a core, which costs the engine nothing.
+        """
         with self._turn:
             if wait := self._meter.wait(bool(self._engine.flights)):
                 time.sleep(wait)
-            begun = time.monotonic()
+            begun = clock()
             try:
                 return look()
             finally:
-                self._meter.took(time.monotonic() - begun)
+                self._meter.took(clock() - begun)
 
-    def _read(self, query: str, values: list[Any]) -> tuple[dict[str, Any], bytes]:
-        return _packed(self._store.page(_readable(query), values, MOST_ROWS + 1, QUERY_SECONDS))
+    def _brief(self, asked: Mapping[str, Any], look: Callable[[float], Answer]) -> Answer:
+        """Look for so many seconds: for few where the engine works and who asks can read a copy of the file instead."""
+        brief, begun = bool(asked.get("brief") and self._engine.flights), time.monotonic()
+        try:
+            return look(BRIEF_SECONDS if brief else QUERY_SECONDS)
+        except QueryRefused as error:
+            if brief and time.monotonic() - begun >= BRIEF_SECONDS:
+                return {**wire.refusal(error), "slow": True}, b""
+            raise
+
+    def _read(self, query: str, values: list[Any], seconds: float) -> Answer:
+        return _packed(self._store.page(query, values, MOST_ROWS + 1, seconds))
+
+    def _select(self, query: str, seconds: float) -> Answer:
+        return _packed(self._store.query(query, Limits(seconds, SQL_BYTES)))
 
     def _live(self, asked: Mapping[str, Any]) -> dict[str, Any] | None:
         """What the engine alone knows of an instance; None: it does not work on it."""
@@ -272,7 +297,7 @@ def _readable(query: str) -> str:
     return query
 
 
-def _packed(frame: Any) -> tuple[dict[str, Any], bytes]:
+def _packed(frame: Any) -> Answer:
     """A frame as Arrow IPC.
 
     Raises:

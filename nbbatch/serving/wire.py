@@ -138,8 +138,14 @@ def refusal(error: Exception) -> dict[str, Any]:
     return {"error": type(error).__name__, "text": str(error)}
 
 
+class TooSlow(Exception):
+    """An owner that works has no time for a query: a copy of the file is to be read."""
+
+
 def raised(said: dict[str, Any]) -> Exception:
     """The error of an answer, of our own kinds only."""
+    if said.get("slow"):
+        return TooSlow(str(said.get("text")))
     kind = getattr(errors, str(said["error"]), None)
     text = str(said.get("text"))
     if isinstance(kind, type) and issubclass(kind, NbbatchError):
