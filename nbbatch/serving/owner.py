@@ -165,8 +165,8 @@ class Owner:
                 case "hello":
                     return {"protocol": wire.PROTOCOL, "pid": os.getpid(), "path": self._store.path}, b""
                 case "read":
-                    query, values = _readable(str(asked["query"])), _values(asked)
-                    return self._metered(lambda: self._brief(asked, partial(self._read, query, values)))
+                    read = partial(self._read, _readable(str(asked["query"])), _values(asked))
+                    return self._metered(lambda: self._brief(asked, read))
                 case "count":
                     count = self._metered(lambda: self._store.count(_readable(str(asked["query"])), *_values(asked)))
                     return {"count": count}, b""
@@ -175,10 +175,8 @@ class Owner:
                     return self._metered(lambda: self._brief(asked, select), time.monotonic)
                 case "live":
                     return {"live": self._live(asked)}, b""
-                case str(order) if order in ORDERS:
-                    return {"done": self._order(order, _id(asked), asked)}, b""
-                case str(order) if order in STORE_ORDERS:
-                    return {"done": self._order(order, None, asked)}, b""
+                case str(order) if order in ORDERS or order in STORE_ORDERS:
+                    return {"done": self._order(order, _id(asked) if order in ORDERS else None, asked)}, b""
                 case other:
                     raise ValueError(f"there is no request {other!r}")
         except (NbbatchError, ValueError, TypeError, LookupError) as error:
