@@ -9,7 +9,7 @@ from nbbatch.base import ranges
 from nbbatch.base.arguments import answering
 from nbbatch.base.names import Answering
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
-from nbbatch.base.times import Duration, Moment, in_words, moment, patience
+from nbbatch.base.times import Duration, Moment, moment, patience
 from nbbatch.instance import Access
 from nbbatch.job import Job
 from nbbatch.store import frames
@@ -120,16 +120,15 @@ class Overview(Answering):
         return self._access.store.query(query, Limits(patience(timeout, "timeout="), most))
 
     def _repr_html_(self) -> str:
-        return self._table(buttons=False)
-
-    def _table(self, *, buttons: bool) -> str:
         from nbbatch.pictures import static
 
-        if not self._access.usable:
-            return static.line(repr(self))
-        ((total,),) = self._access.store.fetch("count_instances")
-        at = "" if buttons else in_words(self._access.engine().clock.now())  # what is live says nothing of when
-        return static.batch(repr(self), self.instances(limit=static.MAX_ROWS), total, at, buttons=buttons)
+        return self._runs().html() if self._access.usable else static.line(repr(self))
+
+    def _runs(self) -> Any:
+        """The runs as a page."""
+        from nbbatch.panel.runs_page import RunsPage
+
+        return RunsPage(self._access.store, self._access.engine(), self._access.store.path)
 
     def panel(self) -> Any:
         """The instances as a live table; a click opens the panel of one. Needs ``nbbatch[notebooks]``.
@@ -146,7 +145,7 @@ class Overview(Answering):
     def _listing(self, moves: Callable[[], bool]) -> Any:
         from nbbatch.panel.widgets import Listing
 
-        return Listing(lambda: self._table(buttons=True), lambda each: self.instance(each).panel(), moves, self._page)
+        return Listing(self._runs(), lambda each: self.instance(each).panel(), moves, self._page)
 
     def _moves(self) -> bool:
         return self._access.usable and bool(self._access.engine().live)
@@ -163,7 +162,8 @@ class Overview(Answering):
         show_batch(self._listing(self._moves), self._page, self._access.last_looks)
 
     def _page(self) -> dict[str, str]:
-        return {"text/html": self._repr_html_(), "text/plain": repr(self)}
+        words = self._runs().text() if self._access.usable else repr(self)
+        return {"text/html": self._repr_html_(), "text/plain": words}
 
 
 def job_name(job: str | None) -> str | None:

@@ -43,7 +43,7 @@ def test_a_picked_store_shows_its_instances_and_the_panel_of_one(page: Dashboard
     assert page.look.instances()["id"].to_list() == [1]
     assert "summing v1" in page.listing._table.shown["page"]
     page.listing.open(1)
-    assert page.listing.opened.shown["head"]["name"] == "summing v1 #1"
+    assert page.listing.opened.shown["head"]["which"] == "v1 #1"
     assert page.batch is None
 
 

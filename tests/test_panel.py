@@ -518,11 +518,40 @@ def test_a_batch_lists_its_instances_and_opens_the_one_that_is_clicked(
     listing.close()
 
 
+def test_the_overview_has_what_runs_first_counts_that_filter_and_pages(threaded: nb.Batch) -> None:
+    mended.set()
+    hold.clear()
+    going = threaded.submit(slow, 1)  # one worker of several
+    for count in range(24):
+        threaded.submit(parsing, count + 1).wait(10)
+    page = threaded._runs()
+    first = page()
+    page.choose({"offset": 20})
+    second = page()
+    page.choose({"group": "running"})
+    running = page()
+    html, text = threaded._page().values()
+
+    hold.set()
+    going.cancel()
+    assert re.findall(r'data-instance="(\d+)"', first) == ["1", *map(str, range(25, 6, -1))]
+    assert re.findall(r'data-instance="(\d+)"', running) == ["1"]
+    assert len(re.findall("data-instance", second)) == 5
+    assert "1–20 of 25" in first
+    assert 'data-filter="completed"' in first
+    for said in (first, html, text):
+        assert "25 runs in" in said
+        assert "1 running, 24 completed" in said
+    assert "… 5 more" in html
+    assert "object" not in text
+
+
 def test_a_batch_at_rest_shows_itself_as_a_plain_table(threaded: nb.Batch) -> None:
     with pytest.raises(NotImplementedError):
         threaded._ipython_display_()
     assert "button" not in threaded._repr_html_()
     assert "batch.submit" in threaded._repr_html_()
+    assert threaded._runs()().count("<tr") == 1
 
 
 # --- empty states ---------------------------------------------------------------------------------

@@ -179,6 +179,12 @@ CHUNK_RETRIED = frozenset({_C.FAILED, _C.CANCELLED})
 INSTANCE_ENDED = frozenset({_I.COMPLETED, _I.FAILED, _I.CANCELLED})
 """Instances in these states run no more by themselves."""
 
+INSTANCE_GROUPS: Final = {
+    "running": (_I.IN_PROGRESS, _I.ERRORED, _I.FINALIZE), "failed": (_I.FAILED,), "paused": (_I.PAUSED,), "queued": (_I.QUEUED,),
+    "completed": (_I.COMPLETED,), "cancelled": (_I.CANCELLED,),
+}  # fmt: skip
+"""Instances as people look for them, in the order in which an overview has them."""
+
 CHUNK_BY_CODE = {status.code: status for status in ChunkStatus}
 INSTANCE_BY_CODE = {status.code: status for status in InstanceStatus}
 

@@ -5,6 +5,20 @@ const KEPT = Symbol.for("nbbatch.kept");
 const LOOK_AGAIN = 1000;
 const OVER = new Set(["dead", "terminating", "restarting", "autorestarting"]);
 
+function make(name, attributes = {}, ...children) {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    else node.setAttribute(key, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+function put(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
 // Keys pressed in here are no commands of the notebook; those with Ctrl or ⌘, such as that for saving, still are.
 function ownKeys(root) {
   root.tabIndex = -1;

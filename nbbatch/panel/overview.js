@@ -1,33 +1,41 @@
-// The instances of a batch: the table comes as markup, a click on a row's button asks the kernel to open it below.
+// The runs of a batch: the table comes as markup; a click on a row opens the run below it, others choose which runs are shown.
 function render({ model, el }) {
-  const body = document.createElement("div");
-  const gone = document.createElement("p");
-  const root = document.createElement("section");
-  gone.className = "nbc-gone";
-  gone.setAttribute("role", "alert");
-  gone.textContent = "The kernel that had this store open is gone. Run this cell again to go on.";
-  gone.hidden = true;
-  root.className = "nbc nbc-listing";
-  root.setAttribute("aria-label", "Instances");
-  root.append(gone, body);
+  const body = make("div", {});
+  const gone = make("p", { class: "nbc-gone", role: "alert", hidden: "" }, "The kernel that had this store open is gone. Run this cell again to go on.");
+  const root = make("section", { class: "nbc nbc-listing", "aria-label": "Overview" }, gone, body);
   el.append(root);
   root.addEventListener("click", (event) => {
-    const button = event.target.closest("[data-instance]");
-    if (button) model.send({ do: "open", instance: Number(button.dataset.instance) });
+    const button = event.target.closest("button");
+    if (!button) {
+      const row = event.target.closest("tbody tr");
+      if (row && getSelection().isCollapsed) row.querySelector("[data-instance]").click();
+      return;
+    }
+    const { instance, filter, offset } = button.dataset;
+    if (button.getAttribute("aria-disabled") === "true") return;
+    if (instance) model.send({ do: "open", instance: Number(instance) });
+    else if (filter !== undefined) model.send({ do: "choose", group: filter });
+    else if (offset) model.send({ do: "choose", offset: Number(offset) });
   });
+  const trace = (node) => ["instance", "filter", "offset"].filter((name) => node.dataset[name] !== undefined).map((name) => `[data-${name}="${CSS.escape(node.dataset[name])}"]`)[0];
   function draw() {
     const { page, opened } = model.get("shown");
     if (body.nbcMarkup !== page) {
-      const focus = body.contains(document.activeElement) ? document.activeElement.dataset.instance : null;
+      const focus = body.contains(document.activeElement) ? trace(document.activeElement) : null;
       body.nbcMarkup = page;
       body.innerHTML = page;
-      if (focus) body.querySelector(`[data-instance="${CSS.escape(focus)}"]`)?.focus();
+      if (focus) body.querySelector(focus)?.focus({ preventScroll: true });
     }
     for (const button of body.querySelectorAll("[data-instance]")) {
-      button.setAttribute("aria-expanded", String(Number(button.dataset.instance) === opened));
+      const is = Number(button.dataset.instance) === opened;
+      button.setAttribute("aria-expanded", String(is));
+      button.closest("tr").classList.toggle("nbc-chosen", is);
     }
   }
-  const tell = (what) => { gone.hidden = what !== "gone"; };
+  const tell = (what) => {
+    gone.hidden = what !== "gone";
+    root.classList.toggle("nbc-old", what === "gone");
+  };
   model.on("change:shown", draw);
   const free = [ownKeys(root), keepRecord({ model, el }, tell)];
   draw();

@@ -9,20 +9,6 @@ const SILENT_MS = 7000;
 const SMALLEST = 1; // of a picture's own size: below, its words would be smaller than the page's, and it is scrolled
 let panels = 0;
 
-function make(name, attributes = {}, ...children) {
-  const node = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
-    else node.setAttribute(key, value);
-  }
-  node.append(...children);
-  return node;
-}
-
-function put(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
-
 // What finds a button or a summary again in markup that was put in anew.
 function trace(node) {
   const { chunk, group, instance, do: does } = node.dataset;

@@ -16,6 +16,7 @@ from nbbatch.base.display import needing
 from nbbatch.base.errors import NbbatchError
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.panel import front
+from nbbatch.panel.runs_page import RunsPage
 from nbbatch.panel.session import Poller, Run, Session
 from nbbatch.panel.snapshot import Snapshot
 from nbbatch.pictures import static
@@ -129,12 +130,12 @@ class Listing:
     """
 
     def __init__(
-        self, page: Callable[[], str], panel: Callable[[int], Panel], moves: Callable[[], bool], plain: Callable[[], dict[str, str]]
+        self, page: RunsPage, panel: Callable[[int], Panel], moves: Callable[[], bool], plain: Callable[[], dict[str, str]]
     ) -> None:  # fmt: skip
         """Draw the table once; `live` goes on looking.
 
         Args:
-            page: Gives the table as markup.
+            page: Gives the table as markup, of the runs that are chosen.
             panel: Makes the panel of an instance.
             moves: Whether anything is still to be expected.
             plain: Gives the plain page, for whoever can show no widget, as ``text/html`` and ``text/plain``.
@@ -142,6 +143,7 @@ class Listing:
         self._page, self._panel, self.moves, self._plain = page, panel, moves, plain
         self.opened: Panel | None = None
         self._stop = threading.Event()
+        self._guard = threading.RLock()  # messages, and the looking thread
         self._table = Table(shown={"page": page(), "opened": 0})
         self._table.on_msg(self._on_message)
         self.view: Any = w.VBox([self._table])
@@ -149,11 +151,14 @@ class Listing:
         self._table.keep(plain, over=False)
 
     def _on_message(self, _: Any, content: Mapping[str, Any], __: Any) -> None:
-        if content.get("do") != "open":
-            return
         try:
-            self.open(int(content["instance"]))
-        except NbbatchError as error:  # closed meanwhile, or purged: told where it was asked
+            if content.get("do") == "open":
+                self.open(int(content["instance"]))
+            elif content.get("do") == "choose":
+                with self._guard:
+                    self._page.choose(content)
+                self.look()
+        except (NbbatchError, ValueError, KeyError) as error:  # closed meanwhile, or purged: told where it was asked
             self._table.shown = {"page": static.line(str(error)), "opened": 0}
 
     def open(self, instance: int) -> None:
@@ -168,7 +173,8 @@ class Listing:
 
     def look(self) -> None:
         """Read the store; what has changed goes to the page."""
-        self._table.shown = {"page": self._page(), "opened": self.opened.run.id if self.opened else 0}
+        with self._guard:
+            self._table.shown = {"page": self._page(), "opened": self.opened.run.id if self.opened else 0}
         self._table.keep(self._plain, over=not self.moves())
 
     def live(self, at_end: Callable[[], None] = lambda: None) -> None:

@@ -12,9 +12,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbbatch.base.rows import InstanceRow
-from nbbatch.base.states import STACKED, ChunkStatus, InstanceStatus
+from nbbatch.base.states import STACKED, ChunkStatus
 from nbbatch.pictures.chain_picture import StepFacts, blocks
-from nbbatch.pictures.markup import block, clip, tag, text
+from nbbatch.pictures.markup import block, clip, text
 from nbbatch.pictures.style import duration
 
 if TYPE_CHECKING:
@@ -233,39 +233,6 @@ _INK = {"█": ChunkStatus.COMPLETED.look, "▓": ChunkStatus.IN_PROGRESS.look, 
 def _coloured(bar: str) -> str:
     runs = ((sign, "".join(run)) for sign, run in groupby(bar))
     return "".join(f'<span style="color:{_INK[sign].colour}">{run}</span>' for sign, run in runs)
-
-
-# --- a batch --------------------------------------------------------------------------------------
-
-_INSTANCE_COLUMNS = ("id", "job", "key", "state", "progress", "created", "took", "error")
-
-
-def batch(head: str, instances: pl.DataFrame, total: int, at: str = "", *, buttons: bool = False) -> str:
-    """A batch: its line, its newest instances, and of when that is; with ``buttons``, one in each row that opens it."""
-    if instances.is_empty():
-        return line(f"{head} — batch.submit(job, params) starts one")
-    rows = [_instance(row, buttons) for row in instances.iter_rows(named=True)]
-    when = stood(at) if at else ""
-    return fitting(lambda room: table(head, _INSTANCE_COLUMNS, rows, total=total, room=room) + when)
-
-
-def _named(row: dict[str, Any]) -> str | None:
-    """What an instance goes by: its key, or the chunk that submitted it."""
-    return row["key"] if row["parent"] is None else f"of chunk {row['parent']}"
-
-
-def _instance(row: dict[str, Any], button: bool) -> list[Any]:
-    status = InstanceStatus(row["status"])
-    took = "" if row["seconds"] is None else duration(row["seconds"])
-    created = row["created"].strftime("%Y-%m-%d %H:%M:%S")
-    named = str(row["id"])
-    if button:
-        label = f"Open instance {row['id']}"
-        named = Html(
-            tag("button", named, type="button", data_instance=row["id"], aria_label=label, aria_expanded="false")
-        )
-    return [named, f"{clip(row['job'], 80)} v{row['version']}", clip(_named(row), 60), status.look.named,
-            f"{row['progress']:.0%}", created, took, clip(row["error"], 120)]  # fmt: skip
 
 
 # --- a chunk --------------------------------------------------------------------------------------

@@ -122,6 +122,20 @@ def about(seconds: float) -> str:
     return spoken(60 * round(seconds / 60)) if seconds < 86_400 else spoken(seconds)
 
 
+def ago(seconds: float) -> str:
+    """How long ago something was, as people say it; it changes seldom.
+
+    >>> ago(3), ago(47), ago(400), ago(7265), ago(200_000)
+    ('just now', '1 min ago', '7 min ago', '2 h ago', '2 d ago')
+    """
+    if seconds < 30:
+        return "just now"
+    for name, size in (("d", 86_400), ("h", 3_600)):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {name} ago"
+    return f"{max(1, round(seconds / 60))} min ago"
+
+
 def duration(seconds: float | None) -> str:
     """A length of time as people write it.
 

@@ -221,7 +221,7 @@ def test_a_panel_moves_again_after_its_page_was_reloaded_and_the_file_holds_the_
     lab.load(path.name)
     expect(status(lab)).to_contain_text("▶")
     moves(lab)
-    expect(lab.page.locator(".jp-OutputArea table caption")).to_be_hidden()
+    expect(lab.page.locator("[data-nbbatch-of]")).to_be_hidden()
     lab.page.locator(".jp-OutputArea table caption", has_text="COMPLETED").wait_for()
     lab.command("docmanager:save", wait=True)
     ended = outputs(path)
@@ -255,5 +255,5 @@ def test_closing_the_batch_leaves_the_last_picture_of_run_and_batch(lab: Lab) ->
     lab.wait_idle()
 
     expect(captions.first).to_contain_text("completed")
-    expect(captions.last).to_contain_text("1 COMPLETED")
+    expect(captions.last).to_contain_text("1 completed")
     expect(lab.page.locator(".jp-OutputArea .nbc")).to_have_count(0)

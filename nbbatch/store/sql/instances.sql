@@ -68,11 +68,17 @@ FROM instances_at(coalesce($1, {NOW})) GROUP BY job, version ORDER BY job, versi
 -- instances_in: Instances in some states, of one job or any, that were submitted by a time; with their jobs.
 SELECT id, job FROM instance WHERE status IN (SELECT unnest($1::TINYINT[])) AND ($2 IS NULL OR job = $2) AND created_us <= $3 ORDER BY id;
 
+-- overview: A page of instances in states $1, the newest first of: those at work (of $2, where that is known), failed, paused, waiting, ended.
+SELECT id, job, version, key, parent, instance_status(status), progress, created_us, started_us, ended_us, error
+FROM instance WHERE list_contains($1::INTEGER[], status)
+ORDER BY CASE
+    WHEN status IN ({INSTANCE.IN_PROGRESS}, {INSTANCE.ERRORED}, {INSTANCE.FINALIZE}) AND (len($2::BIGINT[]) = 0 OR list_contains($2::BIGINT[], id)) THEN 0
+    WHEN status = {INSTANCE.FAILED} THEN 1 WHEN status = {INSTANCE.PAUSED} THEN 2
+    WHEN status IN {INSTANCE.ENDED} THEN 4 ELSE 3 END, id DESC
+LIMIT $3 OFFSET $4;
+
 -- count_by_status: How many instances there are in each state.
 SELECT status, count(*) FROM instances GROUP BY status ORDER BY status;
-
--- count_instances: How many instances there are.
-SELECT count(*) FROM submitted;
 
 -- subjob_of: Instances that a chunk submitted, the newest first.
 SELECT id FROM submitted WHERE parent = $1 ORDER BY id DESC;
