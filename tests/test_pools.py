@@ -1,0 +1,358 @@
+"""What every pool owes a run, whoever made it: the same laws on worker processes and on a Dask cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nbbatch as nb
+from tests.jobs import each, numbers
+from tests.kit import count, engine
+
+
+class Pool:
+    """A pool that a law is tried on."""
+
+    def __init__(self, executor: Executor, restart: Callable[[], object], connect: str) -> None:
+        self.executor = executor
+        self.restart = restart
+        """Lose all workers."""
+        self.connect = connect
+        """How another process gets such a pool."""
+
+
+def on_processes() -> Iterator[Pool]:
+    pool = nb.processes(2)
+    yield Pool(pool, lambda: kill(pool), "nb.processes(2)")
+    pool.shutdown()
+
+
+def kill(pool: Any) -> None:
+    for worker in pool._crew._workers:
+        os.kill(worker.process.pid, signal.SIGKILL)
+
+
+def on_dask() -> Iterator[Pool]:
+    distributed: Any = pytest.importorskip("distributed", reason="the extra nbbatch[dask] is not installed")
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        connect = f"nb.dask(__import__('distributed').Client({cluster.scheduler_address!r}))"
+        yield Pool(nb.dask(client), client.restart, connect)
+
+
+POOLS = {"processes": on_processes, "dask": on_dask}
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning:distributed", "ignore::ResourceWarning")]
+
+
+@pytest.fixture(scope="module", params=POOLS)
+def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    yield from POOLS[request.param]()
+
+
+@pytest.fixture
+def batch(pool: Pool, store: Path) -> Iterator[nb.Batch]:
+    with nb.open(store, pool.executor) as opened:
+        yield opened
+
+
+def await_path(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.005)
+
+
+def test_results_logs_and_workers_are_told(batch: nb.Batch) -> None:
+    @nb.step
+    def square(i: int) -> int:
+        print(f"squares {i}")
+        return i * i
+
+    @nb.step
+    def every(values: Iterable[int]) -> list[int]:
+        return list(values)
+
+    run = batch.submit(nb.Job("squares", numbers >> square >> every), 40)
+
+    assert run.result(50) == [i * i for i in range(40)]
+    assert sorted(run.logs()["text"]) == sorted(f"squares {i}\n" for i in range(40))
+    assert all("process-" in worker for worker in run.attempts("square")["worker"])
+
+
+def test_a_worker_that_dies_once_charges_nobody_else(batch: nb.Batch, tmp_path: Path) -> None:
+    """R8"""
+    flag = str(tmp_path / "died")
+
+    def die_once(value: int) -> None:
+        if value == 20:
+            try:
+                os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                return
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run = batch.submit(each(die_once, backoff=0), 60)
+
+    assert run.wait(50) == "COMPLETED"
+    assert set(run.chunks("visit").filter(errors=1)["seq"]) <= {20}
+    assert run.chunks("visit")["errors"].max() <= 1
+
+
+def test_an_item_that_kills_its_worker_each_time_fails_alone(batch: nb.Batch) -> None:
+    """R8"""
+
+    def die(value: int) -> None:
+        if value == 30:
+            os._exit(9)
+
+    run = batch.submit(each(die, max_attempts=1, max_failed=9), 100)
+
+    assert run.wait(55) == "COMPLETED"
+    assert run.chunks("visit", status="FAILED")["seq"].to_list() == [30]
+    assert run.chunks("visit")["errors"].sum() == 1
+
+
+def test_a_stuck_item_is_told_and_charges_nobody_else(batch: nb.Batch, tmp_path: Path) -> None:
+    """C20"""
+    told = tmp_path / "told"
+
+    @nb.step(timeout=0.5, max_attempts=1, max_failed=1)
+    def stick(i: int) -> None:
+        while i == 3:
+            if nb.context().cancelled:
+                told.touch()
+                return
+            time.sleep(0.01)
+
+    run = batch.submit(nb.Job("stick", numbers >> stick), 8)
+
+    assert run.wait(30) == "COMPLETED"
+    assert run.errors().select("error_type").rows() == [("TimeoutError",)]
+    assert run.chunks("stick", status="FAILED")["seq"].to_list() == [3]
+
+
+def test_a_cancelled_run_is_told_to_its_workers(batch: nb.Batch, tmp_path: Path) -> None:
+    """C20"""
+    begun, told = tmp_path / "begun", tmp_path / "told"
+
+    def heed(value: int) -> None:
+        begun.touch()
+        while not nb.context().cancelled:
+            time.sleep(0.01)
+        told.touch()
+
+    run = batch.submit(each(heed), 1)
+    await_path(begun)
+    run.cancel()
+    await_path(told)
+
+
+def test_a_run_goes_on_when_all_workers_were_lost(pool: Pool, batch: nb.Batch, tmp_path: Path) -> None:
+    """R34"""
+
+    def rest(value: int) -> None:
+        (tmp_path / str(value)).touch()
+        time.sleep(0.02)
+
+    run = batch.submit(each(rest, max_attempts=2, backoff=0), 60)
+    await_path(tmp_path / "10")
+    pool.restart()
+
+    assert run.wait(50) == "COMPLETED"
+    assert run.chunks("visit")["errors"].sum() <= 2
+
+
+def test_closing_waits_for_what_runs_and_puts_back_what_does_not(pool: Pool, store: Path, tmp_path: Path) -> None:
+    """R7"""
+    go_on = tmp_path / "go_on"
+
+    def wait(value: int) -> None:
+        with (tmp_path / f"ran {value}").open("a") as file:
+            file.write("x")
+        while value < 2 and not go_on.exists():
+            time.sleep(0.01)
+
+    job = each(wait, max_attempts=1)
+    batch = nb.open(store, pool.executor)
+    batch.submit(job, 30)
+    for value in range(2):
+        await_path(tmp_path / f"ran {value}")
+    closing = threading.Thread(target=batch.close)
+    closing.start()
+    while not engine(batch)._stopping:
+        time.sleep(0.005)
+    go_on.touch()
+    closing.join()
+
+    with nb.open(store, nb.inline()) as again:
+        (run,) = again.resume(job)
+        assert run.wait(20) == "COMPLETED"
+        assert run.errors().is_empty()
+        assert set(run.attempts("visit")["attempt"]) == {1}
+    assert {(tmp_path / f"ran {value}").read_text() for value in range(30)} == {"x"}
+
+
+class Loaded:
+    """A big value that notes where it is read."""
+
+    def __init__(self, data: bytes, path: str) -> None:
+        self.data, self.path = data, path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        def load(data: bytes, path: str) -> Loaded:
+            with Path(path).open("a") as file:
+                file.write(f"{os.getpid()}\n")
+            return Loaded(data, path)
+
+        return load, (self.data, self.path)
+
+
+def test_a_big_global_goes_to_each_worker_once_and_that_is_said(
+    batch: nb.Batch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = Loaded(os.urandom(1_200_000), str(tmp_path / "loads"))
+
+    def first(value: int) -> None:
+        assert len(table.data) == 1_200_000
+        time.sleep(0.01)
+
+    def second(value: int) -> None:
+        assert table.data
+
+    for step in (first, second):
+        assert batch.submit(each(step), 60).wait(40) == "COMPLETED"
+
+    loads = (tmp_path / "loads").read_text().split()
+    assert len(loads) == len(set(loads)) <= 2
+    assert len([record for record in caplog.records if "table (Loaded, 1.2 MB)" in record.message]) == 1
+
+
+SCRIPT = """
+import sys, time, nbbatch as nb
+from collections.abc import Iterable, Iterator
+@nb.step
+def numbers(n: int) -> Iterator[int]: yield from range(n)
+@nb.step(max_attempts=1)
+def work(i: int) -> int:
+    print("up", flush=True) if i == 20 else time.sleep(0.01)
+    return i
+@nb.step
+def every(values: Iterable[int]) -> list[int]: return list(values)
+job = nb.Job("work", numbers >> work >> every)
+if __name__ == "__main__":
+    batch = nb.open(sys.argv[1], {pool})
+    run = batch.submit(job, 100)
+    while run.steps()["completed"][1] < 20: time.sleep(0.01)
+    print("far", flush=True)
+    run.wait()
+"""
+
+
+def test_a_coordinator_that_is_killed_loses_nothing(pool: Pool, store: Path, tmp_path: Path) -> None:
+    """R1"""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.replace("{pool}", pool.connect))
+    child = subprocess.Popen([sys.executable, str(script), str(store)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    while child.stdout.readline().strip() != "far":
+        assert child.poll() is None
+    child.kill()
+    child.wait()
+    child.stdout.close()
+
+    space: dict[str, Any] = {"__name__": "script"}
+    exec(compile(script.read_text(), str(script), "exec"), space)
+    with nb.open(store, pool.executor) as batch:
+        (run,) = batch.resume(space["job"])
+        assert sorted(run.result(50)) == list(range(100))
+        assert count(run).get("FAILED", 0) == 0
+
+
+def test_workers_that_come_later_work_too(store: Path) -> None:
+    distributed: Any = pytest.importorskip("distributed", reason="the extra nbbatch[dask] is not installed")
+    with (
+        distributed.LocalCluster(
+            n_workers=0, processes=False, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+        ) as cluster,
+        distributed.Client(cluster) as client,
+        nb.open(store, nb.dask(client)) as batch,
+    ):
+        run = batch.submit(each(lambda value: time.sleep(0.05), max_attempts=1), 30)
+        while "has no workers" not in repr(run):
+            assert not run.done()
+        cluster.scale(2)
+
+        assert run.wait(40) == "COMPLETED"
+        starts = run.attempts("visit").sort("started")
+        assert any(starts["started"][1:].to_numpy() < starts["ended"][:-1].to_numpy())
+
+
+def test_a_scheduler_that_is_gone_charges_nothing_and_is_told(store: Path) -> None:
+    """R34"""
+    distributed: Any = pytest.importorskip("distributed", reason="the extra nbbatch[dask] is not installed")
+    cluster = distributed.LocalCluster(
+        n_workers=1, processes=False, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+    )
+    client = distributed.Client(cluster)
+    job = each(lambda value: time.sleep(0.01), max_attempts=1)
+    with nb.open(store, nb.dask(client)) as batch:
+        run = batch.submit(job, 300)
+        while run.steps()["completed"][1] < 5:
+            time.sleep(0.01)
+        client.close()
+        cluster.close()
+        while "takes no work" not in repr(run) and "has no workers" not in repr(run):
+            assert not run.done()
+        assert run.errors().is_empty()
+    with nb.open(store, nb.inline()) as again:
+        (run,) = again.resume(job)
+        assert run.wait(30) == "COMPLETED"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda: nb.dask(3), "takes a distributed.Client"),
+        (lambda: nb.executor(3), "takes a concurrent.futures.Executor"),  # type: ignore[arg-type]
+        (lambda: nb.executor(nb.threads(1), lost=3), "exception classes"),  # type: ignore[arg-type]
+        (lambda: nb.executor(nb.threads(1), target_ms=0), "milliseconds"),
+        (lambda: nb.executor(nb.threads(1), workers=0), "whole number"),
+    ],
+)
+def test_what_makes_no_pool_is_refused(wrong: Callable[[], object], told: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=told):
+        wrong()
+
+
+def test_an_error_that_means_a_lost_worker_is_known_by_what_its_user_says(store: Path) -> None:
+    class Gone(Exception):
+        pass
+
+    class Flaky(Executor):
+        left = 4
+
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+            self.left -= 1
+            if self.left < 0 or len(args[0].items) == 1:
+                return inner.submit(fn, *args, **kwargs)
+            future: Any = nb.inline().submit(lambda: 1 / 0)
+            future._exception = Gone()
+            return future
+
+    inner = nb.processes(1)
+    described = nb.executor(Flaky(), workers=1, lost=Gone, target_ms=20)
+    with inner, nb.open(store, described) as batch:
+        run = batch.submit(each(lambda value: None, max_attempts=1), 50)
+
+        assert run.wait(30) == "COMPLETED"
+        assert run.errors().is_empty()
