@@ -17,7 +17,7 @@ from nbbatch.panel import attempt_sums, chunk_table
 from nbbatch.panel.attempt_sums import AttemptSums
 from nbbatch.panel.session import Poller, Session
 from tests.jobs import each
-from tests.kit import engine
+from tests.kit import HandClock, engine
 
 HOSTILE = "<script>alert(1)</script>\u202e" + "x" * 1_000_000
 hold = threading.Event()
@@ -166,7 +166,50 @@ def test_chunks_are_filtered_paged_and_inspected(ended: nb.JobHandle[int]) -> No
     assert failed["id"].to_list() == ended.chunks(status="FAILED")["id"].to_list()
     assert "ValueError" in card
     assert "Lineage" in card
-    assert 'data-next="20"' in first
+    assert 'data-next="40,40"' in first
+    assert "1–40 of 102, in order of creation" in first
+
+
+def listed(panel: Session, **asked: Any) -> tuple[list[int], str]:
+    panel.ask({"do": "chunks", "step": "", "status": "", **asked})
+    return panel.frame()["id"].to_list() if (body := panel.step()["body"]) else [], body
+
+
+def test_chunks_are_listed_slowest_or_newest_first_and_found_by_their_id(
+    inline: nb.Batch, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = inline.submit(each(lambda value: clock.advance(1 + value * 7 % 10)), 10)
+    run.wait(10)
+    monkeypatch.setattr(chunk_table, "ROWS", 4)
+    panel, _ = opened(run, "chunks")
+    took = run.chunks("visit").sort("seconds", descending=True)["id"].to_list()
+    slowest, body = listed(panel, step=1, order="slowest")
+    after, _ = listed(panel, step=1, order="slowest", offset=4)
+    newest, _ = listed(panel, order="newest")
+    jumped, there = listed(panel, jump=6)
+
+    assert slowest + after == took[:8]
+    assert "1–4 of 10, slowest first" in body
+    assert all(part in body for part in ("<code>7</code>", "8 s", run.attempts()["worker"][-1]))
+    assert newest == run.attempts()["chunk"].to_list()[:-5:-1]
+    assert jumped == [6, 7, 8, 9]
+    assert "6–9 of 11" in there
+
+
+def test_a_list_of_chunks_renews_itself_while_the_run_moves_and_at_its_end(going: nb.JobHandle[int]) -> None:
+    panel, _ = opened(going, "chunks")
+    _, before = listed(panel, status="COMPLETED")
+    still = panel.step()["body"]
+    panel._due = 0.0  # its time has come
+    hold.set()
+    going.wait(10)
+    after = panel.step()["body"]
+
+    assert "1–1 of 1" in before == still
+    assert "1–40 of 52" in after
+    panel._due = 0.0
+    panel.filter = chunk_table.Filter(step=1)
+    assert panel.step()["body"] == after
 
 
 def test_a_step_that_is_chosen_is_what_every_tab_is_about(ended: nb.JobHandle[int]) -> None:
@@ -434,13 +477,12 @@ def test_a_page_of_a_state_lists_what_the_frame_lists(
     monkeypatch.setattr(chunk_table, "RANGE", 2)
     panel, _ = opened(failed, "chunks")
     found: list[int] = []
-    after: int | None = 0
+    after: tuple[int, int | None] | None = (0, 0)
     while after is not None:
-        panel.ask({"do": "chunks", "step": "", "status": status, "after": after})
+        panel.ask({"do": "chunks", "step": "", "status": status, "after": after[0], "offset": after[1]})
         panel.step()
-        page = panel._chunks()
         found += panel.frame()["id"].to_list()
-        after = page.next
+        after = panel._chunks().next
 
     assert found == failed.chunks(status=status)["id"].to_list()
 
@@ -451,7 +493,7 @@ def test_pages_of_untouched_chunks_follow_each_other(going: nb.JobHandle[int], m
     panel.ask({"do": "chunks", "step": "1", "status": "QUEUED", "after": 0})
     panel.step()
     first = panel._chunks()
-    panel.ask({"do": "chunks", "step": "1", "status": "QUEUED", "after": first.next})
+    panel.ask({"do": "chunks", "step": "1", "status": "QUEUED", "after": first.next and first.next[0]})
     panel.step()
     second = panel._chunks()
     everything = going.chunks(status="QUEUED")["id"].to_list()

@@ -66,7 +66,7 @@ class ChunkStatus(_Status):
     """Ready to be claimed."""
     GATE_WAITING = "GATE_WAITING", 2, Look("waiting at a gate", "‖", GREY, "M1.5 0v6M4.5 0v6", quiet=True)
     """Its step is gated and the step before is not wholly done."""
-    IN_PROGRESS = "IN_PROGRESS", 3, Look("running", "▶", BLUE, "M-1 7L7 -1M-1 1L1 -1M5 7L7 5")
+    IN_PROGRESS = "IN_PROGRESS", 3, Look("in progress", "▶", BLUE, "M-1 7L7 -1M-1 1L1 -1M5 7L7 5")
     """Claimed; a worker has it or will have it at once."""
     POLL_WAITING = "POLL_WAITING", 4, Look("waiting to poll", "◷", VIOLET, "M1.5 3h3M3 1.5v3")
     """The step raised RetryLater; it is claimed again when its time comes."""

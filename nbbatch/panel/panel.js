@@ -85,16 +85,34 @@ function tabs(send, id) {
 function chunkTools(send, pane) {
   const step = make("select", { "aria-label": "Step" });
   const state = make("select", { "aria-label": "State" });
+  const order = make("select", { "aria-label": "Order" }, ...[["id", "in order"], ["slowest", "slowest first"], ["newest", "newest first"]].map(([value, label]) => make("option", { value }, label)));
   const body = make("div", { class: "nbc-body" });
   const before = [];
-  let after = 0;
-  const look = (from) => { after = from; send({ do: "chunks", step: step.value, status: state.value, after: from }); };
-  const first = make("button", { type: "button", onclick: () => look(before.length ? before.pop() : 0) }, "‹ Previous");
-  const next = make("button", { type: "button", onclick: () => { const to = body.querySelector("[data-next]"); if (to && Number(to.dataset.next) !== after) { before.push(after); look(Number(to.dataset.next)); } } }, "Next ›");
-  const anew = () => { before.length = 0; look(0); };
-  step.addEventListener("change", anew);
-  state.addEventListener("change", anew);
-  pane.append(make("div", { class: "nbc-tools" }, step, state, first, next, make("button", { type: "button", onclick: () => look(after) }, "Refresh")), body);
+  let here = [0, 0]; // id of the chunk before the first, and how many are before it
+  const look = (to, more = {}) => { here = to; send({ do: "chunks", step: step.value, status: state.value, order: order.value, after: to[0], offset: to[1], ...more }); };
+  const back = () => look(before.pop() ?? [0, 0]);
+  function on() {
+    const to = body.querySelector("[data-next]")?.dataset.next?.split(",").map((each) => (each === "" ? null : Number(each)));
+    if (!to || to[0] === here[0] && to[1] === here[1]) return false;
+    before.push(here);
+    look(to);
+    return true;
+  }
+  const anew = () => { before.length = 0; look([0, 0]); };
+  for (const each of [step, state, order]) each.addEventListener("change", anew);
+  const jump = make("input", { type: "number", min: 1, class: "nbc-jump", "aria-label": "Jump to chunk", placeholder: "chunk …", onchange: () => {
+    if (!jump.value) return;
+    before.length = 0;
+    order.value = "id";
+    look([Number(jump.value) - 1, null], { jump: Number(jump.value) });
+  } });
+  pane.append(make("div", { class: "nbc-tools" }, step, state, order, jump, make("button", { type: "button", onclick: back }, "‹ Previous"), make("button", { type: "button", onclick: on }, "Next ›")), body);
+  // At the end of what is drawn the next rows are asked for, and shown from their beginning.
+  let scrolls = false;
+  pane.addEventListener("scroll", () => {
+    if (pane.scrollTop + pane.clientHeight < pane.scrollHeight - 4 || pane.scrollHeight <= pane.clientHeight + 8) return;
+    scrolls = on();
+  });
   // Options as [value, label]; the first is for all of them.
   function offer(select, options) {
     if (select.dataset.told === JSON.stringify(options)) return;
@@ -110,7 +128,9 @@ function chunkTools(send, pane) {
   function follow(filter) {
     if (told === JSON.stringify(filter)) return;
     told = JSON.stringify(filter);
-    [step.value, state.value, after] = filter;
+    [step.value, state.value, here[0], order.value] = filter;
+    if (scrolls) pane.scrollTop = 1;
+    scrolls = false;
   }
   return { body, names, follow };
 }

@@ -49,6 +49,10 @@ CATCH_UP = 0.1
 """Seconds of reading events between two values."""
 SINGLE = 100
 """Attempts that have bars of their own in the timeline, at most."""
+LIST_AGAIN = 1.0
+"""Seconds between two looks at the chunks that are listed, at least …"""
+LIST_SHARE = 20
+"""… and so many times as long as a look takes."""
 GROUP_AGAIN = 2.0
 """Seconds between two groupings of failures while a run goes on."""
 BEAT_US = 2_000_000
@@ -107,8 +111,7 @@ class Session:
         self._groups: dict[str, FailureGroup] = {}
         self._groups_of: object = None
         self._grouped = 0.0
-        self._body = ""
-        self._stale = True
+        self._body, self._stale, self._due, self._read_of = "", True, 0.0, self.snapshot.status
         self._inspector = ""
         self._last: dict[str, Any] = {"head": self._head(), "names": [], "tab": self.tab, "filter": self.filter.told}
 
@@ -194,17 +197,12 @@ class Session:
             self.tab = tab
 
     def _filter(self, message: Mapping[str, Any]) -> None:
-        step, status = message.get("step"), message.get("status")
-        self.filter = Filter(
-            int(step) if step not in (None, "") else None,
-            ChunkStatus(status) if status else None,
-            int(message.get("after") or 0),
-        )
+        self.filter = chunk_table.asked(message, self._store, self.run.id)
 
     def _step(self, message: Mapping[str, Any]) -> None:
         step = message.get("step")
         self.chosen = None if step is None else range(len(self.snapshot.steps))[int(step)]
-        self.filter = replace(self.filter, step=self.chosen, after=0)
+        self.filter = replace(self.filter, step=self.chosen, after=0, offset=0)
 
     def _inspect(self, message: Mapping[str, Any]) -> None:
         chunk, run = int(message["chunk"]), self.run
@@ -275,11 +273,19 @@ class Session:
         }  # fmt: skip
 
     def _tab_body(self) -> str:
-        """The markup of the open tab; what is asked for by a click is not read again by the clock."""
-        if self._stale or self.tab not in ("chunks", "history"):
-            self._stale = False
+        """The markup of the open tab. What costs much is read less often, and the history by a click alone."""
+        now = time.monotonic()
+        if self._stale or self._is_due(now):
+            self._stale, self._read_of = False, self.snapshot.status
             self._body = self._read_tab()
+            self._due = time.monotonic() + max(LIST_AGAIN, LIST_SHARE * (time.monotonic() - now))
         return self._body
+
+    def _is_due(self, now: float) -> bool:
+        """Whether the open tab is to be read again though nobody asked."""
+        if self.tab != "chunks":
+            return self.tab != "history"
+        return self.snapshot.status is not self._read_of or (not self.snapshot.ended and now >= self._due)
 
     def _read_tab(self) -> str:
         match self.tab:
@@ -289,7 +295,7 @@ class Session:
                 now = self.snapshot
                 return now_page(replace(now, running=tuple(each for each in now.running if self._is_chosen(each.step))))
             case "chunks":
-                return tab_pages.chunks_page(self._chunks())
+                return tab_pages.chunks_page(self._chunks(), self.filter, self._total())
             case "log":
                 since = max(0, self.sums.seen - LOG_EVENTS)
                 return tab_pages.log_page(self._store, self._names(), self.run.id, since, self.chosen)
@@ -310,7 +316,13 @@ class Session:
         return tab_pages.failures_page(self._store, self.run.id, self._names(), groups, cannot(now)["retry"], errors)
 
     def _chunks(self) -> chunk_table.Page:
-        return chunk_table.page(self._store, self.run.id, self.filter)
+        return chunk_table.page(self._store, self.run.id, self.filter, self._row.params)
+
+    def _total(self) -> int:
+        """How many chunks meet the filter."""
+        steps, status = self.snapshot.steps, self.filter.status
+        counted = [step.counts for step in (steps if self.filter.step is None else [steps[self.filter.step]])]
+        return sum(n for counts in counted for each, n in counts.items() if status in (None, each))
 
     def _names(self) -> list[str]:
         return [step.name for step in self.snapshot.steps]

@@ -12,7 +12,7 @@ from zlib import crc32
 from nbbatch.base.states import CHUNK_ERRORS, ChunkStatus
 from nbbatch.heal.failures import FailureGroup
 from nbbatch.panel.attempt_sums import ErrorGroup
-from nbbatch.panel.chunk_table import Page
+from nbbatch.panel.chunk_table import ORDERS, Filter, Page
 from nbbatch.pictures.markup import block, clip, fitting, tag, text
 from nbbatch.pictures.style import duration
 from nbbatch.store.reading import Reader
@@ -34,29 +34,53 @@ def _opener(chunk: int, words: str = "") -> str:
     return tag("button", words or str(chunk), type="button", data_chunk=chunk, aria_label=f"Inspect chunk {chunk}")
 
 
-def chunks_page(page: Page) -> str:
+CHUNK_COLUMNS = ("chunk", "step", "input", "state", "took", "worker", "attempts", "error")
+
+
+def chunks_page(page: Page, chosen: Filter, total: int) -> str:
     """A page of chunks as a table; each row has a button that opens it."""
-    following = None if page.next is None else str(page.next)
+    following = None if page.next is None else ",".join("" if each is None else str(each) for each in page.next)
     if page.rows.is_empty():
         return tag("div", tag("p", "No chunk here matches the filter.", class_="nbc-none"), data_next=following)
-    columns = ("chunk", "step", "state", "attempts", "took", "error")
     numbers = ("attempts", "took")
-    head = tag("tr", *(tag("th", each, scope="col", class_="n" if each in numbers else None) for each in columns))
-    body = "".join(_chunk_row(*row) for row in page.rows.iter_rows())
-    table = tag("table", tag("caption", "Chunks in order of creation"), tag("thead", head), tag("tbody", body))
-    return tag("div", table, data_next=following)
+    head = tag("tr", *(tag("th", each, scope="col", class_="n" if each in numbers else None) for each in CHUNK_COLUMNS))
+    body = fitting((_chunk_row(page, *row) for row in page.rows.iter_rows()), MOST, "")
+    where = place(chosen.offset, page.rows.height, total, page.rows["id"][0])
+    table = tag(
+        "table",
+        tag("caption", f"{where}, {ORDERS[chosen.order]}"),
+        tag("thead", head),
+        tag("tbody", body),
+        class_="nbc-list",
+    )
+    return tag("div", table, data_next=following, data_where=where)
+
+
+def place(before: int | None, rows: int, total: int, first: int) -> str:
+    """Which rows of all are shown.
+
+    >>> place(119, 41, 1500, 200), place(None, 40, 1500, 7)
+    ('120–160 of 1,500', 'from chunk 7, of 1,500')
+    """
+    return (
+        f"from chunk {first}, of {total:,}"
+        if before is None
+        else f"{before + 1:,}–{before + rows:,} of {max(total, before + rows):,}"
+    )
 
 
 def _chunk_row(
-    chunk: int, step: str, _: int | None, state: str, attempts: int, seconds: float | None, kind: str | None, error: str | None
+    page: Page, chunk: int, step: str, _: int | None, state: str, attempts: int, seconds: float | None, kind: str | None,
+    error: str | None,
 ) -> str:  # fmt: skip
     status = ChunkStatus(state)
-    said = f"{clip(kind, 60)}: {clip(error, 140)}" if kind else clip(error, 140)
+    said = f"{clip(kind, 60)}: {clip(error, 100)}" if kind else clip(error, 100)
     return tag(
         "tr", tag("th", _opener(chunk), scope="row"), tag("td", text(step, 60) or " "),
+        tag("td", tag("code", text(page.inputs.get(chunk), 90) or " "), dir="auto"),
         tag("td", tag("span", status.look.named, class_="nbc-bad" if status in CHUNK_ERRORS else None)),
-        tag("td", str(attempts), class_="n"), tag("td", "" if seconds is None else duration(seconds), " ", class_="n"),
-        tag("td", text(said, 220) or " ", dir="auto"),
+        tag("td", "" if seconds is None else duration(seconds), " ", class_="n"), tag("td", text(page.workers.get(chunk), 30) or " "),
+        tag("td", str(attempts), class_="n"), tag("td", text(said, 160) or " ", dir="auto"),
     )  # fmt: skip
 
 

@@ -136,7 +136,7 @@ def test_a_slider_redraws_the_chain_as_it_was(bare: Bare) -> None:
 
     assert any("As it was after" in each for each in then)
     assert then != over
-    assert any("queued" in each or "running" in each for each in then)
+    assert any("queued" in each or "in progress" in each for each in then)
 
 
 def test_a_press_that_the_kernel_does_not_hear_is_said_to_wait(bare: Bare) -> None:

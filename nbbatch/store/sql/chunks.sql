@@ -29,6 +29,30 @@ FROM chunks_of($1, coalesce($6, {NOW}))
 WHERE ($2 IS NULL OR step = $2) AND ($3 IS NULL OR status = $3) AND id BETWEEN $4 AND $5
 ORDER BY id LIMIT $7 OFFSET $8;
 
+-- chunks_by_id: The chunks $4 of an instance, which are between $2 and $3.
+SELECT id, step, status, attempts, parent, seconds, error_type, error
+FROM chunks_of($1, {NOW}) WHERE id BETWEEN $2 AND $3 AND id IN (SELECT unnest($4::BIGINT[]));
+
+-- slowest_chunks: Chunks by what their last attempt took, of a step $2 (NULL: all) in a state $3 (NULL: any).
+SELECT chunk FROM standing($1, {NOW}) WHERE ($2 IS NULL OR step = $2) AND ($3 IS NULL OR status = $3)
+ORDER BY ended_us - started_us DESC NULLS LAST, chunk LIMIT $4 OFFSET $5;
+
+-- newest_chunks: The same by when that ended; those without an attempt last.
+SELECT chunk FROM standing($1, {NOW}) WHERE ($2 IS NULL OR step = $2) AND ($3 IS NULL OR status = $3)
+ORDER BY event DESC NULLS LAST, chunk DESC LIMIT $4 OFFSET $5;
+
+-- chunks_before: How many chunks of a step $2 (NULL: all) come before the one after $3.
+SELECT count(*) FROM present_chunks($1, {NOW}) WHERE id <= $3 AND ($2 IS NULL OR step = $2);
+
+-- chunk_briefs: Of the chunks $4, between $2 and $3, whether each is the first, its input where it has no more than $5 bytes, how many it has,
+-- and the worker of its last attempt.
+SELECT c.id, c.step = 0 AND c.parent IS NULL, CASE WHEN octet_length(c.data) <= $5 THEN c.data END, octet_length(c.data), e.worker
+FROM chunk c LEFT JOIN (
+    SELECT chunk, arg_max(worker, id) AS worker FROM event
+    WHERE instance = $1 AND chunk BETWEEN $2 AND $3 AND chunk IN (SELECT unnest($4::BIGINT[])) GROUP BY chunk
+) e ON e.chunk = c.id
+WHERE c.id BETWEEN $2 AND $3 AND c.instance = $1 AND c.id IN (SELECT unnest($4::BIGINT[]));
+
 -- chunk_span: The first and the last chunk of such a frame, and how many; read first, so that the rest is joined for few.
 SELECT min(id), max(id), count(*) FROM (
     SELECT id FROM present_chunks($1, coalesce($5, {NOW}))
