@@ -17,14 +17,24 @@ from dataclasses import is_dataclass
 from functools import lru_cache, partial
 from typing import Annotated, Any, final, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, InstanceOf, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import to_json
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetPydanticSchema,
+    InstanceOf,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import CoreSchema, to_json
+from pydantic_core.core_schema import any_schema, typed_dict_field, typed_dict_schema
 
 from nbbatch.base.errors import ValueNotStorable
 from nbbatch.values.arrow_forms import read_frame, write_frame
 from nbbatch.values.classes import MASK, NO_SECRETS
 from nbbatch.values.declared import Declared
-from nbbatch.values.hints import SECRETS, bare, is_typed_dict
+from nbbatch.values.hints import SECRETS, bare, is_typed_dict, typed_dict_fields
 from nbbatch.values.kept import changed
 from nbbatch.values.plain_json import plain_of
 from nbbatch.values.storable import Storable, received, told
@@ -261,7 +271,28 @@ def adapter_of(annotation: Any) -> TypeAdapter[Any]:
         if not (is_dataclass(annotation) or is_typed_dict(annotation)):
             raise
     instance: Any = InstanceOf
-    return TypeAdapter(instance[annotation] if is_dataclass(annotation) else dict[str, Any])
+    return TypeAdapter(instance[annotation]) if is_dataclass(annotation) else _adapter_of_fields(annotation)
+
+
+def _adapter_of_fields(kind: Any) -> TypeAdapter[Any]:
+    """Of a TypedDict that pydantic does not take: Python's own before 3.12, or one with frames or arrays in it."""
+
+    def of_field(hint: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        try:
+            return handler.generate_schema(hint)
+        except PydanticUserError:  # another one inside
+            return any_schema()
+
+    def schema(_: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        fields = typed_dict_fields(kind).items()
+        return typed_dict_schema(
+            {name: typed_dict_field(of_field(hint, handler), required=required) for name, (hint, required) in fields}
+        )
+
+    return TypeAdapter(
+        Annotated[dict[str, Any], GetPydanticSchema(schema)],
+        config=ConfigDict(ser_json_inf_nan="constants", arbitrary_types_allowed=True),
+    )
 
 
 def _is_frame(annotation: Any) -> bool:

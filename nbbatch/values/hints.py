@@ -53,6 +53,16 @@ def is_typed_dict(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, dict) and hasattr(kind, "__total__")
 
 
+def typed_dict_fields(kind: Any) -> dict[str, tuple[Any, bool]]:
+    """Types of the fields of a TypedDict, and whether each has to be there."""
+    found: dict[str, tuple[Any, bool]] = {}
+    for name, hint in field_hints(kind).items():
+        wrapper = getattr(get_origin(hint), "__name__", "")
+        inner = get_args(hint)[0] if wrapper in _WRAPPERS else hint
+        found[name] = inner, wrapper == "Required" or (wrapper != "NotRequired" and name in kind.__required_keys__)
+    return found
+
+
 def is_named_tuple(kind: Any) -> bool:
     """Whether it is a NamedTuple, or of ``collections.namedtuple``."""
     return isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")

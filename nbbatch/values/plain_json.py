@@ -10,6 +10,7 @@ way of `tree`.
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from decimal import Decimal
@@ -164,6 +165,8 @@ class Plain:
         elif hasattr(kind, "__dataclass_fields__"):
             self._check_dataclass(kind)
         elif is_typed_dict(kind):
+            if sys.version_info < (3, 12) and type(kind).__module__ == "typing":
+                raise Unsafe  # pydantic does not read it, so JSON would give back its own types
             self._check_config(getattr(kind, "__pydantic_config__", {}))
         else:
             raise Unsafe
