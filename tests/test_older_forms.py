@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel, SecretStr, create_model
 
 import nbbatch as nb
-from tests.kit import settle
+from tests.kit import HandClock, settle
 
 
 def held(model: Any, name: str = "hold") -> nb.Job[Any, None]:
@@ -92,6 +92,43 @@ def test_an_instance_whose_parameters_are_not_read_any_more_is_not_taken_up(stor
         pytest.raises(nb.StateError, match="that Params does not read any more: lang: Field required"),
     ):
         batch.resume(held(now))
+
+
+def seeing(model: Any, seen: list[Any], error: Exception | None = None) -> nb.Job[Any, None]:
+    """A job whose only step notes its parameters, and may raise."""
+
+    def see(params: Any) -> None:
+        seen.append(params)
+        if error is not None:
+            raise error
+
+    see.__annotations__["params"] = model
+    return nb.Job("see", nb.step(see, name="see"))
+
+
+def test_an_ended_instance_whose_parameters_are_not_read_any_more_is_not_taken_up(batch: nb.Batch) -> None:
+    old, now = params_of(folder=str), params_of(folder=str, lang=str)
+    run = batch.submit(seeing(old, [], nb.FailChunk("no")), old(folder="a"))
+    run.wait()
+    for again in (run.retry, lambda job: run.rerun(job, step="see"), run.failures()[0].retry):
+        with pytest.raises(nb.StateError, match="that Params does not read any more: lang: Field required"):
+            again(seeing(now, []))  # type: ignore[operator]
+    assert run.status == "FAILED"
+
+
+def test_an_instance_that_is_here_goes_on_with_the_new_class_of_its_parameters(
+    batch: nb.Batch, clock: HandClock
+) -> None:
+    old, new = forms()
+    seen: list[Any] = []
+    run = batch.submit(seeing(old, seen, nb.RetryLater(60)), old(folder="a"))
+    settle(batch)
+    with pytest.raises(nb.StateError, match="lang: Field required"):
+        run.resume(seeing(params_of(folder=str, lang=str), seen))
+    run.resume(seeing(new, seen))
+    clock.advance(60)
+    run.wait()
+    assert seen == [old(folder="a"), new(folder="a", strict=False)]
 
 
 def test_secrets_and_a_new_default_find_the_unfinished_instance(store: Path) -> None:

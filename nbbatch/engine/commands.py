@@ -168,11 +168,13 @@ def attach(engine: Engine, job: JobDefinition[Any, Any], row: InstanceRow, param
     check_shape(job, row)
     live = engine.live.get(row.id)
     if live is not None:
+        if live.params.codec.type != params.codec.type:
+            check_read(row, params)
         live.adopt(job, params)
         engine.live.file(live)
         _keep_secrets(engine, row.id, params)
         return live
-    _check_read(row, params)
+    check_read(row, params)
     live = load(engine.store, job, row, params)
     _keep_secrets(engine, row.id, params)
     engine.stopped.pop(row.id, None)
@@ -182,7 +184,7 @@ def attach(engine: Engine, job: JobDefinition[Any, Any], row: InstanceRow, param
     return live
 
 
-def _check_read(row: InstanceRow, params: StoredParams) -> None:
+def check_read(row: InstanceRow, params: StoredParams) -> None:
     """Raises StateError where the parameters are not read: secrets are missing, or their type has changed."""
     try:
         params.load()
@@ -265,8 +267,9 @@ def resume_job(engine: Engine, job: JobDefinition[Any, Any]) -> list[int]:
 
 
 def params_of(engine: Engine, job: JobDefinition[Any, Any], row: InstanceRow) -> StoredParams:
+    """The stored parameters of an instance, as a job reads them."""
     live = engine.live.get(row.id)
-    if live:
+    if live and live.params.codec.type == job.params.type:
         return live.params
     stored = row.params
     with suppress(ValidationError):  # `attach` says so
@@ -415,7 +418,7 @@ def take_up(
     check_shape(job, row)
     params = params_of(engine, job, row)
     engine.reopened += 1
-    params.load()  # before anything changes: masked secrets have to be submitted again
+    check_read(row, params)  # before anything changes
     now = engine.clock.now()
     with engine.store.transaction():
         if first is not None:

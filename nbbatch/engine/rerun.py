@@ -11,6 +11,7 @@ from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.definition import JobDefinition, Kind
 from nbbatch.engine.commands import (
     attach,
+    check_read,
     check_retained,
     check_shape,
     check_starts,
@@ -49,7 +50,7 @@ def rerun(engine: Engine, instance: int, job: JobDefinition[Any, Any] | None, in
             f"instance {instance}: no chunk of step {job.nodes[index].step.name!r} is chosen; nothing was changed"
         )
     params = params_of(engine, job, row)
-    params.load()  # before anything changes: masked secrets have to be submitted again
+    check_read(row, params)  # before anything changes
     _replace(engine, row, job, index, chunks)
     _load_anew(engine, instance, job, params)
     return len(chunks)
