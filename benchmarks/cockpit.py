@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import nbbatch as nb
-from nbbatch.panel.session import TABS, TICK, Session
+from nbbatch.panel.poller import TICK
+from nbbatch.panel.session import TABS, Session
 
 ASKED = (
     {"do": "chunks", "step": "1", "status": "FAILED", "after": 0},

@@ -19,7 +19,8 @@ from typing import Any
 import nbbatch as nb
 from benchmarks import jobs
 from benchmarks.measure import WORKERS, Figure, by_turns, folder, ratios, seconds
-from nbbatch.panel.session import Poller, Session
+from nbbatch.panel.poller import Poller
+from nbbatch.panel.session import Session
 
 Pool = Callable[[int], Executor]
 

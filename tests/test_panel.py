@@ -15,7 +15,8 @@ import nbbatch as nb
 from nbbatch.base.display import options
 from nbbatch.panel import attempt_sums, chunk_table
 from nbbatch.panel.attempt_sums import AttemptSums
-from nbbatch.panel.session import Poller, Session
+from nbbatch.panel.poller import Poller
+from nbbatch.panel.session import Session
 from tests.jobs import each
 from tests.kit import HandClock, engine
 
@@ -302,6 +303,35 @@ def test_a_closed_batch_is_told_not_raised(ended: nb.JobHandle[int]) -> None:
     ended.batch.close()
 
     assert "closed" in panel.step()["head"]["note"]
+
+
+def test_a_run_that_is_purged_while_it_is_shown_is_told_and_its_thread_rests(ended: nb.JobHandle[int]) -> None:
+    over = threading.Event()
+    poller = Poller(session(ended), lambda _: None, lambda _: over.set())
+    before = poller.session.step()
+    ended.batch.purge(older_than=0)
+    after = poller.session.step()
+
+    assert "purged" in after["head"]["note"]
+    assert set(after["head"]["cannot"].values()) == {"the run was purged"}
+    assert after["chain"] == before["chain"]
+    assert poller._is_over()
+    assert over.is_set()
+
+
+def test_what_cannot_be_read_for_a_moment_is_told_with_the_last_figures_and_comes_back(
+    ended: nb.JobHandle[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel = session(ended)
+    before = panel.step()
+    with monkeypatch.context() as broken:
+        broken.setattr(panel, "_take", lambda: 1 // 0)
+        doubtful = panel.step()
+    after = panel.step()
+
+    assert "ZeroDivisionError" in doubtful["old"]
+    assert {**doubtful, "old": None} == {**before, "old": None}
+    assert "old" not in after
 
 
 def test_nothing_can_be_pressed_in_the_panel_of_a_closed_batch_and_its_thread_rests(threaded: nb.Batch) -> None:

@@ -236,6 +236,7 @@ function render({ model, el }) {
     if (shown.tab in bodies && !inHand(bodies[shown.tab])) fill(bodies[shown.tab], shown.body);
     if (shown.tab === "history") history.say(shown.moment || "");
     inspect(model.get("inspector"));
+    doubt();
     ticks.at(shown.at);
   }
   const ticks = ticking(tab.panes.now, () => root.classList.contains("nbc-old"));
@@ -246,11 +247,12 @@ function render({ model, el }) {
   // Figures that are not of now are told so, with when they were.
   const doubt = () => {
     const silent = model.get("shown").head?.beat && Date.now() - last > SILENT_MS;
-    const why = lost || (silent ? "silent" : "");
-    put(gone, why ? `${LOST[why]} Last heard at ${moment(last, true)}.` : "");
+    const { old, at } = model.get("shown");
+    const why = LOST[lost || (silent ? "silent" : "")] || old;
+    put(gone, why ? `${why} Last heard at ${moment(old && !lost ? at : last, true)}.` : "");
     gone.hidden = !why;
     top.row.hidden = lost === "gone";
-    root.classList.toggle("nbc-old", why === "gone" || why === "silent");
+    root.classList.toggle("nbc-old", lost === "gone" || Boolean(silent || old));
   };
   const tell = (what) => { lost = what; doubt(); };
   const watch = setInterval(doubt, 1000);

@@ -2,20 +2,18 @@
 
     page ─ messages ─▶ queue ─▶ poller thread ─▶ commands, queries ─▶ `shown` ─▶ page
 
-Messages may arrive on any thread; they are only put on the queue. The one poller thread ends with the run and is
+Messages may arrive on any thread; they are only put on the queue. The one poller thread (`poller`) ends with the run and is
 started again by a message. At most four values a second are sent, equal ones are not, the last one always is.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import queue
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from nbbatch.base.errors import NbbatchError, NotFoundError, StoreClosed
 from nbbatch.base.rows import InstanceRow
@@ -38,11 +36,6 @@ from nbbatch.store.reading import Reader
 if TYPE_CHECKING:
     import polars as pl
 
-TICK = 0.25
-"""Seconds between two values that are sent, at least …"""
-SLOW_TICK = 1.0
-"""… after `SLOW_AFTER` seconds."""
-SLOW_AFTER = 300.0
 LOG_EVENTS = 200_000
 """How far back the log is looked for."""
 CATCH_UP = 0.1
@@ -60,6 +53,7 @@ BEAT_US = 2_000_000
 NEW_LINE = "\n"
 _STATES = [[status.value, status.look.word] for status in ChunkStatus if status is not ChunkStatus.GATE_WAITING]
 """What chunks can be filtered by; those that wait at a gate are listed with the queued ones."""
+_PURGED = "The run was purged: this is the last that was seen of it."
 _CLOSED = "The batch is closed: this is the last that was seen. nb.open() opens it again."
 
 
@@ -108,9 +102,10 @@ class Session:
             self.tab = "failures" if self.snapshot.failed else "timeline"
         self._planned: object = None
         self._plan = ""
+        self.over = ""
+        """Why nothing more can be read; "" while it can."""
         self._groups: dict[str, FailureGroup] = {}
-        self._groups_of: object = None
-        self._grouped = 0.0
+        self._groups_of, self._grouped = cast("object", None), 0.0
         self._body, self._stale, self._due, self._read_of = "", True, 0.0, self.snapshot.status
         self._inspector = ""
         self._last: dict[str, Any] = {"head": self._head(), "names": [], "tab": self.tab, "filter": self.filter.told}
@@ -133,22 +128,27 @@ class Session:
         try:
             self._read(budget)
             self._last = self._shown()
-        except Exception:  # a batch closed in the middle of a query shows itself in many ways
-            if self._is_open():
-                raise
-            self._last = {**self._last, **self._closed()}
+        except Exception as error:  # a batch closed in the middle of a query shows itself in many ways
+            self.over = self._why_over()
+            doubt = {
+                "old": f"It could not be read just now, and is tried again: {type(error).__name__}: {clip(error, 200)}"
+            }
+            self._last = {**self._last, **(self._closed(self.over) if self.over else doubt)}
         return self._last
 
-    def _closed(self) -> dict[str, Any]:
+    def _closed(self, why: str) -> dict[str, Any]:
         """What was seen last, with nothing that can be pressed; a tab that was not read is empty and says why."""
-        self.note = _CLOSED
+        self.note = why
         while not self.asked.empty():
             message = self.asked.get()
             if message.get("do") in ("hello", "tab"):
                 self._choose(message)
         head = self._head()
-        body = {} if self.tab == self._last["tab"] else {"tab": self.tab, "body": tag("p", _CLOSED)}
-        return {"head": {**head, "cannot": dict.fromkeys(head["cannot"], "the batch is closed")}, **body}
+        body = {} if self.tab == self._last["tab"] else {"tab": self.tab, "body": tag("p", why)}
+        return {
+            "head": {**head, "cannot": dict.fromkeys(head["cannot"], why[0].lower() + why[1:].partition(":")[0])},
+            **body,
+        }
 
     def _read(self, budget: float) -> None:
         self.snapshot = self._take()
@@ -170,11 +170,14 @@ class Session:
             with contextlib.suppress(NbbatchError):  # its job is not known here
                 self._plan = clip(str(self.run.plan()).replace(NEW_LINE, "; "), 300) if offered else ""
 
-    def _is_open(self) -> bool:
+    def _why_over(self) -> str:
+        """Why nothing more can be read, ever; "" if it can."""
         try:
-            return bool(self._row)
+            return "" if self._row else _PURGED
         except StoreClosed:
-            return False
+            return _CLOSED
+        except NotFoundError:
+            return _PURGED
 
     def _do(self, message: Mapping[str, Any]) -> None:
         act = {
@@ -405,87 +408,3 @@ def cannot(now: Snapshot) -> dict[str, str]:
     waits = "" if now.known else "the run waits for its job"
     retry = "" if now.failed or now.status is InstanceStatus.CANCELLED else "nothing has failed"
     return {"pause": over or waits, "cancel": over, "retry": retry or waits}
-
-
-class Poller:
-    """The thread that steps a session and hands over what changed, until the run has ended and nothing is asked."""
-
-    def __init__(
-        self, session: Session, send: Callable[[dict[str, Any]], None], at_end: Callable[[Snapshot], None]
-    ) -> None:
-        self.session = session
-        self._send, self._at_end = send, at_end
-        self._wake = threading.Event()
-        self._guard = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._views = 1
-        self._sent: str = ""
-        self._told = False
-        self.closed = False
-
-    def start(self) -> None:
-        """Begin, or go on after the end."""
-        with self._guard:
-            if self._thread is None and not self.closed:
-                self._thread = threading.Thread(target=self._loop, name="nbbatch-panel", daemon=True)
-                self._thread.start()
-
-    def ask(self, message: Mapping[str, Any]) -> None:
-        """A message of the page; any thread."""
-        if message.get("do") == "bye":
-            self._views -= 1
-            return
-        if message.get("do") == "hello":
-            self._views = max(1, self._views + 1)
-            self._sent = ""  # a page that was drawn anew may have missed the last one
-        self.session.ask(message)
-        self._wake.set()
-        self.start()
-
-    def close(self) -> None:
-        """Send nothing more."""
-        self.closed = True
-        self._wake.set()
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Until the thread has ended."""
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
-
-    def _loop(self) -> None:
-        began = time.monotonic()
-        while not self.closed:
-            asked = time.monotonic()
-            self._wake.clear()
-            if self._views > 0 or not self.session.asked.empty():
-                self.tick()
-            if self._is_over():
-                return
-            pace = SLOW_TICK if asked - began > SLOW_AFTER else TICK
-            time.sleep(max(0.0, asked + TICK - time.monotonic()))
-            self._wake.wait(max(0.0, asked + pace - time.monotonic()))
-        self._thread = None
-
-    def tick(self) -> None:
-        """Step once, and send what changed."""
-        shown = self.session.step()
-        text = json.dumps({**shown, "at": 0})
-        if text != self._sent:
-            self._sent = text
-            self._send(shown)
-
-    def _is_over(self) -> bool:
-        """Whether nothing more is to come; then the thread is let go, so that the next message starts another."""
-        now = self.session.snapshot
-        if not (now.ended and now.whole) and self.session.note != _CLOSED:
-            self._told = False
-            return False
-        with self._guard:
-            if not self.session.asked.empty():
-                return False
-            self._thread = None
-        if not self._told:
-            self._told = True
-            self._at_end(now)
-        return True

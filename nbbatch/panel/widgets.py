@@ -16,8 +16,9 @@ from nbbatch.base.display import needing
 from nbbatch.base.errors import NbbatchError
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.panel import front
+from nbbatch.panel.poller import Poller
 from nbbatch.panel.runs_page import RunsPage
-from nbbatch.panel.session import Poller, Run, Session
+from nbbatch.panel.session import Run, Session
 from nbbatch.panel.snapshot import Snapshot
 from nbbatch.pictures import static
 from nbbatch.store.reading import Reader

@@ -54,6 +54,17 @@ def test_axe_finds_nothing_serious_in_any_tab_of_the_panel(bare: Bare, theme: st
     assert found == []
 
 
+def test_figures_that_could_not_be_read_are_greyed_with_their_time_and_come_back(bare: Bare) -> None:
+    bare.page.evaluate("() => model.put({ ...model.shown, old: 'It could not be read just now.' })")
+    alert = bare.panel.get_by_role("alert")
+
+    expect(alert).to_contain_text(re.compile(r"could not be read just now\. Last heard at \d\d:\d\d:\d\d\."))
+    assert "nbc-old" in bare.panel.get_attribute("class")
+    bare.answer()
+    expect(alert).to_be_hidden()
+    assert "nbc-old" not in bare.panel.get_attribute("class")
+
+
 def test_the_page_counts_on_for_what_runs_long_and_not_for_what_was_quick(bare: Bare) -> None:
     bare.page.evaluate(
         """() => {
