@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -162,6 +163,7 @@ def test_extras_that_pages_install_are_there() -> None:
 # --- error texts ----------------------------------------------------------------------------------
 
 
+@cache
 def told() -> list[str]:
     """Every text in the code of the package, with "…" for what is filled in."""
     found: list[str] = []
