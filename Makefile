@@ -92,4 +92,4 @@ lab: .venv/ready ## JupyterLab on the notebooks
 clean: ## remove .venv and what runs leave behind
 	rm -rf .venv .venv-docs build .pytest_cache .ruff_cache .mypy_cache .coverage
 
-.PHONY: help demo test test-1 test-2 test-3 check house bench bench-full torture mutants pictures docs docs-serve lab clean
+.PHONY: help demo test test-1 test-2 test-3 check house bench bench-full torture together mutants pictures docs docs-serve lab clean

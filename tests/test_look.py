@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -21,7 +22,7 @@ import pytest
 import nbbatch as nb
 from nbbatch.base import private_folder
 from nbbatch.serving import wire
-from nbbatch.serving.owner import CREDIT, SHARE, Meter
+from nbbatch.serving.owner import CREDIT, SHARE, Meter, Turns
 from nbbatch.store import copying
 from nbbatch.store.database import Store
 from nbbatch.store.queries import QUERIES
@@ -436,7 +437,29 @@ def test_looks_take_no_more_than_their_share_of_a_working_engines_time() -> None
         looked += 0.1
         meter.took(0.1)
     assert looked <= 100 * SHARE + CREDIT + 0.2
+    now[0] += meter.wait(busy=True)
+    meter.took(1.0)
     assert meter.wait(busy=False) == 0.0
+    meter.took(1.0)
+    assert meter.wait(busy=True) > 0  # a moment in which nothing ran gives no credit
+
+
+def test_those_who_look_take_turns_in_the_order_in_which_they_came() -> None:
+    turns, order, threads = Turns(), list[int](), list[threading.Thread]()
+
+    def look(number: int) -> None:
+        with turns:
+            order.append(number)
+
+    with turns:
+        for number in range(5):
+            threads.append(threading.Thread(target=look, args=(number,)))
+            threads[-1].start()
+            while len(turns._queue) < number + 2:
+                pass
+    for thread in threads:
+        thread.join()
+    assert order == [0, 1, 2, 3, 4]
 
 
 def test_an_owners_address_is_checked() -> None:

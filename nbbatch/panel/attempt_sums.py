@@ -5,6 +5,7 @@ So a look at a run of a million chunks costs what happened since the last look, 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -237,6 +238,12 @@ class AttemptSums:
             self.errors.setdefault(found, ErrorGroup(found)).add(count, lost, event, chunk, head)
         self.seen = page[2]
         return True
+
+    def catch_up(self, store: Reader, seconds: float) -> None:
+        """Read pages up to the newest event that there is by then, for so long at most."""
+        until = time.monotonic() + seconds
+        while self.read(store) and not self.whole and time.monotonic() < until:
+            pass
 
     def quantile(self, step: int, share: float) -> float | None:
         """Seconds that this share of a step's attempts took at most, right to about 5 %; None without any."""

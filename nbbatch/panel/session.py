@@ -151,13 +151,14 @@ class Session:
         }
 
     def _read(self, budget: float) -> None:
-        self.snapshot = self._take()
+        if not self.asked.empty():
+            self.snapshot = self._take()
         while not self.asked.empty():
             self._do(self.asked.get())
-        until = time.monotonic() + budget
-        while self.sums.read(self._store) and time.monotonic() < until:
-            pass
+        self.sums.catch_up(self._store, budget)
         self.snapshot = self._take()
+        if self.snapshot.ended and self.sums.whole and self.sums.read(self._store):  # what came just before its end
+            self.snapshot = self._take()
         self._offer()
 
     def _offer(self) -> None:

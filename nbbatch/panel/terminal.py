@@ -69,9 +69,7 @@ class Watched:
     def drawn(self) -> RenderableType:
         """How it stands now."""
         store, engine = self._run._store, self._run._engine()  # pyright: ignore[reportPrivateUsage]
-        until = time.monotonic() + CATCH_UP
-        while self._sums.read(store) and time.monotonic() < until:
-            pass
+        self._sums.catch_up(store, CATCH_UP)
         row = self._run._row  # pyright: ignore[reportPrivateUsage]
         return drawn(take(store, engine, self._sums, row, engine.clock.now()), self._sums.error_groups())
 

@@ -17,6 +17,7 @@ import socketserver
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -59,18 +60,40 @@ class Meter:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._left, self._since = CREDIT, clock()
+        self._left, self._since, self._busy = CREDIT, clock(), False
 
     def wait(self, busy: bool) -> float:
         """Seconds until the next look may begin."""
         now = self._clock()
-        self._left = min(CREDIT, self._left + (now - self._since) * SHARE) if busy else CREDIT
-        self._since = now
-        return max(0.0, -self._left / SHARE)
+        self._left = min(CREDIT, self._left + (now - self._since) * SHARE)
+        self._since, self._busy = now, busy
+        return max(0.0, -self._left / SHARE) if busy else 0.0
 
     def took(self, seconds: float) -> None:
-        """A look has taken so long."""
-        self._left -= seconds
+        """A look has taken so long; while nothing ran it cost nobody anything."""
+        if self._busy:
+            self._left -= seconds
+
+
+class Turns:
+    """One at a time, in the order in which they came: a lock of Python's lets whoever is fastest go first, again and again."""
+
+    def __init__(self) -> None:
+        self._guard, self._queue = threading.Lock(), deque[threading.Event]()
+
+    def __enter__(self) -> None:
+        mine = threading.Event()
+        with self._guard:
+            self._queue.append(mine)
+            first = self._queue[0] is mine
+        if not first:
+            mine.wait()
+
+    def __exit__(self, *_: object) -> None:
+        with self._guard:
+            self._queue.popleft()
+            if self._queue:
+                self._queue[0].set()
 
 
 class Owner:
@@ -90,7 +113,7 @@ class Owner:
             ValueError: ``where`` is no host and port.
         """
         self._engine, self._store, self._order = engine, engine.store, order
-        self._turn, self._meter = threading.Lock(), Meter()
+        self._turn, self._meter = Turns(), Meter()
         self._clients = threading.Semaphore(CLIENTS)
         self._open: set[socket.socket] = set()
         self.token = secrets.token_urlsafe(24) if where else ""
