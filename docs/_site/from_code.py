@@ -24,6 +24,8 @@ from typing import Any
 import nbbatch
 
 ROOT = Path(__file__).resolve().parents[2]
+INSIDE = {"Answering", "LogBuffer"}
+"""Bases whose methods are not for users."""
 FENCE = re.compile(r"^```\{from-code\} (.+)\n```$", re.MULTILINE)
 
 
@@ -57,7 +59,7 @@ def members(kind: type) -> dict[str, Any]:
     told_there = {base for each in kind.__mro__[1:] if each in public for base in each.__mro__}
     found: dict[str, Any] = {}
     for base in reversed(kind.__mro__):
-        if base.__module__.startswith("nbbatch") and base.__name__ != "Answering" and base not in told_there:
+        if base.__module__.startswith("nbbatch") and base.__name__ not in INSIDE and base not in told_there:
             found |= {name: value for name, value in vars(base).items() if not name.startswith("_") and _is_told(value)}
     return found
 
@@ -152,10 +154,10 @@ def commands() -> str:
 
     from nbbatch.shell.frontend import nbbatch
 
-    whole = click.Context(nbbatch, info_name="nbbatch", max_content_width=100, terminal_width=100)
+    whole = click.Context(nbbatch, info_name="nbbatch", max_content_width=78, terminal_width=78)
     parts = [f"```text\n{nbbatch.get_help(whole)}\n```"]
     for name, command in nbbatch.commands.items():
-        context = click.Context(command, parent=whole, info_name=name, max_content_width=100, terminal_width=100)
+        context = click.Context(command, parent=whole, info_name=name, max_content_width=78, terminal_width=78)
         parts.append(f"## nbbatch {name}\n\n```text\n{command.get_help(context)}\n```")
     return "\n\n".join(parts)
 
