@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -264,3 +265,15 @@ def test_a_function_with_a_cache_travels_to_worker_processes(tmp_path: Path) -> 
     )
 
     assert subprocess.check_output([sys.executable, str(script)], text=True).strip() == "COMPLETED"
+
+
+def test_no_call_of_many_threads_is_left_unheard() -> None:
+    """R34"""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads take turns in the midst of everything
+    try:
+        with nb.processes(2) as pool, ThreadPoolExecutor(4) as callers:
+            calls = callers.map(lambda value: pool.submit(abs, -value).result(20), range(3_000))
+            assert list(calls) == list(range(3_000))
+    finally:
+        sys.setswitchinterval(before)

@@ -18,6 +18,10 @@ SHORT = "/tmp"  # noqa: S108 - only folders of this user alone are made and remo
 """Where a folder is made whose path has to be short."""
 
 
+IN_MEMORY = "/dev/shm"  # noqa: S108 - as above
+"""Where files lie that are in memory anyway, on systems that have it."""
+
+
 def made_for(keeper: object, kind: str, within: str | None = None) -> tuple[str, Callable[[], object]]:
     """A new folder, and what removes it; that is done at the latest when nothing refers to its keeper any more, or at exit.
 
@@ -39,7 +43,7 @@ def made_for(keeper: object, kind: str, within: str | None = None) -> tuple[str,
 
 def sweep() -> None:
     """Remove the folders of this user's processes that were killed."""
-    places = {SHORT}
+    places = {SHORT, IN_MEMORY}
     with suppress(OSError):  # there is no place for temporary files
         places.add(tempfile.gettempdir())
     for place in places:

@@ -271,9 +271,9 @@ class _Crew:
         sentinels: list[Any] = [worker.process.sentinel for worker in self._workers]
         ready = set(wait(pipes + sentinels, ALIVE_SECONDS if busy else None))
         if self._bell in ready:
-            self._rung = False
             while self._bell.poll():
                 self._bell.recv_bytes()
+            self._rung = False  # not before: a ring that was taken with the others would count as still to be heard
         self._kill()
         for worker in [each for each in self._workers if not ready or {each.pipe, each.process.sentinel} & ready]:
             if not worker.hear():

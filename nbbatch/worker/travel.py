@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import logging
 import mmap
+import os
 import pickle
 import secrets
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache, partial
 from io import BytesIO
 from itertools import chain
@@ -27,8 +30,10 @@ BIG = 100_000
 """Bytes from which on a value lies in a file of its own …"""
 TOLD = 1_000_000
 """… and from which on a line says so."""
+ROOM = 8
+"""Values are kept in memory while there is room for so many of the size of the first."""
 _ALIGNED = 64
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 _CACHED: Any = type(lru_cache(len))
 _SMALL = (int, float, complex, bool, type(None), FunctionType, ModuleType, type, MethodType)
 """Never big by themselves."""
@@ -120,23 +125,33 @@ class Values:
         try:
             buffers = list[pickle.PickleBuffer]()
             parts = _layout(_dumps(value, {}, buffers), buffers)
-        except Exception:  # with the code it will be told as what it is
+            size = sum(map(len, parts))
+            if size < BIG:
+                return None
+            same = (key for key, path in self._paths.items() if _is_same(path, parts, size))
+            return next(same, None) or self._write(parts, size), size
+        except Exception:  # it travels with the code, or is told there as what it is
             return None
-        size = sum(map(len, parts))
-        if size < BIG:
-            return None
-        return next((key for key, path in self._paths.items() if _is_same(path, parts, size)), None) or self._write(
-            parts
-        ), size
 
-    def _write(self, parts: list[memoryview]) -> str:
+    def _write(self, parts: list[memoryview], size: int) -> str:
         if self._folder is None:
-            self._folder = Path(private_folder.made_for(self, "values")[0])
+            self._folder = Path(private_folder.made_for(self, "values", _place_for(size))[0])
         key = secrets.token_hex(16)
         with (self._folder / key).open("xb") as file:
             file.writelines(parts)
         self._paths[key] = self._folder / key
         return key
+
+
+def _place_for(size: int) -> str | None:
+    """In memory, where there is plenty; None: in the folder for temporary files."""
+    with suppress(OSError):
+        if (
+            os.access(private_folder.IN_MEMORY, os.W_OK)
+            and shutil.disk_usage(private_folder.IN_MEMORY).free > ROOM * size
+        ):
+            return private_folder.IN_MEMORY
+    return None
 
 
 def _advice(whose: str, name: str, value: Any, size: int) -> str:
@@ -160,9 +175,18 @@ def _is_same(path: Path, parts: list[memoryview], size: int) -> bool:
     """Whether a file holds just this; cheaper than a digest of it."""
     if path.stat().st_size != size:
         return False
+    room = bytearray(_CHUNK)
     with path.open("rb") as file:
         pieces = (part[at : at + _CHUNK] for part in parts for at in range(0, len(part), _CHUNK))
-        return all(file.read(len(piece)) == bytes(piece) for piece in pieces)
+        return all(
+            file.readinto(memoryview(room)[: len(piece)]) == len(piece) and _equal(room, piece) for piece in pieces
+        )
+
+
+def _equal(room: bytearray, piece: memoryview) -> bool:
+    """Of bytearrays, which are compared as a whole, byte for byte at once."""
+    whole: Any = room if len(piece) == len(room) else room[: len(piece)]
+    return whole == piece
 
 
 def variables(functions: Iterable[Any]) -> Iterator[tuple[str, Any]]:
