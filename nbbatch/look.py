@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, overload
 
 from nbbatch import batch as batches
 from nbbatch.base import ranges
-from nbbatch.base.errors import StateError, StoreUnreadable
+from nbbatch.base.errors import StateError, StoreError
 from nbbatch.base.names import Answering
 from nbbatch.base.rows import Ended
 from nbbatch.base.states import INSTANCE_ENDED
@@ -61,9 +61,14 @@ def look(
         name = os.fspath(path)
         if name.startswith("nbbatch://"):
             return Look("", address=name)
-        place = Path(name).expanduser().resolve()
-        return Looks(sorted(place.glob("*.duckdb"))) if place.is_dir() else Look(str(place))
-    return Looks([Path(each).expanduser().resolve() for each in path])
+        place = _real(name)
+        return Looks(sorted(map(_real, place.glob("*.duckdb")))) if place.is_dir() else Look(str(place))
+    return Looks(map(_real, path))
+
+
+def _real(path: str | os.PathLike[str]) -> Path:
+    """Where a store's file is: beside it, not beside a link to it, are its log and the way to its owner."""
+    return Path(os.path.realpath(Path(path).expanduser()))
 
 
 class Look(Overview):
@@ -177,8 +182,11 @@ class Look(Overview):
             return f"<Look at {self.path}, closed>"
         from nbbatch.pictures import static
 
-        counts = static.counted(self._looked.fetch("count_by_status"), "instance")
-        owner = self._looked.owner
+        try:
+            counts = static.counted(self._looked.fetch("count_by_status"), "instance")
+            owner = self._looked.owner
+        except StoreError as error:
+            return f"<Look at {self.path}: {error}>"
         how = f"held by process {owner}" if owner else f"as of {self.age:.1f} s ago, nobody that answers holds it"
         return f"<Look at {self.path}: {counts}; {how}>"
 
@@ -280,10 +288,10 @@ class Looks(Answering):
         self.refused: dict[str, str] = {}
         """Why a store cannot be seen, by path."""
         self._looks: dict[str, Look] = {}
-        for path in paths:
+        for path in dict.fromkeys(paths):
             try:
                 self._looks[str(path)] = Look(str(path))
-            except StoreUnreadable as error:
+            except StoreError as error:
                 self.refused[str(path)] = str(error)
 
     def instances(self, *, since: Moment | None = None, limit: int | None = frames.ROWS) -> pl.DataFrame:
@@ -303,11 +311,14 @@ class Looks(Answering):
             look.instances(since=since, limit=limit).select(pl.lit(path).alias("store"), pl.all())
             for path, look in self._looks.items()
         ]
-        return pl.concat(every).sort("created", descending=True, maintain_order=True) if every else pl.DataFrame()
+        if not every:  # the columns are there all the same
+            with batches.open(":memory:", serve=False) as none:
+                every = [none.instances().select(pl.lit("").alias("store"), pl.all())]
+        return pl.concat(every).sort("created", descending=True, maintain_order=True)
 
     def __getitem__(self, path: str | os.PathLike[str]) -> Look:
         name = os.fspath(path)
-        return self._looks[name if name in self._looks else str(Path(name).expanduser().resolve())]
+        return self._looks[name if name in self._looks else str(_real(name))]
 
     def __iter__(self) -> Any:
         return iter(self._looks.values())

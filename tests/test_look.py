@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import socket
 import stat
 import subprocess
@@ -130,6 +131,26 @@ def test_of_an_owner_that_does_not_answer_a_copy_is_seen(store: Path, owned: Own
             look.instance(1).cancel()
 
 
+def test_an_owner_that_is_stopped_holds_up_nobody_who_looks(
+    store: Path, owned: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbbatch.serving.looking.READ_SECONDS", 0.2)
+    monkeypatch.setattr("nbbatch.serving.looking.SILENT_SECONDS", 1_000)
+    with nb.look(store) as look:
+        for place in ("looking", "client"):
+            monkeypatch.setattr(f"nbbatch.serving.{place}.HELLO_SECONDS", 0.2)
+        owned.process.send_signal(signal.SIGSTOP)
+        assert look.instance(1).steps()["completed"][1] == 19
+        assert look.via == "copy"
+        with pytest.raises(nb.StateError, match="does not answer, and was not asked to pause instance 1"):
+            look.instance(1).pause()
+        with nb.look(store) as another:
+            assert another.via == "copy"
+        monkeypatch.undo()
+        owned.process.send_signal(signal.SIGCONT)
+        assert look.instance(1).pause().status == "PAUSED"  # an order asks again at once
+
+
 @pytest.mark.parametrize("owned", ["127.0.0.1:0"], indirect=True)
 def test_over_a_port_only_who_knows_the_token_is_answered(owned: Owner) -> None:
     assert owned.address.startswith("nbbatch://127.0.0.1:")
@@ -224,6 +245,13 @@ def test_a_folder_is_one_table_over_its_stores_and_says_which_cannot_be_seen(tmp
         assert looks[tmp_path / "a.duckdb"].instance(1).status == "COMPLETED"
         assert "c.duckdb" in repr(looks)
     assert "a.duckdb: 1 instance" in repr(nb.look(tmp_path))
+    (tmp_path / "links").mkdir()
+    for name in ("a", "again"):
+        (tmp_path / "links" / f"{name}.duckdb").symlink_to(tmp_path / "a.duckdb")
+    with nb.look(tmp_path / "links") as links:  # a store is seen once, and where it is
+        assert links.instances()["store"].to_list() == [str(tmp_path / "a.duckdb")]
+    with nb.look([]) as none:
+        assert none.instances().schema == table.schema
 
 
 def test_the_process_that_holds_a_store_may_look_at_it_and_keeps_it(store: Path) -> None:

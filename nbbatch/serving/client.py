@@ -11,6 +11,8 @@ from nbbatch.serving import wire
 from nbbatch.serving.wire import Address
 
 CONNECT_SECONDS = 2.0
+HELLO_SECONDS = 5.0
+"""For the first word: a process that is stopped takes connections all the same."""
 ANSWER_SECONDS = 60.0
 
 
@@ -31,8 +33,7 @@ class Client:
         try:
             self._socket.settimeout(CONNECT_SECONDS)
             self._socket.connect(address.at)
-            self._socket.settimeout(ANSWER_SECONDS)
-            said = self.ask("hello")[0]
+            said = self.ask("hello", HELLO_SECONDS)[0]
         except BaseException:
             self._socket.close()
             raise
@@ -43,15 +44,22 @@ class Client:
                 f"the process that holds {self.path} runs another version of nbbatch, which answers differently"
             )
 
-    def ask(self, do: str, **more: Any) -> tuple[dict[str, Any], bytes]:
+    def ask(self, do: str, within: float = ANSWER_SECONDS, **more: Any) -> tuple[dict[str, Any], bytes]:
         """A request and its answer.
 
+        Args:
+            do: What is asked for.
+            within: Seconds for each part of the answer.
+            more: Its values.
+
         Raises:
+            TimeoutError: The owner does not answer.
             OSError: The owner is gone.
             NbbatchError: As the owner says it.
         """
         with self._guard:
             try:
+                self._socket.settimeout(within)
                 wire.send(self._socket, {"do": do, "token": self._token, **more})
                 said, rows = wire.receive(self._socket, wire.MOST_ANSWERED + wire.MOST_ASKED)
             except BaseException:  # half an answer may still come: nothing else may be read as another one's

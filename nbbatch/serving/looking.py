@@ -12,19 +12,18 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from decimal import Decimal
 from io import BytesIO
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nbbatch.base import private_folder
 from nbbatch.base.clock import SystemClock
 from nbbatch.base.errors import StateError, StoreClosed, StoreError, StoreUnreadable
 from nbbatch.base.states import InstanceStatus
 from nbbatch.engine.now import Running
 from nbbatch.serving import wire
-from nbbatch.serving.client import Client
+from nbbatch.serving.client import ANSWER_SECONDS, HELLO_SECONDS, Client
+from nbbatch.serving.copied import Copy
 from nbbatch.serving.wire import Address, Order
-from nbbatch.store import backup, copying
+from nbbatch.store import copying
 from nbbatch.store.database import Store
 from nbbatch.store.reading import Reader
 from nbbatch.store.user_query import Limits
@@ -34,41 +33,12 @@ if TYPE_CHECKING:
 
 OWNERS = 3
 """How many owners, one after another, a read is asked of."""
+READ_SECONDS = 15.0
+"""For an answer, where a copy can be read instead."""
+SILENT_SECONDS = 10.0
+"""Until an owner that did not answer is asked again."""
 AGAIN_SECONDS = 0.5
 """Between two attempts to find an owner, and between two looks at whether a copy is still good."""
-
-
-class Copy:
-    """A copy of a store's file in a folder of its own, opened."""
-
-    def __init__(self, path: str) -> None:
-        """Make it.
-
-        Raises:
-            StoreUnreadable: There is no store, or it is damaged.
-            StoreError: No whole copy could be made.
-        """
-        self.taken = time.monotonic()
-        source = copying.Source(path)
-        folder, self._remove = private_folder.made_for(self, "look")
-        try:
-            self.state = source.newest()
-            copy = Path(folder) / Path(path).name
-            copying.take(source, copy)
-            self.store = backup.opened(copy)
-        except BaseException as error:
-            self._remove()
-            if isinstance(error, StoreUnreadable):
-                raise StoreUnreadable(str(error).replace(folder, str(Path(path).parent))) from None
-            raise
-        finally:
-            source.close()
-
-    def close(self) -> None:
-        """Remove it, before its store is closed: a store whose file is gone is not brought in order first, which would take seconds."""
-        self._remove()
-        with suppress(StoreError):
-            self.store.close()
 
 
 class Held(NamedTuple):
@@ -100,6 +70,8 @@ class Looked(Reader):
         self._client: Client | None = None
         self._copy: Copy | None = None
         self._asked = -AGAIN_SECONDS
+        self._silent = False
+        self._within = READ_SECONDS if address is None else ANSWER_SECONDS
         self.closed = False
         with self._guard:
             if self._connected() is None:
@@ -119,7 +91,7 @@ class Looked(Reader):
     @property
     def owner(self) -> int | None:
         """The process id of the owner, if one answers."""
-        return self._see(lambda owner: owner.ask("hello")[0]["pid"], lambda _: None)
+        return self._see(lambda owner: owner.ask("hello", HELLO_SECONDS)[0]["pid"], lambda _: None)
 
     @property
     def age(self) -> float:
@@ -135,12 +107,24 @@ class Looked(Reader):
         if self._client is None and time.monotonic() - self._asked >= AGAIN_SECONDS:
             self._asked = time.monotonic()
             address = self._address or wire.found_at(self.path)
-            with suppress(OSError):
-                self._client = Client(address) if address else None
+            self._meet(address)
         if self._client is not None and self._copy is not None:
             self._copy.close()
             self._copy = None
         return self._client
+
+    def _meet(self, address: Address | None) -> None:
+        self._silent = False
+        try:
+            self._client = Client(address) if address else None
+        except TimeoutError:
+            self._ignore()
+        except OSError:
+            pass
+
+    def _ignore(self) -> None:
+        """The owner does not answer, being stopped, say: do without it for a while."""
+        self._silent, self._asked = True, time.monotonic() + SILENT_SECONDS
 
     def _at_hand(self) -> Store:
         """The store itself, if this process has it open, or a copy of how the file is now."""
@@ -148,7 +132,8 @@ class Looked(Reader):
             return own.store
         if self._address is not None:
             raise StoreError(
-                f"nobody answers at {self._address.url}: the store is closed there, or the connection is cut"
+                f"nobody answers at {':'.join(map(str, self._address.at))}: the store is closed there or opened anew, the connection is cut, "
+                "or the token is another one"
             )
         if self._copy is not None and time.monotonic() - self._copy.taken < AGAIN_SECONDS:
             return self._copy.store
@@ -177,6 +162,10 @@ class Looked(Reader):
                 return ask(client)
             except wire.TooSlow:
                 break
+            except TimeoutError:
+                self._lost(client)
+                self._ignore()
+                break
             except OSError:
                 self._lost(client)
         with self._guard:
@@ -195,7 +184,7 @@ class Looked(Reader):
         """Rows of a named query as a polars frame."""
         return self._see(
             lambda owner: _unpacked(
-                owner.ask("read", query=query, values=list(values), brief=self._address is None)[1]
+                owner.ask("read", self._within, query=query, values=list(values), brief=self._address is None)[1]
             ),
             lambda store: store.frame(query, *values),
         )
@@ -212,14 +201,14 @@ class Looked(Reader):
     def count(self, query: str, *values: Any) -> int:
         """How many rows a named query has."""
         return self._see(
-            lambda owner: owner.ask("count", query=query, values=list(values))[0]["count"],
+            lambda owner: owner.ask("count", self._within, query=query, values=list(values))[0]["count"],
             lambda store: store.count(query, *values),
         )
 
     def query(self, sql: str, limits: Limits) -> pl.DataFrame:
         """Rows of one SELECT that a user wrote."""
         return self._see(
-            lambda owner: _unpacked(owner.ask("sql", query=sql, brief=self._address is None)[1]),
+            lambda owner: _unpacked(owner.ask("sql", self._within, query=sql, brief=self._address is None)[1]),
             lambda store: store.query(sql, limits),
         )
 
@@ -229,7 +218,7 @@ class Looked(Reader):
 
     def live(self, instance: int) -> dict[str, Any] | None:
         """What the owner's engine knows of an instance; None: no engine works on it."""
-        return self._see(lambda owner: owner.ask("live", instance=instance)[0]["live"], lambda _: None)
+        return self._see(lambda owner: owner.ask("live", self._within, instance=instance)[0]["live"], lambda _: None)
 
     def order(self, do: str, instance: int | None = None, **more: Any) -> Any:
         """Have the owner do something.
@@ -245,12 +234,16 @@ class Looked(Reader):
         """
         self._asked = -AGAIN_SECONDS  # an owner may have come just now
         client = self._see(
-            lambda owner: owner.ask("hello") and owner, lambda _: None
+            lambda owner: owner.ask("hello", HELLO_SECONDS) and owner, lambda _: None
         )  # one that is gone is found out here
         what = do if instance is None else f"{do} instance {instance}"
         if client is None:
             if (own := self._own(self.path)) is not None:
                 return own.order(do, instance, more)
+            if self._silent:
+                raise StateError(
+                    f"the process that holds {self.path} does not answer, and was not asked to {what}: is it stopped?"
+                )
             raise StateError(f"no process has {self.path} open that could {what}; open it with nb.open({self.path!r})")
         try:
             return client.ask(do, instance=instance, **more)[0]["done"]
