@@ -240,10 +240,11 @@ class Batch(Overview):
 
         Raises:
             FileExistsError: The file exists already.
-            StoreError: The copy cannot be written, the store is in memory, or the batch is closed (StoreClosed).
+            StoreError: The copy cannot be written or would replace an open store, the store is in memory, or the batch is closed
+                (StoreClosed).
         """
         engine = self._access.engine()
-        return backup.write(self._store.source(), Path(path), overwrite=overwrite, hold=engine.call)
+        return backup.write(self._store.source(), not_open(path), overwrite=overwrite, hold=engine.call)
 
     def _register(self) -> None:
         """Have it be known to what happens to the whole process: output, its end, a signal."""
@@ -585,6 +586,18 @@ def _check_submit(key: str | None, new: bool, retain: str) -> None:
 def holder_of(path: str) -> Batch | None:
     """The batch that holds a file, by whatever name it was opened."""
     return next((batch for batch in tuple(_working) if path != MEMORY and batch.holds(path)), None)
+
+
+def not_open(path: str | os.PathLike[str]) -> Path:
+    """The path of a copy, which is not to take the place of a store that this process has open.
+
+    Raises:
+        StoreError: It would.
+    """
+    place = Path(path)
+    if holder_of(_resolved(os.fspath(path))):
+        raise StoreError(f"{place} is a store that is open here: write the copy to another path")
+    return place
 
 
 def _close_all() -> None:

@@ -31,6 +31,8 @@ from nbbatch.store.reading import is_read
 from tests.looked import going, job
 
 going.set()  # in this process no step waits
+FUZZED = int(os.environ.get("NBBATCH_FUZZED", "300"))
+"""Requests of a hostile client."""
 
 
 class Owner:
@@ -313,6 +315,31 @@ def test_a_store_that_is_written_to_all_the_time_is_held_for_its_backup(store: P
         source.close()
 
 
+def test_a_copy_takes_the_place_of_no_store_that_is_open_and_leaves_no_log_of_another(
+    store: Path, owned: Owner, tmp_path: Path
+) -> None:
+    linked, other = tmp_path / "linked.duckdb", tmp_path / "other.duckdb"
+    linked.hardlink_to(store)
+    with nb.look(store) as look:
+        for place in (store, linked):
+            with pytest.raises(nb.StoreError, match="the store itself"):
+                look.backup(place, overwrite=True)
+        with nb.open(other, executor=nb.inline()) as batch:
+            batch.submit(job, 3).wait()
+            for backup in (look.backup, batch.backup):
+                with pytest.raises(nb.StoreError, match="open here"):
+                    backup(other, overwrite=True)
+            with pytest.raises(nb.StoreError, match="that a process has open"):
+                batch.backup(store, overwrite=True)
+        Path(f"{other}.wal").write_bytes(b"of another")
+        look.backup(other, overwrite=True)
+        assert look.via == "owner"
+    assert not Path(f"{other}.wal").exists()
+    with nb.open(other) as batch:
+        assert batch.instance(1).steps()["completed"].to_list() == [1, 19, 0, 0]
+    assert owned.end_run() == "COMPLETED"
+
+
 def test_a_store_in_memory_cannot_be_backed_up(tmp_path: Path) -> None:
     with nb.open(":memory:") as batch, pytest.raises(nb.StoreError, match="memory"):
         batch.backup(tmp_path / "copy.duckdb")
@@ -348,7 +375,7 @@ def connected(address: str) -> socket.socket:
 def test_nonsense_harms_neither_the_owner_nor_others(store: Path, owned: Owner) -> None:
     chance = random.Random(5)
     odd: list[Any] = [None, [], ["x"] * 9, [[{}]], [2**70]]
-    for turn in range(300):
+    for turn in range(FUZZED):
         with connected(owned.address) as client, suppress(OSError):
             match turn % 4:
                 case 0:
@@ -356,9 +383,9 @@ def test_nonsense_harms_neither_the_owner_nor_others(store: Path, owned: Owner) 
                 case 1:
                     client.sendall((2**32 - 1).to_bytes(4) * 2)
                 case 2:
-                    text = json.dumps({"do": chance.choice(["read", "count", "sql", "live", "pause", "skip", "x", None]),
+                    text = json.dumps({"do": chance.choice(["read", "count", "sql", "live", "pause", "skip", "purge", "x", None]),
                                        "query": chance.choice([[], 3, "purge", "chunks", "steps", "SELECT 1; DROP TABLE chunk"]),
-                                       "values": chance.choice(odd),
+                                       "values": chance.choice(odd), "older_than": chance.choice(odd), "status": chance.choice([3, {}, "x"]),
                                        "instance": chance.choice([None, "1", -1, 2**70, 99])}).encode()  # fmt: skip
                     client.sendall(len(text).to_bytes(4) + bytes(4) + text)
                     wire.receive(client, 10**6)

@@ -28,16 +28,16 @@ def watch(store: Path, instance: int | None, every: float | None, json: bool) ->
 
     The exit code is that of the runs. Ctrl-C ends the watching, not the run.
     """
-    with look(store) as looking:
-        assert isinstance(looking, Look)
-        runs = unfinished(looking) if instance is None else [looking.instance(instance)]
-        if not runs:
-            printing.note("every instance has ended")
-        try:
+    try:
+        with look(store) as looking:
+            assert isinstance(looking, Look)
+            runs = unfinished(looking) if instance is None else [looking.instance(instance)]
+            if not runs:
+                printing.note("every instance has ended")
             until_ended(runs, every, json=json)
-        except KeyboardInterrupt:
-            return Exit.DONE
-        return max((exit_codes.of_run(run.status) for run in runs), default=Exit.DONE)
+            return max((exit_codes.of_run(run.status) for run in runs), default=Exit.DONE)
+    except KeyboardInterrupt:
+        return Exit.DONE
 
 
 def unfinished(looking: Look) -> list[LookedRun]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,6 +13,9 @@ from nbbatch.base.errors import StoreError
 from nbbatch.store import copying
 from nbbatch.store.database import Store
 from nbbatch.store.queries import VIEWS
+
+BESIDE = (".wal", ".blocks", ".running")
+"""What belongs to a store's file, by the end of its name."""
 
 
 def write(
@@ -29,16 +34,19 @@ def write(
 
     Raises:
         FileExistsError: There is a file already.
-        StoreError: It cannot be written, or the store was written to all the time.
+        StoreError: It cannot be written, is a store that is open, or the store was written to all the time.
     """
     path = path.expanduser().resolve()
     _check_free(path, overwrite)
+    _check_unused(Path(source.path), path)
     try:
         with TemporaryDirectory(prefix=".nbbatch-backup-", dir=path.parent) as folder:
             copy = Path(folder) / "copy.duckdb"
             copying.take(source, copy, hold=hold)
             opened(copy).close()  # what its log holds is in the file now
             _check_free(path, overwrite)
+            for end in BESIDE:  # of the store that was there: none of it belongs to the copy
+                Path(f"{path}{end}").unlink(missing_ok=True)
             copy.replace(path)
     except OSError as error:
         if isinstance(error, FileExistsError):
@@ -57,6 +65,28 @@ def opened(copy: Path) -> Store:
     with store.transaction():
         store.run_script(VIEWS)
     return store
+
+
+def _check_unused(store: Path, path: Path) -> None:
+    """Raises StoreError where a copy would take the place of the store itself, or of one that a process has open."""
+    with suppress(OSError):
+        if path.samefile(store):
+            raise StoreError(f"{path} is the store itself: write the copy to another path")
+    if Path(f"{path}.wal").exists() and _is_locked(path):
+        raise StoreError(f"{path} is a store that a process has open: write the copy to another path")
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether another process has DuckDB's lock on a file that this process does not have open."""
+    with suppress(FileNotFoundError):
+        number = os.open(path, os.O_RDWR)
+        try:
+            fcntl.lockf(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(number)
+    return False
 
 
 def _check_free(path: Path, overwrite: bool) -> None:
