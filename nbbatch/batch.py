@@ -51,8 +51,6 @@ DRAIN_SECONDS = 30.0
 """How long close() waits for running attempts …"""
 EXIT_SECONDS = 5.0
 """… and how long the interpreter's exit does."""
-SQL_SECONDS, SQL_BYTES = 60.0, 1_000_000_000
-"""What a query of sql() may take unless it is told otherwise."""
 RETAIN = ("all", "failed", "none")
 PURGES = ("older_than", "keep_last", "status", "job")
 """What `Batch.purge` takes."""
@@ -244,7 +242,7 @@ class Batch(Overview):
                 (StoreClosed).
         """
         engine = self._access.engine()
-        return backup.write(self._store.source(), not_open(path), overwrite=overwrite, hold=engine.call)
+        return backup.write(self._store.source(), Path(path), holder_of, overwrite=overwrite, hold=engine.call)
 
     def _register(self) -> None:
         """Have it be known to what happens to the whole process: output, its end, a signal."""
@@ -586,18 +584,6 @@ def _check_submit(key: str | None, new: bool, retain: str) -> None:
 def holder_of(path: str) -> Batch | None:
     """The batch that holds a file, by whatever name it was opened."""
     return next((batch for batch in tuple(_working) if path != MEMORY and batch.holds(path)), None)
-
-
-def not_open(path: str | os.PathLike[str]) -> Path:
-    """The path of a copy, which is not to take the place of a store that this process has open.
-
-    Raises:
-        StoreError: It would.
-    """
-    place = Path(path)
-    if holder_of(_resolved(os.fspath(path))):
-        raise StoreError(f"{place} is a store that is open here: write the copy to another path")
-    return place
 
 
 def _close_all() -> None:

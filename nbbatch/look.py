@@ -133,7 +133,7 @@ class Look(Overview):
             return own.backup(path, overwrite=overwrite)
         source = copying.Source(self.path)
         try:
-            return backup.write(source, batches.not_open(path), overwrite=overwrite)
+            return backup.write(source, Path(path), batches.holder_of, overwrite=overwrite)
         finally:
             source.close()
 

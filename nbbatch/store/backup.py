@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,13 +20,14 @@ BESIDE = (".wal", ".blocks", ".running")
 
 
 def write(
-    source: copying.Source, path: Path, *, overwrite: bool = False, hold: copying.Hold | None = None
+    source: copying.Source, path: Path, held: Callable[[str], object], *, overwrite: bool = False, hold: copying.Hold | None = None
 ) -> Path:  # fmt: skip
     """Copy a store into one file, which takes its place once it is whole and was opened.
 
     Args:
         source: The store.
         path: Where to.
+        held: Tells whether this process has the store at a resolved path open.
         overwrite: Replace a file that is there.
         hold: As for `copying.take`.
 
@@ -38,7 +40,7 @@ def write(
     """
     path = path.expanduser().resolve()
     _check_free(path, overwrite)
-    _check_unused(Path(source.path), path)
+    _check_unused(Path(source.path), path, held)
     try:
         with TemporaryDirectory(prefix=".nbbatch-backup-", dir=path.parent) as folder:
             copy = Path(folder) / "copy.duckdb"
@@ -67,11 +69,13 @@ def opened(copy: Path) -> Store:
     return store
 
 
-def _check_unused(store: Path, path: Path) -> None:
+def _check_unused(store: Path, path: Path, held: Callable[[str], object]) -> None:
     """Raises StoreError where a copy would take the place of the store itself, or of one that a process has open."""
     with suppress(OSError):
         if path.samefile(store):
             raise StoreError(f"{path} is the store itself: write the copy to another path")
+    if held(str(path)):  # and is not to be opened once more: closing that would lose DuckDB's lock on it
+        raise StoreError(f"{path} is a store that is open here: write the copy to another path")
     if Path(f"{path}.wal").exists() and _is_locked(path):
         raise StoreError(f"{path} is a store that a process has open: write the copy to another path")
 
