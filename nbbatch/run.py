@@ -501,15 +501,14 @@ class JobHandle(RunFuture[R_co]):
         return run_pages.chain(self._store, self._engine(), self._row)
 
     def timeline(self) -> Picture:
-        """Draw the attempts that have ended, over time and by worker; if there are more than 400, the load of each worker.
+        """Draw the attempts over time and by worker; if there are more than 400, the load of each; of more than 8 workers, that of all.
 
         Raises:
             StoreClosed: The batch is closed.
         """
         from nbbatch.panel import run_pages
 
-        self._engine()
-        return run_pages.timeline(self._store, self._row)
+        return run_pages.timeline(self._store, self._engine(), self._row)
 
     def panel(self) -> Any:
         """The live panel as a widget, also of an ended run; ``.frame()`` is its open tab. Needs ``nbbatch[notebooks]``.

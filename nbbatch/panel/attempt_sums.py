@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nbbatch.base.states import ChunkStatus, InstanceStatus
+from nbbatch.engine.now import Running
 from nbbatch.heal.failures import Cause, alike, cause
 from nbbatch.pictures.timeline import BINS, LANES, SINGLE, Bar
 from nbbatch.store import frames
@@ -83,45 +84,71 @@ class Timeline:
             spent[step] += micros
         return spent
 
-    def drawn(self, store: Reader, instance: int, upto: int, single: int = SINGLE) -> tuple[list[str], list[Bar]]:
-        """The names of the lanes, the busiest worker first, and the bars: one for each attempt where they are not too many.
+    def drawn(
+        self, store: Reader, instance: int, upto: int, single: int = SINGLE, running: Sequence[Running] = (), now_us: int = 0
+    ) -> tuple[list[str], list[Bar], float | None]:  # fmt: skip
+        """The names of the lanes in order, the bars (one for each attempt where they are not too many), and when second 0 was.
 
         Args:
             store: Where single attempts are read.
             instance: Whose.
             upto: The last event that was added.
             single: Attempts that have bars of their own, at most.
+            running: Attempts that go on; they have bars of their own in any case, but for those of very many workers.
+            now_us: Until when.
         """
-        attempts = Counter[str]()
-        for (worker, _, _), (_, begun, _) in self._spent.items():
-            attempts[worker] += begun
-        workers = sorted(attempts, key=lambda worker: (-attempts[worker], worker))
-        names = [worker or "unnamed" for worker in workers]
+        going = [each for each in running if each.worker]
+        starts = [each.started_us for each in going]
+        began = min([self.first_us, *starts] if self.first_us is not None else starts, default=0)
+        shift = ((self.first_us or began) - began) / 1e6
+        workers = {worker for worker, _, _ in self._spent} | {each.worker for each in going}
+        names = sorted(workers, key=lambda worker: (len(worker), worker))
+        at = began / 1e6 if names else None
         if len(names) > self._lanes:
-            names[self._lanes - 1 :] = [f"{len(names) - self._lanes + 1} others"]
-        lanes = {worker: min(place, self._lanes - 1) for place, worker in enumerate(workers)}
-        if attempts.total() > single:
-            return names, self._merged(lanes)
-        return names, [
-            Bar(lanes[worker], step, self._seconds(start), self._seconds(end), 1.0, 1, int(failed), status)
-            for worker, step, start, end, failed, status in store.fetch("timeline_attempts", instance, upto)
-        ]
+            return [f"{len(names)} workers"], self._area(len(names), shift), at
+        lanes = {worker: place for place, worker in enumerate(names)}
+        many = sum(begun for _, begun, _ in self._spent.values()) > single
+        bars = self._merged(lanes, shift) if many else _single(store, instance, upto, lanes, began)
+        for each in going:
+            span = (each.started_us - began) / 1e6, (max(now_us, each.started_us) - began) / 1e6
+            bars.append(Bar(lanes[each.worker], each.step, *span, 1.0, 1, 0, ChunkStatus.IN_PROGRESS.value))
+        return [name or "unnamed" for name in names], bars, at
 
-    def _seconds(self, at_us: int) -> float:
-        return (at_us - (self.first_us or 0)) / 1e6
-
-    def _merged(self, lanes: Mapping[str, int]) -> list[Bar]:
+    def _merged(self, lanes: Mapping[str, int], shift: float) -> list[Bar]:
         """A bar per lane and bin: how busy it was, and with which step most."""
         merged: dict[tuple[int, int], list[tuple[int, int, int, int]]] = {}
         for (worker, place, step), (spent, begun, failed) in self._spent.items():
             merged.setdefault((lanes[worker], place), []).append((spent, step, begun, failed))
-        width = self._width_us / 1e6
         found: list[Bar] = []
         for (lane, place), parts in sorted(merged.items()):
             spent, _, begun, failed = map(sum, zip(*parts, strict=True))
             busy = min(1.0, spent / self._width_us)
-            found.append(Bar(lane, max(parts)[1], place * width, (place + 1) * width, busy, begun, failed, ""))
+            found.append(Bar(lane, max(parts)[1], *self._span(place, shift), busy, begun, failed, ""))
         return found
+
+    def _area(self, workers: int, shift: float) -> list[Bar]:
+        """How many of many workers were busy, by step."""
+        merged: dict[tuple[int, int], list[list[int]]] = {}
+        for (_, place, step), sums in self._spent.items():
+            merged.setdefault((place, step), []).append(sums)
+        found: list[Bar] = []
+        for (place, step), parts in sorted(merged.items()):
+            spent, begun, failed = map(sum, zip(*parts, strict=True))
+            busy = min(1.0, spent / self._width_us / workers)
+            found.append(Bar(0, step, *self._span(place, shift), busy, begun, failed, ""))
+        return found
+
+    def _span(self, place: int, shift: float) -> tuple[float, float]:
+        """From when to when a bin is."""
+        return place * self._width_us / 1e6 + shift, (place + 1) * self._width_us / 1e6 + shift
+
+
+def _single(store: Reader, instance: int, upto: int, lanes: Mapping[str, int], began_us: int) -> list[Bar]:
+    """A bar per attempt that ended."""
+    return [
+        Bar(lanes[worker], step, (start - began_us) / 1e6, (end - began_us) / 1e6, 1.0, 1, int(failed), status)
+        for worker, step, start, end, failed, status in store.fetch("timeline_attempts", instance, upto)
+    ]
 
 
 def bar_frame(steps: Sequence[str], lanes: Sequence[str], bars: Sequence[Bar]) -> pl.DataFrame:

@@ -36,6 +36,7 @@ function fill(node, markup) {
   for (const each of node.querySelectorAll("details[data-key]")) if (opened.has(each.dataset.key)) each.open = true;
   for (const each of asked) node.querySelectorAll(each).forEach(ask);
   for (const each of node.querySelectorAll("svg.nbp")) each.style.minWidth = `${SMALLEST * each.viewBox.baseVal.width}px`;
+  for (const each of node.querySelectorAll("text[data-at]")) put(each, moment(Number(each.dataset.at), each.textContent.length > 5) + (each.textContent.match(/\.\d+$/)?.[0] ?? ""));
   if (focus) node.querySelector(focus)?.focus({ preventScroll: true });
 }
 

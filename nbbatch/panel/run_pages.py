@@ -61,20 +61,22 @@ def _title(row: InstanceRow) -> str:
 # --- time -----------------------------------------------------------------------------------------
 
 
-def timeline(store: Reader, row: InstanceRow) -> Picture:
-    """The attempts of an instance that have ended, by worker; merged when there are many."""
+def timeline(store: Reader, engine: Engine, row: InstanceRow) -> Picture:
+    """The attempts of an instance, by worker; merged when there are many."""
     ((newest,),) = store.fetch("newest_event", 0)
     read = Timeline()
     read.add(store, (row.id, 0, newest))
     names = [facts.name for facts in from_shape(row.shape)]
-    lanes, bars = read.drawn(store, row.id, newest)
+    live = engine.live.get(row.id)
+    running = engine.now.running(live) if live else ()
+    lanes, bars, at = read.drawn(store, row.id, newest, running=running, now_us=engine.clock.now())
 
     def facts() -> pl.DataFrame:
         if any(not bar.status for bar in bars):
             return bar_frame(names, lanes, bars)
         return store.frame("attempts", row.id, None, None, None, frames.ROWS, 0)
 
-    return timeline_picture.timeline(_title(row), names, lanes, bars, facts)
+    return timeline_picture.timeline(_title(row), names, lanes, bars, facts, at)
 
 
 # --- plain pages ----------------------------------------------------------------------------------

@@ -287,7 +287,7 @@ class Session:
 
     def _is_due(self, now: float) -> bool:
         """Whether the open tab is to be read again though nobody asked."""
-        if self.tab != "chunks":
+        if self.tab not in ("chunks", "timeline"):
             return self.tab != "history"
         return self.snapshot.status is not self._read_of or (not self.snapshot.ended and now >= self._due)
 
@@ -332,9 +332,10 @@ class Session:
         return [step.name for step in self.snapshot.steps]
 
     def _timeline(self) -> str:
-        lanes, bars = self.sums.timeline.drawn(self._store, self.run.id, self.sums.seen, SINGLE)
+        now, sums = self.snapshot, self.sums
+        lanes, bars, at = sums.timeline.drawn(self._store, self.run.id, sums.seen, SINGLE, now.running, now.at_us)
         bars = [bar for bar in bars if self._is_chosen(bar.step)]
-        return timeline_picture.timeline("Who worked on what", self._names(), lanes, bars, self.frame).svg
+        return timeline_picture.timeline("Who worked on what", self._names(), lanes, bars, self.frame, at).svg
 
     def _is_chosen(self, step: int) -> bool:
         return self.chosen in (None, step)
