@@ -5,19 +5,19 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import peers
+from benchmarks import cliffs, peers
 from benchmarks.measure import Figure, save
 from benchmarks.workloads import ALL
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("workloads", nargs="*", help=f"some of {', '.join(ALL)}, peers; default: all")
+    parser.add_argument("workloads", nargs="*", help=f"some of {', '.join(ALL)}, C, peers; default: all")
     parser.add_argument("--full", action="store_true", help="the sizes that take long: millions of chunks, five runs")
     parser.add_argument("--runs", type=int, help="times each side runs; default 3, with --full 5")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures are kept")
     arguments = parser.parse_args()
-    known = {**ALL, "peers": peers.measure}
+    known = {**ALL, "C": cliffs.measure, "peers": peers.measure}
     names = arguments.workloads or list(known)
     if unknown := set(names) - set(known):
         parser.error(f"no workload {', '.join(sorted(unknown))}; there are {', '.join(known)}")
