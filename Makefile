@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 SECONDS ?= 600
 SEED ?= 1
+REF ?= main
+RUNS ?= 5
+WORKLOADS ?= W1 W2 W5
 comma := ,
 into = if command -v uv >/dev/null 2>&1; then VIRTUAL_ENV=$(1) uv pip install -q -c constraints.txt -e '.[$(2)]'; \
 	else $(1)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(2)]'; fi
 install = $(call into,.venv,$(1))
 
 help: ## show what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-13s %s\n", $$1, $$2}' Makefile
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -53,9 +56,19 @@ house: .venv/ready ## rooms, floors, arrows and circles of the imports
 bench: .venv/ready ## durable runs beside a bare pool, as ratios
 	@$(BIN)/python -m benchmarks
 
-bench-full: .venv/ready ## the same with millions of chunks, and beside other durable libraries
-	@$(call install,test$(comma)peers)
-	@$(BIN)/python -m benchmarks --full
+bench-full: .venv/ready .venv-peers/ready ## the same with millions of chunks, and beside other durable libraries
+	@$(BIN)/python -m benchmarks --full --peers .venv-peers/bin/python
+
+bench-compare: .venv/ready ## this tree against another commit, by turns: make bench-compare REF=main RUNS=5 WORKLOADS="W1 W2 W5"
+	@$(BIN)/python -m benchmarks.compare $(REF) $(WORKLOADS) --runs $(RUNS)
+
+# The peers have an environment of their own: they want other versions than constraints.txt has.
+.venv-peers/ready: pyproject.toml
+	@if command -v uv >/dev/null 2>&1; then uv venv -q --allow-existing --python $(PYTHON) .venv-peers; \
+		VIRTUAL_ENV=.venv-peers uv pip install -q -e '.[peers]' numpy; \
+	else $(PYTHON) -m venv .venv-peers; \
+		.venv-peers/bin/python -m pip install -q --disable-pip-version-check -e '.[peers]' numpy; fi
+	@touch .venv-peers/ready
 
 torture: .venv/ready ## random chains killed at random, for as long as you like: make torture SECONDS=600 SEED=1
 	@$(BIN)/python -m tests.crash.torture --seconds $(SECONDS) --seed $(SEED) --keep
@@ -92,4 +105,4 @@ lab: .venv/ready ## JupyterLab on the notebooks
 clean: ## remove .venv and what runs leave behind
 	rm -rf .venv .venv-docs build .pytest_cache .ruff_cache .mypy_cache .coverage
 
-.PHONY: help demo test test-1 test-2 test-3 check house bench bench-full torture together mutants pictures docs docs-serve lab clean
+.PHONY: help demo test test-1 test-2 test-3 check house bench bench-full bench-compare torture together mutants pictures docs docs-serve lab clean

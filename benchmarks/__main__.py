@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from functools import partial
 from pathlib import Path
 
 from benchmarks import cliffs, peers
@@ -16,8 +18,11 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="the sizes that take long: millions of chunks, five runs")
     parser.add_argument("--runs", type=int, help="times each side runs; default 3, with --full 5")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures are kept")
+    parser.add_argument(
+        "--peers", default=sys.executable, help="the Python of the environment that has other libraries"
+    )
     arguments = parser.parse_args()
-    known = {**ALL, "C": cliffs.measure, "peers": peers.measure}
+    known = {**ALL, "C": cliffs.measure, "peers": partial(peers.measure, python=arguments.peers)}
     names = arguments.workloads or list(known)
     if unknown := set(names) - set(known):
         parser.error(f"no workload {', '.join(sorted(unknown))}; there are {', '.join(known)}")

@@ -43,24 +43,27 @@ class Figure:
         return self.median >= float(limit) if sign == ">=" else self.median <= float(limit)
 
     def __str__(self) -> str:
-        return f"{self.workload:<4}{self.what:<52}{_short(self.median):>10} {self.unit:<10} {self._spread:<24}{self._claim}"
+        return (
+            f"{self.workload:<4}{self.what:<52}{short(self.median):>10} {self.unit:<10} {self._spread:<24}{self._claim}"
+        )
 
     def row(self) -> str:
         """As a row of a Markdown table."""
         what = f"&nbsp;&nbsp;{self.what.strip()}" if self.what.startswith(" ") else self.what
-        median = f"{_short(self.median)} {self.unit}"
+        median = f"{short(self.median)} {self.unit}"
         return f"| {self.workload} | {what} | {median} | {self._spread} | {self._claim} |"
 
     @property
     def _spread(self) -> str:
-        return f"{_short(min(self.values))} to {_short(max(self.values))}" if len(self.values) > 1 else ""
+        return f"{short(min(self.values))} to {short(max(self.values))}" if len(self.values) > 1 else ""
 
     @property
     def _claim(self) -> str:
         return {None: "", True: self.bound, False: f"{self.bound} MISSED"}[self.holds]
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """A figure with three digits, or whole with commas."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

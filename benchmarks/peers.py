@@ -1,7 +1,8 @@
 """W1 with 10,000 items on what people use now: durable peers, and pools that are not.
 
-Each is skipped with a word where it is not installed: ``pip install 'nbbatch[peers]'``. Every peer runs in the shape
-that is quickest for it and still records each item, in a process of its own.
+Each is skipped with a word where it is not installed: ``pip install 'nbbatch[peers]'``, best in an environment of their own, as
+``make bench-full`` does: they want other versions than ``constraints.txt`` has. Every peer runs in the shape that is quickest for it
+and still records each item, in a process of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import jobs
@@ -29,20 +29,20 @@ ITEMS = {"prefect": 100}
 """Of those for which 10,000 items would take hours."""
 
 
-def measure(runs: int, full: bool) -> list[Figure]:
-    """nbbatch beside every peer that is installed."""
+def measure(runs: int, full: bool, python: str = sys.executable) -> list[Figure]:
+    """nbbatch beside every peer that is installed in the environment of a Python."""
     n = 10_000
     (ours,) = by_turns(runs, partial(durable, jobs.chain, n))
     rates = [2 * n / value for value in ours]
     figures = [Figure("P", f"nbbatch, {n:,} items, threads", "chunks/s", rates)]
     best = 0.0
     for name, what in {**DURABLE, **POOLS}.items():
-        if find_spec(name) is None:
+        if not _has(python, name):
             print(f"P   {what}: skipped, {name} is not installed")
             continue
         items = ITEMS.get(name, n)
         try:
-            rate = 2 * items / _in_own_process(name, items)
+            rate = 2 * items / _in_own_process(python, name, items)
         except subprocess.SubprocessError as error:
             print(f"P   {what}: could not run here: {error}")
             continue
@@ -53,8 +53,13 @@ def measure(runs: int, full: bool) -> list[Figure]:
     return figures
 
 
-def _in_own_process(name: str, n: int) -> float:
-    command = [sys.executable, "-m", "benchmarks.peers", name, str(n)]
+def _has(python: str, name: str) -> bool:
+    looks = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({name!r}) is None)"
+    return subprocess.run([python, "-c", looks], check=False).returncode == 0
+
+
+def _in_own_process(python: str, name: str, n: int) -> float:
+    command = [python, "-m", "benchmarks.peers", name, str(n)]
     ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=600)
     return json.loads(ran.stdout.splitlines()[-1])
 
