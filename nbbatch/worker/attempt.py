@@ -1,4 +1,4 @@
-"""One step on one chunk → `Outcome`. The only place where user code runs.
+"""One step on one chunk → `Outcome`. Here, and in the quick way of `plain_chunks`, user code runs.
 
     MicroBatch ──run_chunks──▶ for each Item: decode → call → encode → Outcome
 
