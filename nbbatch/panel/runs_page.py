@@ -23,7 +23,6 @@ from nbbatch.base.states import (
 from nbbatch.base.times import in_words
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.pictures import static
-from nbbatch.pictures.chain_picture import blocks
 from nbbatch.pictures.figures import by_state, share
 from nbbatch.pictures.markup import clip, tag, text
 from nbbatch.pictures.style import WAITS, about, ago, spoken
@@ -50,6 +49,9 @@ class Line:
     counts: Mapping[ChunkStatus, int]
     created_us: int
     when: str
+    """As a live page says it."""
+    took: str
+    """As a page that is kept says it."""
     error: str
 
     @property
@@ -63,7 +65,8 @@ class RunsPage:
     """The runs of one store, and which of them are looked at. One thread at a time."""
 
     def __init__(self, store: Reader, engine: Engine, path: str) -> None:
-        self._store, self._engine, self._path = store, engine, path
+        self._store, self._engine = store, engine
+        self._name = "memory" if path == ":memory:" else PurePath(path).name
         self._group, self._offset = "", 0
         self._counted: dict[tuple[int, int | None], Mapping[ChunkStatus, int]] = {}
 
@@ -101,7 +104,7 @@ class RunsPage:
             id=run, job=f"{clip(job, 80)} v{version}", named=clip(key if parent is None else f"of chunk {parent}", 60),
             status=status, known=live is not None or status in INSTANCE_ENDED, share=live.share if live else progress,
             counts=self._counts(run, ended_us), created_us=created_us,
-            when=_when(now, created_us, started_us, ended_us, left), error=clip(error, 120),
+            when=_when(now, created_us, started_us, ended_us, left), took=_took(started_us, ended_us), error=clip(error, 120),
         )  # fmt: skip
 
     def _counts(self, run: int, ended_us: int | None) -> Mapping[ChunkStatus, int]:
@@ -122,9 +125,9 @@ class RunsPage:
         groups = self.groups()
         total = sum(groups.values())
         if not total:
-            return f"No runs in {PurePath(self._path).name} yet: batch.submit(job, params) starts one"
+            return f"No runs in {self._name} yet: batch.submit(job, params) starts one"
         told = ", ".join(f"{count:,} {name}" for name, count in groups.items())
-        return f"{total:,} run{'' if total == 1 else 's'} in {PurePath(self._path).name}: {told}"
+        return f"{total:,} run{'' if total == 1 else 's'} in {self._name}: {told}"
 
     def html(self) -> str:
         """The page that is kept: plain, with its date."""
@@ -137,7 +140,9 @@ class RunsPage:
 
     def text(self) -> str:
         """The same in lines of text."""
-        rows = [f"  {line.words} · {line.job} #{line.id} · {share(line.share)} · {line.when}" for line in self.lines()]
+        rows = [
+            f"  {line.words} · {line.job} #{line.id} · {share(line.share)}{_and(line.took)}" for line in self.lines()
+        ]
         return "\n".join([self.title(), *rows])
 
     def __call__(self) -> str:
@@ -150,10 +155,9 @@ class RunsPage:
         total = groups.get(self._group, 0) if self._group else sum(groups.values())
         head = tag("tr", *(tag("th", each, scope="col") for each in _LIVE_COLUMNS))
         body = "".join(map(_row, lines))
-        table = tag(
-            "table", tag("caption", text(self.title(), 300)), tag("thead", head), tag("tbody", body), class_="nbc-runs"
-        )
-        return table + self._filters(groups) + self._pages(len(lines), total)
+        caption = tag("caption", text(self.title(), 300), self._filters(groups))
+        table = tag("table", caption, tag("thead", head), tag("tbody", body), class_="nbc-runs")
+        return table + self._pages(len(lines), total)
 
     def _filters(self, groups: Mapping[str, int]) -> str:
         if len(groups) < 2:
@@ -169,7 +173,7 @@ class RunsPage:
             )
             for name, count in every.items()
         )
-        return tag("div", *buttons, class_="nbc-tools nbc-filters", role="group", aria_label="Which runs")
+        return tag("span", *buttons, class_="nbc-tools nbc-filters", role="group", aria_label="Which runs")
 
     def _pages(self, shown: int, total: int) -> str:
         if total <= ROWS:
@@ -182,8 +186,8 @@ class RunsPage:
         )  # fmt: skip
 
 
-_COLUMNS = ("run", "job", "key", "state", "progress", "", "created", "when", "error")
-_LIVE_COLUMNS = ("run", "job", "state", "progress", "when", "")
+_COLUMNS = ("run", "job", "key", "state", "progress", "", "created (UTC)", "took", "error")
+_LIVE_COLUMNS = ("run", "job", "state", "progress", "when")
 
 
 def _turn(label: str, offset: int, possible: bool) -> str:
@@ -192,9 +196,9 @@ def _turn(label: str, offset: int, possible: bool) -> str:
 
 
 def _plain(line: Line) -> list[Any]:
-    bar = static.Html(f"<code>{blocks(line.counts)}</code>") if line.counts else ""
+    bar = static.bar(line.counts)
     created = in_words(line.created_us).removesuffix(" UTC")
-    return [str(line.id), line.job, line.named, line.words, bar, share(line.share), created, line.when, line.error]
+    return [str(line.id), line.job, line.named, line.words, bar, share(line.share), created, line.took, line.error]
 
 
 def _row(line: Line) -> str:
@@ -207,24 +211,33 @@ def _row(line: Line) -> str:
     ]
     bar = tag("span", *parts, class_="nbc-bar", title=by_state(line.counts) or "no chunks yet") if parts else ""
     named = f" {tag('small', text(line.named, 60))}" if line.named else ""
+    named += tag("div", text(line.error, 120), class_="nbc-why") if line.error else ""
     state = line.status.value if line.known else WAITS
     return tag(
         "tr", tag("th", button, scope="row"), tag("td", text(line.job) + named, dir="auto"),
         tag("td", tag("span", text(line.words), class_="nbc-state", data_status=state)),
         tag("td", tag("span", bar, tag("span", share(line.share)), class_="nbc-share")),
-        tag("td", text(line.when)), tag("td", text(line.error, 120) or " ", dir="auto"),
+        tag("td", text(line.when)),
     )  # fmt: skip
 
 
 def _when(now_us: int, created_us: int, started_us: int | None, ended_us: int | None, left: float | None) -> str:
     """Of the time of a run, what tells most."""
     if ended_us is not None:
-        took = "" if started_us is None else f", took {spoken(max(0, ended_us - started_us) / 1e6)}"
-        return f"ended {ago((now_us - ended_us) / 1e6)}{took}"
+        took = _took(started_us, ended_us)
+        return f"ended {ago((now_us - ended_us) / 1e6)}" + (f", took {took}" if took else "")
     if started_us is None:
         return f"submitted {ago((now_us - created_us) / 1e6)}"
     begun = f"begun {ago((now_us - started_us) / 1e6)}"
     return begun if left is None else f"{begun}, {about(left)} left"
+
+
+def _and(took: str) -> str:
+    return f" · took {took}" if took else ""
+
+
+def _took(started_us: int | None, ended_us: int | None) -> str:
+    return "" if started_us is None or ended_us is None else spoken(max(0, ended_us - started_us) / 1e6)
 
 
 def _summed(steps: Sequence[Mapping[ChunkStatus, int]]) -> Mapping[ChunkStatus, int]:

@@ -258,14 +258,17 @@ def blocks(counts: Mapping[ChunkStatus, int], width: int = 12) -> str:
 
     >>> blocks({_C.COMPLETED: 50, _C.IN_PROGRESS: 25, _C.FAILED: 1, _C.QUEUED: 24})
     '██████▓▓▓×░░'
+    >>> blocks({_C.COMPLETED: 72, _C.FAILED: 1})
+    '███████████×'
     """
-    groups = (("█", (_C.COMPLETED, _C.SKIPPED)), ("▓", (_C.IN_PROGRESS,)), ("×", (_C.FAILED, _C.ERRORED, _C.CANCELLED)))
+    groups = {"█": (_C.COMPLETED, _C.SKIPPED), "▓": (_C.IN_PROGRESS,), "×": (_C.FAILED, _C.ERRORED, _C.CANCELLED)}
     total = sum(counts.values()) or 1
-    drawn = ""
-    for sign, states in groups:
-        count = sum(counts.get(status, 0) for status in states)
-        drawn += sign * (max(1, int(width * count / total + 0.25)) if count else 0)
-    return drawn[:width] + "░" * (width - len(drawn))
+    found = {sign: sum(counts.get(status, 0) for status in states) for sign, states in groups.items()}
+    found["░"] = total - sum(found.values())
+    wide = {sign: max(1, int(width * count / total + 0.25)) if count else 0 for sign, count in found.items()}
+    longest = max(wide, key=lambda sign: wide[sign])
+    wide[longest] += width - sum(wide.values())
+    return "".join(sign * wide[sign] for sign in wide)
 
 
 def _frame(steps: Sequence[StepFacts]) -> pl.DataFrame:

@@ -222,12 +222,23 @@ def _step(step: StepFacts) -> list[Any]:
         f"{status.look.glyph} {count:,} {status.look.word}" for status in STACKED if (count := step.counts.get(status))
     )
     times = ["" if seconds is None else duration(seconds) for seconds in (step.median, step.p95)]
-    bar = Html(f"<code>{_coloured(blocks(step.counts))}</code>") if step.total else ""
-    return [gate + clip(step.name, 60), clip(taken + given, 80), step.total, bar, states or "no chunks yet", *times]
+    return [
+        gate + clip(step.name, 60),
+        clip(taken + given, 80),
+        step.total,
+        bar(step.counts),
+        states or "no chunks yet",
+        *times,
+    ]
 
 
 _INK = {"█": ChunkStatus.COMPLETED.look, "▓": ChunkStatus.IN_PROGRESS.look, "×": ChunkStatus.FAILED.look,
         "░": ChunkStatus.QUEUED.look}  # fmt: skip
+
+
+def bar(counts: Mapping[ChunkStatus, int]) -> Html:
+    """Chunks by state as a bar of block characters."""
+    return Html(f"<code>{_coloured(blocks(counts))}</code>") if counts else Html()
 
 
 def _coloured(bar: str) -> str:
