@@ -50,6 +50,8 @@ QUERY_SECONDS = 10.0
 """For a query …"""
 BRIEF_SECONDS = 0.5
 """… while the engine works, where who asks can read a copy instead: what it takes is to be waited for twenty times."""
+MOST_WAIT = 1.0
+"""Seconds that a look waits for its time, where who asks can read a copy instead."""
 SQL_BYTES = 500_000_000
 _MOST_PATH = 100
 """Bytes of a Unix socket's path, which the system limits to 104 or 108."""
@@ -189,34 +191,39 @@ class Owner:
                     return {"protocol": wire.PROTOCOL, "pid": os.getpid(), "path": self._store.path}, b""
                 case "read":
                     read = partial(self._read, _readable(str(asked["query"])), _values(asked))
-                    return self._metered(lambda: self._brief(asked, read))
+                    return self._metered(lambda: self._brief(asked, read), brief=asked.get("brief"))
                 case "count":
                     count = self._metered(lambda: self._store.count(_readable(str(asked["query"])), *_values(asked)))
                     return {"count": count}, b""
                 case "sql":
                     select = partial(self._select, str(asked["query"]))
-                    return self._metered(lambda: self._brief(asked, select), time.monotonic)
+                    return self._metered(lambda: self._brief(asked, select), time.monotonic, brief=asked.get("brief"))
                 case "live":
                     return {"live": self._live(asked)}, b""
                 case str(order) if order in ORDERS or order in STORE_ORDERS:
                     return {"done": self._order(order, _id(asked) if order in ORDERS else None, asked)}, b""
                 case other:
                     raise ValueError(f"there is no request {other!r}")
-        except (NbbatchError, ValueError, TypeError, LookupError) as error:
+        except (NbbatchError, wire.TooSlow, ValueError, TypeError, LookupError) as error:
             return wire.refusal(error), b""
         except Exception as error:  # of a query: whatever it is, it is the asker's
             log.debug("a look at %s failed", self._store.path, exc_info=True)
             return wire.refusal(StoreError(f"the owner could not read that: {type(error).__name__}: {error}")), b""
 
-    def _metered(self, look: Callable[[], T], clock: Callable[[], float] = time.thread_time) -> T:
+    def _metered(
+        self, look: Callable[[], T], clock: Callable[[], float] = time.thread_time, *, brief: object = False
+    ) -> T:  # fmt: skip
         """One at a time, and no more of the time than is left for it.
 
         Args:
             look: What is done.
             clock: How long that takes; by default without what this thread waits for a core, which costs the engine nothing.
+            brief: Whether who asks can read a copy instead.
         """
         with self._turn:
             if wait := self._meter.wait(bool(self._engine.flights)):
+                if brief and wait > MOST_WAIT:
+                    raise wire.TooSlow("others have looked so much that there is no time left")
                 time.sleep(wait)
             begun = clock()
             try:
@@ -231,7 +238,7 @@ class Owner:
             return look(BRIEF_SECONDS if brief else QUERY_SECONDS)
         except QueryRefused as error:
             if brief and time.monotonic() - begun >= BRIEF_SECONDS:
-                return {**wire.refusal(error), "slow": True}, b""
+                raise wire.TooSlow(str(error)) from error
             raise
 
     def _read(self, query: str, values: list[Any], seconds: float) -> Answer:

@@ -133,18 +133,18 @@ def _exactly(come_from: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
+class TooSlow(Exception):
+    """An owner that works has no time for a query: a copy of the file is to be read."""
+
+
 def refusal(error: Exception) -> dict[str, Any]:
     """An error as it travels."""
     return {"error": type(error).__name__, "text": str(error)}
 
 
-class TooSlow(Exception):
-    """An owner that works has no time for a query: a copy of the file is to be read."""
-
-
 def raised(said: dict[str, Any]) -> Exception:
     """The error of an answer, of our own kinds only."""
-    if said.get("slow"):
+    if said["error"] == TooSlow.__name__:
         return TooSlow(str(said.get("text")))
     kind = getattr(errors, str(said["error"]), None)
     text = str(said.get("text"))
