@@ -196,6 +196,30 @@ def test_chunks_are_listed_slowest_or_newest_first_and_found_by_their_id(
     assert "6–9 of 11" in there
 
 
+def test_the_inspector_sets_attempts_side_by_side_shows_the_way_of_a_chunk_and_how_to_run_it_again(
+    inline: nb.Batch,
+) -> None:
+    @nb.step(backoff=0, max_attempts=3, max_failed=1)
+    def try_it(number: int) -> None:
+        print(f"at attempt {nb.context().attempt}")
+        raise OSError(f"no. {nb.context().attempt} failed")
+
+    run = inline.submit(nb.Job("tries", find >> try_it), 1)
+    run.wait(10)
+    panel, _ = opened(run, "chunks")
+    panel.ask({"do": "inspect", "chunk": 2})
+    card = panel.step()["inspector"]
+    beside = card[card.index("Attempts side by side") :]
+
+    assert 'data-copy="batch.instance(1).chunk(2).replay()"' in card
+    assert ">find 1</button> → <b>try_it 2</b>" in card
+    assert re.search(r"<details open><summary>input</summary><pre>0</pre>", card)
+    assert all(
+        f"attempt {n}</th>" in beside and f"no. {n} failed" in beside and f"at attempt {n}" in beside for n in (1, 2, 3)
+    )
+    assert len(card) < 50_000
+
+
 def test_a_list_of_chunks_renews_itself_while_the_run_moves_and_at_its_end(going: nb.JobHandle[int]) -> None:
     panel, _ = opened(going, "chunks")
     _, before = listed(panel, status="COMPLETED")

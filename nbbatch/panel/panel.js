@@ -169,6 +169,8 @@ function render({ model, el }) {
   const bodies = { now: tab.panes.now, timeline: tab.panes.timeline, failures: tab.panes.failures, log: tab.panes.log, chunks: chunks.body, history: history.body };
 
   root.addEventListener("click", (event) => {
+    const copied = event.target.closest("[data-copy]");
+    if (copied) copy(copied);
     const button = event.target.closest("[data-chunk], [data-instance], [data-group]");
     const { chunk, instance, group } = button?.dataset ?? {};
     if ((chunk || instance) && !inspector.contains(button)) opener = trace(button);

@@ -87,15 +87,44 @@ def _chunk_row(
 # --- one chunk ------------------------------------------------------------------------------------
 
 
+SIDE_BY_SIDE = 4
+"""Attempts that are set beside each other, the last."""
+
+
 def chunk_card(chunk: Any) -> str:
-    """A chunk looked into: its static page, where it came from, what it gave, and the sub-job it waits for."""
-    parent, children, below = chunk.parent, chunk.children[:8], chunk.subjob
-    kin = [_kin("from", parent)] if parent else []
-    kin += [_kin("to", child) for child in children]
-    lineage = tag("p", "Lineage: ", *kin) if kin else ""
+    """A chunk looked into: its static page, its attempts side by side, where it came from, what it gave, how to run it again here."""
+    below, children = chunk.subjob, chunk.children[:8]
+    way = [*chunk.lineage, *children]
+    lineage = tag("p", "Lineage: ", " → ".join(_kin(each, chunk.id) for each in way)) if len(way) > 1 else ""
     gave = tag("details", tag("summary", "outputs"), tag("pre", block(_outputs(chunk), 3_000) or " "))
     submitted = tag("p", "Sub-job: ", instance_button(below)) if below is not None else ""
-    return chunk._repr_html_() + gave + lineage + submitted
+    again = f"batch.instance({chunk.run.id}).chunk({chunk.id}).replay()"
+    button = tag("button", "Copy", type="button", data_copy=again)
+    copy = tag("p", tag("code", again), " ", button, " runs it again, and stores nothing")
+    return lineage + copy + chunk._repr_html_() + _beside(chunk) + gave + submitted
+
+
+def _beside(chunk: Any) -> str:
+    """What each of several attempts took and said, side by side."""
+    last = chunk.attempts().tail(SIDE_BY_SIDE)
+    numbers: list[int] = last["attempt"].to_list()
+    if len(numbers) < 2:
+        return ""
+    took = {n: duration(seconds) for n, seconds in last.select("attempt", "seconds").iter_rows() if seconds is not None}
+    logs: dict[int, str] = {}
+    for row in chunk.run.logs(chunk=chunk.id).iter_rows(named=True):
+        logs[row["attempt"]] = f"{logs.get(row['attempt'], '')}{row['text']}\n"
+    errors = chunk.run.errors(chunk=chunk.id).select("attempt", "traceback", "error").iter_rows()
+    said = {"took": took, "error": {n: trace or error for n, trace, error in errors}, "log": logs}
+    head = tag("tr", tag("th", " ", scope="col"), *(tag("th", f"attempt {n}", scope="col") for n in numbers))
+    body = "".join(_said_row(name, [each.get(n) or "" for n in numbers]) for name, each in said.items() if each)
+    caption = tag("caption", "Attempts side by side")
+    return tag("table", caption, tag("thead", head), tag("tbody", body), class_="nbc-beside")
+
+
+def _said_row(name: str, said: Sequence[str]) -> str:
+    cells = (tag("td", tag("pre", block(each, 700) or " ")) for each in said)
+    return tag("tr", tag("th", name, scope="row"), *cells)
 
 
 def instance_button(run: Any) -> str:
@@ -111,8 +140,12 @@ def instance_card(run: Any) -> str:
     return run.chain().svg + run._repr_html_() + back + said
 
 
-def _kin(word: str, chunk: Any) -> str:
-    return f"{word} {_opener(chunk.id)} "
+def _kin(chunk: Any, this: int) -> str:
+    return (
+        tag("b", text(f"{chunk.step} {chunk.id}", 60))
+        if chunk.id == this
+        else _opener(chunk.id, text(f"{chunk.step} {chunk.id}", 60))
+    )
 
 
 def _outputs(chunk: Any) -> str:

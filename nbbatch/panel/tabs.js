@@ -35,3 +35,10 @@ function ticking(pane, isOld) {
     stop() { clearInterval(every); },
   };
 }
+
+// Where a page may not write to the clipboard, the line is marked instead, for the keyboard to copy it.
+function copy(button) {
+  const mark = () => { getSelection().selectAllChildren(button.previousElementSibling); put(button, "Marked: copy it"); };
+  if (!navigator.clipboard) { mark(); return; }
+  navigator.clipboard.writeText(button.dataset.copy).then(() => put(button, "Copied"), mark);
+}

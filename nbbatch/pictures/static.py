@@ -269,7 +269,7 @@ def _chunk(
 ) -> str:
     head = f"{_standing(row['status'])} · chunk {row['id']} of step {clip(row['step'], 100)} · {counted_attempts(row)}"
     parts = [table(head, _ATTEMPT_COLUMNS, [_attempt(each) for each in attempts.iter_rows(named=True)], room=room)]
-    parts += [details("input", input_, most=int(_LOG * room))] if input_ is not None else []
+    parts += [details("input", input_, most=int(_LOG * room), opened=True)] if input_ is not None else []
     parts += [details("traceback", traceback, most=int(_TRACE * room), opened=True)] if traceback else []
     parts += [details("log", log, most=int(_LOG * room))] if log else []
     parts += [_AGAIN] if traceback else []
