@@ -1,13 +1,19 @@
-"""What the documents tell people to type works: every block of commands is run, in order, beside the files that they show."""
+"""What the documents tell people to type works: every block of commands is run, in order, beside the files that they show.
+
+No image is built and no pod is started: tests have no Docker daemon and no cluster. What they would run is run here, and what the files say of
+each other is compared.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,6 +135,53 @@ def test_what_a_pod_starts_works(folder: Path) -> None:
         for code in rule.get("onExitCodes", {}).get("values", [])
     ]
     assert {Exit(code) for code in codes} == {Exit.PUT_BACK, Exit.FAILED, Exit.WRONG_USE}
+
+
+def inside(words: list[str], folder: Path) -> None:
+    """Run in the folder what a container would run."""
+    assert words[:1] == ["python"]
+    run([sys.executable, *(each.replace("/data", "data") for each in words[1:])], folder)
+
+
+@pytest.mark.timeout(240)
+def test_what_a_container_starts_and_is_asked_works(folder: Path) -> None:
+    document = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    steps = [line.split(maxsplit=1) for line in text_of("dockerfile", "Dockerfile").splitlines()]
+    assert [word for word, _ in steps] == ["FROM", "RUN", "WORKDIR", "COPY", "USER", "ENTRYPOINT"]
+    told = dict(steps)
+    (extra,) = re.findall(r"nbbatch\[(\w+)\]", told["RUN"])
+    assert (
+        extra
+        in tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    )
+    assert (folder / told["COPY"].split()[0]).exists()
+    assert f"useradd --uid 1000 {told['USER']}" in told["RUN"]
+    (built,) = re.findall(r"^docker build -t (\S+) \.$", document, re.MULTILINE)
+    (started,) = re.findall(rf"^docker run .* {built} (.*)$", document, re.MULTILINE)
+    (folder / "data").mkdir(exist_ok=True)
+    inside([*json.loads(told["ENTRYPOINT"]), *shlex.split(started)], folder)
+    asked = re.findall(r"(?:docker exec shop|kubectl exec \S+ --) (python [^\n`]*)", document)
+    assert len(asked) == 2
+    for each in asked:
+        inside(shlex.split(each), folder)
+
+
+def test_the_parts_of_a_pod_fit_together() -> None:
+    yaml = pytest.importorskip("yaml")
+    claim, job = yaml.safe_load_all(text_of("yaml", "job.yaml"))
+    pod = job["spec"]["template"]["spec"]
+    (container,), (volume,) = pod["containers"], pod["volumes"]
+    (mount,) = container["volumeMounts"]
+
+    assert (claim["kind"], job["kind"], job["apiVersion"]) == ("PersistentVolumeClaim", "Job", "batch/v1")
+    assert claim["metadata"]["name"] == volume["persistentVolumeClaim"]["claimName"]
+    assert mount["name"] == volume["name"]
+    assert container["args"][2].startswith(f"{mount['mountPath']}/")
+    assert container["image"] in re.findall(
+        r"docker build -t (\S+)", (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    )
+    assert pod["restartPolicy"] == "Never"  # which a policy for failures of pods needs
+    assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] == 1000
 
 
 def test_whoever_ends_a_run_waits_longer_than_the_grace() -> None:
