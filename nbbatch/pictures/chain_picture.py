@@ -264,8 +264,9 @@ def blocks(counts: Mapping[ChunkStatus, int], width: int = 12) -> str:
     groups = {"█": (_C.COMPLETED, _C.SKIPPED), "▓": (_C.IN_PROGRESS,), "×": (_C.FAILED, _C.ERRORED, _C.CANCELLED)}
     total = sum(counts.values()) or 1
     found = {sign: sum(counts.get(status, 0) for status in states) for sign, states in groups.items()}
-    found["░"] = total - sum(found.values())
     wide = {sign: max(1, int(width * count / total + 0.25)) if count else 0 for sign, count in found.items()}
+    to_come = total - sum(found.values())
+    wide["░"] = max(1, width - sum(wide.values())) if to_come else 0
     longest = max(wide, key=lambda sign: wide[sign])
     wide[longest] += width - sum(wide.values())
     return "".join(sign * wide[sign] for sign in wide)
