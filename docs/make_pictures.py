@@ -100,6 +100,21 @@ def shoot(page: Any, run: nb.JobHandle[Any], tab: str, names: dict[str, str]) ->
         bare.panel.screenshot(path=str(FOLDER / f"{name}.png"))
 
 
+def shoot_overview(page: Any, batch: nb.Batch) -> None:
+    """The runs of a store, as ``batch`` and the dashboard show them."""
+    import json
+
+    from nbbatch.panel import front
+    from tests.browser.conftest import BARE
+
+    page.emulate_media(color_scheme="light")
+    esm = front.OVERVIEW.replace("export default { render };", "const panel = { render };")
+    shown = json.dumps({"page": batch._runs()(), "opened": 0}).replace("</", "<\\/")
+    page.set_content(BARE.format(css=front.CSS, esm=esm, shown=shown))
+    page.locator(".nbc-runs").wait_for()
+    page.locator(".nbc").screenshot(path=str(FOLDER / "overview.png"))
+
+
 def main() -> None:
     """Make all of them anew."""
     sys.path.insert(0, str(ROOT))
@@ -113,10 +128,13 @@ def main() -> None:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = chromium.new_page(viewport={"width": 1060, "height": 900}, device_scale_factor=1.3)
         with nb.open(Path(folder) / "orders.duckdb", workers=6) as batch:
-            run = batch.submit(nightly, Night(orders=600))
+            for orders in (12, 40, 9):
+                batch.submit(nightly, Night(orders=orders)).wait()
+            run = batch.submit(nightly, Night(orders=1_500))
             while run.progress < 0.5:
                 time.sleep(0.05)
-            shoot(page, run, "Timeline", {"light": "panel-light", "dark": "panel-dark"})
+            shoot(page, run, "Now", {"light": "panel-light", "dark": "panel-dark"})
+            shoot_overview(page, batch)
             run.wait()
             shoot(page, run, "Failures", {"light": "failures"})
             run.chain().save(FOLDER / "chain.svg")
