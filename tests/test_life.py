@@ -106,6 +106,24 @@ def test_a_closed_batch_is_let_go_of(store: Path) -> None:
     assert gone() is None
 
 
+def test_how_far_a_run_is_is_stored_while_it_works(batch: nb.Batch, clock: HandClock) -> None:
+    """L3"""
+
+    @nb.step
+    def slow(i: int) -> None:
+        if i == 9:
+            raise nb.RetryLater(600)
+        clock.advance(1)
+
+    run = batch.submit(nb.Job("slow", numbers >> slow), 10)
+    settle(batch)
+    (stored, seconds) = batch.sql("SELECT progress, seconds FROM instances").row(0)
+
+    assert 0.7 < stored < run.progress  # now and then, not at every commit
+    assert seconds is None  # it has not ended
+    assert run.history()["status"].null_count() == 0
+
+
 def test_progress_keeps_its_height_when_a_late_fan_out_brings_more_work(batch: nb.Batch, clock: HandClock) -> None:
     """L3"""
     opened: list[bool] = []

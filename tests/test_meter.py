@@ -81,6 +81,24 @@ def test_the_last_reading_is_always_drawn(capsys: pytest.CaptureFixture[str]) ->
     assert "5/10" in capsys.readouterr().err
 
 
+class Full(io.StringIO):
+    """What stands for a file on a full disk, or a terminal that was closed."""
+
+    def write(self, _: str) -> int:
+        raise OSError("nothing can be written any more")
+
+
+@pytest.mark.parametrize("stream", [Full(), None])
+def test_a_line_that_cannot_be_drawn_ends_no_waiting(
+    stream: io.StringIO | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending: Future[str] = Future()
+    ending.set_result("done")
+    monkeypatch.setattr(sys, "stderr", stream)
+
+    assert progress_line.watch(ending, lambda: READING, None) == "done"
+
+
 def test_waiting_with_a_line_ends_as_waiting_does(batch: nb.Batch, capsys: pytest.CaptureFixture[str]) -> None:
     run = batch.submit(summing(), 5)
 

@@ -372,6 +372,8 @@ class LiveInstance:
         self.records = 0
         self.worked = Worked()
         self.best = row.progress
+        self.noted_us = 0
+        """When its progress was stored last."""
         self.report = row.report
         self.steps = [LiveStep(node) for node in job.current()]
         self.course = Course(len(self.steps))

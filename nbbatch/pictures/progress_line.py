@@ -32,12 +32,20 @@ class Reading(NamedTuple):
 class Line:
     """Readings one after another: drawn over each other by tqdm, or printed below each other."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream, self._bar = stream, _bar(stream)
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream, self._bar = stream, None if stream is None else _bar(stream)
         self._tenth, self._words = -1, ""
 
     def show(self, reading: Reading, *, last: bool = False) -> None:
-        """Draw it; of plain lines only the first of each tenth, and the last."""
+        """Draw it; of plain lines only the first of each tenth, and the last. Where nothing can be drawn any more, nothing is."""
+        if self._stream is None:
+            return
+        try:
+            self._draw(reading, last)
+        except OSError:  # its terminal was closed, who read it has left, the disk is full: the run goes on all the same
+            self._stream = None
+
+    def _draw(self, reading: Reading, last: bool) -> None:
         label, done, total, share, eta = reading
         if self._bar is not None:
             self._bar.total, self._bar.n, self._bar.postfix = total, done, eta

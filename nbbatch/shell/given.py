@@ -48,6 +48,10 @@ def job_at(place: str) -> Job[Any, Any]:
     module, _, name = place.partition(":")
     if not (module and name):
         raise click.UsageError(f"a job is named MODULE:JOB, such as reports.monthly:job, not {place!r}")
+    if module.endswith(".py") or "/" in module:
+        raise click.UsageError(
+            f"a module is named as Python imports it, not by its file: {Path(module).stem}:{name}, not {place}"
+        )
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     found: Any = _imported(module)
@@ -64,7 +68,9 @@ def _imported(module: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
-            raise click.UsageError(f"there is no module {module!r} here; its folder is to be the current one") from None
+            raise click.UsageError(
+                f"there is no module {module!r} here: its folder must be the current one, or in PYTHONPATH"
+            ) from None
         raise click.UsageError(f"{module} could not be imported: {error}") from error
     except Exception as error:  # of the user's module: whatever it is, it is told with where it comes from
         traceback.print_exc()

@@ -225,6 +225,10 @@ class Store(Writer):
             raise StateError(f"instance {instance} is {old} and cannot become {new}")
         self._note(instance, now_us, new, text, progress, failing="" if new in INSTANCE_ENDED else None)
 
+    def set_progress(self, instance: int, now_us: int, share: float) -> None:
+        """Record how far an instance is, for those who see it while nothing works on it."""
+        self._note(instance, now_us, None, progress=share)
+
     def set_failing(self, instance: int, text: str) -> None:
         """Record that a FailJob was raised; the instance ends when its running chunks have."""
         self._note(instance, None, None, failing=text)

@@ -59,7 +59,7 @@ CREATE OR REPLACE VIEW step AS SELECT * EXCLUDE (shut) FROM steps_at(NULL, {NOW}
 CREATE OR REPLACE MACRO instances_at(t) AS TABLE
 SELECT id, job, version, key, parent, instance_status(status) AS status, progress, decode(params) AS params,
     make_timestamptz(created_us) AS created, make_timestamptz(started_us) AS started, make_timestamptz(ended_us) AS ended,
-    greatest(ended_us - started_us, 0) / 1e6 AS seconds, error
+    if(ended_us < started_us, 0, ended_us - started_us) / 1e6 AS seconds, error
 FROM instance_at(t);
 
 CREATE OR REPLACE VIEW instances AS FROM instances_at({NOW});
@@ -262,7 +262,7 @@ GROUP BY q.instance, q.chunk, q.event;
 CREATE OR REPLACE VIEW history AS
 SELECT instance, NULL::BIGINT AS chunk, NULL::VARCHAR AS step, NULL::INTEGER AS attempt, instance_status(status) AS status,
     make_timestamptz(ended_us) AS happened, text, id AS event, 9 AS rank
-FROM life WHERE ended_us IS NOT NULL
+FROM life WHERE ended_us IS NOT NULL AND status IS NOT NULL
 UNION ALL
 SELECT c.instance, c.id, s.name, NULL, CASE WHEN p.waits THEN 'GATE_WAITING' ELSE 'QUEUED' END, make_timestamptz(c.created_us), NULL, 0, 0
 FROM chunk c
