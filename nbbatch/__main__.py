@@ -9,10 +9,11 @@ import sys
 from types import FrameType
 
 from nbbatch.base.display import needing
+from nbbatch.base.interrupts import ending
 
 
 def _put_back(_signal: int, _frame: FrameType | None) -> None:
-    sys.exit(75)
+    raise ending(75)
 
 
 def main() -> None:

@@ -57,8 +57,6 @@ from nbbatch.worker.running import Marks
 T = TypeVar("T")
 log = logging.getLogger("nbbatch")
 
-NOTED_US = 2_000_000
-"""Between two times that the progress of an instance is stored."""
 LAST_TURN_SECONDS = 1.0
 """How long a batch that closes waits for the dispatcher once attempts are no longer waited for: to store what has arrived."""
 PAGES_AHEAD = 4
@@ -451,16 +449,9 @@ class Engine:
             if live.changed:
                 live.changed = False
                 self._advance(live, changes, now)
-                self._note_progress(live, changes, now)
+                if live.id not in changes.instances and live.is_to_note(now):
+                    changes.writes.append(partial(self.store.set_progress, live.id, now, live.progress()))
             self.live.decided(live)
-
-    def _note_progress(self, live: LiveInstance, changes: Changes, now: int) -> None:
-        """Now and then: after a kill, and in copies, this is how far the instance is."""
-        if live.noted_us + NOTED_US > now or live.id in changes.instances or live.status in INSTANCE_ENDED:
-            return
-        if live.noted_us:  # not with its first change: short ones need none
-            changes.writes.append(partial(self.store.set_progress, live.id, now, live.progress()))
-        live.noted_us = now
 
     def _advance(self, live: LiveInstance, changes: Changes, now: int) -> None:
         if live.started_us is None and (live.paused or any(map(has_open, live.counts))):

@@ -20,7 +20,7 @@ from itertools import accumulate, count
 from typing import Any, NamedTuple
 
 from nbbatch.base.rows import Ended, InstanceRow, Item, Waiting
-from nbbatch.base.states import ChunkStatus, InstanceStatus
+from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.definition import JobDefinition, Kind, Node
 from nbbatch.engine import prospect
 from nbbatch.engine.decide import Counts, no_chunks
@@ -40,6 +40,8 @@ TARGET_US = 8_000
 """A micro-batch grows until it is about this much work, so that hand-over costs little and no result waits long."""
 MAX_BATCH = 1_000
 """Chunks in one micro-batch at most."""
+NOTED_US = 2_000_000
+"""Between two times that the progress of an instance is stored."""
 FIRST_US = 500_000
 """Time that is to be worked before rate and time left are told."""
 SUSPECT_ERRORS = 2
@@ -448,6 +450,13 @@ class LiveInstance:
         """Share of the work done; it never falls, and is below 1 until the instance COMPLETED."""
         self.best = max(self.best, prospect.share(self.work()))
         return self.best
+
+    def is_to_note(self, now_us: int) -> bool:
+        """Whether its progress is to be stored: now and then, for those who see it after a kill or in a copy."""
+        if self.noted_us + NOTED_US > now_us or self.status in INSTANCE_ENDED:
+            return False
+        before, self.noted_us = self.noted_us, now_us
+        return bool(before)  # not with its first change: short ones need none
 
     @property
     def share(self) -> float:

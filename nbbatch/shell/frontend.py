@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from nbbatch.base.interrupts import behind
 from nbbatch.shell import exit_codes, launching, printing, seeing, steering, watching
 from nbbatch.shell.exit_codes import Exit
 
@@ -37,6 +38,8 @@ def run(words: Sequence[str] | None = None) -> int:
     except click.Abort:
         return Exit.PUT_BACK
     except Exception as error:
+        if behind(error) is not None:
+            return Exit.PUT_BACK
         code = exit_codes.of_error(error)
         if code is None:
             raise

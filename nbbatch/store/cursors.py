@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 import duckdb
 
 from nbbatch.base.errors import StoreClosed, StoreError
+from nbbatch.base.interrupts import behind
 from nbbatch.store.connection import close
 
 
@@ -75,6 +76,8 @@ class Cursors:
         try:
             yield
         except Exception as error:  # polars has errors of its own for a stream that breaks off
+            if (signalled := behind(error)) is not None:
+                raise signalled from None
             if self._writer is None and not isinstance(error, StoreClosed):
                 raise self._closed() from error
             if isinstance(error, duckdb.Error):

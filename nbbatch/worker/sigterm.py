@@ -17,6 +17,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from nbbatch.base.interrupts import ending
 from nbbatch.base.times import Duration, patience
 
 PUT_BACK = 75
@@ -114,7 +115,7 @@ def _on_sigterm(_signal: int, _frame: FrameType | None) -> None:
         for each in draining:
             each.begin()
         _end_at_last(max(each.grace for each in draining) + SPARE_SECONDS)
-        raise SystemExit(PUT_BACK)
+        raise ending(PUT_BACK)
     for each in mine:
         each.release()
     if draining:
