@@ -91,6 +91,22 @@ def test_skipping_a_group_looks_at_each_queue_once(held: Held) -> None:
         run.cancel()
 
 
+def test_what_another_instance_took_lets_more_be_claimed_ahead_and_no_result_wait(held: Held) -> None:
+    job = each(held.hold)
+    with nb.open(":memory:", workers=1) as batch:
+        held.gate.set()
+        batch.submit(job, 3).wait(20)
+        held.gate.clear()
+        batch.submit(job, 5)
+        ahead: list[Any] = []
+        while len(ahead) < 2:
+            batch.maintenance()
+            ahead = [flight for flight in tuple(engine(batch).flights) if flight.step.node.index == 1]
+
+        assert [flight.work_us for flight in ahead] == [0.0] * len(ahead)
+        held.gate.set()
+
+
 # --- lines ----------------------------------------------------------------------------------------
 
 

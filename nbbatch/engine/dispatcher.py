@@ -548,7 +548,7 @@ class Engine:
             live.id, step.node, live.params, items, self.clock.now, stop, sink, inputs, self.marks, slots,
             self._lanes.turnstiles(live, step) if lane.is_async else (), live.attachments, live.job.listeners.hooks,
         )  # fmt: skip
-        flight = Flight(live, step, lane, micro, claim, step.likely_us * len(items), waits=lane.taken >= lane.workers)
+        flight = Flight(live, step, lane, micro, claim, step.mean_us * len(items), waits=lane.taken >= lane.workers)
         lane.taken += 1
         lane.work_us += flight.work_us
         self.flights.add(flight)

@@ -318,7 +318,10 @@ class LiveStep:
 
     @property
     def likely_us(self) -> float:
-        """How long a chunk takes, by what came before in this instance or, first, in another; 0: not known."""
+        """How long a chunk takes, by what came before in this instance or, first, in another; 0: not known.
+
+        Good for claiming ahead; but no result waits for others because of what another instance did.
+        """
         return self.mean_us or self.learned.mean_us
 
     def learn(self, chunks: int, spent_us: int) -> None:
