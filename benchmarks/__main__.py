@@ -7,14 +7,14 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from benchmarks import cliffs, peers
+from benchmarks import cliffs, cluster, peers
 from benchmarks.measure import Figure, save
 from benchmarks.workloads import ALL
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("workloads", nargs="*", help=f"some of {', '.join(ALL)}, C, peers; default: all")
+    parser.add_argument("workloads", nargs="*", help=f"some of {', '.join(ALL)}, W11, W12, C, peers; default: all")
     parser.add_argument("--full", action="store_true", help="the sizes that take long: millions of chunks, five runs")
     parser.add_argument("--runs", type=int, help="times each side runs; default 3, with --full 5")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures are kept")
@@ -22,7 +22,13 @@ def main() -> None:
         "--peers", default=sys.executable, help="the Python of the environment that has other libraries"
     )
     arguments = parser.parse_args()
-    known = {**ALL, "C": cliffs.measure, "peers": partial(peers.measure, python=arguments.peers)}
+    known = {
+        **ALL,
+        "W11": cluster.w11,
+        "W12": cluster.w12,
+        "C": cliffs.measure,
+        "peers": partial(peers.measure, python=arguments.peers),
+    }
     names = arguments.workloads or list(known)
     if unknown := set(names) - set(known):
         parser.error(f"no workload {', '.join(sorted(unknown))}; there are {', '.join(known)}")
