@@ -10,7 +10,9 @@ _HERE = Path(__file__).parent
 
 
 def _read(*names: str) -> str:
-    return "".join((_HERE / name).read_text(encoding="utf-8") for name in names)
+    """Files one after another, without comments and indents: they travel with every panel."""
+    lines = (line.strip() for name in names for line in (_HERE / name).read_text(encoding="utf-8").splitlines())
+    return "\n".join([line for line in lines if line and not line.startswith("//")] + [""])
 
 
 # texts, not paths: of a path anywidget remembers every widget, for reloading it
