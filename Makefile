@@ -75,7 +75,7 @@ torture: .venv/ready ## random chains killed at random, for as long as you like:
 
 together: .venv/ready ## two notebooks, a terminal and Voila on one running store, each killed in turn (needs Chromium, two minutes)
 	@$(call install,test$(comma)browser)
-	@NBBATCH_TOGETHER=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/browser/test_together.py
+	@NBBATCH_TOGETHER=1 $(BIN)/python -m pytest -q -s -p no:cacheprovider tests/browser/test_together.py
 
 mutants: .venv/ready ## a sample of 300 mutants of engine and store, each against the tests that cover it (an hour)
 	@$(call install,mutants)

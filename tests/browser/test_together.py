@@ -151,13 +151,14 @@ def sights(
 ) -> Iterator[Callable[[int], Sights]]:
     """Opens all that look at a run."""
     ends: list[Callable[[], object]] = []
+    run_name = tmp_path.name  # a notebook of its own for each test
 
     def opened(run: int) -> Sights:
         terminal = Terminal(store, run)
         ends.append(terminal.process.kill)
         page = watched(chromium, [], [])
         other = Lab(one_lab.server, page, [], [])
-        for lab, name in ((one_lab, "one"), (other, "other")):
+        for lab, name in ((one_lab, f"one-{run_name}"), (other, f"other-{run_name}")):
             lab.run(name, NOTEBOOK.format(path=str(store), run=run))
             lab.panel.wait_for()
         (tmp_path / "dashboard.ipynb").write_text((ROOT / "notebooks" / "dashboard.ipynb").read_text())
