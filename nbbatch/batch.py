@@ -20,7 +20,7 @@ from nbbatch.base import private_folder, ranges
 from nbbatch.base.arguments import answering
 from nbbatch.base.clock import Clock, SystemClock
 from nbbatch.base.display import warn
-from nbbatch.base.errors import StoreError, StoreUnreadable
+from nbbatch.base.errors import StoreError
 from nbbatch.base.rows import Ended
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.base.times import Duration, Moment, moment
@@ -34,8 +34,9 @@ from nbbatch.overview import Overview, job_name
 from nbbatch.run import JobHandle
 from nbbatch.serving.owner import Owner
 from nbbatch.store import backup
-from nbbatch.store.connection import MEMORY
+from nbbatch.store.connection import MEMORY, resolved
 from nbbatch.store.database import Store
+from nbbatch.values import outside
 from nbbatch.worker import capture, exits, sigterm
 from nbbatch.worker.adapters import are_alike, checked_executor, checked_executors, workers_of
 from nbbatch.worker.context import StoredParams
@@ -51,7 +52,6 @@ DRAIN_SECONDS = 30.0
 """How long close() waits for running attempts …"""
 EXIT_SECONDS = 5.0
 """… and how long the interpreter's exit does."""
-RETAIN = ("all", "failed", "none")
 PURGES = ("older_than", "keep_last", "status", "job")
 """What `Batch.purge` takes."""
 
@@ -67,6 +67,7 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
     *,
     workers: int | None = None,
     executors: Mapping[str, Executor] | None = None,
+    values: str | os.PathLike[str] | None = None,
     serve: bool | str = True,
     clock: Clock | None = None,
     on_sigterm: str | None = None,
@@ -84,6 +85,8 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
             ``concurrent.futures.Executor``, such as ``nb.dask(client)``. One that is passed in is not shut down by ``close()``.
         workers: Number of chunks that run at once, 1 or more; default: the executor's number of workers, for threads cores + 4.
         executors: Further ones by name, for steps that name one: ``{"gpu": nb.threads(1)}``, ``@nb.step(executor="gpu")``.
+        values: A folder that all workers share, or a URL that fsspec reaches (``pip install nbbatch[values]``). Outputs of 256 kB and
+            more go there, written by the worker that made them; the store refers to them. Default: all are in the store.
         serve: Whether other processes can read and control the open store (see `look`). True: processes of this user, through a
             Unix domain socket that ``<path>.serving`` names. A "host:port" such as ``"127.0.0.1:0"``: whoever knows
             ``batch.address``. False, or ``NBBATCH_SERVE=0`` in the environment: nobody.
@@ -97,34 +100,31 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
         StoreLocked: Another process has the file open; the error names it. ``nb.look(path)`` can still read it.
         StoreUnreadable: The file is damaged, not a store of nbbatch, or of a newer version, or its folder is missing or read-only.
         StoreError: The store cannot be written.
-        TypeError: ``executor`` is not an executor.
+        TypeError: ``executor`` is not an executor, or ``values`` is no folder or URL.
         ValueError: ``workers`` is not a whole number from 1, ``serve`` is not a host and port, ``on_sigterm`` or ``grace`` is not
             valid, or this is not the main thread and ``on_sigterm`` needs it.
-        OSError: The host and port of ``serve`` cannot be bound.
+        OSError: The host and port of ``serve`` cannot be bound, or the folder of ``values`` cannot be made.
+        ImportError: ``values`` is a URL, and fsspec or what it needs for that is not installed.
     """
     executor, workers = checked_executor(executor), checked_workers(workers)
     others = checked_executors(executors)
+    root = None if values is None else outside.checked(values)
     wish = sigterm.checked(on_sigterm, grace)
     name = os.fspath(path)
-    where = MEMORY if name == MEMORY else _resolved(name)
+    where = MEMORY if name == MEMORY else resolved(name)
     with _opening:
         found = holder_of(where)
         if found is not None and found.usable and not found._store.displaced():  # pyright: ignore[reportPrivateUsage]
-            found._expect(executor, workers, others, *wish)  # pyright: ignore[reportPrivateUsage]
+            found._expect(executor, workers, others, root, *wish)  # pyright: ignore[reportPrivateUsage]
             return found
         if found is not None:
             try:
                 found._finish_closing()  # pyright: ignore[reportPrivateUsage]
             except StoreError as error:
                 warn(str(error))
-        return Batch(where, executor, workers, clock or SystemClock(), serve=serve, by_open=wish, executors=others)
-
-
-def _resolved(name: str) -> str:
-    try:
-        return str(Path(name).expanduser().resolve())
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
-        raise StoreUnreadable(f"{name!r} leads to no file: {error}") from error
+        return Batch(
+            where, executor, workers, clock or SystemClock(), serve=serve, by_open=wish, executors=others, values=root
+        )
 
 
 class Batch(Overview):
@@ -153,6 +153,7 @@ class Batch(Overview):
     def __init__(
         self, path: str, executor: Executor | None = None, workers: int | None = None, clock: Clock | None = None, *,
         serve: bool | str = True, by_open: tuple[str | None, float] | None = None, executors: Mapping[str, Executor] | None = None,
+        values: str | None = None,
     ) -> None:  # fmt: skip
         if by_open is None:
             raise TypeError("a Batch is made by nb.open(path): it opens a file once in a process")
@@ -180,6 +181,8 @@ class Batch(Overview):
                 self._store, self._marks, clock, self._executor, workers or 0, random.random, self._notify, self._others
             )
             self._engine.launch_subjob = subjobs.launch
+            undo.callback(self._engine.leftovers.close)
+            self._engine.leftovers.share(values)
             self._access = Access(self._store, self._engine, self)
             undo.callback(self._engine.stop, 0)
             self._engine.start()
@@ -242,7 +245,9 @@ class Batch(Overview):
                 (StoreClosed).
         """
         engine = self._access.engine()
-        return backup.write(self._store.source(), Path(path), holder_of, overwrite=overwrite, hold=engine.call)
+        with engine.leftovers.held():  # else a file may go before it was copied
+            source, read = self._store.source(), outside.whole
+            return backup.write(source, Path(path), holder_of, read, overwrite=overwrite, hold=engine.call)
 
     def _register(self) -> None:
         """Have it be known to what happens to the whole process: output, its end, a signal."""
@@ -252,15 +257,17 @@ class Batch(Overview):
         self._sigterm.listen(self._marks.forget, self._engine.hold)
 
     def _expect(
-        self, executor: Executor | None, workers: int | None, others: Mapping[str, Executor], mode: str | None, grace: float
+        self, executor: Executor | None, workers: int | None, others: Mapping[str, Executor], root: str | None, mode: str | None,
+        grace: float,
     ) -> None:  # fmt: skip
         """Warn where it was opened otherwise than it is asked for now."""
         mine = self._executor
         like = are_alike({} if executor is None else {"": executor}, {"": mine}) and are_alike(others, self._others)
         gone = executor is not None and executor is not mine and self._engine.is_refused()
+        like = like and root in (None, self._engine.leftovers.root)
         if gone or not like or workers not in (None, self._workers or workers_of(mine)):
             warn(
-                f"{self.path} is open already, and keeps the executor and workers it was opened with; "
+                f"{self.path} is open already, and keeps the executor, workers and values= it was opened with; "
                 "close() it first to open it with others"
             )
         if mode:
@@ -312,7 +319,7 @@ class Batch(Overview):
         engine.check(commands.check_job(job))
         job.renew()
         saw(job)
-        _check_submit(key, new, retain)
+        submit.check(key, retain, new=new)
         valid = job.check(params)
         brought = submit.read_extras(job, valid, attach, user_data)
         stored = StoredParams.of(job.params, valid)
@@ -443,29 +450,24 @@ class Batch(Overview):
             raise ValueError(
                 "purge() needs older_than=, such as '30 days', or keep_last=; older_than=0 purges all that have ended"
             )
-        return engine.call(commands.purge, engine, before + 1, statuses, job_name(job), kept)
+        count = engine.call(commands.purge, engine, before + 1, statuses, job_name(job), kept)
+        engine.leftovers.settle()
+        return count
 
     def maintenance(self) -> dict[str, int]:
         """Check all waits, gates and ends once more, as a safety net. Returns counts of instances and chunks in memory.
 
-        Nothing depends on this check: the engine is driven by events.
+        Nothing depends on this check: the engine is driven by events. Files of values (``nb.open(values=)``) that nothing refers to
+        are removed.
 
         Raises:
             StoreClosed: The batch is closed.
         """
         engine = self._access.engine()
-
-        def look() -> dict[str, int]:
-            for live in engine.live.values():
-                live.changed = True
-            engine.wake()
-            return {
-                "instances": len(engine.live),
-                "in_progress": sum(live.in_flight for live in engine.live.values()),
-                "waiting": sum(len(live.waiting) for live in engine.live.values()),
-            }
-
-        return engine.call(look)
+        counts = engine.call(commands.look_again, engine)
+        engine.leftovers.look()
+        engine.leftovers.settle()
+        return counts
 
     # --- end --------------------------------------------------------------------------------------
 
@@ -501,7 +503,15 @@ class Batch(Overview):
         """Let go of everything, each part even if one before it fails; when interrupted, without waiting any more."""
         self._closing = True
         with ExitStack() as parts:  # from the last to the first
-            for part in (self._forget, self._marks.close, self._store.close, self._shut, self._access.close):
+            last = (
+                self._forget,
+                self._marks.close,
+                self._store.close,
+                self._engine.leftovers.close,
+                self._shut,
+                self._access.close,
+            )
+            for part in last:
                 parts.callback(part)
             parts.callback(self._engine.stop, 0)
             self._serve_no_more()
@@ -570,15 +580,6 @@ class Batch(Overview):
         problems = len(self.problems)
         noted = f", {problems} problem{'' if problems == 1 else 's'} (see batch.problems)" if problems else ""
         return f"<Batch {self.path}: {static.counted(counts, 'instance')}{noted}>"
-
-
-def _check_submit(key: str | None, new: bool, retain: str) -> None:
-    if key is not None and new:
-        raise ValueError("key= and new= exclude each other: a key names one instance, new= makes another one")
-    if key is not None and not ranges.text(key, "key=").strip():
-        raise ValueError("key= needs a name that is not blank")
-    if retain not in RETAIN:
-        raise ValueError(f"retain= takes one of {', '.join(map(repr, RETAIN))}, not {retain!r}")
 
 
 def holder_of(path: str) -> Batch | None:

@@ -17,6 +17,7 @@ from nbbatch.definition import Node
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.heal import export, replay
 from nbbatch.store.reading import Reader
+from nbbatch.values.outside import whole
 from nbbatch.worker.context import StoredParams
 
 if TYPE_CHECKING:
@@ -252,6 +253,7 @@ class ChunkHandle(Answering):
 
         Raises:
             OSError: The file cannot be written.
+            StoreUnreadable: The input lies in a file of its own (``nb.open(values=)``), which is missing or damaged.
             StoreClosed: The batch is closed.
         """
         index, data, _ = self._store.fetch("chunk", self.run.id, self.id)[0]
@@ -259,7 +261,7 @@ class ChunkHandle(Answering):
         listing = partial(export.code_of, self._store, self.run.id, self.id, index)
         node = self.run.job.nodes[index] if self.run.job else None
         return export.write(
-            Path(path), self._row(), self.run._row, index, media, data, listing(node.step if node else None), self.traceback,
+            Path(path), self._row(), self.run._row, index, media, data and whole(data), listing(node.step if node else None), self.traceback,
             self.log,
         )  # fmt: skip
 

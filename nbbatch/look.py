@@ -23,6 +23,7 @@ from nbbatch.run import JobHandle
 from nbbatch.serving import wire
 from nbbatch.serving.looking import Held, Looked, LookedEngine
 from nbbatch.store import backup, copying, frames
+from nbbatch.values.outside import told, whole
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,11 +32,11 @@ POLL_SECONDS = 0.2
 
 
 @overload
-def look(path: str | os.PathLike[str] = "nbbatch.duckdb") -> Look: ...
+def look(path: str | os.PathLike[str] = "nbbatch.duckdb", *, values: str | None = None) -> Look: ...
 @overload
-def look(path: Iterable[str | os.PathLike[str]]) -> Looks: ...
+def look(path: Iterable[str | os.PathLike[str]], *, values: str | None = None) -> Looks: ...
 def look(
-    path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = "nbbatch.duckdb",
+    path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = "nbbatch.duckdb", *, values: str | None = None
 ) -> Look | Looks:
     """Read a store without opening it, whether another process, another notebook or nobody has it open.
 
@@ -45,6 +46,7 @@ def look(
     Args:
         path: The store; or a folder or several paths, for one table over all of them; or the ``batch.address`` of a process on
             another machine.
+        values: Where the files of big values are (see `open`), if that is a URL, or a folder that is elsewhere now.
 
     Returns:
         A `Look`. For several paths and for a folder, `Looks` (type checkers cannot tell a folder from a file).
@@ -57,6 +59,8 @@ def look(
         >>> import nbbatch as nb
         >>> nb.look("census.duckdb").instances()  # doctest: +SKIP
     """
+    if values is not None:
+        told(values)
     if isinstance(path, str | os.PathLike):
         name = os.fspath(path)
         if name.startswith("nbbatch://"):
@@ -133,7 +137,7 @@ class Look(Overview):
             return own.backup(path, overwrite=overwrite)
         source = copying.Source(self.path)
         try:
-            return backup.write(source, Path(path), batches.holder_of, overwrite=overwrite)
+            return backup.write(source, Path(path), batches.holder_of, whole, overwrite=overwrite)
         finally:
             source.close()
 

@@ -569,5 +569,19 @@ def purge(
     engine.known.forget()
     for instance in gone:
         engine.secrets.pop(instance, None)
+    engine.leftovers.end(*gone)
     engine.store.checkpoint()
     return len(gone)
+
+
+def look_again(engine: Engine) -> dict[str, int]:
+    """Have all waits, gates and ends be decided once more. Returns counts of instances and chunks in memory."""
+    lives = list(engine.live.values())
+    for live in lives:
+        live.changed = True
+    engine.wake()
+    return {
+        "instances": len(lives),
+        "in_progress": sum(live.in_flight for live in lives),
+        "waiting": sum(len(live.waiting) for live in lives),
+    }

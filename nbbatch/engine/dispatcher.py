@@ -38,6 +38,7 @@ from nbbatch.engine.decide import Decision, decide, has_open
 from nbbatch.engine.fallback import Fallback
 from nbbatch.engine.internal_errors import InternalErrors, Observer
 from nbbatch.engine.known import Known
+from nbbatch.engine.leftovers import Leftovers
 from nbbatch.engine.limits import Flight, Pace
 from nbbatch.engine.lives import Lines, Lives
 from nbbatch.engine.lost import failed_future, submitted
@@ -107,6 +108,7 @@ class Engine:
         self.known = Known()
         self.reopened = 0
         """How often an ended instance was taken up again: futures of ends from before are void."""
+        self.leftovers = Leftovers(store)
         self._answers: list[tuple[Future[Any], Any]] = []
         """To be given once the turn is stored."""
         self.turns = 0
@@ -512,6 +514,7 @@ class Engine:
         """An instance's end is stored: forget it, and tell who waits."""
         self.live.pop(live.id, None)
         self.notifications.ended(live, status)
+        self.leftovers.end(live.id)
         resolve(live.done, Ended(status, live.report))
 
     # --- claim ------------------------------------------------------------------------------------
@@ -547,6 +550,7 @@ class Engine:
         micro = MicroBatch(
             live.id, step.node, live.params, items, self.clock.now, stop, sink, inputs, self.marks, slots,
             self._lanes.turnstiles(live, step) if lane.is_async else (), live.attachments, live.job.listeners.hooks,
+            self.leftovers.begin(live.id),
         )  # fmt: skip
         flight = Flight(live, step, lane, micro, claim, step.mean_us * len(items), waits=lane.taken >= lane.workers)
         lane.taken += 1

@@ -28,6 +28,19 @@ MAX_BYTES = 1_000_000_000
 """An attachment may have so many bytes; bigger files are better named by a path in the parameters."""
 
 
+RETAIN = ("all", "failed", "none")
+
+
+def check(key: str | None, retain: str, *, new: bool) -> None:
+    """Raises ValueError where what is said of an instance is no sense."""
+    if key is not None and new:
+        raise ValueError("key= and new= exclude each other: a key names one instance, new= makes another one")
+    if key is not None and not ranges.text(key, "key=").strip():
+        raise ValueError("key= needs a name that is not blank")
+    if retain not in RETAIN:
+        raise ValueError(f"retain= takes one of {', '.join(map(repr, RETAIN))}, not {retain!r}")
+
+
 class Attachment(NamedTuple):
     """One file to be stored."""
 

@@ -11,6 +11,7 @@ from nbbatch.base.errors import NotFoundError
 from nbbatch.pictures.markup import Shown
 from nbbatch.store.reading import Reader
 from nbbatch.values.arrow_forms import read_frame
+from nbbatch.values.outside import content_of, is_reference, whole
 from nbbatch.values.views import leaves, plain, text
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def fields(data: bytes | None) -> dict[str, str]:
     """
     if data is None:
         return {}
+    data = whole(data)
     if data.startswith(b"ARROW1"):
         return _columns(data)
     return {path: json.dumps(leaf, ensure_ascii=False) for path, leaf in leaves(plain(data), empty=True)}
@@ -161,13 +163,15 @@ def _items(store: Reader, instance: int, index: int) -> dict[bytes, list[tuple[i
         given = defaultdict[int, list[bytes]](list, {row[0]: report for row in rows})
     found = defaultdict[bytes, list[tuple[int, str, list[bytes]]]](list)
     for chunk, status, data in rows:
-        found[data or b""].append((chunk, status, given[chunk]))
+        found[content_of(data or b"")].append((chunk, status, given[chunk]))
     return found
 
 
 def _shown(data: bytes) -> str:
     if not data:
         return "null"
+    if is_reference(data):
+        return f"<a value of SHA-256 {data[1:13].decode()}…>"
     shown = text(data)
     return f"<frame of {len(data):,} bytes>" if shown is None else json.dumps(json.loads(shown), ensure_ascii=False)
 
@@ -181,6 +185,7 @@ _ROW = "\0row"
 
 def _row_of(chunk: int, status: str, data: bytes | None) -> dict[str, Any]:
     """A chunk as a row: ``chunk`` (its id), ``status``, and its input's fields (a plain input as ``value``), which win over these names."""
+    data = data and whole(data)
     value = None if data is None or data.startswith(b"ARROW1") else plain(data)
     return {"chunk": chunk, "status": status, **(value if isinstance(value, dict) else {"value": value})}
 

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from nbbatch.values.arrow_forms import read_frame
+from nbbatch.values.outside import is_reference, size_of
 from nbbatch.values.views import plain
 
 MAX_TRAITS = 3
@@ -179,7 +180,9 @@ def row_of(tree: Any) -> Row:
 
 
 def _tree(data: bytes) -> Any:
-    """A stored value; of a frame what its columns are."""
+    """A stored value; of a frame what its columns are, of a big value in a file how big it is."""
+    if is_reference(data):
+        return {"bytes": size_of(data)}
     if not data.startswith(b"ARROW1"):
         return plain(data)
     frame: Any = read_frame(data)

@@ -23,6 +23,7 @@ from nbbatch.pictures.progress_line import Reading
 from nbbatch.pictures.style import duration, lasted
 from nbbatch.store import frames
 from nbbatch.store.reading import Reader
+from nbbatch.values.outside import is_reference, size_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -123,6 +124,8 @@ def _input(store: Reader, row: InstanceRow, chunk: int) -> str | None:
         data = row.params
     if data is None:
         return None
+    if is_reference(data):
+        return f"a value of {size_of(data):,} bytes, in a file; run.chunk({chunk}).input reads it"
     try:
         return data.decode()
     except UnicodeDecodeError:

@@ -10,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from nbbatch.base.display import warn
 from nbbatch.base.errors import StoreError
-from nbbatch.store import copying
+from nbbatch.store import copying, references
 from nbbatch.store.database import Store
 from nbbatch.store.queries import VIEWS
 
@@ -20,7 +21,8 @@ BESIDE = (".wal", ".blocks", ".running")
 
 
 def write(
-    source: copying.Source, path: Path, held: Callable[[str], object], *, overwrite: bool = False, hold: copying.Hold | None = None
+    source: copying.Source, path: Path, held: Callable[[str], object], read: Callable[[bytes], bytes], *, overwrite: bool = False,
+    hold: copying.Hold | None = None,
 ) -> Path:  # fmt: skip
     """Copy a store into one file, which takes its place once it is whole and was opened.
 
@@ -28,6 +30,7 @@ def write(
         source: The store.
         path: Where to.
         held: Tells whether this process has the store at a resolved path open.
+        read: Gives a value that lies in a file, which the copy then has itself.
         overwrite: Replace a file that is there.
         hold: As for `copying.take`.
 
@@ -45,7 +48,7 @@ def write(
         with TemporaryDirectory(prefix=".nbbatch-backup-", dir=path.parent) as folder:
             copy = Path(folder) / "copy.duckdb"
             copying.take(source, copy, hold=hold)
-            opened(copy).close()  # what its log holds is in the file now
+            _fill(copy, read)
             _check_free(path, overwrite)
             for end in BESIDE:  # of the store that was there: none of it belongs to the copy
                 Path(f"{path}{end}").unlink(missing_ok=True)
@@ -55,6 +58,17 @@ def write(
             raise
         raise StoreError(f"{path} could not be written: {error.strerror}") from error
     return path
+
+
+def _fill(copy: Path, read: Callable[[bytes], bytes]) -> None:
+    """Have what its log holds, and what lies in files beside the store, be in the one file."""
+    store = opened(copy)
+    try:
+        missing = references.take_in(store, read)
+    finally:
+        store.close()
+    if missing:
+        warn(f"the copy lacks {len(missing):,} values: {missing[0]}")
 
 
 def opened(copy: Path) -> Store:

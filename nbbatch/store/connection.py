@@ -187,3 +187,15 @@ def close(cursor: duckdb.DuckDBPyConnection) -> None:
         except duckdb.ResourceInUseException:
             cursor.interrupt()
             time.sleep(0.001)
+
+
+def resolved(name: str) -> str:
+    """The path that a name leads to.
+
+    Raises:
+        StoreUnreadable: It leads to no file.
+    """
+    try:
+        return str(Path(name).expanduser().resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
+        raise StoreUnreadable(f"{name!r} leads to no file: {error}") from error

@@ -36,6 +36,7 @@ from nbbatch.values.classes import MASK, NO_SECRETS
 from nbbatch.values.declared import Declared
 from nbbatch.values.hints import SECRETS, bare, is_typed_dict, typed_dict_fields
 from nbbatch.values.kept import changed
+from nbbatch.values.outside import is_reference, whole
 from nbbatch.values.plain_json import plain_of
 from nbbatch.values.storable import Storable, received, told
 from nbbatch.values.tree import is_tree, read, write
@@ -51,6 +52,8 @@ REFUSED = (ValueError, RecursionError)
 _SCALARS = (int, str, bool)
 _LONG = 4_300
 """Digits of the longest number that readers of JSON take."""
+_EXACT = 16
+"""Digits from which on a float may hold another number."""
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 
 
@@ -94,7 +97,7 @@ class Codec:
         self._validate = self._adapter.validator.validate_python
         self._to_json = partial(self._adapter.serializer.to_json, **STORED, warnings="error")
         self._plain = plain_of(annotation)
-        self._readers = [adapter_of(each) for each in also if "float" in str(each)]
+        self._readers = [adapter_of(each) for each in also if Declared((each,)).names(float)]
         self.media, self.encode, self.decode = self._ways()
 
     def _ways(self) -> tuple[str, Callable[[Any], bytes], Callable[[bytes], Any]]:
@@ -108,7 +111,11 @@ class Codec:
             self._to_json = (
                 self._adapter.serializer.to_json
             )  # whose one JSON form needs no options, which cost more than the value
-            return "json", self._encode_scalar, by_pydantic
+            return (
+                "json",
+                self._encode_scalar,
+                self._decode if self.type is str else by_pydantic,
+            )  # only a text may be big
         return "json", self._encode_json, self._decode
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -144,8 +151,8 @@ class Codec:
             return self._written(value)
         if plain.verified or len(data) > _LONG:
             return self._verified(value, data)
-        for each in self._readers:
-            self._check_reader(each, value, data)
+        if self._readers and b"0" * _EXACT in data.translate(_DIGITS):
+            self._check_readers(value, data)
         return _sized(data)
 
     def _verified(self, value: Any, data: bytes) -> bytes:
@@ -160,13 +167,19 @@ class Codec:
             raise ValueNotStorable(f"{problems(error)}, in a value that was changed after it was checked") from None
         return _sized(data) if back == value else self._written(value)
 
-    def _check_reader(self, reader: TypeAdapter[Any], value: Any, data: bytes) -> None:
-        """Whether a step that takes floats gets the whole numbers that are given."""
-        with suppress(ValidationError):  # not for that step, as a text is not where another step takes texts
-            if lost := changed(value, reader.validate_json(data, strict=True)):
-                raise ValueNotStorable(
-                    f"{lost} in the step that follows, which takes float: declare int there, or give a float"
-                )
+    def _check_readers(self, value: Any, data: bytes) -> None:
+        """Whether steps that take floats get the whole numbers that are given."""
+        given = dict(leaves(python_of(self._adapter, value)))
+        for reader in self._readers:
+            with suppress(ValidationError):  # not for that step, as a text is not where another step takes texts
+                made = reader.validate_json(data, strict=True, by_alias=True, by_name=True)
+                for path, number in leaves(python_of(reader, made)):
+                    was = given.get(path)
+                    if isinstance(number, float) and isinstance(was, int) and given[path] != number:
+                        raise ValueNotStorable(
+                            f"{path or 'the value'} is the int {was}, which would become the float {number!r} in the step that "
+                            "follows, which takes float: declare int there, or give a float"
+                        )
 
     def _is_told(self, value: Any, data: bytes) -> bool:
         """Whether each null in the JSON is a None, not a NaN.
@@ -213,6 +226,8 @@ class Codec:
     # --- and back ---------------------------------------------------------------------------------
 
     def _decode(self, data: bytes) -> Any:
+        if is_reference(data):
+            data = whole(data)
         if is_tree(data):
             value = read(data, self.forms)
             return self._validate(value) if self._also else value

@@ -52,6 +52,14 @@ class Declared:
         for kind in self.kinds:
             self._add(kind)
 
+    def names(self, kind: type) -> bool:
+        """Whether a type stands somewhere in it.
+
+        >>> Declared((dict[str, list[float]],)).names(float), Declared((dict[str, int],)).names(float)
+        (True, False)
+        """
+        return kind in self._seen
+
     # --- reading the types ------------------------------------------------------------------------
 
     def _visit(self, annotation: Any, path: str) -> None:

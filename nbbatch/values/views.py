@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, cast
 
+from nbbatch.base.errors import StoreUnreadable
 from nbbatch.values.arrow_forms import read_frame
+from nbbatch.values.outside import whole
 from nbbatch.values.tree import is_tree, joined, parted
 
 BRIEF = 160
@@ -28,6 +30,7 @@ def plain(data: bytes) -> Any:
     >>> plain(b'{"a": [1]}'), plain(b' {"a": {"$tuple": [1, {"$:Mode": "fast"}]}}')
     ({'a': [1]}, {'a': [1, 'fast']})
     """
+    data = whole(data)
     if data.startswith(b"ARROW1"):
         return read_frame(data)
     if not is_tree(data):
@@ -92,6 +95,7 @@ def text(data: bytes) -> str | None:
     >>> text(b' {"$set": [1]}')
     '[1]'
     """
+    data = whole(data)
     if data.startswith(b"ARROW1"):
         return None
     return json.dumps(plain(data), ensure_ascii=False) if is_tree(data) else data.decode()
@@ -143,6 +147,10 @@ def halves(data: bytes | None) -> list[bytes]:
     ([b'[1]', b'[2, 3]'], [], [b' {"$tuple":[1]}', b' {"$tuple":[2]}'])
     """
     if data is None:
+        return []
+    try:
+        data = whole(data)
+    except StoreUnreadable:  # which the chunk fails with
         return []
     if data.startswith(b"ARROW1"):
         from nbbatch.values.arrow_forms import write_frame

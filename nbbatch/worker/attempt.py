@@ -18,6 +18,7 @@ from nbbatch.base.rows import Item, Outcome, Results
 from nbbatch.base.states import ChunkStatus
 from nbbatch.definition import Kind, To
 from nbbatch.definition.listeners import begin
+from nbbatch.values.outside import size_of
 from nbbatch.worker import capture
 from nbbatch.worker.context import Context, MicroBatch, Page
 from nbbatch.worker.older_class import of_older_class, reading
@@ -114,7 +115,8 @@ class _Attempt:
     def __init__(self, micro: MicroBatch, item: Item, worker: str, cell: Cell, *, aloud: bool) -> None:
         self._micro, self._item, self._worker, self._cell = micro, item, worker, cell
         self._node = node = micro.node
-        self._encode = node.output.encode if node.output is not None else None
+        encode = node.output.encode if node.output is not None else None
+        self._encode = encode if encode is None or node.step.kind is Kind.REDUCTION else micro.kept(encode)
         self._only = node.targets[0] if len(node.targets) == 1 and not node.ways else None
         self._outputs: list[bytes] = []
         self._targets: list[int] = []
@@ -190,7 +192,7 @@ class _Attempt:
             except Exception:
                 data = of_older_class(self._node.step, value)
             self._outputs.append(data)
-        self._bytes += len(data)
+        self._bytes += size_of(data)
         many = len(self._outputs)
         if many < TOLD_EACH or not many % TOLD_SOME:
             self._cell.given[self._cell.slot] = self._staged + many

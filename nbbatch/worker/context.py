@@ -16,6 +16,7 @@ from nbbatch.base.rows import Item
 from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
 from nbbatch.values.attachments import Attachments, Files
+from nbbatch.values.outside import SharedFolder
 from nbbatch.values.parameters import ParamsCodec
 from nbbatch.values.sharing import Shared
 from nbbatch.worker import capture
@@ -131,6 +132,12 @@ class MicroBatch:
     attachments: Attachments | Files | None = None
     hooks: Hooks | None = None
     """What listeners put around each attempt."""
+    values: SharedFolder | None = None
+    """Where big outputs go; None: into the store with all others."""
+
+    def kept(self, encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+        """How outputs are stored: as by ``encode``, big ones as references to files."""
+        return encode if self.values is None else self.values.keeping(self.instance, encode)
 
     def cell(self, place: int) -> Cell:
         """Where to say which chunk runs."""

@@ -96,7 +96,7 @@ def _plain_call(micro: MicroBatch) -> Callable[[Any], Any]:
         if micro.node.takes_params:
             return lambda data: expect_nothing(name, function(decode(data), load()))
         return lambda data: expect_nothing(name, function(decode(data)))
-    encode = micro.node.output.encode
+    encode = micro.kept(micro.node.output.encode)
 
     def encoded(value: Any) -> bytes:
         """What ``nb.to`` made has no stored form; here it can name but the one step that follows."""
@@ -119,7 +119,7 @@ def _routed_call(micro: MicroBatch) -> Callable[[Any], tuple[bytes, tuple[int, .
     node, step = micro.node, micro.node.step
     function, decode, load = step.function, reading(node), micro.params.reader(node)
     assert node.output is not None
-    encode = node.output.encode
+    encode = micro.kept(node.output.encode)
 
     def run(data: Any) -> tuple[bytes, tuple[int, ...]]:
         return routed(node, encode, function(decode(data), load()) if node.takes_params else function(decode(data)))

@@ -20,6 +20,7 @@ from nbbatch.base.rows import Item, Results
 from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
 from nbbatch.values.attachments import Attachments, Files
+from nbbatch.values.outside import SharedFolder, told
 from nbbatch.values.parameters import ParamsCodec
 from nbbatch.worker import logs, travel
 from nbbatch.worker.attempt import run_chunks
@@ -62,6 +63,8 @@ class Packed:
     marks: tuple[str, bytes] | None
     """The file of marks, and the token of the opening that it belongs to."""
     slots: Sequence[int]
+    folder: SharedFolder | None
+    """Where big outputs go."""
     host: str
     """Of the process that owns the store: workers elsewhere are named with theirs."""
     levels: logs.Levels
@@ -102,7 +105,7 @@ class Packer:
             brought = {name: Path(path).read_bytes() for name, path in values.items()}
         return Packed(
             f"{self.owner}-{next(self._numbers)}", micro.instance, digest, code, values, is_local, micro.params.data, attached,
-            micro.params.secrets, micro.items, marks, micro.slots, socket.gethostname(), logs.levels(),
+            micro.params.secrets, micro.items, marks, micro.slots, micro.values, socket.gethostname(), logs.levels(),
             micro.node.step.options.timeout is not None, is_suspect, brought,
         )  # fmt: skip
 
@@ -154,6 +157,8 @@ def run_packed(packed: Packed) -> Results | Missing | None:
         return None
     marks = slots_of(*packed.marks) if packed.marks else None
     _mark_as_begun(marks, packed.slots)
+    if packed.folder is not None:
+        told(packed.folder.root)
     try:
         node, codec, hooks = _code_of(packed)
     except travel.Lacking:
@@ -163,7 +168,7 @@ def run_packed(packed: Packed) -> Results | Missing | None:
         marks.begun_us[packed.slots[0]] = steady_us()
     micro = MicroBatch(
         packed.instance, node, params, packed.items, cancellation=_Told(packed.line, marks, packed.slots), marks=marks,
-        slots=packed.slots, attachments=packed.attachments, hooks=hooks,
+        slots=packed.slots, attachments=packed.attachments, hooks=hooks, values=packed.folder,
     )  # fmt: skip
     with logs.collected(packed.levels) as kept:
         results = run_chunks(micro)

@@ -1,0 +1,182 @@
+"""Big values in a folder that all workers share: whoever makes one writes it there, and the store holds a reference.
+
+    <folder>/<the store's own folder>/<instance>/<SHA-256 of the content>
+
+Each store has a folder of its own in it, and each instance one in that. So what an instance leaves can be removed without asking
+who else refers to it. A reference is as long as a line; it says what the file holds, so that one which is missing, torn or altered is
+found when it is read. A file is in its place before its reference is stored: a kill in between leaves a file too many, never a
+reference to nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from nbbatch.base.errors import StoreUnreadable
+from nbbatch.values.places import is_url, place_of
+
+SHARED_BYTES = 256_000
+"""Stored forms from this size on go to the folder; below, a row of the store is cheaper than a file."""
+MARK = b"@"
+"""What a reference begins with, and no stored form of a value does."""
+_HEX = re.compile(r"[0-9a-f]{8,64}")
+_open: dict[str, None] = {}
+"""Folders and URLs that this process was told of, in the order of the telling."""
+
+
+def told(root: str) -> None:
+    """Have values be looked for in a folder or at a URL, too.
+
+    Raises:
+        ImportError: fsspec is needed, and is not installed.
+        ValueError: fsspec does not know such a URL.
+    """
+    place_of(root)
+    _open.setdefault(root)
+
+
+def checked(values: str | os.PathLike[str]) -> str:
+    """What ``values=`` names: the absolute path of a folder, which is made where it is not there, or a URL.
+
+    Raises:
+        TypeError: It is neither a path nor a URL.
+        OSError: The folder cannot be made.
+        ImportError, ValueError: As `told`.
+    """
+    if not isinstance(values, str | os.PathLike) or not os.fspath(values):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"values= takes a folder or a URL such as 's3://bucket/values', not {values!r:.80}")
+    root = os.fspath(values)
+    if not is_url(root):
+        path = Path(root).expanduser().resolve()
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root = str(path)
+    told(root)
+    return root
+
+
+def may_ask(root: str) -> bool:
+    """Whether a place may be looked at: a folder, or a URL that this process was told. No store that somebody sent has another one asked."""
+    return not is_url(root) or root in _open
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What the store holds in a value's place."""
+
+    sha256: str
+    bytes: int
+    root: str
+    """The folder or URL, as the one who wrote it knew it."""
+    store: str
+    instance: int
+
+    @classmethod
+    def read(cls, data: bytes) -> Reference:
+        """Of its stored form.
+
+        Raises:
+            StoreUnreadable: It is none that was written here.
+        """
+        try:
+            found = cls(**json.loads(data[len(MARK) :]))
+            if _HEX.fullmatch(found.sha256) and _HEX.fullmatch(found.store) and found.bytes >= 0 <= found.instance:
+                return found
+        except (TypeError, ValueError):
+            pass
+        raise StoreUnreadable(f"a value in the store is a damaged reference to a file: {data[:200]!r}")
+
+    def stored(self) -> bytes:
+        """Its stored form."""
+        return MARK + json.dumps(asdict(self), separators=(",", ":")).encode()
+
+    @property
+    def name(self) -> str:
+        """Of the file within the folder."""
+        return f"{self.store}/{self.instance}/{self.sha256}"
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFolder:
+    """Where the values of one store go; travels to workers."""
+
+    root: str
+    store: str
+
+    def keeping(self, instance: int, encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+        """How the outputs of an instance are stored: as by ``encode``, big ones as references to files that were written."""
+
+        def keep(value: Any) -> bytes:
+            data = encode(value)
+            return data if len(data) < SHARED_BYTES else self.put(instance, data)
+
+        return keep
+
+    def put(self, instance: int, data: bytes) -> bytes:
+        """Write a stored form, in the place of an equal one too, which may be damaged; returns the reference."""
+        made = Reference(sha256(data).hexdigest(), len(data), self.root, self.store, instance)
+        place_of(self.root).put(made.name, data)
+        return made.stored()
+
+
+def is_reference(data: bytes | None) -> bool:
+    """Whether a stored value lies in a file.
+
+    >>> is_reference(b'"@"'), is_reference(b'@{}')
+    (False, True)
+    """
+    return data is not None and data[:1] == MARK
+
+
+def size_of(data: bytes) -> int:
+    """Bytes of a stored value, wherever it lies."""
+    return Reference.read(data).bytes if data[:1] == MARK else len(data)
+
+
+def content_of(data: bytes) -> bytes:
+    """What is equal for equal stored values, wherever they lie."""
+    if data[:1] == MARK:
+        return MARK + Reference.read(data).sha256.encode()
+    return data if len(data) < SHARED_BYTES else MARK + sha256(data).hexdigest().encode()
+
+
+def whole(data: bytes) -> bytes:
+    """A stored value, read from its file if it lies in one.
+
+    Raises:
+        StoreUnreadable: The file is missing, torn or altered; the text names it and what to do.
+    """
+    if data[:1] != MARK:
+        return data
+    made = Reference.read(data)
+    why = ""
+    for root in _roots(made):
+        try:
+            found = place_of(root).get(made.name, made.bytes)
+        except OSError as error:
+            why = why or f"{root}/{made.name} cannot be read: {error.strerror or error}"
+            continue
+        if sha256(found).hexdigest() == made.sha256:
+            return found
+        why = f"{root}/{made.name} was altered: {_how(found, made)}"
+    raise StoreUnreadable(
+        f"a value of {made.bytes:,} bytes lies in a file, and {why or f'{made.root} was not named here'}. "
+        "Bring the file back, name its folder where it is now by nb.open(values=…), or have run.rerun(step=…) make it again"
+    )
+
+
+def _roots(made: Reference) -> list[str]:
+    """Where to look: where it was written, and where this process was told."""
+    return [root for root in dict.fromkeys((made.root, *_open)) if may_ask(root)]
+
+
+def _how(found: bytes, made: Reference) -> str:
+    if len(found) < made.bytes:
+        return f"it ends after {len(found):,} bytes"
+    return "it is longer than what was stored" if len(found) > made.bytes else "it holds something else than was stored"

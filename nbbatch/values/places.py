@@ -1,0 +1,160 @@
+"""Where big values may lie: a folder, or a place that fsspec reaches. Both put a file in place in one stroke.
+
+fsspec is imported for a URL only.
+"""
+
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (fsspec comes without types)
+
+from __future__ import annotations
+
+import importlib
+import os
+import secrets
+import shutil
+import socket
+import stat
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from nbbatch.base.private_file import replaced
+
+
+class Place(Protocol):
+    """Files under names such as ``"a/b"``."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a file; whoever reads meanwhile finds the old one, or the new one whole."""
+        ...
+
+    def get(self, name: str, most: int) -> bytes:
+        """A file's content, of one that is longer a byte more than ``most``.
+
+        Raises:
+            OSError: There is none, or it is no plain file.
+        """
+        ...
+
+    def names(self, folder: str) -> list[str]:
+        """What is in a folder; nothing where there is none."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder that is empty; either may be gone already."""
+        ...
+
+    def clear(self, folder: str) -> None:
+        """Remove a folder that may be gone already, with all that is in it."""
+        ...
+
+
+def is_url(root: str) -> bool:
+    """Whether a place is one that fsspec reaches.
+
+    >>> is_url("s3://bucket/values"), is_url("/mnt/values")
+    (True, False)
+    """
+    return "://" in root or "::" in root
+
+
+@lru_cache(maxsize=64)
+def place_of(root: str) -> Place:
+    """The place that a path or a URL names."""
+    return Remote(root) if is_url(root) else Folder(root)
+
+
+class Folder:
+    """A folder of this machine, or a network share in it."""
+
+    def __init__(self, root: str) -> None:
+        self._root = Path(root)
+
+    def put(self, name: str, data: bytes) -> None:
+        """As `Place.put`. It is on the disk before it is in its place; that it is there, the store's own commit brings to the disk."""
+        path = self._root / name
+        try:
+            self._put(path, data)
+        except FileNotFoundError:
+            if not self._root.is_dir():  # a share that is not mounted here is no place to write
+                raise OSError(
+                    0, f"the folder for values, {self._root}, is not there on {socket.gethostname()}"
+                ) from None
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._put(path, data)
+
+    @staticmethod
+    def _put(path: Path, data: bytes) -> None:
+        with replaced(path) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def get(self, name: str, most: int) -> bytes:
+        """As `Place.get`. It is read, not mapped: the end of a file that becomes shorter would end the process."""
+        number = os.open(self._root / name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        with os.fdopen(number, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(0, "it is no plain file")
+            return file.read(most + 1) or b""
+
+    def names(self, folder: str) -> list[str]:
+        """As `Place.names`."""
+        try:
+            return os.listdir(self._root / folder)  # noqa: PTH208 - names are wanted
+        except FileNotFoundError:
+            return []
+
+    def remove(self, name: str) -> None:
+        """As `Place.remove`."""
+        path = self._root / name
+        with suppress(FileNotFoundError):
+            path.rmdir() if path.is_dir() else path.unlink()
+
+    def clear(self, folder: str) -> None:
+        """As `Place.clear`."""
+        shutil.rmtree(self._root / folder, ignore_errors=True)
+
+
+class Remote:
+    """A place that fsspec reaches."""
+
+    def __init__(self, root: str) -> None:
+        try:
+            fsspec: Any = importlib.import_module("fsspec")
+        except ImportError as error:
+            raise ImportError(f"values={root!r} needs fsspec: pip install nbbatch[values]") from error
+        self._files, self._root = fsspec.url_to_fs(root)
+
+    def _at(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def put(self, name: str, data: bytes) -> None:
+        """As `Place.put`."""
+        path = self._at(name)
+        part = f"{path}.{secrets.token_hex(4)}.part"
+        self._files.makedirs(self._files._parent(path), exist_ok=True)
+        self._files.pipe_file(part, data)
+        self._files.mv(part, path)
+
+    def get(self, name: str, most: int) -> bytes:
+        """As `Place.get`."""
+        return self._files.cat_file(self._at(name), start=0, end=most + 1)
+
+    def names(self, folder: str) -> list[str]:
+        """As `Place.names`."""
+        with suppress(FileNotFoundError):
+            self._files.invalidate_cache()
+            return [str(each).rstrip("/").rpartition("/")[2] for each in self._files.ls(self._at(folder), detail=False)]
+        return []
+
+    def remove(self, name: str) -> None:
+        """As `Place.remove`."""
+        with suppress(FileNotFoundError):
+            self._files.rm(self._at(name), recursive=True)
+
+    def clear(self, folder: str) -> None:
+        """As `Place.clear`."""
+        with suppress(FileNotFoundError):
+            self._files.rm(self._at(folder), recursive=True)

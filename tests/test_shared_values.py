@@ -1,0 +1,328 @@
+"""Big values in a shared folder: what is stored, what is read, and what is removed."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import nbbatch as nb
+from nbbatch.values import outside
+from nbbatch.values.codec import codec_for
+from nbbatch.values.outside import Reference
+from tests.kit import engine
+
+BIG = outside.SHARED_BYTES
+
+
+@nb.step
+def arrays(sizes: list[int]) -> Iterator[np.ndarray]:
+    for size in sizes:
+        yield np.full(size, size % 251, dtype=np.uint8)
+
+
+@nb.step(max_attempts=1)
+def turned(array: np.ndarray) -> np.ndarray:
+    return array[::-1] + np.uint8(1)
+
+
+@nb.step
+def total(arrays: Iterable[np.ndarray]) -> int:
+    return sum(int(each[0]) * len(each) for each in arrays)
+
+
+JOB = nb.Job("arrays", arrays >> turned >> total)
+SIZES = [10, BIG, BIG + 1]
+TOTAL = sum((size % 251 + 1) * size for size in SIZES)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "values"
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(each for each in folder.rglob("*") if each.is_file())
+
+
+# --- there and back -------------------------------------------------------------------------------
+
+
+def test_big_outputs_go_to_the_folder_and_come_back_equal(store: Path, folder: Path) -> None:
+    """C63"""
+    with nb.open(store, workers=2, values=folder) as batch:
+        run = batch.submit(JOB, SIZES)
+
+        assert run.result(30) == TOTAL
+        assert len(files(folder)) == 4
+        assert [len(each) for each in run.outputs("arrays")] == SIZES
+        assert [len(each) for each in run.inputs("total")] == SIZES
+        assert {each.stat().st_mode & 0o777 for each in files(folder)} == {0o600}
+    with nb.open(store) as batch:  # without values=: they are where they were put
+        assert [len(each) for each in batch.instance(1, JOB).outputs("turned")] == SIZES
+        assert batch.submit(JOB, [BIG], new=True).result(30)
+        assert len(files(folder)) == 4
+    assert store.stat().st_size < 2 * 10**7
+
+
+def test_worker_processes_write_and_read_them(store: Path, folder: Path) -> None:
+    """C63"""
+    with nb.processes(1) as pool, nb.open(store, executor=pool, values=folder) as batch:
+        assert batch.submit(JOB, SIZES).result(60) == TOTAL
+        assert len(files(folder)) == 4
+
+
+def test_a_text_is_a_value_like_any_other(store: Path, folder: Path) -> None:
+    @nb.step
+    def text(n: int) -> str:
+        return "ä" * n
+
+    @nb.step
+    def size(given: str) -> int:
+        return len(given)
+
+    @nb.step
+    def both(sizes: Iterable[int]) -> list[int]:
+        return list(sizes)
+
+    with nb.open(store, executor=nb.inline(), values=folder) as batch:
+        assert batch.submit(nb.Job("texts", text >> size >> both), BIG).result() == [BIG]
+        assert len(files(folder)) == 1
+
+
+def test_equal_values_of_an_instance_are_one_file(store: Path, folder: Path) -> None:
+    with nb.open(store, executor=nb.inline(), values=folder) as batch:
+        batch.submit(JOB, [BIG] * 3).result()
+
+        assert len(files(folder)) == 2
+
+
+def test_a_place_may_be_a_url(store: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    with nb.open(store, executor=nb.inline(), values="memory://law/values") as batch:
+        run = batch.submit(JOB, SIZES)
+
+        assert run.result() == TOTAL
+        assert len(fsspec.filesystem("memory").find("/law/values")) == 4
+        batch.purge(older_than=0)
+        assert fsspec.filesystem("memory").find("/law/values") == []
+
+
+def test_no_store_has_a_url_asked_that_this_process_was_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Reference("0" * 64, 5, "memory://somebody", "0" * 16, 1).stored()
+    monkeypatch.setattr(outside, "_open", {})
+    monkeypatch.setattr(outside, "place_of", lambda root: pytest.fail(f"{root} was asked"))
+
+    with pytest.raises(nb.StoreError, match=r"memory://somebody was not named here.*nb\.open\(values=…\)"):
+        codec_for(np.ndarray).decode(made)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [b"@", b"@{}", b'@{"sha256":"../../etc/passwd","bytes":1,"root":"/","store":"00000000","instance":1}'],
+)
+def test_a_reference_that_nobody_here_wrote_is_refused(stored: bytes) -> None:
+    with pytest.raises(nb.StoreError, match="a damaged reference"):
+        codec_for(str).decode(stored)
+
+
+# --- what is not as it was ------------------------------------------------------------------------
+
+
+@nb.step
+def look_at(array: np.ndarray) -> None:
+    assert len(array)
+
+
+def _spoil(path: Path, how: str) -> None:
+    data = path.read_bytes()
+    path.unlink()
+    if how != "missing":
+        path.write_bytes({"torn": data[:-9], "longer": data + b"x", "altered": data[:-1] + b"?"}[how])
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [("missing", "No such file"), ("torn", "ends after"), ("longer", "is longer"), ("altered", "holds something else")],
+)
+def test_a_file_that_is_not_as_it_was_fails_its_chunk_with_its_name(
+    store: Path, folder: Path, how: str, said: str
+) -> None:
+    """C63"""
+    gate = SimpleNamespace(open=False)
+
+    @nb.step(max_attempts=1)
+    def look(array: np.ndarray) -> None:
+        assert gate.open
+        assert len(array)
+
+    with nb.open(store, executor=nb.inline(), values=folder) as batch:
+        run = batch.submit(nb.Job("one", arrays >> look), [BIG, 5])
+        run.wait()
+        (path,) = files(folder)
+        _spoil(path, how)
+        gate.open = True
+        run.retry(quiet=True)
+        run.wait()
+
+        error = run.chunks("look").filter(status="FAILED")["error"][0]
+        assert str(path) in error
+        assert said in error
+        assert "run.rerun(step=…)" in error
+        run.rerun(step="arrays")
+        assert run.wait()
+        assert run.status == "COMPLETED"
+
+
+def test_a_folder_that_is_not_mounted_where_a_worker_runs_is_said(folder: Path) -> None:
+    with pytest.raises(OSError, match=f"{folder}, is not there on"):
+        outside.SharedFolder(str(folder), "00000000").put(1, b"x")
+
+
+def test_a_folder_that_was_moved_is_named_anew(store: Path, folder: Path, tmp_path: Path) -> None:
+    with nb.open(store, executor=nb.inline(), values=folder) as batch:
+        batch.submit(JOB, SIZES).result()
+    folder.rename(tmp_path / "moved")
+    with nb.open(store, executor=nb.inline(), values=tmp_path / "moved") as batch:
+        assert [len(each) for each in batch.instance(1, JOB).outputs("turned")] == SIZES
+        batch.purge(older_than=0)
+    assert files(tmp_path / "moved") == []
+
+
+# --- what is removed ------------------------------------------------------------------------------
+
+
+def test_purge_removes_the_files_of_what_it_removes_and_of_nothing_else(store: Path, folder: Path) -> None:
+    """C63"""
+    with nb.open(store, executor=nb.inline(), values=folder) as batch:
+        batch.submit(JOB, SIZES).result()
+        other = batch.submit(JOB, SIZES, new=True)
+        other.result()
+        assert batch.purge(keep_last=1) == 1
+
+        assert len(files(folder)) == 4
+        assert [len(each) for each in other.outputs("turned")] == SIZES
+        batch.purge(older_than=0)
+        assert [each for each in folder.rglob("*") if each.name.isdecimal() or each.is_file()] == []
+
+
+def test_what_an_instance_need_not_keep_is_removed_at_its_end(store: Path, folder: Path) -> None:
+    with nb.open(store, executor=nb.inline(), values=folder) as batch:
+        run = batch.submit(JOB, SIZES, retain="none")
+        assert run.result() == TOTAL
+        batch.maintenance()
+
+        assert files(folder) == []
+
+
+def test_what_a_worker_wrote_before_its_chunk_is_committed_is_left_alone(store: Path, folder: Path) -> None:
+    """C63"""
+    with nb.open(store, executor=nb.inline(), values=folder) as batch:
+        run = batch.submit(JOB, SIZES)
+        run.result()
+        leftovers = engine(batch).leftovers
+        leftovers.begin(run.id)  # as a claim does, of a retry
+        leftovers.shared.put(run.id, b"x" * BIG)
+        batch.maintenance()
+        assert len(files(folder)) == 5
+
+        leftovers.end(run.id)  # and nothing was committed
+        leftovers.settle()
+        assert len(files(folder)) == 4
+
+
+KILLED = """
+import os, signal, sys
+from collections.abc import Iterator
+import numpy as np
+import nbbatch as nb
+@nb.step
+def arrays(sizes: list[int]) -> Iterator[np.ndarray]:
+    yield np.zeros(sizes[0], dtype=np.uint8)
+    os.kill(os.getpid(), signal.SIGKILL)
+@nb.step
+def look_at(array: np.ndarray) -> None: ...
+with nb.open(sys.argv[1], workers=1, values=sys.argv[2]) as batch:
+    batch.submit(nb.Job("killed", arrays >> look_at), [256_000]).result(30)
+"""
+
+
+def test_a_kill_between_file_and_commit_leaves_no_reference_to_nothing_and_no_file_for_nothing(
+    store: Path, folder: Path
+) -> None:
+    """C63"""
+    done = subprocess.run([sys.executable, "-c", KILLED, store, folder], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(files(folder)) == 1
+
+    with nb.open(store, executor=nb.inline(), values=folder) as batch:
+        batch.maintenance()
+        assert files(folder) == []
+        assert batch.submit(nb.Job("killed", arrays >> look_at), [BIG]).wait()
+        assert len(files(folder)) == 1
+
+
+def test_a_store_in_memory_leaves_no_file(folder: Path) -> None:
+    with nb.open(":memory:", executor=nb.inline(), values=folder) as batch:
+        assert batch.submit(JOB, SIZES).result() == TOTAL
+        assert len(files(folder)) == 4
+
+    assert list(folder.iterdir()) == []
+
+
+# --- what else knows of it ------------------------------------------------------------------------
+
+
+def test_a_backup_has_the_values_itself(store: Path, folder: Path, tmp_path: Path) -> None:
+    with nb.open(store, executor=nb.inline(), values=folder) as batch:
+        batch.submit(JOB, SIZES).result()
+        copy = batch.backup(tmp_path / "copy.duckdb")
+        batch.purge(older_than=0)
+    shutil.rmtree(folder)
+    with nb.open(copy, executor=nb.inline()) as batch:
+        assert [len(each) for each in batch.instance(1, JOB).outputs("turned")] == SIZES
+
+
+def test_looks_files_of_failures_replays_and_comparisons_read_them(store: Path, folder: Path, tmp_path: Path) -> None:
+    @nb.step(max_attempts=1)
+    def fails(array: np.ndarray) -> np.ndarray:
+        raise ValueError(len(array))
+
+    job = nb.Job("fails", arrays >> fails >> look_at)
+    with nb.open(store, executor=nb.inline(), values=folder) as batch:
+        run = batch.submit(job, [BIG])
+        run.wait()
+        chunk = run.chunk(run.chunks("fails")["id"][0])
+        assert len(chunk.input) == BIG
+        assert " bytes, in a file" in chunk._repr_html_()
+        assert str(chunk.replay().error) == str(BIG)
+        with nb.look(store) as look:
+            assert len(look.instance(1).chunk(chunk.id).input) == BIG
+        loaded = nb.load_failure(chunk.export(tmp_path / "bug.zip"))
+        shutil.rmtree(folder)
+        assert str(loaded.replay(fails).error) == str(BIG)
+
+    with nb.open(tmp_path / "other.duckdb", executor=nb.inline(), values=folder) as batch:
+        one, other = batch.submit(JOB, SIZES), batch.submit(JOB, SIZES, new=True)
+        one.result(), other.result()
+        assert one.diff(other, "turned").same == 3
+
+
+def test_another_folder_for_a_store_that_is_open_is_said(store: Path, folder: Path, tmp_path: Path) -> None:
+    with nb.open(store, executor=nb.inline(), values=folder) as batch:
+        assert nb.open(store, values=folder) is batch
+        with pytest.warns(UserWarning, match="keeps the executor, workers and values="):
+            nb.open(store, values=tmp_path / "another")
+
+
+@pytest.mark.parametrize("values", [3, "", None.__class__])
+def test_what_is_no_folder_is_refused(store: Path, values: object) -> None:
+    with pytest.raises(TypeError, match="values= takes a folder or a URL"):
+        nb.open(store, values=values)  # type: ignore[arg-type]
