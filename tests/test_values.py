@@ -392,24 +392,6 @@ def test_a_whole_number_that_no_float_holds_is_refused_where_floats_are_taken(ba
     assert "which takes float" in run.errors()["error"][0]
 
 
-class Whole(BaseModel):
-    floating: str = ""
-    number: int
-
-
-class Rounded(BaseModel):
-    number: float
-
-
-def test_so_is_one_in_a_model_where_another_model_has_a_float() -> None:
-    codec = codec_for(Whole, (Rounded,))
-
-    assert codec.encode(Whole(number=2**53 + 2))
-    with pytest.raises(nb.ValueNotStorable, match=r"number is the int 9007199254740993, .*which takes float"):
-        codec.encode(Whole(number=2**53 + 1))
-    assert codec_for(Whole, (Whole | None,)).encode(Whole(number=2**53 + 1))
-
-
 # --- refused where it is given ----------------------------------------------------------------------
 
 
