@@ -541,16 +541,13 @@ class Engine:
         live.worked.go(now)
         kind = step.node.step.kind
         inputs = self.store.stream("reduction_inputs", live.id) if kind is Kind.REDUCTION else None
-        alone = (
-            kind is Kind.REDUCTION or step.node.step.options.timeout is not None
-        )  # may be called off without the rest
+        alone = kind is Kind.REDUCTION or step.node.step.options.timeout is not None  # may be called off by itself
         stop = Cancellation(live.cancellation) if alone else live.cancellation
         sink = self._sink(live, stop) if kind is Kind.MANY else None
         slots = self.marks.take(len(items) if lane.is_async else 1) if lane.pool.is_local else []
         micro = MicroBatch(
             live.id, step.node, live.params, items, self.clock.now, stop, sink, inputs, self.marks, slots,
-            self._lanes.turnstiles(live, step) if lane.is_async else (), live.attachments, live.job.listeners.hooks,
-            self.leftovers.begin(live.id),
+            self._lanes.turnstiles(live, step) if lane.is_async else (), live.attachments, live.job.listeners.hooks, self.leftovers.begin(live.id),
         )  # fmt: skip
         flight = Flight(live, step, lane, micro, claim, step.mean_us * len(items), waits=lane.taken >= lane.workers)
         lane.taken += 1
