@@ -181,7 +181,6 @@ class Batch(Overview):
                 self._store, self._marks, clock, self._executor, workers or 0, random.random, self._notify, self._others
             )
             self._engine.launch_subjob = subjobs.launch
-            undo.callback(self._engine.leftovers.close)
             self._engine.leftovers.share(values)
             self._access = Access(self._store, self._engine, self)
             undo.callback(self._engine.stop, 0)
@@ -507,7 +506,6 @@ class Batch(Overview):
                 self._forget,
                 self._marks.close,
                 self._store.close,
-                self._engine.leftovers.close,
                 self._shut,
                 self._access.close,
             )
