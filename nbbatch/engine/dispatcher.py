@@ -90,7 +90,7 @@ class Engine:
                 event is committed.
             executors: Where steps run that name one.
         """
-        self.store, self.marks, self.clock = store, marks, clock
+        self.store, self.marks, self.clock, self.leftovers = store, marks, clock, Leftovers(store)
         self._lanes, self._packer = Lanes(executor, workers, executors or {}), Packer()
         self.live = Lives(self._lanes.line)
         self.error: StoreError | None = None
@@ -108,7 +108,6 @@ class Engine:
         self.known = Known()
         self.reopened = 0
         """How often an ended instance was taken up again: futures of ends from before are void."""
-        self.leftovers = Leftovers(store)
         self._answers: list[tuple[Future[Any], Any]] = []
         """To be given once the turn is stored."""
         self.turns = 0
@@ -191,6 +190,7 @@ class Engine:
         self._join(LAST_TURN_SECONDS)
         self._dismiss(self._ended())
         self._lanes.close(self._packer.owner)
+        self.leftovers.close()
 
     def _ended(self) -> StoreClosed:
         """What those hear who still wait."""
