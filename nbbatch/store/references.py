@@ -41,17 +41,25 @@ def take_in(store: Writer, read: Callable[[bytes], bytes]) -> list[str]:
     Returns:
         Why some could not be read.
     """
-    missing: list[str] = []
-    for table in ("chunk", "output"):
-        found = store.rows(f"{table}_references")
-        for start in range(0, len(found), TAKEN_IN):
-            with store.transaction():
-                for row, data in found[start : start + TAKEN_IN]:
-                    try:
-                        store.run(f"put_in_{table}", row, read(data))
-                    except StoreUnreadable as error:
-                        missing.append(str(error))
+    missing = [
+        *_put(store, store.rows("chunk_references"), read, lambda row, data: store.run("put_in_chunk", row, data)),
+        *_put(store, store.rows("output_references"), read, lambda row, data: store.run("put_in_output", row, data)),
+    ]
     if not missing:
         with store.transaction():
             store.run("forget_shared_folder")
+    return missing
+
+
+def _put(
+    store: Writer, found: list[tuple[Any, ...]], read: Callable[[bytes], bytes], put: Callable[[int, bytes], None]
+) -> list[str]:
+    missing: list[str] = []
+    for start in range(0, len(found), TAKEN_IN):
+        with store.transaction():
+            for row, data in found[start : start + TAKEN_IN]:
+                try:
+                    put(row, read(data))
+                except StoreUnreadable as error:
+                    missing.append(str(error))
     return missing
