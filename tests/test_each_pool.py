@@ -242,9 +242,9 @@ import sys, time, nbbatch as nb
 from collections.abc import Iterable, Iterator
 @nb.step
 def numbers(n: int) -> Iterator[int]: yield from range(n)
-@nb.step(max_attempts=1)
+@nb.step(max_attempts=2, backoff=0)
 def work(i: int) -> int:
-    print("up", flush=True) if i == 20 else time.sleep(0.01)
+    time.sleep(0.01)
     return i
 @nb.step
 def every(values: Iterable[int]) -> list[int]: return list(values)
