@@ -22,8 +22,9 @@ from polars.testing.parametric import dataframes, series
 import nbbatch as nb
 from tests.test_values import EXAMPLES, MOMENTS, TEXT, TYPED, kind
 
-PACKED = 15
-"""Values that one run carries, on average."""
+MOST = 29
+"""Values of one run; it has five on average."""
+RUNS = EXAMPLES // 5 if EXAMPLES >= 1_000 else 10
 
 # --- frames and arrays ----------------------------------------------------------------------------
 
@@ -127,12 +128,12 @@ NUMBERS = count()
 def packs(draw: st.DrawFn) -> tuple[Any, list[Any]]:
     """A type and many of its values."""
     annotation, values = draw(st.sampled_from([*TYPED, *LIBRARIES]))
-    return annotation, draw(st.lists(values, min_size=1, max_size=2 * PACKED - 1))
+    return annotation, draw(st.lists(values, min_size=1, max_size=MOST))
 
 
 @pytest.mark.timeout(60 + EXAMPLES // 4)
 @settings(
-    max_examples=max(1, EXAMPLES // PACKED),
+    max_examples=RUNS,
     deadline=None,
     derandomize=EXAMPLES < 1_000,
     suppress_health_check=list(HealthCheck),
