@@ -137,6 +137,7 @@ class Overview(Answering):
 
         Raises:
             ImportError: anywidget is not installed; ``pip install 'nbbatch[notebooks]'``.
+            StoreClosed: The batch was closed.
         """
         listing = self._listing(lambda: self._access.usable)
         listing.live()

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -138,6 +139,28 @@ def test_an_error_is_stored_with_type_message_and_traceback(batch: nb.Batch) -> 
     assert "in explode" in error["traceback"]
     assert run.attempts()["ended"].null_count() == 0
     assert run.inputs() == [7]
+
+
+@pytest.mark.parametrize("options", [{}, {"timeout": 60}, {"max_attempts": 3}])
+def test_a_traceback_begins_with_the_users_own_frame(inline: nb.Batch, options: dict[str, Any]) -> None:
+    """C5"""
+
+    @nb.step(**options)
+    def numbers(count: int) -> Iterator[int]:
+        yield from range(count)
+
+    @nb.step(**options)
+    def explode(value: int) -> int:
+        raise OSError(f"no room for {value}")
+
+    @nb.step
+    def keep(value: int) -> None: ...
+
+    run = inline.submit(nb.Job("told", numbers >> explode >> keep), 1)
+    settle(inline)
+
+    first = run.errors()["traceback"][0].splitlines()[1]
+    assert first.startswith(f'  File "{__file__}"'), first
 
 
 def test_the_next_attempt_keeps_the_row_of_the_last_one(batch: nb.Batch, clock: HandClock) -> None:

@@ -23,7 +23,7 @@ import pytest
 import nbbatch as nb
 from nbbatch.base import private_folder
 from nbbatch.serving import wire
-from nbbatch.serving.owner import CREDIT, SHARE, Meter, Turns
+from nbbatch.serving.meter import CREDIT, SHARE, Meter, Turns
 from nbbatch.store import copying
 from nbbatch.store.database import Store
 from nbbatch.store.queries import QUERIES
@@ -121,6 +121,13 @@ def test_a_look_outlives_its_owner_keeps_nobody_out_and_finds_the_next_one(store
             run.cancel()
             assert look.instance(1).status == "CANCELLED"
         assert look.instance(1).status == "CANCELLED"
+
+
+def test_closing_waits_for_nobody_who_might_look(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = nb.open(store)
+    monkeypatch.setattr(batch._owner._server, "timeout", None)  # so that only a knock ends its waiting
+    batch.close()
+    assert not any(each.name == "nbbatch-owner" for each in threading.enumerate())
 
 
 @pytest.mark.parametrize("owned", ["no"], indirect=True)

@@ -108,10 +108,15 @@ class Looked(Reader):
             self._asked = time.monotonic()
             address = self._address or wire.found_at(self.path)
             self._meet(address)
-        if self._client is not None and self._copy is not None:
+        if self._client is not None:
+            self._drop_copy()
+        return self._client
+
+    def _drop_copy(self) -> None:
+        """What is newer was seen: a look never goes back."""
+        if self._copy is not None:
             self._copy.close()
             self._copy = None
-        return self._client
 
     def _meet(self, address: Address | None) -> None:
         self._silent = False
@@ -129,6 +134,7 @@ class Looked(Reader):
     def _at_hand(self) -> Store:
         """The store itself, if this process has it open, or a copy of how the file is now."""
         if (own := self._own(self.path)) is not None:
+            self._drop_copy()
             return own.store
         if self._address is not None:
             raise StoreError(

@@ -17,7 +17,6 @@ import socketserver
 import struct
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -27,6 +26,7 @@ from nbbatch.base import private_folder, ranges
 from nbbatch.base.errors import NbbatchError, NotFoundError, QueryRefused, StoreError
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.serving import wire
+from nbbatch.serving.meter import Meter, Turns
 from nbbatch.serving.wire import MOST_ASKED, MOST_ROWS, ORDERS, STORE_ORDERS, Address, Order
 from nbbatch.store.reading import is_read
 from nbbatch.store.user_query import Limits
@@ -36,10 +36,6 @@ Answer = tuple[dict[str, Any], bytes]
 """What is said, and the rows that belong to it."""
 log = logging.getLogger("nbbatch")
 
-SHARE = 0.05
-"""Of one core's time that looks may take while the engine works …"""
-CREDIT = 0.5
-"""… beyond which so many seconds may be taken at once."""
 CLIENTS = 32
 """Connections at once."""
 IDLE_SECONDS = 120.0
@@ -55,47 +51,6 @@ MOST_WAIT = 1.0
 SQL_BYTES = 500_000_000
 _MOST_PATH = 100
 """Bytes of a Unix socket's path, which the system limits to 104 or 108."""
-
-
-class Meter:
-    """How much time looks may take."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._left, self._since, self._busy = CREDIT, clock(), False
-
-    def wait(self, busy: bool) -> float:
-        """Seconds until the next look may begin."""
-        now = self._clock()
-        self._left = min(CREDIT, self._left + (now - self._since) * SHARE)
-        self._since, self._busy = now, busy
-        return max(0.0, -self._left / SHARE) if busy else 0.0
-
-    def took(self, seconds: float) -> None:
-        """A look has taken so long; while nothing ran it cost nobody anything."""
-        if self._busy:
-            self._left -= seconds
-
-
-class Turns:
-    """One at a time, in the order in which they came: a lock of Python's lets whoever is fastest go first, again and again."""
-
-    def __init__(self) -> None:
-        self._guard, self._queue = threading.Lock(), deque[threading.Event]()
-
-    def __enter__(self) -> None:
-        mine = threading.Event()
-        with self._guard:
-            self._queue.append(mine)
-            first = self._queue[0] is mine
-        if not first:
-            mine.wait()
-
-    def __exit__(self, *_: object) -> None:
-        with self._guard:
-            self._queue.popleft()
-            if self._queue:
-                self._queue[0].set()
 
 
 class Owner:
@@ -129,9 +84,12 @@ class Owner:
         except BaseException:
             self._let_go()
             raise
-        threading.Thread(target=self._server.serve_forever, args=(0.5,), name="nbbatch-owner", daemon=True).start()
+        self._server.timeout = 0.5
+        self._closing = False
+        self._thread = threading.Thread(target=self._accept, name="nbbatch-owner", daemon=True)
+        self._thread.start()
 
-    def _listening(self, where: str | None) -> socketserver.BaseServer:
+    def _listening(self, where: str | None) -> socketserver.TCPServer:
         owner = self
 
         class Connection(socketserver.BaseRequestHandler):
@@ -159,8 +117,12 @@ class Owner:
 
     # --- one connection ---------------------------------------------------------------------------
 
+    def _accept(self) -> None:
+        while not self._closing:
+            self._server.handle_request()
+
     def _serve(self, client: socket.socket) -> None:
-        if not (self._clients.acquire(blocking=False)):
+        if self._closing or not self._clients.acquire(blocking=False):
             return
         self._open.add(client)
         try:
@@ -265,7 +227,14 @@ class Owner:
         if wire.found_at(self._store.path) == self.address:
             with suppress(OSError):
                 wire.beside(self._store.path).unlink()
-        self._server.shutdown()
+        self._closing = True
+        with (
+            suppress(OSError),
+            socket.socket(self._server.socket.family) as knock,
+        ):  # else it is noticed after half a second
+            knock.settimeout(0.5)
+            knock.connect(self.address.at)
+        self._thread.join()
         self._let_go()
 
     def _let_go(self) -> None:

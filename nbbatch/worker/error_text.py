@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import traceback
 from collections.abc import Sequence
@@ -18,8 +19,8 @@ MAX_LINE_CHARS = 300
 """Of a line of source."""
 _LIBRARY = re.compile(r"site-packages|/lib/python\d|<frozen")
 """Files whose frames are not the user's own."""
-_WORKER = str(Path(__file__).with_name("attempt.py"))
-"""Whose frames are left out of a traceback."""
+_WORKER = str(Path(__file__).parent) + os.sep
+"""Frames of files in this folder are left out of a traceback's beginning."""
 
 
 class Hides(Protocol):
@@ -63,7 +64,7 @@ def _reason(signal: Signal) -> str:
 def user_frames(error: BaseException) -> TracebackType | None:
     """The traceback from the user's own frame on."""
     frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == _WORKER:
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_WORKER):
         frames = frames.tb_next
     return frames or error.__traceback__
 
