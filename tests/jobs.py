@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import nbbatch as nb
@@ -49,3 +52,17 @@ def each(function: Callable[[int], Any], name: str = "each", **options: Any) -> 
         function(value)
 
     return nb.Job(name, numbers >> nb.step(**options)(visit))
+
+
+def dies_once(flag: Path) -> Callable[[int], None]:
+    """A step that kills its process at the value 20, the first time; the flag is a file that remembers it."""
+
+    def die_once(value: int) -> None:
+        if value == 20:
+            try:
+                os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                return
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return die_once

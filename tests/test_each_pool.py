@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import nbbatch as nb
-from tests.jobs import each, numbers
+from tests.jobs import dies_once, each, numbers
 from tests.kit import count, engine
 
 
@@ -91,17 +91,7 @@ def test_results_logs_and_workers_are_told(batch: nb.Batch) -> None:
 
 def test_a_worker_that_dies_once_charges_nobody_else(batch: nb.Batch, tmp_path: Path) -> None:
     """R8"""
-    flag = str(tmp_path / "died")
-
-    def die_once(value: int) -> None:
-        if value == 20:
-            try:
-                os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
-            except FileExistsError:
-                return
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    run = batch.submit(each(die_once, backoff=0), 60)
+    run = batch.submit(each(dies_once(tmp_path / "died"), backoff=0), 60)
 
     assert run.wait(50) == "COMPLETED"
     assert set(run.chunks("visit").filter(errors=1)["seq"]) <= {20}

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import nbbatch as nb
-from tests.jobs import each, numbers
+from tests.jobs import dies_once, each, numbers
 from tests.kit import count
 
 
@@ -158,17 +158,7 @@ def test_what_worker_processes_run_is_told(processed: nb.Batch, tmp_path: Path) 
 
 def test_a_dead_worker_costs_what_it_ran_one_attempt_and_the_run_goes_on(processed: nb.Batch, tmp_path: Path) -> None:
     """R8"""
-    flag = str(tmp_path / "killed")
-
-    def die_once(value: int) -> None:
-        if value == 20:
-            try:
-                os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
-            except FileExistsError:
-                return
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    run = processed.submit(each(die_once, backoff=0), 40)
+    run = processed.submit(each(dies_once(tmp_path / "killed"), backoff=0), 40)
 
     assert run.wait(60) == "COMPLETED"
     assert count(run) == {"COMPLETED": 41}

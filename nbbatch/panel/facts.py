@@ -104,12 +104,17 @@ def _done(now: Snapshot) -> Fact:
 
 def _failed(now: Snapshot) -> Fact:
     waits = now.states.get(_C.ERRORED, 0)
-    causes = f"{now.causes:,} cause{'' if now.causes == 1 else 's'}" if now.failed and now.causes else ""
     again = f"{waits:,} to be retried" if waits else ""
-    note = ", ".join(filter(None, (causes, again))) or ("" if now.failed else "none")
-    if note == "none":
-        return Fact(label="Failed", value="0", note="all well", key="failed", opens="failures")
+    return _failures(now, _causes(now), again, "" if now.failed or again else "all well")
+
+
+def _failures(now: Snapshot, *notes: str) -> Fact:
+    note = ", ".join(filter(None, notes))
     return Fact(label="Failed", value=f"{now.failed:,}", note=note, key="failed", opens="failures", bad=now.failed > 0)
+
+
+def _causes(now: Snapshot) -> str:
+    return f"{now.causes:,} cause{'' if now.causes == 1 else 's'}" if now.failed and now.causes else ""
 
 
 def _running(now: Snapshot) -> Fact:
@@ -122,8 +127,11 @@ def _running(now: Snapshot) -> Fact:
 def _rate(now: Snapshot) -> Fact:
     if now.rate is None or now.status is InstanceStatus.PAUSED:
         return Fact(label="Rate", value=NONE, note=_unknown(now), key="rate", line=now.rates)
-    value = f"{now.rate:,.0f}" if now.rate >= 10 else f"{now.rate:.2g}"
-    return Fact(label="Rate", value=value, note="records a second", key="rate", line=now.rates)
+    return Fact(label="Rate", value=_speed(now.rate), note="records a second", key="rate", line=now.rates)
+
+
+def _speed(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 def _eta(now: Snapshot) -> Fact:
@@ -157,7 +165,7 @@ def _after(now: Snapshot) -> list[Fact]:
         else []
     )
     return [*_outcome(now), Fact(label="Took", value=took, note=ended, key="took", opens="timeline", at_us=now.ended_us), *slow,
-            _failed_of(now), *left_out]  # fmt: skip
+            _failures(now, f"of {now.chunks:,} chunks", _causes(now)), *left_out]  # fmt: skip
 
 
 def _outcome(now: Snapshot) -> list[Fact]:
@@ -183,20 +191,6 @@ def _outcome(now: Snapshot) -> list[Fact]:
 def _slowest(step: str, part: float) -> Fact:
     return Fact(
         label="Slowest step", value=clip(step, 40), note=f"{share(part)} of the time", key="slowest", opens="timeline"
-    )
-
-
-def _failed_of(now: Snapshot) -> Fact:
-    if not now.failed:
-        return Fact(label="Failed", value="0", note=f"of {now.chunks:,} chunks", key="failed", opens="failures")
-    causes = f", {now.causes:,} cause{'' if now.causes == 1 else 's'}" if now.causes else ""
-    return Fact(
-        label="Failed",
-        value=f"{now.failed:,}",
-        note=f"of {now.chunks:,} chunks{causes}",
-        key="failed",
-        opens="failures",
-        bad=True,
     )
 
 
@@ -272,7 +266,7 @@ def pace(step: StepFacts, *, live: bool = True) -> str:
     """How fast a step is, and how long it still takes, which a page that is kept does not tell."""
     parts = [] if step.median is None else [f"median {duration(step.median)}"]
     if step.rate and any(step.counts.get(status) for status in CHUNK_OPEN):
-        parts.append(f"{step.rate:,.0f}/s" if step.rate >= 10 else f"{step.rate:.2g}/s")
+        parts.append(f"{_speed(step.rate)}/s")
     if step.left and live:
         parts.append(f"{about(step.left)} left")
     return " · ".join(parts)
