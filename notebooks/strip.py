@@ -1,13 +1,15 @@
 """Bring notebooks into one stable form: ``python strip.py [--outputs] NOTEBOOK...``.
 
 Keeps outputs (``--outputs`` drops them), numbers executed cells from 1, and removes what differs from machine to
-machine or hides the saved picture: widget state, execution times, the kernel's display name and Python version.
+machine or hides the saved picture: widget state, execution times, the kernel's display name and Python version,
+and where packages and the kernel's files lie in tracebacks.
 Running it twice changes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 import nbformat
@@ -40,7 +42,17 @@ def _output(output: NotebookNode, count: int) -> NotebookNode:
         output.execution_count = count
     output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     output.pop("transient", None)
+    if "text" in output:
+        output.text = _anywhere(output.text)
+    for kind in [each for each in output.get("data", {}) if each.startswith("text/")]:
+        output.data[kind] = _anywhere(output.data[kind])
     return output
+
+
+def _anywhere(text: str) -> str:
+    """A text without where this machine keeps packages and cells."""
+    text = re.sub(r"(/[\w.+-]+)+/site-packages/", "site-packages/", text)
+    return re.sub(r"(/[\w.+-]+)+/ipykernel_\d+/\d+\.py", "cell.py", text)
 
 
 def strip_file(path: Path, *, outputs: bool = False) -> bool:

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 REFERENCE = sorted((ROOT / "docs" / "reference").glob("*.md"))
 BESIDE = [ROOT / f"{name}.md" for name in ("DESIGN", "SECURITY", "CONTRIBUTING", "CHANGELOG")]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *BESIDE]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FENCED = re.compile(r"^(`{3,}|:{3,}).*?^\1`*$", re.MULTILINE | re.DOTALL)
 
 
@@ -198,8 +199,7 @@ def test_a_state_that_is_drawn_nowhere_is_missed() -> None:
 
 def test_every_page_has_one_place_in_the_tables_of_contents() -> None:
     placed = Counter(target for page in PAGES for target in contents(page))
-    notebooks = list((ROOT / "notebooks").glob("*.ipynb"))
-    pages = {path for path in [*PAGES, *notebooks] if path != ROOT / "docs" / "index.md"}
+    pages = {path for path in [*PAGES, *NOTEBOOKS] if path != ROOT / "docs" / "index.md"}
 
     assert {path.relative_to(ROOT) for path in pages ^ placed.keys()} == set()
     assert [path for path, times in placed.items() if times > 1] == []
@@ -213,9 +213,9 @@ def contents(page: Path) -> Iterator[Path]:
             yield next((path for end in (".md", ".ipynb") if (path := base.with_name(base.name + end)).exists()), base)
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS, ROOT / "README.md"], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_and_anchors_lead_somewhere(page: Path) -> None:
-    text = FENCED.sub("", page.read_text(encoding="utf-8"))
+    text = FENCED.sub("", page.read_text(encoding="utf-8") if page.suffix == ".md" else llms.as_markdown(page))
     for target in re.findall(r"(?<!`)\]\(<?([^)>\s]+)>?\)", text):
         if re.match(r"https?:|mailto:", target):
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import re
 import sys
 from html import escape
 from pathlib import Path
@@ -96,10 +97,18 @@ def resolve(app: Sphinx, _env: Any, node: pending_xref, content: nodes.Node) -> 
 # --- pictures -------------------------------------------------------------------------------------
 
 
+DRAWING = re.compile(r"docs/pictures/.*\.svg")
+
+
+PLOT = "The picture that the cell above draws"
+
+
 def inline_drawings(app: Sphinx, tree: nodes.document, _page: str) -> None:
     """Drawings stand in the page itself, so that they follow its theme, dark or light."""
     if app.builder.format == "html":
-        for image in [node for node in tree.findall(nodes.image) if node["uri"].endswith(".svg")]:
+        for image in [node for node in tree.findall(nodes.image) if "alt" not in node]:
+            image["alt"] = PLOT
+        for image in [node for node in tree.findall(nodes.image) if DRAWING.fullmatch(node["uri"])]:
             svg = (Path(app.srcdir) / image["uri"]).read_text(encoding="utf-8")
             image.replace_self(
                 nodes.raw("", svg.replace("<svg", f'<svg aria-label="{escape(image["alt"])}"', 1), format="html")

@@ -31,7 +31,7 @@ class Backoff:
 
     Args:
         base: Mean wait before the first retry: seconds, a timedelta or text, up to ten years.
-        cap: Maximum wait, before jitter; ``math.inf``: no maximum.
+        cap: Maximum wait, before jitter, of at least ``base``; ``math.inf``: no maximum.
         jitter: Fraction by which a wait is randomly shortened or lengthened, 0 to 1.
 
     Raises:
@@ -57,7 +57,7 @@ class Backoff:
             object.__setattr__(self, name, float(value))
 
     def delay(self, retry: int, random: float) -> float:
-        """Seconds before the n-th retry: min(cap, base · 2^(n−1)) · (1 ± jitter).
+        """Seconds before the n-th retry: min(max(cap, base), base · 2^(n−1)) · (1 ± jitter).
 
         Args:
             retry: n, from 1.
@@ -67,8 +67,10 @@ class Backoff:
         [1.0, 2.0, 4.0, 300.0]
         >>> Backoff(base=10).delay(1, 0), Backoff(base=10).delay(1, 1)
         (8.0, 12.0)
+        >>> Backoff(base=3600, jitter=0).delay(1, 0.5)
+        3600.0
         """
-        wait = min(self.cap, self.base * 2.0 ** min(retry - 1, 60))
+        wait = min(max(self.cap, self.base), self.base * 2.0 ** min(retry - 1, 60))
         return wait * (1 + self.jitter * (2 * random - 1))
 
 
