@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, overload
 
@@ -12,7 +13,7 @@ from nbbatch import batch as batches
 from nbbatch.base import ranges
 from nbbatch.base.errors import StateError, StoreError
 from nbbatch.base.names import Answering
-from nbbatch.base.rows import Ended
+from nbbatch.base.rows import Ended, InstanceRow
 from nbbatch.base.states import INSTANCE_ENDED
 from nbbatch.base.times import Moment, portable
 from nbbatch.engine.dispatcher import Engine
@@ -206,6 +207,9 @@ def _held(path: str) -> Held | None:
 class LookedRun(JobHandle[Any]):
     """An instance of a store that is read from outside."""
 
+    _known: tuple[int, InstanceRow] | None = None
+    """Its row, and which taking up by its owner that was of."""
+
     def _ask(self, order: str, **more: Any) -> Any:
         self._engine()
         return cast("Looked", self._store).order(order, self.id, **more)
@@ -280,6 +284,18 @@ class LookedRun(JobHandle[Any]):
                 raise TimeoutError(f"instance {self.id} has not ended after {seconds:g} s; {self._prospect()}")
             time.sleep(POLL_SECONDS)
         return Ended(row.status, row.report)
+
+    @property
+    def _row(self) -> InstanceRow:
+        """As of now: while its owner works on it, from memory there, which costs the store no query."""
+        live: Any = self._engine().live.get(self.id)
+        if live is None:
+            return super()._row
+        if (
+            self._known is None or self._known[0] != live.life
+        ):  # taken up anew it may have other parameters and another chain
+            self._known = live.life, super()._row
+        return replace(self._known[1], status=live.status, started_us=live.started_us, failing=live.failing)
 
 
 class Looks(Answering):

@@ -565,7 +565,7 @@ class JobHandle(RunFuture[R_co]):
         from nbbatch.panel import run_pages
         from nbbatch.pictures import static
 
-        return static.status_counts(run_pages.counts(self._store, self._engine(), self._row))
+        return static.status_counts(run_pages.counts(self._store, self._engine().live.get(self.id), self._row))
 
     def _repr_html_(self) -> str:
         from nbbatch.panel import plain_pages

@@ -12,16 +12,20 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import nbbatch as nb
 from nbbatch.base import private_folder
+from nbbatch.panel import terminal
 from nbbatch.serving import wire
 from nbbatch.serving.meter import CREDIT, SHARE, Meter, Turns
 from nbbatch.store import copying
@@ -505,6 +509,29 @@ def test_looks_take_no_more_than_their_share_of_a_working_engines_time() -> None
     assert meter.wait(busy=False) == 0.0
     meter.took(1.0)
     assert meter.wait(busy=True) > 0  # a moment in which nothing ran gives no credit
+
+
+@pytest.mark.parametrize("owned", ["127.0.0.1:0"], indirect=True)
+def test_how_a_run_stands_is_seen_at_once_though_its_owner_has_no_time_for_queries(owned: Owner) -> None:
+    with nb.look(owned.address) as look, nb.look(owned.address) as another:
+        run = look.instance(1)
+        watched = terminal.Watched(run)
+        assert "running" in drawn(watched)
+        begun = time.monotonic()
+        another.sql("SELECT max(a.range * b.range % 7) FROM range(60000) a, range(10000) b")
+        paid = (time.monotonic() - begun - CREDIT) / SHARE
+        begun = time.monotonic()
+        assert run.pause().status == "PAUSED"
+        assert "paused" in drawn(watched)
+        assert run.resume().status == "ERRORED"
+        assert run.params == 20
+        assert time.monotonic() - begun < paid / 2, "looks waited until the query was paid for"
+
+
+def drawn(watched: terminal.Watched) -> str:
+    console = Console(width=120, record=True, file=StringIO())
+    console.print(watched.drawn())
+    return console.export_text()
 
 
 def test_those_who_look_take_turns_in_the_order_in_which_they_came() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import threading
 from collections.abc import Iterator
@@ -180,6 +181,29 @@ def test_a_query_ends_when_it_takes_too_much_memory(done: nb.Batch) -> None:
     with pytest.raises(nb.QueryRefused, match="max_bytes="):
         done.sql("SELECT range FROM range(1000000000)", max_bytes=100_000_000)
     assert done.sql("SELECT count(*) FROM range(1000)", timeout=None, max_bytes=None).item() == 1000
+
+
+def test_blocks_of_the_file_that_are_kept_in_memory_are_not_charged_to_a_query(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_query, "LOOK_SECONDS", 0.0005)
+    with nb.open(store) as batch:
+        batch.submit(nb.Job("noise", noise >> forget), 30_000).wait()
+    with nb.open(store) as batch:
+        batch.sql("SELECT max(md5(data)) FROM chunk", max_bytes=20_000_000)
+        kept = batch.sql("SELECT memory_usage_bytes FROM duckdb_memory() WHERE tag = 'BASE_TABLE'").item()
+    assert kept > 30_000_000
+
+
+@nb.step
+def noise(count: int) -> Iterator[bytes]:
+    source = random.Random(1)
+    yield from (source.randbytes(1_000) for _ in range(count))
+
+
+@nb.step
+def forget(_: bytes) -> None:
+    pass
 
 
 @pytest.mark.parametrize("query", [ENDLESS, "SELECT range AS a, range AS b FROM range(100000000000)"])

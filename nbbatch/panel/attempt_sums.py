@@ -267,7 +267,9 @@ class AttemptSums:
         return True
 
     def catch_up(self, store: Reader, seconds: float) -> None:
-        """Read pages up to the newest event that there is by then, for so long at most."""
+        """Read pages up to the newest event that there is by then, for so long at most; none while the store is busy."""
+        if store.busy:
+            return
         until = time.monotonic() + seconds
         while self.read(store) and not self.whole and time.monotonic() < until:
             pass

@@ -14,6 +14,7 @@ from nbbatch.base.rows import InstanceRow
 from nbbatch.base.states import CHUNK_ENDED, ChunkStatus, by_status
 from nbbatch.base.times import in_words
 from nbbatch.engine.dispatcher import Engine
+from nbbatch.engine.state import LiveInstance
 from nbbatch.panel.attempt_sums import Timeline, bar_frame
 from nbbatch.pictures import chain_picture, static
 from nbbatch.pictures import timeline as timeline_picture
@@ -44,9 +45,8 @@ def steps(store: Reader, engine: Engine, row: InstanceRow) -> list[StepFacts]:
     ]  # fmt: skip
 
 
-def counts(store: Reader, engine: Engine, row: InstanceRow) -> list[dict[ChunkStatus, int]]:
+def counts(store: Reader, live: LiveInstance | None, row: InstanceRow) -> list[dict[ChunkStatus, int]]:
     """Chunks of each step by state: of a live instance those in memory, as of the last commit."""
-    live = engine.live.get(row.id)
     return list(map(by_status, live.stored_counts)) if live and live.stored_counts else frames.counts(store, row.id)
 
 
@@ -135,7 +135,7 @@ def _input(store: Reader, row: InstanceRow, chunk: int) -> str | None:
 def reading(store: Reader, engine: Engine, row: InstanceRow) -> Reading:
     """How an instance stands, for a progress line."""
     live, label = engine.live.get(row.id), f"{row.job} #{row.id}"
-    every = [each for step in counts(store, engine, row) for each in step.items()]
+    every = [each for step in counts(store, live, row) for each in step.items()]
     done, total = sum(n for status, n in every if status in CHUNK_ENDED), sum(n for _, n in every)
     if live is None:
         return Reading(f"{label} {row.status}", done, total, row.progress, "")

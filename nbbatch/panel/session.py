@@ -289,7 +289,9 @@ class Session:
         """Whether the open tab is to be read again though nobody asked."""
         if self.tab not in ("chunks", "timeline"):
             return self.tab != "history"
-        return self.snapshot.status is not self._read_of or (not self.snapshot.ended and now >= self._due)
+        if self.snapshot.status is not self._read_of:
+            return True
+        return not (self.snapshot.ended or self._store.busy) and now >= self._due
 
     def _read_tab(self) -> str:
         match self.tab:

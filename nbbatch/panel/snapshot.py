@@ -13,6 +13,7 @@ from nbbatch.base.rows import InstanceRow
 from nbbatch.base.states import CHUNK_ENDED, INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.engine.now import Running
+from nbbatch.engine.state import LiveInstance
 from nbbatch.panel import run_pages
 from nbbatch.panel.attempt_sums import AttemptSums
 from nbbatch.pictures.chain_picture import StepFacts, from_shape
@@ -137,7 +138,7 @@ def take(store: Reader, engine: Engine, sums: AttemptSums, row: InstanceRow, now
         share=share,
         elapsed=None if started is None else max(0, until - started) / 1e6,
         rate=live.rate() if live else None, eta=eta,
-        steps=_steps(store, engine, row, sums, until, live is not None),
+        steps=_steps(store, row, sums, until, live),
         errors=sum(group.count for group in sums.errors.values()),
         error=None if live else row.error, waits=(engine.hung() or engine.hindrance(live)) if live else None, whole=sums.whole,
         at_us=now_us, running=tuple(engine.now.running(live)) if live else (), workers=engine.now.workers(live) if live else None,
@@ -175,22 +176,23 @@ def _most(spent: Counter[int], names: Sequence[str]) -> tuple[str, float] | None
 
 
 def _paused(store: Reader, row: InstanceRow, status: InstanceStatus) -> int | None:
-    return store.fetch("paused_since", row.id)[0][0] if status is InstanceStatus.PAUSED else None
+    """None too while chunks that run finish and there is no time to read it."""
+    asked = status is InstanceStatus.PAUSED and not store.busy
+    return store.fetch("paused_since", row.id)[0][0] if asked else None
 
 
 def _steps(
-    store: Reader, engine: Engine, row: InstanceRow, sums: AttemptSums, until_us: int, is_live: bool
+    store: Reader, row: InstanceRow, sums: AttemptSums, until_us: int, live: LiveInstance | None
 ) -> tuple[StepFacts, ...]:  # fmt: skip
     facts, started = from_shape(row.shape), row.started_us or until_us
-    counted = _counts(store, engine, row, sums)
-    live = engine.live.get(row.id)
+    counted = _counts(store, row, sums, live)
     etas = live.step_etas() if live else [None] * len(facts)
     grow = growing([each.targets for each in facts], counted) if row.ended_us is None else [False] * len(facts)
     return tuple(
         replace(
             each, counts=counted[place], median=sums.quantile(place, 0.5), p95=sums.quantile(place, 0.95), growing=grow[place],
             left=etas[place],
-            rate=(sums.recent.chunks(place, started, until_us) or None) if is_live else None,
+            rate=(sums.recent.chunks(place, started, until_us) or None) if live else None,
         )
         for place, each in enumerate(facts)
     )  # fmt: skip
@@ -214,11 +216,13 @@ def growing(targets: Sequence[Sequence[int]], counts: Sequence[Mapping[ChunkStat
     return found
 
 
-def _counts(store: Reader, engine: Engine, row: InstanceRow, sums: AttemptSums) -> list[dict[ChunkStatus, int]]:
+def _counts(
+    store: Reader, row: InstanceRow, sums: AttemptSums, live: LiveInstance | None
+) -> list[dict[ChunkStatus, int]]:
     """Counts of an instance that is not live are read again only when something has changed."""
-    if row.id in engine.live:
-        return run_pages.counts(store, engine, row)
+    if live:
+        return run_pages.counts(store, live, row)
     key = (row.status, row.ended_us, sums.seen if sums.whole else 0)
     if sums.counted is None or sums.counted[0] != key:
-        sums.counted = (key, run_pages.counts(store, engine, row))
+        sums.counted = (key, run_pages.counts(store, None, row))
     return sums.counted[1]

@@ -73,6 +73,8 @@ class Looked(Reader):
         self._silent = False
         self._within = READ_SECONDS if address is None else ANSWER_SECONDS
         self.closed = False
+        self.busy = False
+        """Whether its owner had no time for many reads when an instance that it works on was asked for last."""
         with self._guard:
             if self._connected() is None:
                 self._at_hand()
@@ -224,7 +226,9 @@ class Looked(Reader):
 
     def live(self, instance: int) -> dict[str, Any] | None:
         """What the owner's engine knows of an instance; None: no engine works on it."""
-        return self._see(lambda owner: owner.ask("live", self._within, instance=instance)[0]["live"], lambda _: None)
+        said = self._see(lambda owner: owner.ask("live", self._within, instance=instance)[0]["live"], lambda _: None)
+        self.busy = said is not None and not said["spare"]
+        return said
 
     def order(self, do: str, instance: int | None = None, **more: Any) -> Any:
         """Have the owner do something.
@@ -327,16 +331,15 @@ class _Live:
         said = self._store.live(instance)
         if said is None:
             return None
-        status, share = InstanceStatus(said["status"]), float(said["progress"])
-        counts: list[list[int]] = said["counts"]
+        status, share, counts = InstanceStatus(said["status"]), float(said["progress"]), map(tuple, said["counts"])
 
         def eta(_: int) -> float | None:
             return said["eta"]
 
         return SimpleNamespace(
-            id=instance, status=status, paused=status is InstanceStatus.PAUSED, share=share, stored_counts=tuple(map(tuple, counts)),
+            id=instance, status=status, paused=status is InstanceStatus.PAUSED, share=share, stored_counts=tuple(counts),
             started_us=said["started_us"], rate=lambda: said["rate"], eta=eta, step_etas=lambda: said["etas"], why=said["why"], hung=said["hung"],
-            running=[Running(*each) for each in said["running"]], workers=said["workers"],
+            running=[Running(*each) for each in said["running"]], workers=said["workers"], failing=said["failing"], life=said["life"],
             job=None, params=None,
         )  # fmt: skip
 

@@ -11,6 +11,8 @@ SHARE = 0.05
 """Of one core's time that looks may take while the engine works …"""
 CREDIT = 0.5
 """… beyond which so many seconds may be taken at once."""
+RESERVE = 0.2
+"""Seconds that who draws again and again leaves to those who ask once; a round of a panel's reads takes some 0.04."""
 
 
 class Meter:
@@ -26,6 +28,11 @@ class Meter:
         self._left = min(CREDIT, self._left + (now - self._since) * SHARE)
         self._since, self._busy = now, busy
         return max(0.0, -self._left / SHARE) if busy else 0.0
+
+    def is_spare(self, busy: bool) -> bool:
+        """Whether a round of several looks can begin and will hardly wait in its midst."""
+        self.wait(busy)
+        return not busy or self._left >= RESERVE
 
     def took(self, seconds: float) -> None:
         """A look has taken so long; while nothing ran it cost nobody anything."""

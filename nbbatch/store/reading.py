@@ -26,6 +26,8 @@ READ_ROWS = 2_000
 class Reader:
     """The reading half of a `Store`. What it gives never has half a transaction in it, and holds the engine up nowhere."""
 
+    busy = False
+    """Whether somebody else's work leaves no time for many reads just now: who draws again and again shows what is known."""
     is_set_back = False
     """Whether the clock was set back between two openings, so that times are not in the order of events."""
 

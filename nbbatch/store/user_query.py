@@ -72,7 +72,7 @@ def run(cursors: Cursors, sql: str, foreign: Callable[[], Collection[str]], limi
         QueryRefused: It is not one SELECT, does more than read the store, takes too much, or DuckDB refuses it.
         StoreClosed: The store was closed meanwhile.
     """
-    began, size = time.monotonic(), _resident()
+    began, size = time.monotonic(), _taken(cursors)
     query = _Query(cursors, sql, foreign)
     try:
         while not query.done.wait(LOOK_SECONDS):
@@ -80,7 +80,7 @@ def run(cursors: Cursors, sql: str, foreign: Callable[[], Collection[str]], limi
                 raise QueryRefused(
                     f"the query was stopped after {limits.seconds:g} s; timeout= gives it more, None: no limit"
                 )
-            if limits.bytes is not None and (more := _resident() - size) > limits.bytes:
+            if limits.bytes is not None and (more := _taken(cursors) - size) > limits.bytes:
                 raise QueryRefused(
                     f"the query was stopped when {more / 1e6:,.0f} MB of memory had been taken while it ran; max_bytes= gives it "
                     "more, None: no limit"
@@ -153,6 +153,12 @@ def _ask(
             if cursors.is_closed:
                 raise
             raise QueryRefused(f"DuckDB refuses this query: {error}") from error
+
+
+def _taken(cursors: Cursors) -> int:
+    """Bytes of memory that this process takes beside the blocks of the file that DuckDB keeps: these it drops when it needs room."""
+    with cursors.reading():
+        return _resident() - cursors.mine().execute(QUERIES["kept_blocks"]).fetchall()[0][0]
 
 
 def _resident() -> int:

@@ -1,4 +1,4 @@
-"""A process that works on a store for the laws of looking: instance after instance, and now and then a checkpoint, until it is killed."""
+"""A process that works on a store for the laws of looking: instance after instance, now and then a purge or checkpoint, until it is killed."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ def main(path: str, serve: str) -> None:
     with nb.open(path, workers=2, serve=serve == "yes") as batch:
         batch.resume(job)
         while True:
-            batch.submit(job, 500, new=True).wait()
-            done = len(batch.instances(status="COMPLETED"))
-            if done % 10 == 0:
+            run = batch.submit(job, 500, new=True)
+            run.wait()
+            if run.id % 10 == 0:
                 batch._engine.call(batch._store.checkpoint)  # pyright: ignore[reportPrivateUsage]
-            print(done, flush=True)
+            if run.id % 50 == 0:
+                batch.purge(keep_last=20)
+            print(run.id, flush=True)
 
 
 if __name__ == "__main__":

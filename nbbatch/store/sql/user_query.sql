@@ -10,6 +10,9 @@ SELECT json_deserialize_sql($1);
 SELECT lower(view_name) FROM duckdb_views() WHERE NOT internal
 UNION SELECT lower(function_name) FROM duckdb_functions() WHERE NOT internal;
 
+-- kept_blocks: Bytes of memory in which blocks of the file are kept.
+SELECT coalesce(sum(memory_usage_bytes), 0)::BIGINT FROM duckdb_memory() WHERE tag = 'BASE_TABLE';
+
 -- read_only: A transaction that cannot write.
 BEGIN TRANSACTION READ ONLY;
 
