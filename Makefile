@@ -81,9 +81,13 @@ mutants: .venv/ready ## a sample of 300 mutants of engine and store, each agains
 	@$(call install,mutants)
 	@$(BIN)/python -m tests.mutants
 
-pictures: .venv/ready ## the pictures of the panel in docs/pictures, drawn anew (needs Chromium)
+pictures: .venv/ready ## the pictures of the panel in docs/pictures, drawn and filmed anew (needs Chromium)
 	@$(call install,test$(comma)browser)
 	@$(BIN)/python -m docs.make_pictures
+	@$(BIN)/python -m docs.make_animation
+
+binder: .venv/ready ## what Binder builds, in an empty virtual environment, and what it opens (two minutes)
+	@NBBATCH_BINDER=1 $(BIN)/python -m pytest -q -s -p no:cacheprovider tests/test_binder.py
 
 .venv-docs/ready: pyproject.toml constraints.txt
 	@if command -v uv >/dev/null 2>&1; then uv venv -q --allow-existing --python $(PYTHON) .venv-docs; \
@@ -105,4 +109,4 @@ lab: .venv/ready ## JupyterLab on the notebooks
 clean: ## remove .venv and what runs leave behind
 	rm -rf .venv .venv-docs build .pytest_cache .ruff_cache .mypy_cache .coverage
 
-.PHONY: help demo test test-1 test-2 test-3 check house bench bench-full bench-compare torture together mutants pictures docs docs-serve lab clean
+.PHONY: help demo test test-1 test-2 test-3 check house bench bench-full bench-compare torture together mutants pictures binder docs docs-serve lab clean
