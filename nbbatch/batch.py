@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from nbbatch.base import private_folder, ranges
 from nbbatch.base.arguments import answering
 from nbbatch.base.clock import Clock, SystemClock
-from nbbatch.base.display import warn
+from nbbatch.base.display import plural, warn
 from nbbatch.base.errors import StoreError
 from nbbatch.base.rows import Ended
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
@@ -576,7 +576,7 @@ class Batch(Overview):
         from nbbatch.pictures import static
 
         problems = len(self.problems)
-        noted = f", {problems} problem{'' if problems == 1 else 's'} (see batch.problems)" if problems else ""
+        noted = f", {plural(problems, 'problem')} (see batch.problems)" if problems else ""
         return f"<Batch {self.path}: {static.counted(counts, 'instance')}{noted}>"
 
 

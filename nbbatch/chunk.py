@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nbbatch.base.display import plural
 from nbbatch.base.errors import StateError
 from nbbatch.base.names import Answering
 from nbbatch.base.rows import Item
@@ -279,7 +280,7 @@ class ChunkHandle(Answering):
             return f"<chunk {self.id} of {gone}>"
         row = self._row()
         error = f", {row['error_type']}: {row['error']}" if row["error"] else ""
-        attempts = f"{row['attempts']} attempt{'' if row['attempts'] == 1 else 's'}"
+        attempts = plural(row["attempts"], "attempt")
         return f"<chunk {self.id} of step {row['step']!r}: {row['status']}, {attempts}{error[:200]}>"
 
     def _repr_html_(self) -> str:

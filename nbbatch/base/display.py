@@ -50,6 +50,15 @@ def needing(extra: str) -> Generator[None]:
         ) from error
 
 
+def plural(number: int, noun: str) -> str:
+    """How many there are, in words.
+
+    >>> plural(1, "attempt"), plural(2_000, "attempt")
+    ('1 attempt', '2,000 attempts')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def safe(text: str) -> str:
     r"""Text that does nothing to a terminal, whoever wrote it: control and direction signs are written as escapes.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from nbbatch.base.display import plural
 from nbbatch.base.times import time_of
 from nbbatch.pictures.markup import Listed, pre
 from nbbatch.store.reading import Reader
@@ -61,7 +62,7 @@ class Versions(Listed[Version]):
     def __repr__(self) -> str:
         if not self:
             return f"step {self.step} has not run yet"
-        lines = [f"step {self.step}, {len(self)} version{'' if len(self) == 1 else 's'} of its code"]
+        lines = [f"step {self.step}, {plural(len(self), 'version')} of its code"]
         lines += [f"  {version}" for version in self]
         return "\n".join([*lines, *([self.diff()] if len(self) > 1 else [])])
 

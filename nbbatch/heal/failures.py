@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from nbbatch.base.display import plural
 from nbbatch.base.rows import HEAD_CHARS
 from nbbatch.base.times import time_of
 from nbbatch.heal.traits import Good, Trait
@@ -229,8 +230,7 @@ class Failures(Listed[FailureGroup]):
         total = sum(map(len, self))
         if not total:
             return "nothing failed"
-        chunks, causes = ("" if n == 1 else "s" for n in (total, len(self)))
-        return "\n".join([f"{total:,} failed chunk{chunks}, {len(self)} cause{causes}", *map(str, self)])
+        return "\n".join([f"{plural(total, 'failed chunk')}, {plural(len(self), 'cause')}", *map(str, self)])
 
 
 def failures(store: Reader, instance: int, actions: Actions, limit: int | None = MAX_FAILED) -> Failures:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nbbatch.base.display import plural
 from nbbatch.base.errors import DefinitionError
 from nbbatch.base.rows import Item, Outcome
 from nbbatch.definition import Node
@@ -68,7 +69,7 @@ class Replay:
             return visible(
                 f"✗ raises {type(self.error).__name__}: {self.message} (code {self.code[:4]}; nothing stored)"
             )
-        count = f"{len(self.outputs)} output{'' if len(self.outputs) == 1 else 's'}"
+        count = plural(len(self.outputs), "output")
         if self.same:
             return f"✓ {count}, as stored (code {self.code[:4]})"
         if not self.stored:

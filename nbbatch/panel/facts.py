@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from nbbatch.base.display import plural
 from nbbatch.base.states import CHUNK_OPEN, STACKED, WAITS_FOR_JOB, ChunkStatus, InstanceStatus, standing
 from nbbatch.panel.snapshot import Snapshot
 from nbbatch.pictures.chain_picture import StepFacts
@@ -58,7 +59,7 @@ def below(now: Snapshot) -> str:
         parts.append(f"{now.cancelled:,} cancelled")
     mended = now.errors - now.failed
     if mended > 0:
-        parts.append(f"{now.errors:,} attempt{'' if now.errors == 1 else 's'} ended in an error")
+        parts.append(f"{plural(now.errors, 'attempt')} ended in an error")
     parts.append(f"took {spoken(now.elapsed)}" if now.ended and now.elapsed is not None else when(now))
     if not now.whole:
         parts.append("reading what was before …")
@@ -114,13 +115,13 @@ def _failures(now: Snapshot, *notes: str) -> Fact:
 
 
 def _causes(now: Snapshot) -> str:
-    return f"{now.causes:,} cause{'' if now.causes == 1 else 's'}" if now.failed and now.causes else ""
+    return plural(now.causes, "cause") if now.failed and now.causes else ""
 
 
 def _running(now: Snapshot) -> Fact:
     if not now.known:
         return Fact(label="Running", value=NONE, note="nobody works on it", key="running")
-    of = f"of {now.workers:,} worker{'' if now.workers == 1 else 's'}" if now.workers else "now"
+    of = f"of {plural(now.workers, 'worker')}" if now.workers else "now"
     return Fact(label="Running", value=f"{len(now.running):,}", note=of, key="running", opens="now")
 
 

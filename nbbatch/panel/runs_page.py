@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from nbbatch.base.display import plural
 from nbbatch.base.states import (
     INSTANCE_ENDED,
     INSTANCE_GROUPS,
@@ -127,7 +128,7 @@ class RunsPage:
         if not total:
             return f"No runs in {self._name} yet: batch.submit(job, params) starts one"
         told = ", ".join(f"{count:,} {name}" for name, count in groups.items())
-        return f"{total:,} run{'' if total == 1 else 's'} in {self._name}: {told}"
+        return f"{plural(total, 'run')} in {self._name}: {told}"
 
     def html(self) -> str:
         """The page that is kept: plain, with its date."""

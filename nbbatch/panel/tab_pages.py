@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
+from nbbatch.base.display import plural
 from nbbatch.base.states import CHUNK_ERRORS, ChunkStatus
 from nbbatch.heal.failures import FailureGroup
 from nbbatch.panel.attempt_sums import ErrorGroup
@@ -257,7 +258,7 @@ def _errors(store: Reader, errors: Sequence[ErrorGroup], failed: int) -> str:
     count = sum(group.count for group in errors)
     if count == failed:  # all is told above
         return ""
-    head = f"{count:,} attempt{'' if count == 1 else 's'} ended in an error{', those of mended chunks included' if failed else ''}"
+    head = f"{plural(count, 'attempt')} ended in an error{', those of mended chunks included' if failed else ''}"
     kinds = (_kind(store, each, place < _TRACES) for place, each in enumerate(errors))
     return tag("h4", head) + fitting(kinds, MOST // 3, _more("kinds", "errors"))
 

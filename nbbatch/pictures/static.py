@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nbbatch.base.display import plural
 from nbbatch.base.rows import InstanceRow
 from nbbatch.base.states import STACKED, ChunkStatus
 from nbbatch.pictures.chain_picture import StepFacts, blocks
@@ -44,7 +45,7 @@ def counted(rows: Iterable[tuple[str, int]], noun: str) -> str:
     if not total:
         return f"no {noun}s"
     inner = ", ".join(f"{count:,} {name}" for name, count in rows)
-    return f"{total:,} {noun}{'' if total == 1 else 's'} ({inner})"
+    return f"{plural(total, noun)} ({inner})"
 
 
 def status_counts(counts: Sequence[Mapping[ChunkStatus, int]]) -> list[tuple[str, int]]:
@@ -305,7 +306,7 @@ def counted_attempts(row: dict[str, Any]) -> str:
     >>> counted_attempts({"attempts": 1, "errors": 0, "polls": 0}), counted_attempts({"attempts": 3, "errors": 2, "polls": 1})
     ('1 attempt', '3 attempts, 2 errors, polled 1 time')
     """
-    said = [f"{row['attempts']} attempt{'' if row['attempts'] == 1 else 's'}"]
-    said += [f"{row['errors']} error{'' if row['errors'] == 1 else 's'}"] if row["errors"] else []
-    said += [f"polled {row['polls']} time{'' if row['polls'] == 1 else 's'}"] if row["polls"] else []
+    said = [plural(row["attempts"], "attempt")]
+    said += [plural(row["errors"], "error")] if row["errors"] else []
+    said += [f"polled {plural(row['polls'], 'time')}"] if row["polls"] else []
     return ", ".join(said)

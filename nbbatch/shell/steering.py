@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nbbatch.base.display import plural
 from nbbatch.base.states import InstanceStatus
 from nbbatch.batch import open as open_store
 from nbbatch.look import Look, look
@@ -145,9 +146,7 @@ def purge(
     if count is None:
         with open_store(store) as batch:
             count = batch.purge(**which)
-    printing.as_json({"purged": count}) if json else printing.say(
-        f"{count:,} instance{'' if count == 1 else 's'} purged"
-    )
+    printing.as_json({"purged": count}) if json else printing.say(f"{plural(count, 'instance')} purged")
     return Exit.DONE
 
 
