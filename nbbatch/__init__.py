@@ -12,6 +12,7 @@ from nbbatch.base.errors import (
     DefinitionError,
     FailChunk,
     FailJob,
+    FileChanged,
     JobCancelled,
     JobFailed,
     NbbatchError,
@@ -39,6 +40,7 @@ from nbbatch.heal.replay import Replay
 from nbbatch.job import Job
 from nbbatch.look import Look, look
 from nbbatch.run import JobHandle
+from nbbatch.values.files import File, files
 from nbbatch.values.identity import NonIdentifying
 from nbbatch.values.storable import storable
 from nbbatch.worker.adapters import executor
@@ -55,6 +57,8 @@ __all__ = [
     "DefinitionError",
     "FailChunk",
     "FailJob",
+    "File",
+    "FileChanged",
     "InstanceStatus",
     "Job",
     "JobCancelled",
@@ -82,6 +86,7 @@ __all__ = [
     "context",
     "dask",
     "executor",
+    "files",
     "inline",
     "load_failure",
     "look",

@@ -7,6 +7,7 @@
     ├── StateError                       an action that is not possible in the present state
     │   └── ShapeError                   a job whose chain differs from the stored one
     ├── ValueNotStorable (ValueError)    a value that has no stored form, or is out of its range
+    ├── FileChanged                      a file is not what it was when it was named
     ├── NoContextError                   nb.context() outside a running step
     ├── JobFailed                        result() of an instance that ended FAILED
     ├── JobCancelled                     result() of an instance that ended CANCELLED
@@ -68,6 +69,10 @@ class ShapeError(StateError):
 
 class ValueNotStorable(NbbatchError, ValueError):
     """A value has no stored form that decodes to an equal value, or is out of its range; the text names it."""
+
+
+class FileChanged(NbbatchError):
+    """A file is not what a `File` says of it any more, or is being written; the text names it. It is not retried by itself."""
 
 
 class NoContextError(NbbatchError):

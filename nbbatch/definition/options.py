@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from nbbatch.base import ranges, times
 from nbbatch.base.arguments import check_known, taken_by
-from nbbatch.base.errors import DefinitionError, NotFoundError, ValueNotStorable
+from nbbatch.base.errors import DefinitionError, FileChanged, NotFoundError, ValueNotStorable
 from nbbatch.base.states import ChunkStatus
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 MAX_NAME = 100
 """Characters of a job's or step's name at most."""
 FATAL = (
-    TypeError, NameError, AttributeError, SyntaxError, ImportError, AssertionError, ValidationError, ValueNotStorable,
+    TypeError, NameError, AttributeError, SyntaxError, ImportError, AssertionError, ValidationError, ValueNotStorable, FileChanged,
     NotFoundError, KeyboardInterrupt, SystemExit,
 )  # fmt: skip
 """Errors that a retry cannot mend."""

@@ -28,6 +28,7 @@ from nbbatch.base.states import (
 from nbbatch.code.signature import type_name
 from nbbatch.definition import JobDefinition, Kind
 from nbbatch.engine import prospect
+from nbbatch.engine.changed_files import renew_inputs
 from nbbatch.engine.decide import to_shut
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.engine.known import current_form, meant
@@ -424,6 +425,7 @@ def take_up(
         if first is not None:
             first(row, job)
         again = engine.store.change_chunks(row.id, _QUEUED, (_FAILED, _CANCELLED), now, chunks=chunks)
+        renew_inputs(engine, row.id, job, ((chunk, index) for chunk, index, *_ in again))
         shut_gates(engine, row, job, now)
         share = share_stored(engine, row, job) if row.status is _I.COMPLETED else None
         engine.store.set_status(row.id, row.status, _I.IN_PROGRESS, now, progress=share)
@@ -469,6 +471,7 @@ def _retry_failed(engine: Engine, live: LiveInstance, row: InstanceRow, chunks: 
     now = engine.clock.now()
     with engine.store.transaction():
         rows = engine.store.change_chunks(live.id, _QUEUED, (_FAILED,), now, chunks=chunks)
+        renew_inputs(engine, live.id, live.job, ((chunk, index) for chunk, index, *_ in rows))
         shut = shut_gates(engine, row, live.job, now)
     for chunk, index, attempt, polls in rows:
         step = live.step_at(index)

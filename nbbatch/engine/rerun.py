@@ -9,6 +9,7 @@ from nbbatch.base.errors import StateError
 from nbbatch.base.rows import InstanceRow
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.definition import JobDefinition, Kind
+from nbbatch.engine.changed_files import renew_inputs
 from nbbatch.engine.commands import (
     attach,
     check_read,
@@ -92,7 +93,9 @@ def _supersede(engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any], i
     if row.retain != "all" and index > 0:  # the parameters are always kept
         _check_kept(engine, row, job, index, chunks)
     store.run("supersede", row.id, chunks, now)
-    store.run("copy_chunks", row.id, chunks, store.take_ids("chunk", len(chunks)), now)
+    last = store.take_ids("chunk", len(chunks))
+    store.run("copy_chunks", row.id, chunks, last, now)
+    renew_inputs(engine, row.id, job, ((last + place, index) for place in range(1, len(chunks) + 1)))
     if job.nodes[index].step.kind is Kind.REDUCTION:
         store.set_report(row.id, b"")
 

@@ -34,6 +34,7 @@ from nbbatch.base.errors import ValueNotStorable
 from nbbatch.values.arrow_forms import read_frame, write_frame
 from nbbatch.values.classes import MASK, NO_SECRETS
 from nbbatch.values.declared import Declared
+from nbbatch.values.files import File
 from nbbatch.values.hints import SECRETS, bare, is_typed_dict, typed_dict_fields
 from nbbatch.values.kept import changed
 from nbbatch.values.outside import is_reference, whole
@@ -76,6 +77,7 @@ class Codec:
         "decode",
         "encode",
         "forms",
+        "holds_files",
         "media",
         "type",
     )
@@ -93,6 +95,7 @@ class Codec:
         self.type, self._also = annotation, also
         self._kind = bare(annotation)
         self.forms = forms_of((annotation, *also))
+        self.holds_files = self.forms.is_open or self.forms.names(File)
         self._adapter = adapter_of(annotation)
         self._validate = self._adapter.validator.validate_python
         self._to_json = partial(self._adapter.serializer.to_json, **STORED, warnings="error")

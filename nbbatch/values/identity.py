@@ -25,6 +25,7 @@ from typing import Annotated, Any, cast, final, get_args, get_origin
 
 from pydantic import BaseModel, RootModel
 
+from nbbatch.values.files import File
 from nbbatch.values.hints import SECRETS, UNIONS, bare, field_hints, is_typed_dict
 from nbbatch.values.tree import Forms, Writer, joined, tree_of
 
@@ -185,6 +186,7 @@ _LEAVES: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (
     ),
     ((bytes, bytearray), "bytes", lambda value: hashlib.sha256(value).hexdigest()),
     (PurePath, "path", str),
+    (File, "file", lambda value: [value.name, value.digest]),
     (range, "range", _range),
 )
 

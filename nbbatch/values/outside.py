@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nbbatch.base.errors import StoreUnreadable
+from nbbatch.values.files import content
 from nbbatch.values.places import is_url, place_of
 
 SHARED_BYTES = 256_000
@@ -76,6 +77,8 @@ class Reference:
     """The folder or URL, as the one who wrote it knew it."""
     store: str
     instance: int
+    content: str = ""
+    """SHA-256 of what counts of it, where that is not all: see `files.content`."""
 
     @classmethod
     def read(cls, data: bytes) -> Reference:
@@ -94,7 +97,8 @@ class Reference:
 
     def stored(self) -> bytes:
         """Its stored form."""
-        return MARK + json.dumps(asdict(self), separators=(",", ":")).encode()
+        given = {name: each for name, each in asdict(self).items() if name != "content" or each}
+        return MARK + json.dumps(given, separators=(",", ":")).encode()
 
     @property
     def name(self) -> str:
@@ -120,7 +124,9 @@ class SharedFolder:
 
     def put(self, instance: int, data: bytes) -> bytes:
         """Write a stored form, in the place of an equal one too, which may be damaged; returns the reference."""
-        made = Reference(sha256(data).hexdigest(), len(data), self.root, self.store, instance)
+        digest, counts = sha256(data).hexdigest(), content(data)
+        other = "" if counts is data else sha256(counts).hexdigest()
+        made = Reference(digest, len(data), self.root, self.store, instance, other)
         place_of(self.root).put(made.name, data)
         return made.stored()
 
@@ -142,8 +148,10 @@ def size_of(data: bytes) -> int:
 def content_of(data: bytes) -> bytes:
     """What is equal for equal stored values, wherever they lie."""
     if data[:1] == MARK:
-        return MARK + Reference.read(data).sha256.encode()
-    return data if len(data) < SHARED_BYTES else MARK + sha256(data).hexdigest().encode()
+        made = Reference.read(data)
+        return MARK + (made.content or made.sha256).encode()
+    counts = content(data)
+    return counts if len(data) < SHARED_BYTES else MARK + sha256(counts).hexdigest().encode()
 
 
 def whole(data: bytes) -> bytes:

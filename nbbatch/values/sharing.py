@@ -26,12 +26,13 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from nbbatch.base.uses import EACH, GET, ITEM, Use
+from nbbatch.values.files import File
 
 _ATOMS: frozenset[type] = frozenset({
     type(None), bool, int, float, complex, str, bytes, range, Decimal, Fraction, UUID, SecretStr, SecretBytes, ZoneInfo,
     dt.datetime, dt.date, dt.time, dt.timedelta, dt.timezone, re.Pattern,
     ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network,
-    type(pathlib.Path()), type(pathlib.PurePath()), pathlib.PurePosixPath, pathlib.PureWindowsPath,
+    type(pathlib.Path()), type(pathlib.PurePath()), File, pathlib.PurePosixPath, pathlib.PureWindowsPath,
 })  # fmt: skip
 WORTH_BYTES = 1_000
 """What is stored in fewer bytes is quickly read."""

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic_core import TzInfo
 
+from nbbatch.values.files import TAG, File, stored, unstored
 from nbbatch.values.tree import Form, Reader, Unstorable, Writer
 
 _FACTORIES: dict[Any, str] = {None: "", int: "int", list: "list", dict: "dict", set: "set", float: "float", str: "str"}
@@ -182,6 +183,7 @@ _OTHERS: dict[type, Form] = {
     dt.timedelta: Form("$timedelta", _length, lambda _, tree: dt.timedelta(*tree)),
     dt.timezone: Form("$zone", lambda _, value: zone(value), lambda _, tree: zone_of(tree)),
     ZoneInfo: Form("$zone", lambda _, value: zone(value), lambda _, tree: zone_of(tree)),
+    File: Form(TAG, lambda writer, value: writer.items(stored(value)), lambda _, tree: unstored(tree)),
     re.Pattern: Form("$pattern", _pattern, lambda reader, tree: re.compile(reader.get(tree[0]), tree[1])),
 }  # fmt: skip
 

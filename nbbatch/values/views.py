@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from nbbatch.base.errors import StoreUnreadable
 from nbbatch.values.arrow_forms import read_frame
+from nbbatch.values.files import TAG, as_json, unstored
 from nbbatch.values.outside import whole
 from nbbatch.values.tree import is_tree, joined, parted
 
@@ -65,6 +66,8 @@ def _tagged(tag: str, inner: Any, parts: list[memoryview]) -> Any:
         return _pairs(inner[1], parts)
     if tag == "$deque":
         return _seen(inner[1], parts)
+    if tag == TAG:
+        return as_json(unstored(inner))
     if tag in ("$datetime", "$time"):
         return inner[0] if inner[1] is None else f"{inner[0]} {inner[1]}"
     if tag.startswith("$:") and isinstance(inner, int) and not isinstance(inner, bool) and 0 <= inner < len(parts):

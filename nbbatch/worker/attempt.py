@@ -21,7 +21,8 @@ from nbbatch.definition.listeners import begin
 from nbbatch.values.outside import size_of
 from nbbatch.worker import capture
 from nbbatch.worker.context import Context, MicroBatch, Page
-from nbbatch.worker.older_class import of_older_class, reading
+from nbbatch.worker.files_given import checking, confirm, taking
+from nbbatch.worker.older_class import of_older_class
 from nbbatch.worker.outcomes import broken, completed, expect_nothing, routed
 from nbbatch.worker.plain_chunks import run_plain
 from nbbatch.worker.running import TOLD_EACH, TOLD_SOME, Cell
@@ -86,6 +87,7 @@ def run_item(micro: MicroBatch, item: Item, worker: str, cell: Cell, *, aloud: b
     """
     with _Attempt(micro, item, worker, cell, aloud=aloud) as attempt:
         attempt.take(micro.node.step.function(*_arguments(micro, item)))
+        attempt.confirm()
     return attempt.ended()
 
 
@@ -98,6 +100,7 @@ async def run_item_async(micro: MicroBatch, item: Item, worker: str, cell: Cell,
                 attempt.add(value)
         else:
             attempt.take(await cast("Awaitable[Any]", result))
+        attempt.confirm()
     return attempt.ended()
 
 
@@ -174,6 +177,10 @@ class _Attempt:
                 self._only = -1
                 self._outputs.append(self._report(result))
 
+    def confirm(self) -> None:
+        """That it read what it was given; see `files_given`."""
+        confirm(self._context)
+
     def _report(self, value: Any) -> bytes:
         assert self._encode is not None
         try:
@@ -220,10 +227,10 @@ def _arguments(micro: MicroBatch, item: Item) -> tuple[Any, ...]:
         return ()
     if step.kind is Kind.REDUCTION:
         assert micro.inputs is not None
-        first: Any = map(reading(micro.node), micro.inputs())
+        first: Any = map(taking(micro.node), micro.inputs())
     elif micro.node.index == 0:
-        first = micro.params.load()
+        first = (checking(micro.params.load) if micro.node.input.holds_files else micro.params.load)()
     else:
         assert item.data is not None
-        first = reading(micro.node)(item.data)
+        first = taking(micro.node)(item.data)
     return (first, micro.params.reader(micro.node)()) if micro.node.takes_params else (first,)

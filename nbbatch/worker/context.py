@@ -16,6 +16,7 @@ from nbbatch.base.rows import Item
 from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
 from nbbatch.values.attachments import Attachments, Files
+from nbbatch.values.files import File
 from nbbatch.values.outside import SharedFolder
 from nbbatch.values.parameters import ParamsCodec
 from nbbatch.values.sharing import Shared
@@ -168,6 +169,8 @@ class Context(capture.LogBuffer):
     _more_warnings = 0
     _recovered: tuple[str, ...] = ()
     _records: int | None = None
+    files: Sequence[File] = ()
+    """Those in its input."""
 
     def __init__(self, micro: MicroBatch, item: Item) -> None:
         self._micro = micro

@@ -9,7 +9,8 @@ from nbbatch.base.rows import Outcome, Results
 from nbbatch.definition import To
 from nbbatch.worker import capture
 from nbbatch.worker.context import Context, MicroBatch
-from nbbatch.worker.older_class import of_older_class, reading
+from nbbatch.worker.files_given import calling, taking
+from nbbatch.worker.older_class import of_older_class
 from nbbatch.worker.outcomes import broken, completed, expect_nothing, routed
 from nbbatch.worker.running import QUICK_US
 
@@ -90,7 +91,7 @@ def _spread(micro: MicroBatch, results: Results) -> Results:
 def _plain_call(micro: MicroBatch) -> Callable[[Any], Any]:
     """Decode, call and encode as one function: stored input → stored output."""
     step = micro.node.step
-    function, decode, load = step.function, reading(micro.node), micro.params.reader(micro.node)
+    function, decode, load = calling(micro.node), taking(micro.node), micro.params.reader(micro.node)
     if micro.node.output is None:
         name = step.name
         if micro.node.takes_params:
@@ -116,8 +117,8 @@ def _plain_call(micro: MicroBatch) -> Callable[[Any], Any]:
 
 def _routed_call(micro: MicroBatch) -> Callable[[Any], tuple[bytes, tuple[int, ...]]]:
     """The same where several steps may follow: stored input → stored output, and the steps that it goes to."""
-    node, step = micro.node, micro.node.step
-    function, decode, load = step.function, reading(node), micro.params.reader(node)
+    node = micro.node
+    function, decode, load = calling(node), taking(node), micro.params.reader(node)
     assert node.output is not None
     encode = micro.kept(node.output.encode)
 

@@ -72,3 +72,11 @@ SELECT chunk, step, attempt, polls FROM event WHERE instance = $1 AND id > $2 OR
 
 -- note_reason: Why it was made.
 INSERT INTO detail BY NAME SELECT chunk, instance, attempt, id AS event, $3 AS error FROM event WHERE instance = $1 AND id > $2;
+
+-- inputs_with_files: Inputs of chunks $2 of an instance that name files, or may as they are references.
+SELECT id, data FROM chunk
+WHERE instance = $1 AND id IN (SELECT unnest($2::BIGINT[])) AND (contains(data::VARCHAR, '$file') OR data[1:1] = '@'::BLOB);
+
+-- replace_inputs: Give chunks $2 of an instance inputs $3: what they name has changed.
+UPDATE chunk SET data = n.data FROM (SELECT unnest($2::BIGINT[]) AS id, unnest($3::BLOB[]) AS data) n
+WHERE chunk.instance = $1 AND chunk.id = n.id;
