@@ -7,6 +7,7 @@ row of a polars frame. A killed kernel loses nothing: run the cells again and th
 import sys
 from typing import TYPE_CHECKING, Any
 
+import nbbatch.base.startup  # noqa: F401  # pyright: ignore[reportUnusedImport] - before all that takes time to import
 from nbbatch.base.display import options
 from nbbatch.base.errors import (
     DefinitionError,

@@ -314,21 +314,28 @@ class Looks(Answering):
             except StoreError as error:
                 self.refused[str(path)] = str(error)
 
-    def instances(self, *, since: Moment | None = None, limit: int | None = frames.ROWS) -> pl.DataFrame:
+    def instances(
+        self, *, job: str | None = None, status: str | None = None, since: Moment | None = None, limit: int | None = frames.ROWS
+    ) -> pl.DataFrame:  # fmt: skip
         """One row per instance of all stores, newest first, with the columns of ``batch.instances()`` after ``store`` (the path).
 
         Args:
+            job: Only instances of the job of this name.
+            status: Only instances in this state.
             since: As for ``batch.instances()``.
             limit: Maximum number of rows per store; None: all.
 
         Raises:
-            ValueError: A time or number is invalid.
+            ValueError: The state is unknown, or a time or number is invalid.
+            TypeError: ``job`` is not a name.
             StoreClosed: A look is closed.
         """
         import polars as pl
 
         every = [
-            look.instances(since=since, limit=limit).select(pl.lit(path).alias("store"), pl.all())
+            look.instances(job=job, status=status, since=since, limit=limit).select(
+                pl.lit(path).alias("store"), pl.all()
+            )
             for path, look in self._looks.items()
         ]
         if not every:  # the columns are there all the same

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
+import click
 import polars as pl
 import pytest
 from rich.console import Console
 
 import nbbatch as nb
 from nbbatch.panel import terminal
-from nbbatch.shell import exit_codes, frontend, printing, steering
+from nbbatch.shell import exit_codes, frontend, pipes, printing, steering
 from tests.looked import going, job
 from tests.test_look import Owner, owned
 
@@ -156,6 +160,82 @@ def test_a_store_that_somebody_holds_is_locked_for_what_needs_to_hold_it(ask: As
     assert (code, str(owned.process.pid) in said) == (3, True)
 
 
+def test_hints_name_commands_and_options_and_every_refusal_begins_alike(ask: Ask, store: Path, owned: Owner) -> None:
+    assert ask("backup", store, "copy.duckdb")[0] == 0
+    for words, hint in (
+        (["show", store, 7], "nbbatch ls STORE lists"),
+        (["backup", store, "copy.duckdb"], "--overwrite replaces it"),
+        (["run", "tests.looked:job", store, "--count", 3], "nbbatch ls STORE sees it"),
+        (["cancel", "none.duckdb", 1], "does not exist"),
+        (
+            ["run", "shop:Shop.orders", "new.duckdb", "--day", "2026-01-02", "--key", "k", "--new"],
+            "--key and --new exclude",
+        ),
+    ):
+        said = ask(*words)[1]
+        assert hint in said
+        assert re.search("^nbbatch: ", said, re.MULTILINE), said
+        assert not re.search(r"\b(run|batch|look|nb)\.(?!close)\w+\(|\w=True|Error:", said), said
+
+
+def test_commands_that_are_hinted_at_can_be_pasted(ask: Ask) -> None:
+    Path("broken").touch()
+    said = ask("run", "shop:Shop.orders", "my new.duckdb", "--day", "2026-01-02")[1]
+    assert "nbbatch errors 'my new.duckdb' 1" in said
+    assert "nbbatch errors 'my new.duckdb' 1" in ask("show", "my new.duckdb", 1)[1]
+
+
+def test_what_the_library_warns_of_or_logs_is_a_line_beside_the_result(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_others = list[object]()
+
+    def showwarning(message: Warning | str, *_: Any) -> None:
+        of_others.append(str(message))
+
+    monkeypatch.setattr(warnings, "showwarning", showwarning)
+    with warnings.catch_warnings(), printing.notices():
+        warnings.simplefilter("always")
+        warnings.warn_explicit("run.resume() lets it go on", UserWarning, click.core.__file__, 1)
+        warnings.warn_explicit("of another", UserWarning, "other.py", 1)
+        assert logging.lastResort
+        logging.lastResort.handle(logging.makeLogRecord({"name": "nbbatch", "msg": "instance %d", "args": (3,)}))
+
+    assert capsys.readouterr().err == "nbbatch: nbbatch resume STORE ID lets it go on\nnbbatch: instance 3\n"
+    assert of_others == ["of another"]
+    assert warnings.showwarning is showwarning
+
+
+@pytest.mark.parametrize("how", [["-m", "nbbatch"], ["nbbatch"], ["other.py"]], ids=" ".join)
+def test_sigterm_while_the_command_is_imported_puts_back_but_not_in_programs_that_import_the_library(
+    tmp_path: Path, how: list[str]
+) -> None:
+    """R40"""
+    (tmp_path / "duckdb.py").write_text("import os, signal, time; os.kill(os.getpid(), signal.SIGTERM); time.sleep(20)")
+    for name in ("nbbatch", "other.py"):
+        (tmp_path / name).write_text(f"import sys; sys.path[:0] = [{str(ROOT)!r}]; import nbbatch.__main__")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    code = subprocess.run([sys.executable, *how], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}).returncode
+    assert code == (-signal.SIGTERM if how == ["other.py"] else 75)
+
+
+def test_whoever_reads_the_output_may_leave(tmp_path: Path) -> None:
+    ours, theirs = os.pipe()
+    with open(theirs, "w", encoding="utf-8") as raw:  # noqa: PTH123
+        stream = pipes.quiet(raw)
+        assert pipes.is_read(stream)
+        os.close(ours)
+        print("nobody reads", file=stream)
+        assert not pipes.is_read(stream)
+    assert pipes.is_read(sys.stdout)
+
+    (tmp_path / "shop.py").write_text(MODULE)
+    command = f"set -o pipefail; {sys.executable} -m nbbatch run shop:idle new.duckdb | true"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    said = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (said.returncode, "roken" in said.stderr) == (0, False), said.stderr
+
+
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_without_its_libraries_it_says_what_to_install(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; from nbbatch.__main__ import main; main()"
@@ -246,6 +326,28 @@ def test_what_is_read_comes_as_a_table_and_whole_as_json(ask: Ask, store: Path) 
     assert len(json.loads(ask("chunks", store, 1, "--status", "FAILED", "--json")[1])) == 1
     assert "more" in ask("chunks", store, 1, "--limit", 3)[1]
     assert json.loads(ask("show", store, 1, "--json")[1])["steps"][1]["completed"] == 19
+    assert json.loads(ask("ls", store, "--json")[1])[0]["params"] == 20
+
+
+def test_what_a_step_gave_comes_in_order_a_value_a_line(ask: Ask, store: Path) -> None:
+    done(store, 80)
+    values = [2 * number for number in range(80) if number != 7]
+    code, said = ask("outputs", store, 1, "--step", "doubled", "--json")
+    assert (code, [*map(json.loads, said.splitlines())]) == (0, values)
+    assert ask("outputs", store, 1, "--json") == (0, f"{sum(values)}\n")
+    code, said = ask("outputs", store, 1, "--step", "doubled", "--limit", 2)
+    assert (code, said.splitlines()) == (0, ["0", "2", "there are more; --limit shows more of them"])
+    assert ask("outputs", store, 1, "--step", "none")[0] == 2
+
+
+def test_of_many_errors_the_newest_are_listed(ask: Ask) -> None:
+    Path("broken").touch()
+    ask("run", "shop:Shop.orders", "new.duckdb", "--day", "2026-01-02", "--set", "count=5")
+    for more in range(3):
+        code, said = ask("errors", "new.duckdb", 1, "--json", "--limit", 3 + more)
+        rows = json.loads(said.splitlines()[0])
+        assert (code, [row["chunk"] for row in rows]) == (0, [6, 5, 4, 3, 2][: 3 + more])
+        assert ("there are more" in said) is (more < 2)
 
 
 def test_a_folder_is_listed_store_by_store(ask: Ask, tmp_path: Path) -> None:
@@ -381,6 +483,11 @@ def test_orders_are_carried_out_here_where_nobody_holds_the_store(ask: Ask, stor
         batch.submit(job, 3, new=True).pause()
     assert ask("cancel", store, 1, "--json") == (0, '{"id":1,"status":"CANCELLED"}\n')
     assert ask("cancel", store, 1)[0] == 0
+    with nb.open(store, executor=nb.inline()) as batch:
+        batch.submit(job, 2, new=True).wait()
+    for order in ("cancel", "pause"):
+        code, said = ask(order, store, 2)
+        assert (code, "COMPLETED" in said) == (1, True)
 
 
 def test_a_paused_run_goes_on_here_to_its_end(ask: Ask, store: Path) -> None:

@@ -296,7 +296,16 @@ def test_a_type_passes_by_its_own_two_functions_and_looking_at_the_store_runs_ne
     LOADED.clear()
 
     assert plain(data) == "5b305d"
-    assert not LOADED
+    with nb.look(tmp_path / "s.duckdb") as look:
+        seen = look.instance(1)
+        assert seen.chunks().height == 3
+        assert "curves" in seen._repr_html_()
+        assert "curves" in look._repr_html_()
+        assert not LOADED
+        assert seen.outputs("fit") == [
+            Curve([0, 1, 2])
+        ]  # who asks for values where the job is known gets those of its types
+        assert LOADED
 
 
 @pytest.mark.usefixtures("_told")

@@ -74,17 +74,20 @@ class Watched:
         return drawn(take(store, engine, self._sums, row, engine.clock.now()), self._sums.error_groups())
 
 
-def watch(runs: Sequence[Any], every: float | None = None, console: Console | None = None) -> None:
+def watch(
+    runs: Sequence[Any], every: float | None = None, console: Console | None = None, until: Callable[[], bool] = lambda: False
+) -> None:  # fmt: skip
     """Show how runs stand until all have ended; the last picture is that of their end.
 
     Args:
         runs: Handles of instances.
         every: Seconds between two pictures, or lines; None: what is usual.
         console: Where to; None: the standard output.
+        until: Whether nobody watches any more.
     """
     console = console or Console(file=sys.stdout, highlight=False, emoji=False)
     if not console.is_terminal:
-        for _ in looks(runs, every or LINE_SECONDS):
+        for _ in looks(runs, every or LINE_SECONDS, until=until):
             for run in runs:
                 print(safe(repr(run)), file=console.file, flush=True)
         return
@@ -95,16 +98,17 @@ def watch(runs: Sequence[Any], every: float | None = None, console: Console | No
 
 
 def looks(
-    runs: Sequence[Any], every: float, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], object] = time.sleep
+    runs: Sequence[Any], every: float, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], object] = time.sleep,
+    until: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:  # fmt: skip
-    """When to show runs: now, each so many seconds, and once they have ended."""
+    """When to show runs: now, each so many seconds, and once they have ended; unless before that nobody watches any more."""
     due = clock()
     while True:
         ended = all(run.status in INSTANCE_ENDED for run in runs)
         if ended or clock() >= due:
             yield
             due = clock() + every
-        if ended:
+        if ended or until():
             return
         sleep(min(LOOK_SECONDS, max(0.0, due - clock())))
 

@@ -6,6 +6,7 @@ from enum import IntEnum
 
 import click
 
+from nbbatch.base import startup
 from nbbatch.base.errors import NbbatchError, NotFoundError, ParameterError, StoreLocked
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 
@@ -17,7 +18,7 @@ class Exit(IntEnum):
     FAILED = 1
     WRONG_USE = 2
     LOCKED = 3
-    PUT_BACK = 75  # EX_TEMPFAIL of sysexits.h: try again later
+    PUT_BACK = startup.PUT_BACK
 
 
 MEANS = {

@@ -25,7 +25,7 @@ def nbbatch() -> None:
 
 
 for _command in (
-    seeing.ls, seeing.show, seeing.chunks, seeing.errors, watching.watch, launching.run, steering.pause, steering.resume,
+    seeing.ls, seeing.show, seeing.chunks, seeing.errors, seeing.outputs, watching.watch, launching.run, steering.pause, steering.resume,
     steering.cancel, steering.retry, steering.skip, steering.purge, steering.backup, steering.export,
 ):  # fmt: skip
     nbbatch.add_command(_command)
@@ -34,7 +34,8 @@ for _command in (
 def run(words: Sequence[str] | None = None) -> int:
     """Do what the words say, those of the process by default; returns the exit code."""
     try:
-        return int(nbbatch.main(words, prog_name="nbbatch", standalone_mode=False) or Exit.DONE)
+        with printing.notices():
+            return int(nbbatch.main(words, prog_name="nbbatch", standalone_mode=False) or Exit.DONE)
     except click.Abort:
         return Exit.PUT_BACK
     except Exception as error:
@@ -43,8 +44,5 @@ def run(words: Sequence[str] | None = None) -> int:
         code = exit_codes.of_error(error)
         if code is None:
             raise
-        if isinstance(error, click.ClickException):
-            error.show()
-        else:
-            printing.note(f"nbbatch: {error}")
+        printing.refusal(error)
         return code

@@ -130,9 +130,8 @@ def follow(begin: Callable[[], Any], store: Path, *, json: bool) -> int:
     printing.say(repr(run))
     error = run.exception()
     if isinstance(error, JobFailed | JobCancelled):
-        printing.note(
-            f"nbbatch errors {store} {run.id} lists its errors; nbbatch retry {store} {run.id} --job MODULE:JOB runs what failed again"
-        )
+        errors, retry = printing.command("errors", store, run.id), printing.command("retry", store, run.id, "--job")
+        printing.note(f"{errors} lists its errors; {retry} MODULE:JOB runs what failed again")
     elif run.report is not None:
         printing.say(seeing.shortened(run.report))
     return exit_codes.of_run(run.status)

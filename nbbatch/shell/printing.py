@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 import sys
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,8 +20,9 @@ from rich.text import Text
 
 from nbbatch.base.display import safe
 from nbbatch.base.states import ChunkStatus, InstanceStatus
+from nbbatch.shell.wording import in_commands
 
-__all__ = ["as_json", "console", "frame", "note", "safe", "say", "table"]
+__all__ = ["as_json", "command", "console", "frame", "note", "notices", "refusal", "safe", "say", "table"]
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,27 +44,69 @@ def note(text: str) -> None:
     click.echo(safe(text), err=True)
 
 
+def command(*words: object) -> str:
+    """A command as it can be typed.
+
+    >>> command("errors", "my store.duckdb", 1)
+    "nbbatch errors 'my store.duckdb' 1"
+    """
+    return shlex.join(["nbbatch", *map(str, words)])
+
+
+def refusal(error: Exception) -> None:
+    """Why a command was not carried out, whoever found out; of wrong use also how it is used."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        note(error.format_message())
+        return
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None:
+        note(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n")
+    note(f"nbbatch: {error.format_message() if isinstance(error, click.ClickException) else in_commands(str(error))}")
+
+
+@contextmanager
+def notices() -> Generator[None]:
+    """What the library warns of, or logs where nobody listens, is a line beside the result; warnings of others are shown as always."""
+    of_others, last = warnings.showwarning, logging.lastResort
+
+    def show(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
+        if Path(filename).is_relative_to(Path(click.__file__).parent):  # the line that called nbbatch
+            note(f"nbbatch: {in_commands(str(message))}")
+        else:
+            of_others(message, category, filename, *rest)
+
+    warnings.showwarning, logging.lastResort = show, _Notes(logging.WARNING)
+    try:
+        yield
+    finally:
+        warnings.showwarning, logging.lastResort = of_others, last
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        ours = record.name.partition(".")[0] == "nbbatch"
+        note(f"nbbatch: {in_commands(text)}" if ours else text)
+
+
 def as_json(value: Any) -> None:
     """One line of JSON: what JSON has no word for is null where it is no number, and text where it is no value."""
     click.echo(to_json(value, inf_nan_mode="null", bytes_mode="base64", serialize_unknown=True).decode())
 
 
-def frame(rows: pl.DataFrame, columns: Sequence[str], *, json: bool, left_out: int = 0) -> None:
+def frame(rows: pl.DataFrame, columns: Sequence[str], *, json: bool) -> None:
     """A frame: a table of some of its columns, or a JSON array of objects with all of them.
 
     Args:
         rows: The frame.
         columns: What people see, where there is any of it.
         json: As JSON.
-        left_out: Rows there are beyond these.
     """
     if json:
         as_json(rows.to_dicts())
         return
     shown = [name for name in columns if name in rows.columns and not _is_empty(rows, name)]
     console().print(table(shown, rows.select(shown).iter_rows()) if rows.height else "nothing to show")
-    if left_out > 0:
-        note(f"{left_out:,} more; --limit shows more of them")
 
 
 def _is_empty(rows: pl.DataFrame, name: str) -> bool:

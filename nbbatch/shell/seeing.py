@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json as json_text
 from collections.abc import Generator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,15 +51,21 @@ def ls(place: Path, job: str | None, status: str | None, limit: int, json: bool)
     """List the instances of a store, or of all stores (*.duckdb) in a folder, newest first."""
     with look(place) as found:
         many: Any = found
-        rows: pl.DataFrame = many.instances(limit=None)
+        rows: pl.DataFrame = many.instances(job=job, status=status, limit=limit + 1)
         refused = found.refused if isinstance(found, Looks) else {}
-    for name, value in (("job", job), ("status", status)):
-        if value is not None and rows.height:
-            rows = rows.filter(rows[name] == value)
     for path, why in refused.items():
         printing.note(f"{path}: {why}")
-    printing.frame(rows.head(limit), _INSTANCES, json=json, left_out=rows.height - limit)
+    if json:
+        printing.as_json([{**row, "params": json_text.loads(row["params"])} for row in rows.head(limit).to_dicts()])
+    else:
+        printing.frame(rows.head(limit), _INSTANCES, json=False)
+    _tell_of_more(rows.height > limit)
     return Exit.FAILED if refused and not rows.height else Exit.DONE
+
+
+def _tell_of_more(there_are: bool) -> None:
+    if there_are:
+        printing.note("there are more; --limit shows more of them")
 
 
 @click.command()
@@ -78,7 +86,7 @@ def show(store: Path, instance: int, json: bool) -> int:
         if run.report is not None:
             printing.say(f"report: {shortened(run.report)}")
         if run.errors(limit=1).height:
-            printing.note(f"nbbatch errors {store} {instance} lists its errors")
+            printing.note(f"{printing.command('errors', store, instance)} lists its errors")
     return Exit.DONE
 
 
@@ -115,8 +123,7 @@ def chunks(store: Path, instance: int, step: str | None, status: str | None, lim
     with run_of(store, instance) as run:
         rows = run.chunks(step, status=status, limit=limit + 1)
     printing.frame(rows.head(limit), _CHUNKS, json=json)
-    if rows.height > limit:
-        printing.note("there are more; --limit shows more of them")
+    _tell_of_more(rows.height > limit)
     return Exit.DONE
 
 
@@ -129,9 +136,36 @@ def chunks(store: Path, instance: int, step: str | None, status: str | None, lim
 def errors(store: Path, instance: int, step: str | None, traceback: bool, limit: int, json: bool) -> int:
     """List the attempts of an instance that ended in an error, newest first."""
     with run_of(store, instance) as run:
-        rows = run.errors(step, limit=None).reverse()
-    printing.frame(rows.head(limit), _ERRORS, json=json, left_out=rows.height - limit)
+        before = max(0, _count_errors(run, step) - limit)
+        rows = run.errors(step, limit=limit, offset=before).reverse()
+    printing.frame(rows, _ERRORS, json=json)
     if traceback and not json:
-        for chunk, text in rows.head(limit).select("chunk", "traceback").iter_rows():
+        for chunk, text in rows.select("chunk", "traceback").iter_rows():
             printing.say(f"\nchunk {chunk}\n{text}")
+    _tell_of_more(before > 0)
+    return Exit.DONE
+
+
+def _count_errors(run: Any, step: str | None) -> int:
+    return run._store.count("errors", run.id, step, None, None, None, 0)
+
+
+@click.command()
+@given.instance
+@click.option(
+    "--step", help="Of this step; by default of the last one, whose output is the report where it is a reduction."
+)
+@click.option("--limit", type=click.IntRange(min=1), help=f"Values at most; by default {ROWS}, and with --json all.")
+@given.json_option
+def outputs(store: Path, instance: int, step: str | None, limit: int | None, json: bool) -> int:
+    """List what a step gave, in the order of the items, a value a line; a frame with --json as its rows."""
+    with run_of(store, instance) as run:
+        values = run.outputs(step)
+        most = limit or (len(values) if json else ROWS)
+        for value in islice(values, most):
+            if json:
+                printing.as_json(value.to_dicts() if hasattr(value, "to_dicts") else value)
+            else:
+                printing.say(shortened(value).replace("\n", " ⏎ "))
+    _tell_of_more(len(values) > most)
     return Exit.DONE

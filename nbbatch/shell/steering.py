@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nbbatch.base.display import plural
+from nbbatch.base.errors import StateError
 from nbbatch.base.states import InstanceStatus
 from nbbatch.batch import open as open_store
 from nbbatch.look import Look, look
@@ -67,8 +68,13 @@ def pause(store: Path, instance: int, json: bool) -> int:
 @given.instance
 @given.json_option
 def cancel(store: Path, instance: int, json: bool) -> int:
-    """End an instance now. It is no error if it has ended already."""
-    return _ordered(store, instance, lambda run: run.cancel(), json=json)
+    """End an instance now. It is no error if it was cancelled already."""
+    return _ordered(store, instance, _cancel, json=json)
+
+
+def _cancel(run: Any) -> None:
+    if not run.cancel() and (status := run.status) is not InstanceStatus.CANCELLED:
+        raise StateError(f"instance {run.id} has ended {status}: there is nothing to cancel")
 
 
 @click.command()

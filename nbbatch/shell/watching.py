@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import click
 from nbbatch.base.states import INSTANCE_ENDED
 from nbbatch.look import Look, LookedRun, look
 from nbbatch.panel import terminal
-from nbbatch.shell import exit_codes, given, printing, seeing
+from nbbatch.shell import exit_codes, given, pipes, printing, seeing
 from nbbatch.shell.exit_codes import Exit
 
 MOST = 20
@@ -50,8 +51,12 @@ def unfinished(looking: Look) -> list[LookedRun]:
 def until_ended(runs: list[LookedRun], every: float | None, *, json: bool) -> None:
     """Show how runs stand until they have ended; the last picture is that of their end."""
     if json:
-        for _ in terminal.looks(runs, every or terminal.LINE_SECONDS):
+        for _ in terminal.looks(runs, every or terminal.LINE_SECONDS, until=_left):
             for run in runs:
                 printing.as_json(seeing.facts(run))
     else:
-        terminal.watch(runs, every, printing.console())
+        terminal.watch(runs, every, printing.console(), _left)
+
+
+def _left() -> bool:
+    return not pipes.is_read(sys.stdout)

@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 
 from nbbatch.base.errors import StoreError, StoreLocked, StoreUnreadable
+from nbbatch.base.interrupts import behind
 from nbbatch.base.private_file import make_beside
 from nbbatch.store import checkpoint, rewriting
 
@@ -148,6 +149,8 @@ def clear_errors(path: str) -> Generator[None]:
     except (StoreError, MemoryError):
         raise
     except Exception as error:  # DuckDB's own, and whatever comes of values that nbbatch never writes, NULL among them
+        if (signalled := behind(error)) is not None:
+            raise signalled from None
         ours = unreadable(path, error)
         raise ours from (None if isinstance(ours, StoreLocked) else error)  # which tells all there is to know
 

@@ -30,8 +30,9 @@ _TRIED: set[type] = set()
 def storable(kind: type[T], *, dump: Callable[[T], Any], load: Callable[[Any], T]) -> type[T]:
     """Say how values of a type pass between steps: an estimator, a model, a client's object.
 
-    Call it before the steps that name the type are defined. Steps, and values that are asked for with the job at hand, get what
-    ``load`` makes; looking at a store runs neither function. Values of a subclass pass too, if ``load`` gives them back.
+    Call it before the steps that name the type are defined. Steps, and values that are asked for in a process that has the job
+    (``run.outputs()``, of a look too), get what ``load`` makes; frames, pictures and panels run neither function. Values of a
+    subclass pass too, if ``load`` gives them back.
     The first value of each type is loaded again at once and compared, where the type defines ``==``.
 
     Args:

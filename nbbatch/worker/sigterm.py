@@ -18,10 +18,9 @@ from types import FrameType
 from typing import Any
 
 from nbbatch.base.interrupts import ending
+from nbbatch.base.startup import PUT_BACK
 from nbbatch.base.times import Duration, patience
 
-PUT_BACK = 75
-"""Exit status of a process that drained: EX_TEMPFAIL, try again later."""
 SPARE_SECONDS = 5.0
 """What the process may take beyond the grace before it is ended without further ado."""
 
