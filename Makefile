@@ -62,6 +62,10 @@ bench-full: .venv/ready .venv-peers/ready ## the same with millions of chunks, a
 bench-compare: .venv/ready ## this tree against another commit, by turns: make bench-compare REF=main RUNS=5 WORKLOADS="W1 W2 W5"
 	@$(BIN)/python -m benchmarks.compare $(REF) $(WORKLOADS) --runs $(RUNS)
 
+test-remote: .venv/ready ## the laws of pools on Ray and ipyparallel too, whose clusters take long to start (three minutes)
+	@$(call install,test$(comma)ray$(comma)ipyparallel)
+	@NBBATCH_REMOTE=1 $(BIN)/python -m pytest -q -p no:cacheprovider --timeout 200 --durations=5 tests/test_each_pool.py -k "ray or ipyparallel"
+
 # The peers have an environment of their own: they want other versions than constraints.txt has.
 .venv-peers/ready: pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then uv venv -q --allow-existing --python $(PYTHON) .venv-peers; \
@@ -109,4 +113,4 @@ lab: .venv/ready ## JupyterLab on the notebooks
 clean: ## remove .venv and what runs leave behind
 	rm -rf .venv .venv-docs build .pytest_cache .ruff_cache .mypy_cache .coverage
 
-.PHONY: help demo test test-1 test-2 test-3 check house bench bench-full bench-compare torture together mutants pictures binder docs docs-serve lab clean
+.PHONY: help demo test test-1 test-2 test-3 test-remote check house bench bench-full bench-compare torture together mutants pictures binder docs docs-serve lab clean

@@ -48,6 +48,8 @@ from nbbatch.worker.adapters import executor
 from nbbatch.worker.context import context
 from nbbatch.worker.executors import inline, threads
 from nbbatch.worker.on_dask import dask
+from nbbatch.worker.on_ipyparallel import ipyparallel
+from nbbatch.worker.on_ray import ray
 from nbbatch.worker.processes import processes
 
 __all__ = [
@@ -89,11 +91,13 @@ __all__ = [
     "executor",
     "files",
     "inline",
+    "ipyparallel",
     "load_failure",
     "look",
     "open",
     "options",
     "processes",
+    "ray",
     "step",
     "storable",
     "threads",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -52,7 +53,56 @@ def on_dask() -> Iterator[Pool]:
         yield Pool(nb.dask(client), client.restart, connect)
 
 
-POOLS = {"processes": on_processes, "dask": on_dask}
+def on_ray() -> Iterator[Pool]:
+    ray = remote("ray")
+    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    connect = f"(__import__('ray').init({ray.get_runtime_context().gcs_address!r}, log_to_driver=False), nb.ray())[1]"
+    yield Pool(
+        nb.ray(), lambda: [os.kill(pid, signal.SIGKILL) for pid in processes_named("ray::_", "ray::IDLE")], connect
+    )
+    ray.shutdown()
+
+
+def on_ipyparallel() -> Iterator[Pool]:
+    library = remote("ipyparallel")
+    cluster = library.Cluster(n=2, log_level=50, engine_timeout=50)
+    client = cluster.start_and_connect_sync(activate=False)
+    connect = f"nb.ipyparallel(__import__('ipyparallel').Client(cluster_id={cluster.cluster_id!r}))"
+    over = threading.Event()
+    keeper = threading.Thread(target=keep, args=(cluster, client, over))
+    keeper.start()
+    yield Pool(nb.ipyparallel(client), lambda: client.send_signal(signal.SIGKILL, block=False), connect)
+    over.set()
+    keeper.join()
+    client.close()
+    cluster.stop_cluster_sync()
+
+
+def keep(cluster: Any, client: Any, over: threading.Event) -> None:
+    """Start engines for those that died, which ipyparallel leaves to others."""
+    started = 0
+    while not over.wait(0.2):
+        missing, started = 2 - len(client.ids), max(0, started - 1)
+        if missing > 0 and not started:
+            cluster.start_engines_sync(missing)
+            started = 50  # rounds, in which they come
+        started = started if missing > 0 else 0
+
+
+def remote(name: str) -> Any:
+    """A library whose cluster takes long to start: only where it was asked for."""
+    if not os.environ.get("NBBATCH_REMOTE"):
+        pytest.skip("make test-remote tries this one")
+    return pytest.importorskip(name)
+
+
+def processes_named(*begins: str) -> list[int]:
+    """Of Linux."""
+    found = (path for path in Path("/proc").glob("[0-9]*/cmdline"))
+    return [int(path.parent.name) for path in found if path.read_text(errors="replace").startswith(begins)]
+
+
+POOLS = {"processes": on_processes, "dask": on_dask, "ray": on_ray, "ipyparallel": on_ipyparallel}
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning:distributed", "ignore::ResourceWarning")]
 
 
@@ -268,6 +318,52 @@ def test_a_coordinator_that_is_killed_loses_nothing(pool: Pool, store: Path, tmp
         assert count(run).get("FAILED", 0) == 0
 
 
+def goes_alone(folder: Path) -> Callable[[int], None]:
+    """What fails where another one runs beside it."""
+
+    def run(value: int) -> None:
+        (folder / "runs").mkdir()
+        time.sleep(0.02)
+        (folder / "runs").rmdir()
+
+    return run
+
+
+def test_no_more_run_at_once_than_a_cluster_has_of_a_resource(store: Path, tmp_path: Path) -> None:
+    distributed: Any = pytest.importorskip("distributed", reason="the extra nbbatch[dask] is not installed")
+    with (
+        distributed.LocalCluster(
+            processes=False,
+            n_workers=1,
+            threads_per_worker=3,
+            resources={"GPU": 1},
+            dashboard_address=":0",
+            silence_logs=50,
+        ) as cluster,
+        distributed.Client(cluster) as client,
+        nb.open(store, nb.dask(client, resources={"GPU": 1})) as batch,
+    ):
+        run = batch.submit(each(goes_alone(tmp_path), max_attempts=1), 6)
+
+        assert run.wait(30) == "COMPLETED"
+        # its worker is this very process, whose loggers stay as they are
+        assert not [
+            each
+            for each in logging.getLogger("nbbatch").handlers + logging.root.handlers
+            if "nbbatch" in repr(type(each))
+        ]
+        assert engine(batch)._lanes.main.workers == 1
+
+
+@pytest.mark.parametrize("pool", ["ray"], indirect=True)
+def test_no_more_run_at_once_than_there_are_gpus(pool: Pool, store: Path, tmp_path: Path) -> None:
+    with nb.open(store, nb.ray(num_cpus=0, num_gpus=1)) as batch:
+        run = batch.submit(each(goes_alone(tmp_path), max_attempts=1), 6)
+
+        assert run.wait(50) == "COMPLETED"
+        assert engine(batch)._lanes.main.workers == 1
+
+
 def test_workers_that_come_later_work_too(store: Path) -> None:
     distributed: Any = pytest.importorskip("distributed", reason="the extra nbbatch[dask] is not installed")
     with (
@@ -313,6 +409,8 @@ def test_a_scheduler_that_is_gone_charges_nothing_and_is_told(store: Path) -> No
     ("wrong", "told"),
     [
         (lambda: nb.dask(3), "takes a distributed.Client"),
+        (lambda: nb.ray(num_cpus=0), "at least one of them above 0"),
+        (lambda: nb.ray(num_gpus=-1), "numbers from 0"),
         (lambda: nb.executor(3), "takes a concurrent.futures.Executor"),  # type: ignore[arg-type]
         (lambda: nb.executor(nb.threads(1), lost=3), "exception classes"),  # type: ignore[arg-type]
         (lambda: nb.executor(nb.threads(1), target_ms=0), "milliseconds"),

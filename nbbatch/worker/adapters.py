@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 from typing import Any
 
+from nbbatch.base.clock import steady_us
 from nbbatch.base.display import warn
 from nbbatch.worker.executors import checked_workers, inline
 
+LOOK_SECONDS = 0.5
+"""How often a cluster is asked how many workers it has."""
 NEAR_US, FAR_US = 8_000, 100_000
 """Work in a micro-batch, in this process or on this machine, and elsewhere: hand-over costs little, and no result waits long."""
 
@@ -99,6 +103,96 @@ class Refused(RuntimeError):
 
 class WorkerLost(BrokenExecutor):
     """The worker that ran a call has ended."""
+
+
+class Elsewhere(Adapter):
+    """Workers of a cluster, on hosts that have no file of ours: it is asked ever anew how many it has, and its workers tell when they begin."""
+
+    is_local = False
+    tells_begin = True
+    target_us = FAR_US
+    ahead_us = 2_000_000
+
+    def __init__(self) -> None:
+        """Nothing is asked before an engine begins to use it."""
+        self._count, self._absent = 0, "it has not been asked yet"
+        self._wakes: dict[str, Callable[[], None]] = {}
+        self._begun: dict[str, int] = {}
+        self._futures: dict[str, Any] = {}
+        """What the cluster's own library knows the calls by that are under way."""
+        self._recalled = set[str]()
+
+    def count(self) -> int:
+        """How many calls the cluster runs at once now.
+
+        Raises:
+            Exception: It cannot be reached.
+        """
+        raise NotImplementedError
+
+    def hold(self, owner: str) -> None:
+        """Have workers give back the calls of an engine that they have not begun."""
+        raise NotImplementedError
+
+    def workers(self) -> int:
+        return self._count
+
+    def absent(self) -> str | None:
+        return None if self._count else self._absent
+
+    def open(self, owner: str, wake: Callable[[], None]) -> None:
+        is_first = not self._wakes
+        self._wakes[owner] = wake
+        if is_first:
+            self.watch()
+
+    def close(self, owner: str) -> None:
+        self._wakes.pop(owner, None)
+        self._recalled.discard(owner)
+
+    def begun_us(self, call: str) -> int:
+        return self._begun.get(call, 0)
+
+    def landed(self, call: str) -> None:
+        self._begun.pop(call, None)
+        self._futures.pop(call, None)
+
+    def recall(self, owner: str, futures: Iterable[Future[Any]]) -> None:
+        if not self._count:
+            for future in futures:
+                future.cancel()
+        elif owner not in self._recalled:
+            self._recalled.add(owner)
+            self.hold(owner)
+
+    def cancel(self, future: Future[Any]) -> None:
+        """Not at all: clusters cancel what they run too, and say that it did not run."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nothing: the cluster is its owner's."""
+
+    def watch(self) -> None:
+        """Ask for the number of workers from now on, as long as an engine uses them."""
+        threading.Thread(target=self._watch, name="nbbatch-cluster", daemon=True).start()
+
+    def heard(self, call: str) -> None:
+        """A worker has begun a call."""
+        self._begun.setdefault(call, steady_us())
+
+    def saw(self, count: int, absent: str) -> None:
+        """So many workers are there; why none, if there are none."""
+        before, self._count, self._absent = self._count, count, absent
+        for wake in tuple(self._wakes.values()) if count != before else ():
+            wake()
+
+    def _watch(self) -> None:
+        pause = threading.Event()
+        while self._wakes:
+            try:
+                self.saw(self.count(), "the cluster has none just now")
+            except Exception as error:
+                self.saw(0, f"the cluster cannot be reached: {type(error).__name__} {error}"[:300])
+            pause.wait(LOOK_SECONDS)
 
 
 class Wrapped(Adapter):

@@ -9,6 +9,8 @@ it gets one there that keeps the records. They are handled once their micro-batc
 from __future__ import annotations
 
 import logging
+import os
+import secrets
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,6 +22,7 @@ Record = Mapping[str, Any]
 """The attributes of a log record, none of them an object of anybody's class."""
 _PLAIN = (str, int, float, bool, type(None))
 
+_TOKEN = secrets.token_hex(8)
 log = logging.getLogger("nbbatch")
 _kept: ContextVar[_Kept | None] = ContextVar("nbbatch_records", default=None)
 
@@ -41,13 +44,19 @@ class Levels(NamedTuple):
     """As ``logging.disable`` takes it."""
     loggers: tuple[Level, ...]
     """The root as "", and those that are not as they begin."""
+    process: str = ""
+    """Which one."""
 
 
 def levels() -> Levels:
     """How the loggers of this process are set."""
     root, every = logging.root, list(logging.root.manager.loggerDict.items())  # others may be made meanwhile
     found = [_level(name, each) for name, each in every if isinstance(each, logging.Logger) and _is_set(each)]
-    return Levels(root.manager.disable, (_level("", root), *found))
+    return Levels(root.manager.disable, (_level("", root), *found), _process())
+
+
+def _process() -> str:
+    return f"{_TOKEN} {os.getpid()}"
 
 
 def _is_set(logger: logging.Logger) -> bool:
@@ -109,8 +118,8 @@ _keeps = _Keeps()
 
 @contextmanager
 def collected(as_in: Levels | None) -> Generator[_Kept]:
-    """Keep what is logged in this block, by levels as in another process."""
-    if as_in is not None and as_in != _keeps.applied:
+    """Keep what is logged in this block, by levels as in another process; of this one, handlers have it at once."""
+    if as_in is not None and as_in != _keeps.applied and as_in.process != _process():
         _apply(as_in)
     kept = _Kept()
     before = _kept.set(kept)

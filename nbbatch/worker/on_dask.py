@@ -15,28 +15,25 @@ import asyncio
 import logging
 import pickle
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nbbatch.base.clock import steady_us
 from nbbatch.base.display import needing
 from nbbatch.worker import travel
-from nbbatch.worker.adapters import FAR_US, Adapter, Refused, WorkerLost
+from nbbatch.worker.adapters import LOOK_SECONDS, Elsewhere, Refused, WorkerLost
 from nbbatch.worker.remote import Packed, run_packed
 from nbbatch.worker.travel import Missing
 
 log = logging.getLogger("nbbatch")
 
-LOOK_SECONDS = 0.5
-"""How often the cluster is asked how many threads it has."""
 PREFIX = "nbbatch"
 
 
-def dask(client: Any) -> Executor:
+def dask(client: Any, *, resources: Mapping[str, float] | None = None) -> Executor:
     """Run steps on a Dask cluster, on as many threads as it has at any time.
 
     Workers need the package nbbatch, and what steps import. A worker that dies costs an attempt only a chunk that is known to be why.
@@ -45,6 +42,7 @@ def dask(client: Any) -> Executor:
 
     Args:
         client: A ``distributed.Client`` that is not asynchronous. It is not closed by ``batch.close()``.
+        resources: What each micro-batch takes of its worker, as workers were started with: ``dask worker --resources "GPU=1"``.
 
     Raises:
         ImportError: distributed is not installed; ``pip install 'nbbatch[dask]'``.
@@ -54,54 +52,35 @@ def dask(client: Any) -> Executor:
         from distributed import Client
     if not isinstance(client, Client) or client.asynchronous:
         raise TypeError(f"nb.dask() takes a distributed.Client that is not asynchronous, not {client!r}")
-    return OnDask(client)
+    return OnDask(client, {"resources": dict(resources)} if resources else None)
 
 
-class OnDask(Adapter):
+class OnDask(Elsewhere):
     """What `dask` makes."""
-
-    is_local = False
-    tells_begin = True
-    target_us = FAR_US
-    ahead_us = 2_000_000
 
     def __init__(self, client: Any, options: dict[str, Any] | None = None) -> None:
         """``options``: of ``client.submit``, such as resources."""
+        super().__init__()
         self._client, self._options = client, options or {}
-        self._threads, self._absent = 0, "it has not been asked yet"
-        self._wakes: dict[str, Callable[[], None]] = {}
-        self._begun: dict[str, int] = {}
-        self._futures: dict[str, Any] = {}
-        self._recalled = set[str]()
 
     @classmethod
     def of_executor(cls, executor: Any) -> OnDask:
         """Of what ``client.get_executor()`` gave."""
         return cls(executor._client, dict(executor._kwargs))  # pyright: ignore[reportPrivateUsage]
 
-    def workers(self) -> int:
-        return self._threads
-
-    def absent(self) -> str | None:
-        return None if self._threads else self._absent
-
     # --- for an engine ----------------------------------------------------------------------------
 
     def open(self, owner: str, wake: Callable[[], None]) -> None:
-        is_first = not self._wakes
-        self._wakes[owner] = wake
         with suppress(Exception):  # the client is closed, or nobody answers: that is told while chunks wait
             self._client.subscribe_topic(_topic(owner), self._hear)
-            if is_first:
-                self._spawn(self._watch())
+            super().open(owner, wake)
 
     def close(self, owner: str) -> None:
-        self._wakes.pop(owner, None)
-        self._recalled.discard(owner)
+        super().close(owner)
         left = [self._futures.pop(call) for call in tuple(self._futures) if call.startswith(owner)]
         with suppress(Exception):  # the client is closed
             self._client.unsubscribe_topic(_topic(owner))
-            self._client.cancel(left, asynchronous=True) if left else None
+            self._spawn(self._client.cancel(left, asynchronous=True)) if left else None
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have a worker call ``fn``.
@@ -115,29 +94,14 @@ class OnDask(Adapter):
         self._spawn(self._follow(out, fn, *args, **kwargs))
         return out
 
-    def begun_us(self, call: str) -> int:
-        return self._begun.get(call, 0)
-
-    def landed(self, call: str) -> None:
-        self._begun.pop(call, None)
-        self._futures.pop(call, None)
-
-    def cancel(self, future: Future[Any]) -> None:
-        """Not at all: Dask cancels what it runs too, and says that it did not run."""
-
-    def recall(self, owner: str, futures: Iterable[Future[Any]]) -> None:
-        if not self._threads:
-            for future in futures:
-                future.cancel()
-        elif owner not in self._recalled:
-            self._recalled.add(owner)
-            self._tell(_hold, owner)
+    def hold(self, owner: str) -> None:
+        self._tell(_hold, owner)
 
     def call_off(self, call: str) -> None:
         self._tell(_call_off, call)
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Nothing: the client is its owner's."""
+    def watch(self) -> None:
+        self._spawn(self._ask_for_threads())
 
     # --- on the client's event loop ---------------------------------------------------------------
 
@@ -158,33 +122,35 @@ class OnDask(Adapter):
         with suppress(RuntimeError):
             self._spawn(tell())
 
-    async def _watch(self) -> None:
-        """Ask the cluster for its threads, ever anew; nothing is sent to it before it has answered once."""
+    async def _ask_for_threads(self) -> None:
+        """On the client's loop, ever anew; nothing is sent to the cluster before it has answered once."""
         await _register(self._client)
         while self._wakes:
-            before = self._threads
             await self._look()
-            if self._threads != before:
-                for wake in tuple(self._wakes.values()):
-                    wake()
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _look(self) -> None:
         try:
-            found: dict[str, int] = await asyncio.wait_for(self._client.scheduler.ncores(workers=None), 5)
+            found = await asyncio.wait_for(self._threads(), 5)
             wanted = self._options.get("workers")
-            self._threads = sum(
-                count for name, count in found.items() if not isinstance(wanted, list) or name in wanted
-            )
-            self._absent = "the Dask cluster has none just now"
+            threads = sum(count for name, count in found.items() if not isinstance(wanted, list) or name in wanted)
+            self.saw(threads, "the Dask cluster has none just now")
         except Exception as error:
-            self._threads, self._absent = (
-                0,
-                f"the Dask scheduler cannot be reached: {type(error).__name__} {error}"[:300],
-            )
+            self.saw(0, f"the Dask scheduler cannot be reached: {type(error).__name__} {error}"[:300])
 
     def _hear(self, event: tuple[float, Any]) -> None:
-        self._begun.setdefault(str(event[1]), steady_us())
+        self.heard(str(event[1]))
+
+    async def _threads(self) -> dict[str, int]:
+        """By worker: how many of its threads may have a call of ours at once."""
+        needs: dict[str, float] = self._options.get("resources") or {}
+        if not needs:
+            return await self._client.scheduler.ncores(workers=None)
+        workers: dict[str, Any] = (await self._client.scheduler.identity(n_workers=-1))["workers"]
+        return {
+            name: min(each["nthreads"], *(int(each["resources"].get(what, 0) / much) for what, much in needs.items()))
+            for name, each in workers.items()
+        }
 
     async def _follow(self, out: Future[Any], fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Have it run, and pass on what came of it."""
