@@ -105,6 +105,12 @@ def open(  # noqa: A001 - nb.open reads as the built-in does
             valid, or this is not the main thread and ``on_sigterm`` needs it.
         OSError: The host and port of ``serve`` cannot be bound, or the folder of ``values`` cannot be made.
         ImportError: ``values`` is a URL, and fsspec or what it needs for that is not installed.
+
+    Example:
+        >>> batch = nb.open("weekly.duckdb", workers=8)
+        >>> batch.submit(job, 3).result()
+        7.5
+        >>> batch.close()
     """
     executor, workers = checked_executor(executor), checked_workers(workers)
     others = checked_executors(executors)
@@ -133,6 +139,10 @@ class Batch(Overview):
     Attributes:
         path: The store's file.
         recovered: What the opening did about a process that had died: chunks queued again, attempts lost, chunks FAILED.
+
+    Example:
+        >>> batch.submit(job, 4, key="tuesday").wait()
+        <InstanceStatus.FAILED: 'FAILED'>
     """
 
     _WHAT = "a batch"
@@ -225,7 +235,12 @@ class Batch(Overview):
 
     @property
     def address(self) -> str | None:
-        """Where other processes reach the open store: a socket, or a URL that ``nb.look`` takes elsewhere; None if nowhere."""
+        """Where other processes reach the open store: a socket, or a URL that ``nb.look`` takes elsewhere; None if nowhere.
+
+        Example:
+            >>> batch.address  # of a socket, which only this machine has
+            '...owner'
+        """
         return self._owner.address.url if self._owner else None
 
     def backup(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
@@ -242,6 +257,10 @@ class Batch(Overview):
             FileExistsError: The file exists already.
             StoreError: The copy cannot be written or would replace an open store, the store is in memory, or the batch is closed
                 (StoreClosed).
+
+        Example:
+            >>> batch.backup("copy.duckdb", overwrite=True).name
+            'copy.duckdb'
         """
         engine = self._access.engine()
         with engine.leftovers.held():  # else a file may go before it was copied
@@ -313,6 +332,12 @@ class Batch(Overview):
             ValueError: ``key`` and ``new`` are both given, the key is blank, or ``retain`` is unknown.
             TypeError: ``job`` is not a job.
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
+
+        Example:
+            >>> batch.submit(job, 3, key="monday").result()
+            7.5
+            >>> batch.submit(job, 3, key="monday").id == batch.submit(job, 3, key="monday").id
+            True
         """
         engine = self._access.engine()
         engine.check(commands.check_job(job))
@@ -358,6 +383,10 @@ class Batch(Overview):
             StateError: A secret parameter is missing; `submit` with the parameters continues that instance.
             TypeError: ``job`` is not a job.
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
+
+        Example:
+            >>> batch.resume(job)  # nothing of it is unfinished
+            []
         """
         engine = self._access.engine()
         engine.check(commands.check_job(job))
@@ -375,6 +404,10 @@ class Batch(Overview):
             StateError: The instance belongs to another job.
             TypeError: ``instance`` is not an id, or ``job`` is not a job.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> batch.instance(1, job).result()
+            7.5
         """
         engine = self._access.engine()
         row = self._store.stored_instance(checked_id("an instance", instance))
@@ -404,6 +437,10 @@ class Batch(Overview):
                 instances.
             TypeError: ``job`` is not a name.
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
+
+        Example:
+            >>> batch.cancel("weekly")  # how many unfinished ones there were
+            0
         """
         engine, now = self._access.engine(), self._clock.now()
         codes = [each.code for each in commands.statuses(status, set(InstanceStatus) - INSTANCE_ENDED)]
@@ -438,6 +475,10 @@ class Batch(Overview):
                 ``keep_last`` is given.
             TypeError: ``job`` is not a name.
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
+
+        Example:
+            >>> batch.purge(older_than=0, status="FAILED")
+            1
         """
         engine = self._access.engine()
         statuses = commands.statuses(status, INSTANCE_ENDED)
@@ -461,6 +502,10 @@ class Batch(Overview):
 
         Raises:
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> sorted(batch.maintenance())
+            [...]
         """
         engine = self._access.engine()
         counts = engine.call(commands.look_again, engine)
@@ -479,6 +524,11 @@ class Batch(Overview):
 
         Raises:
             StoreError: The file was deleted, moved or replaced while it was open.
+
+        Example:
+            >>> batch.close()
+            >>> batch
+            <Batch ...shop.duckdb, closed>
         """
         self._close(lambda: timeout)
 
@@ -566,6 +616,10 @@ class Batch(Overview):
         """Errors of the engine itself since the batch was opened, newest first: a commit that failed, an observer that raised.
 
         The last 100 are kept. All are written to the logger ``nbbatch`` too. Errors of steps are in ``run.errors()``.
+
+        Example:
+            >>> batch.problems
+            []
         """
         return list(self._engine.internal_errors.texts)[::-1]
 

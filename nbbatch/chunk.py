@@ -34,6 +34,11 @@ class ChunkHandle(Answering):
 
     Raises:
         StoreClosed: By every method and property, once the batch is closed, and in a forked child process.
+
+    Example:
+        >>> chunk = failed.chunk(10)
+        >>> chunk.input, chunk.status
+        (Order(id=3, price='2,50'), 'FAILED')
     """
 
     _WHAT = "a chunk"
@@ -62,12 +67,22 @@ class ChunkHandle(Answering):
 
     @property
     def status(self) -> str:
-        """The state of the chunk."""
+        """The state of the chunk.
+
+        Example:
+            >>> failed.chunk(10).status
+            'FAILED'
+        """
         return self._row()["status"]
 
     @property
     def step(self) -> str:
-        """The name of its step."""
+        """The name of its step.
+
+        Example:
+            >>> failed.chunk(10).step
+            'price'
+        """
         return self._row()["step"]
 
     @property
@@ -75,6 +90,10 @@ class ChunkHandle(Answering):
         """Its input, typed as `JobHandle.inputs`; of the first chunk the parameters, of the reduction all its inputs.
 
         None if the instance's ``retain=`` has dropped it.
+
+        Example:
+            >>> failed.chunk(10).input
+            Order(id=3, price='2,50')
         """
         ((index, data, _),) = self._store.fetch("chunk", self.run.id, self.id)
         if index == 0:
@@ -85,7 +104,12 @@ class ChunkHandle(Answering):
 
     @property
     def outputs(self) -> list[Any]:
-        """Its outputs, in their order, typed as `JobHandle.outputs`; without those that ``retain=`` has dropped."""
+        """Its outputs, in their order, typed as `JobHandle.outputs`; without those that ``retain=`` has dropped.
+
+        Example:
+            >>> run.chunk(2).outputs
+            [2.5]
+        """
         ((index, _, _),) = self._store.fetch("chunk", self.run.id, self.id)
         return list(map(self.run._decoder(index, "output"), self._given()))
 
@@ -104,25 +128,45 @@ class ChunkHandle(Answering):
 
     @property
     def parent(self) -> ChunkHandle | None:
-        """The chunk whose output is this chunk's input; None for the first chunk."""
+        """The chunk whose output is this chunk's input; None for the first chunk.
+
+        Example:
+            >>> run.chunk(2).parent
+            <chunk 1 of step 'read': COMPLETED, 1 attempt>
+        """
         ((_, _, parent),) = self._store.fetch("chunk", self.run.id, self.id)
         return None if parent is None else ChunkHandle(self.run, parent)
 
     @property
     def children(self) -> list[ChunkHandle]:
-        """The chunks made of its outputs, in their order."""
+        """The chunks made of its outputs, in their order.
+
+        Example:
+            >>> [child.id for child in run.chunk(1).children]
+            [2, 3, 4]
+        """
         rows = self._store.fetch("children", self.run.id, self.id)
         return [ChunkHandle(self.run, child) for (child,) in rows]
 
     @property
     def lineage(self) -> list[ChunkHandle]:
-        """Its ancestors, from the first chunk down to itself."""
+        """Its ancestors, from the first chunk down to itself.
+
+        Example:
+            >>> [chunk.step for chunk in run.chunk(2).lineage]
+            ['read', 'price']
+        """
         parent = self.parent
         return [*(parent.lineage if parent else []), self]
 
     @property
     def subjob(self) -> Any:
-        """The `JobHandle` of the instance that it submitted, if its step is a job; None before that, and for other steps."""
+        """The `JobHandle` of the instance that it submitted, if its step is a job; None before that, and for other steps.
+
+        Example:
+            >>> run.chunk(2).subjob is None  # its step is no job
+            True
+        """
         rows = self._store.fetch("subjob_of", self.id)
         return self.run.batch.instance(rows[0][0], self._subjob_definition()) if rows else None
 
@@ -135,17 +179,33 @@ class ChunkHandle(Answering):
 
         Raises:
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> failed.chunk(10).attempts().select("attempt", "status", "error_type").rows()
+            [(1, 'FAILED', 'ValueError')]
         """
         return self.run.attempts(chunk=self.id)
 
     @property
     def traceback(self) -> str | None:
-        """The traceback of its newest error; None if it had no error."""
+        """The traceback of its newest error; None if it had no error.
+
+        Example:
+            >>> print(failed.chunk(10).traceback)
+            Traceback (most recent call last):
+              ...
+            ValueError: could not convert string to float: '2,50'
+        """
         return self._newest("newest_traceback")
 
     @property
     def log(self) -> str | None:
-        """What its newest attempt that wrote anything printed and logged; None if there is none."""
+        """What its newest attempt that wrote anything printed and logged; None if there is none.
+
+        Example:
+            >>> run.chunk(2).log is None  # it said nothing
+            True
+        """
         return self._newest("newest_log")
 
     # --- again --------------------------------------------------------------------------------------
@@ -165,6 +225,13 @@ class ChunkHandle(Answering):
                 its input.
             DefinitionError: ``step`` is not a step.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> @nb.step
+            ... def price(order: Order) -> float:
+            ...     return float(order.price.replace(",", "."))
+            >>> failed.chunk(10).replay(price).outputs
+            [2.5]
         """
         return self._replay(step, params)
 
@@ -235,6 +302,9 @@ class ChunkHandle(Answering):
             StateError: The job is not known here and no step is given, or a secret parameter is missing.
             DefinitionError: ``step`` is not a step.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> failed.chunk(10).debug()  # doctest: +SKIP
         """
         return replay.debug(self._replay(step, params, aloud=True), post_mortem)
 
@@ -256,6 +326,10 @@ class ChunkHandle(Answering):
             OSError: The file cannot be written.
             StoreUnreadable: The input lies in a file of its own (``nb.open(values=)``), which is missing or damaged.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> failed.chunk(10).export("bug.zip").name
+            'bug.zip'
         """
         index, data, _ = self._store.fetch("chunk", self.run.id, self.id)[0]
         ((_, media),) = self._store.fetch("step", self.run.id, index)

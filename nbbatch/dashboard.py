@@ -38,6 +38,10 @@ class Dashboard:
         look: The look at the store that is picked; None before one is.
         batch: The store, if this page has opened it; None otherwise.
         listing: The overview of the store that is picked, as ``look.panel()``; None before one is.
+
+    Example:
+        >>> from nbbatch.dashboard import Dashboard
+        >>> Dashboard("stores/", [job]).live()  # doctest: +SKIP
     """
 
     def __init__(self, folder: str | os.PathLike[str] = ".", jobs: Iterable[Job[Any, Any]] = ()) -> None:
@@ -95,7 +99,11 @@ class Dashboard:
         self._say("")
 
     def refresh(self) -> None:
-        """Update the list of stores and who has the picked one open; called once a second while the page is `live`."""
+        """Update the list of stores and who has the picked one open; called once a second while the page is `live`.
+
+        Example:
+            >>> Dashboard("stores/").refresh()  # doctest: +SKIP
+        """
         with self._lock:
             stores = self._stores()
             if list(self.store.options) != stores:
@@ -116,7 +124,11 @@ class Dashboard:
         return "" if self._jobs else "no jobs are known here: give them in jobs="
 
     def live(self) -> Dashboard:
-        """Update the page once a second from now on, until `close`."""
+        """Update the page once a second from now on, until `close`.
+
+        Example:
+            >>> Dashboard("stores/").live()  # doctest: +SKIP
+        """
         threading.Thread(target=self._look_on, name="nbbatch-dashboard", daemon=True).start()
         return self
 
@@ -128,7 +140,11 @@ class Dashboard:
                 self._say(str(error))
 
     def close(self) -> None:
-        """Stop updating and remove the controls from the page. A store that this page has opened stays open, and its runs continue."""
+        """Stop updating and remove the controls from the page. A store that this page has opened stays open, and its runs continue.
+
+        Example:
+            >>> Dashboard("stores/").close()  # doctest: +SKIP
+        """
         self._stop.set()
         with self._lock:
             self._leave()

@@ -46,19 +46,39 @@ class RunFuture(Frames, Generic[R_co]):
 
     @property
     def status(self) -> InstanceStatus:
-        """The instance's state."""
+        """The instance's state.
+
+        Example:
+            >>> run.status
+            <InstanceStatus.COMPLETED: 'COMPLETED'>
+        """
         return self._row.status
 
     def done(self) -> bool:
-        """Whether the instance has ended."""
+        """Whether the instance has ended.
+
+        Example:
+            >>> run.done(), run.running(), run.cancelled()
+            (True, False, False)
+        """
         return self.status in INSTANCE_ENDED
 
     def running(self) -> bool:
-        """Whether the instance has begun and is neither paused nor ended."""
+        """Whether the instance has begun and is neither paused nor ended.
+
+        Example:
+            >>> run.running()
+            False
+        """
         return self.status in _AT_WORK
 
     def cancelled(self) -> bool:
-        """Whether the instance ended CANCELLED."""
+        """Whether the instance ended CANCELLED.
+
+        Example:
+            >>> run.cancelled()
+            False
+        """
         return self.status is InstanceStatus.CANCELLED
 
     def wait(self, timeout: Timeout = None, *, progress: bool = False) -> InstanceStatus:
@@ -76,6 +96,10 @@ class RunFuture(Frames, Generic[R_co]):
             StoreError: The engine or this instance has stopped because the store cannot be written, or the batch is closed
                 (StoreClosed).
             ValueError: ``timeout`` is not a time.
+
+        Example:
+            >>> run.wait(timeout="10 min")
+            <InstanceStatus.COMPLETED: 'COMPLETED'>
         """
         return self._wait(timeout, progress).status
 
@@ -94,6 +118,9 @@ class RunFuture(Frames, Generic[R_co]):
             ImportError: rich is not installed; ``pip install 'nbbatch[cli]'``.
             ValueError: ``every`` is not a duration.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> run.watch()  # doctest: +SKIP
         """
         seconds = None if every is None else duration(every, "every=")
         from nbbatch.panel import terminal
@@ -186,6 +213,10 @@ class RunFuture(Frames, Generic[R_co]):
             StoreError: The engine or this instance has stopped because the store cannot be written, or the batch is closed
                 (StoreClosed).
             ValueError: ``timeout`` is not a time.
+
+        Example:
+            >>> run.result()
+            7.5
         """
         return self._report(self._wait(timeout))
 
@@ -201,6 +232,10 @@ class RunFuture(Frames, Generic[R_co]):
             StoreError: The engine or this instance has stopped because the store cannot be written, or the batch is closed
                 (StoreClosed).
             ValueError: ``timeout`` is not a time.
+
+        Example:
+            >>> run.exception() is None, failed.exception().instance
+            (True, 2)
         """
         try:
             self.result(timeout)
@@ -220,6 +255,9 @@ class RunFuture(Frames, Generic[R_co]):
         Raises:
             StateError: The instance waits for its job, which this process does not know.
             StoreError: The engine or this instance has stopped, or the batch is closed (StoreClosed).
+
+        Example:
+            >>> run.add_done_callback(lambda run: run.chain().save("ended.svg"))
         """
         add = self._engine().notifications.add
         call = partial(safely, fn, fn, self, where=f"the end of instance {self.id}")
@@ -239,6 +277,12 @@ class RunFuture(Frames, Generic[R_co]):
         Raises:
             StateError: The instance waits for its job, which this process does not know.
             StoreError: The engine or this instance has stopped, or the batch is closed (StoreClosed).
+
+        Example:
+            >>> from concurrent.futures import as_completed
+            >>> runs = [batch.submit(job, count, new=True) for count in (1, 2)]
+            >>> sorted(future.result() for future in as_completed(run.future() for run in runs))
+            [2.5, 5.0]
         """
         end = self._ending()
         if self._future is None or self._future[0] is not end:

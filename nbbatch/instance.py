@@ -138,6 +138,10 @@ class Frames(Answering):
         Raises:
             ValueError: ``as_of`` is not a time.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> failed.steps().select("step", "chunks", "completed", "failed").rows()
+            [('read', 1, 1, 0), ('price', 5, 4, 1), ('total', 0, 0, 0)]
         """
         live = self._engine().live.get(self.id)
         counts = live.stored_counts if live else ()
@@ -163,6 +167,10 @@ class Frames(Answering):
             NotFoundError: There is no such step.
             ValueError: A state, number or time is invalid.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> failed.chunks("price", status="FAILED").select("id", "seq", "error_type").rows()
+            [(10, 3, 'ValueError')]
         """
         at_us = self._moment(as_of)
         state = None if status is None else str(ChunkStatus(status))
@@ -188,6 +196,10 @@ class Frames(Answering):
             NotFoundError: There is no such step or chunk.
             ValueError: A number or time is invalid.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> failed.attempts(chunk=10).select("attempt", "status", "error_type").rows()
+            [(1, 'FAILED', 'ValueError')]
         """
         return self._frame("attempts", step, chunk, limit, offset, as_of)
 
@@ -201,6 +213,10 @@ class Frames(Answering):
 
         Raises:
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> run.now().height  # it has ended
+            0
         """
         engine = self._engine()
         live = engine.live.get(self.id)
@@ -225,6 +241,10 @@ class Frames(Answering):
             NotFoundError: There is no such step or chunk.
             ValueError: A number or time is invalid.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> failed.errors().select("chunk", "error").rows()
+            [(10, "could not convert string to float: '2,50'")]
         """
         return self._frame("errors", step, chunk, limit, offset, as_of)
 
@@ -247,6 +267,10 @@ class Frames(Answering):
             NotFoundError: There is no such step or chunk.
             ValueError: A number or time is invalid.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> failed.skip(10, "the price is lost").skips().select("chunk", "reason").rows()
+            [(10, 'the price is lost')]
         """
         return self._frame("skips", step, chunk, limit, offset, as_of)
 
@@ -269,6 +293,10 @@ class Frames(Answering):
             NotFoundError: There is no such step or chunk.
             ValueError: A number or time is invalid.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> run.history(chunk=2)["status"].to_list()
+            ['QUEUED', 'IN_PROGRESS', 'COMPLETED']
         """
         query = "history_by_event" if self._store.is_set_back else "history"
         return self._frame(query, step, chunk, limit, offset, as_of)
@@ -292,6 +320,10 @@ class Frames(Answering):
             NotFoundError: There is no such step or chunk.
             ValueError: A number or time is invalid.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> run.logs().select("step", "kind", "text").rows()  # no step said anything
+            []
         """
         return self._frame("logs", step, chunk, limit, offset, as_of)
 
@@ -315,6 +347,11 @@ class Frames(Answering):
         Raises:
             ValueError: ``as_of`` is not a time.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> run = batch.submit(job, 3, new=True, attach={"notes.txt": b"as agreed"})
+            >>> run.attachments().select("name", "bytes").rows()
+            [('notes.txt', 9)]
         """
         return self._store.frame("attachments", self.id, self._moment(as_of))
 
@@ -327,6 +364,11 @@ class Frames(Answering):
         Raises:
             NotFoundError: There is no attachment of this name.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> run = batch.submit(job, 3, new=True, attach={"notes.txt": b"as agreed"})
+            >>> run.attachment("notes.txt")
+            b'as agreed'
         """
         self._engine()
         found = self._store.fetch("attachment", self.id, name)

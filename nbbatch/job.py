@@ -33,6 +33,10 @@ class Job(JobDefinition[P, R_co], Generic[P, R_co]):
         Raises:
             ParameterError: The parameters are invalid.
             ValueError: ``limit`` is not a number of items.
+
+        Example:
+            >>> job.preview(5, limit=4)["price"].frame().filter(pl.col("error").is_not_null())["error"].item()
+            "ValueError: could not convert string to float: '2,50'"
         """
         from nbbatch.heal.preview import preview
 

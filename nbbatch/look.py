@@ -57,8 +57,8 @@ def look(
         StoreError: Nobody answers at the address.
 
     Example:
-        >>> import nbbatch as nb
-        >>> nb.look("census.duckdb").instances()  # doctest: +SKIP
+        >>> nb.look("shop.duckdb").instances().filter(id=1)["job"].item()
+        'shop'
     """
     if values is not None:
         told(values)
@@ -81,6 +81,11 @@ class Look(Overview):
 
     Attributes:
         path: The store's file.
+
+    Example:
+        >>> look = nb.look("shop.duckdb")
+        >>> look.instance(1).result()
+        7.5
     """
 
     _WHAT = "a look"
@@ -99,17 +104,33 @@ class Look(Overview):
 
     @property
     def via(self) -> str:
-        """How it is read: from the "owner" (the process that has it open), a "copy" of the file, or a "batch" of this process."""
+        """How it is read: from the "owner" (the process that has it open), a "copy" of the file, or a "batch" of this process.
+
+        Example:
+            >>> nb.look(batch.backup("copy.duckdb", overwrite=True)).via
+            'copy'
+        """
         return self._looked.via
 
     @property
     def owner(self) -> int | None:
-        """Id of the process that has the store open and answers; None if there is none."""
+        """Id of the process that has the store open and answers; None if there is none.
+
+        Example:
+            >>> nb.look(batch.backup("copy.duckdb", overwrite=True)).owner is None  # nobody has it open
+            True
+        """
         return self._looked.owner
 
     @property
     def age(self) -> float:
-        """Seconds since the state that is shown; 0 if an owner answers."""
+        """Seconds since the state that is shown; 0 if an owner answers.
+
+        Example:
+            >>> look = nb.look("shop.duckdb")
+            >>> look.age >= 0  # seconds
+            True
+        """
         return self._looked.age
 
     def instance(self, instance: int) -> LookedRun:
@@ -119,6 +140,11 @@ class Look(Overview):
             NotFoundError: There is no such instance.
             TypeError: ``instance`` is not an id.
             StoreClosed: The look is closed.
+
+        Example:
+            >>> look = nb.look("shop.duckdb")
+            >>> look.instance(1).steps()["completed"].to_list()
+            [1, 3, 1]
         """
         row = self._looked.stored_instance(checked_id("an instance", instance))
         return LookedRun(self._access, row.id, cast("Any", seen(row)))
@@ -133,6 +159,11 @@ class Look(Overview):
         Raises:
             FileExistsError: The file exists already.
             StoreError: The copy cannot be written, or the store is on another machine.
+
+        Example:
+            >>> look = nb.look("shop.duckdb")
+            >>> look.backup("another.duckdb", overwrite=True).name
+            'another.duckdb'
         """
         if own := batches.holder_of(self.path):
             return own.backup(path, overwrite=overwrite)
@@ -161,6 +192,10 @@ class Look(Overview):
             ValueError: As for ``batch.purge``.
             TypeError: ``job`` is not a name.
             StoreError: The owner cannot write, or is gone; or the look is closed (StoreClosed).
+
+        Example:
+            >>> look = nb.look("shop.duckdb")
+            >>> look.purge(older_than="30 days")  # doctest: +SKIP
         """
         now = self._access.engine().clock.now()
         states = status if status is None or isinstance(status, str) else [str(each) for each in status]
@@ -172,7 +207,12 @@ class Look(Overview):
         )  # fmt: skip
 
     def close(self) -> None:
-        """Stop reading; the store is not changed. A second call does nothing."""
+        """Stop reading; the store is not changed. A second call does nothing.
+
+        Example:
+            >>> look = nb.look("shop.duckdb")
+            >>> look.close()
+        """
         self._access.close()
         self._looked.close()
 

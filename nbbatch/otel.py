@@ -38,6 +38,10 @@ def observe(
         batch: The batch to observe.
         tracer_provider: Receives spans; default: the global provider.
         meter_provider: Receives metrics; default: the global provider.
+
+    Example:
+        >>> from nbbatch import otel
+        >>> otel.observe(batch)  # doctest: +SKIP
     """
     nowhere = [kind for kind, given, found in (
         ("spans", tracer_provider, trace.get_tracer_provider()), ("metrics", meter_provider, metrics.get_meter_provider()),

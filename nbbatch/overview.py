@@ -62,6 +62,10 @@ class Overview(Answering):
             ValueError: The state is unknown, or a time or number is invalid.
             TypeError: ``job`` is not a name.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> batch.instances(status="FAILED").filter(id=2).select("id", "job", "status").rows()
+            [(2, 'shop', 'FAILED')]
         """
         now = self._access.engine().clock.now()
         text = None if status is None else str(InstanceStatus(status))
@@ -92,6 +96,10 @@ class Overview(Answering):
         Raises:
             ValueError: ``as_of`` is not a time.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> "shop" in batch.jobs()["job"]
+            True
         """
         return self._access.store.frame("jobs", moment(as_of, self._access.engine().clock.now()))
 
@@ -114,6 +122,10 @@ class Overview(Answering):
             ValueError: ``timeout`` is not a duration, or ``max_bytes`` not a number of bytes.
             StoreClosed: The batch is closed, or was closed while the query ran.
             KeyboardInterrupt: Ctrl-C or the notebook's stop button, which stop the query too.
+
+        Example:
+            >>> batch.sql("SELECT step, count(*) AS chunks FROM chunks WHERE instance = 1 GROUP BY step ORDER BY step").rows()
+            [('price', 3), ('read', 1), ('total', 1)]
         """
         self._access.engine()
         most = None if max_bytes is None else ranges.whole(max_bytes, "max_bytes=")
@@ -138,6 +150,9 @@ class Overview(Answering):
         Raises:
             ImportError: anywidget is not installed; ``pip install 'nbbatch[notebooks]'``.
             StoreClosed: The batch was closed.
+
+        Example:
+            >>> batch.panel()  # doctest: +SKIP
         """
         listing = self._listing(lambda: self._access.usable)
         listing.live()

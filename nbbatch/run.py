@@ -39,6 +39,13 @@ class JobHandle(RunFuture[R_co]):
 
     Raises:
         StoreClosed: By every method and property except `batch`, once the batch is closed, and in a forked child process.
+
+    Example:
+        >>> run = batch.submit(job, 3, new=True)
+        >>> run.result(), run.status == "COMPLETED"
+        (7.5, True)
+        >>> run
+        ✓ COMPLETED · shop v1 #... · 5 chunks (5 COMPLETED)
     """
 
     _WHAT = "a run"
@@ -64,7 +71,12 @@ class JobHandle(RunFuture[R_co]):
 
     @property
     def batch(self) -> Any:
-        """The `Batch` that the instance belongs to."""
+        """The `Batch` that the instance belongs to.
+
+        Example:
+            >>> run.batch is batch
+            True
+        """
         return self._access.batch
 
     # --- state ------------------------------------------------------------------------------------
@@ -75,6 +87,10 @@ class JobHandle(RunFuture[R_co]):
 
         Work is chunks × what one of their step takes on the mean, with those that a step has still to give counted as it gave so
         far; or the shares of ``nb.step(weight=)``, where any is given. Formula: ``nbbatch.engine.prospect.share``.
+
+        Example:
+            >>> run.progress
+            1.0
         """
         live = self._engine().live.get(self.id)
         return live.share if live else self._row.progress
@@ -84,6 +100,10 @@ class JobHandle(RunFuture[R_co]):
         """Records per second of the time that this process worked on it; None while unknown, and in the first half second.
 
         Formula: ``nbbatch.engine.prospect.rate``.
+
+        Example:
+            >>> run.rate is None  # it has ended
+            True
         """
         live = self._engine().live.get(self.id)
         return live.rate() if live else None
@@ -95,6 +115,10 @@ class JobHandle(RunFuture[R_co]):
         None while unknown (as too much of what is left is of steps of which nothing has ended), paused, proved too short, and in
         the first half second; 0 when ended. Of the time, only that counts which this process worked on it. Formula:
         ``nbbatch.engine.prospect.eta``.
+
+        Example:
+            >>> run.eta  # seconds
+            0.0
         """
         engine = self._engine()
         live = engine.live.get(self.id)
@@ -104,14 +128,24 @@ class JobHandle(RunFuture[R_co]):
 
     @property
     def parent(self) -> ChunkHandle | None:
-        """The chunk that submitted this instance as a sub-job; None if it is not a sub-job."""
+        """The chunk that submitted this instance as a sub-job; None if it is not a sub-job.
+
+        Example:
+            >>> run.parent is None  # it is no sub-job
+            True
+        """
         chunk = self._row.parent
         rows = [] if chunk is None else self._store.fetch("chunk_instance", chunk)
         return self.batch.instance(rows[0][0]).chunk(chunk) if rows else None
 
     @property
     def user_data(self) -> dict[str, Any]:
-        """The user data that was last given to ``submit(user_data=)``; empty if none was."""
+        """The user data that was last given to ``submit(user_data=)``; empty if none was.
+
+        Example:
+            >>> batch.submit(job, 3, new=True, user_data={"ticket": 17}).user_data
+            {'ticket': 17}
+        """
         self._engine()
         rows = self._store.fetch("user_data", self.id)
         return json.loads(rows[0][0]) if rows else {}
@@ -121,6 +155,10 @@ class JobHandle(RunFuture[R_co]):
         """Distinct warnings of its steps (``context().warn``, ``warnings.warn``), newest first, at most 4,000 characters in all.
 
         Long warnings are cut; `logs` has them in full. If all workers are occupied by calls that exceeded their timeout, a line that says so comes first.
+
+        Example:
+            >>> run.warnings
+            []
         """
         hung = self._hung()
         return [*([hung] if hung else []), *frames.warnings(self._store, self.id)]
@@ -132,7 +170,13 @@ class JobHandle(RunFuture[R_co]):
 
     @property
     def attached(self) -> bool:
-        """Whether the engine has the instance in memory. An unfinished instance that it has not waits for its job."""
+        """Whether the engine has the instance in memory. An unfinished instance that it has not waits for its job.
+
+        Example:
+            >>> waiting = batch.submit(nb.Job("poll", poll), Path("not-there"), new=True)
+            >>> waiting.attached, waiting.cancel()
+            (True, True)
+        """
         return self.id in self._engine().live
 
     # --- actions ----------------------------------------------------------------------------------
@@ -146,6 +190,10 @@ class JobHandle(RunFuture[R_co]):
 
         Raises:
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
+
+        Example:
+            >>> run.cancel()  # it has ended
+            False
         """
         engine = self._engine()
         return engine.call(commands.cancel, engine, self.id)
@@ -156,6 +204,11 @@ class JobHandle(RunFuture[R_co]):
         Raises:
             StateError: The instance has ended.
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
+
+        Example:
+            >>> run.pause()
+            Traceback (most recent call last):
+            nbbatch.StateError: ...
         """
         engine = self._engine()
         engine.call(commands.pause, engine, self.id)
@@ -171,6 +224,11 @@ class JobHandle(RunFuture[R_co]):
             StateError: The instance has ended, its job is not known here, ``job`` is another job, or a secret parameter is missing.
             ShapeError: The job's chain differs from the one the instance began with.
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
+
+        Example:
+            >>> waiting = batch.submit(nb.Job("poll", poll), Path("not-there"))
+            >>> waiting.pause().status, waiting.resume().status
+            (...)
         """
         engine = self._engine()
         mended, job = job is not None, job or self.job
@@ -188,6 +246,10 @@ class JobHandle(RunFuture[R_co]):
             StateError: The instance's job is not known in this process, or ``job`` is another job.
             ShapeError: The job's chain differs from the one the instance began with.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> failed.plan()
+            price ..., unchanged: 1 to retry, 4 kept
         """
         from nbbatch.heal import plan
 
@@ -211,6 +273,14 @@ class JobHandle(RunFuture[R_co]):
                 parameter is missing, its data was dropped (``retain=``), or its ``start_limit=`` is reached.
             ShapeError: The job's chain differs from the one the instance began with.
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
+
+        Example:
+            >>> @nb.step(max_attempts=1)
+            ... def price(order: Order) -> float:
+            ...     return float(order.price.replace(",", "."))
+            >>> failed.retry(nb.Job("shop", read >> price >> total)).result()
+            price ... → ...: 1 to retry, 4 kept
+            12.5
         """
         return self._retry(job, params, None, quiet)
 
@@ -271,6 +341,12 @@ class JobHandle(RunFuture[R_co]):
             ValueError: ``where`` is not a condition, or does not fit the inputs.
             ShapeError: The job's chain differs from the one the instance began with.
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
+
+        Example:
+            >>> run.rerun(step="price", where=pl.col("id") == 2).result()
+            price ..., unchanged: 1 to rerun, 2 kept
+            ...
+            7.5
         """
         from nbbatch.engine import rerun
         from nbbatch.heal import plan
@@ -297,6 +373,10 @@ class JobHandle(RunFuture[R_co]):
             NotFoundError: The instance has no such chunk.
             ValueError: The reason is blank.
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
+
+        Example:
+            >>> failed.skip(10, "the price is lost").result()
+            10.0
         """
         return self._skip_some([chunk], reason)
 
@@ -314,6 +394,13 @@ class JobHandle(RunFuture[R_co]):
         Raises:
             ValueError: ``limit`` is not a number of chunks.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> failed.failures()
+            1 failed chunk, 1 cause
+            1 × ValueError: could not convert string to float: …  [price, price: return float(order.price)]
+                1 of 1 has price = "2,50"; 0 of 4 good ones do
+                for example chunk 10: could not convert string to float: '2,50'
         """
         from nbbatch.heal.failures import Actions, failures
 
@@ -329,6 +416,11 @@ class JobHandle(RunFuture[R_co]):
         Raises:
             NotFoundError: There is no such step.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> run.code("price")
+            step price, 1 version of its code
+              ...: 3 attempts, 3 completed, 0 failed
         """
         from nbbatch.heal import code_versions
 
@@ -349,6 +441,12 @@ class JobHandle(RunFuture[R_co]):
             TypeError: ``other`` is not a handle.
             StateError: The values of one of them were dropped (``retain=``).
             StoreClosed: The batch of one of them is closed.
+
+        Example:
+            >>> run.diff(failed, "price")
+            step price: 0 changed, 2 added, 0 removed, 3 the same
+              added {"id": 3, "price": "2,50"}: status None → FAILED
+              added {"id": 4, "price": "2.50"}: status None → COMPLETED
         """
         from nbbatch.heal.compare import compare
 
@@ -394,6 +492,10 @@ class JobHandle(RunFuture[R_co]):
         Raises:
             NotFoundError: There is no such step.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> run.inputs("price")[0]
+            Order(id=0, price='2.50')
         """
         index, kind = self._place(step)
         if index == 0:
@@ -416,6 +518,10 @@ class JobHandle(RunFuture[R_co]):
         Raises:
             NotFoundError: There is no such step.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> list(run.outputs("price"))
+            [2.5, 2.5, 2.5]
         """
         index, kind = self._place(step)
         if kind is Kind.REDUCTION:
@@ -426,7 +532,12 @@ class JobHandle(RunFuture[R_co]):
 
     @property
     def params(self) -> Any:
-        """The parameters, typed as for `inputs`. Secrets are masked, because they are never stored."""
+        """The parameters, typed as for `inputs`. Secrets are masked, because they are never stored.
+
+        Example:
+            >>> run.params
+            3
+        """
         return self._read_params(self._row.params)
 
     @property
@@ -434,6 +545,10 @@ class JobHandle(RunFuture[R_co]):
         """The value returned by the reduction, as plain JSON values in every process; None if there is none yet.
 
         `result` waits for it and returns it typed.
+
+        Example:
+            >>> run.report
+            7.5
         """
         report = self._row.report
         return None if report is None else plain(report)
@@ -448,6 +563,10 @@ class JobHandle(RunFuture[R_co]):
             NotFoundError: The instance has no such chunk.
             TypeError: ``chunk`` is not an id.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> failed.chunk(10)
+            <chunk 10 of step 'price': FAILED, 1 attempt, ValueError: could not convert string to float: '2,50'>
         """
         self._engine()
         chunk = checked_id("a chunk", chunk)
@@ -495,6 +614,10 @@ class JobHandle(RunFuture[R_co]):
 
         Raises:
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> run.chain().save("chain.svg").name
+            'chain.svg'
         """
         from nbbatch.panel import run_pages
 
@@ -505,6 +628,10 @@ class JobHandle(RunFuture[R_co]):
 
         Raises:
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> run.timeline().save("timeline.svg").name
+            'timeline.svg'
         """
         from nbbatch.panel import run_pages
 
@@ -518,6 +645,9 @@ class JobHandle(RunFuture[R_co]):
         Raises:
             ImportError: anywidget is not installed; ``pip install 'nbbatch[notebooks]'``.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> run.panel()  # doctest: +SKIP
         """
         from nbbatch.panel.widgets import Panel
 

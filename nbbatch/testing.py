@@ -44,6 +44,12 @@ class VirtualClock:
 
     Args:
         jumps: False: the clock moves only by `advance`.
+
+    Example:
+        >>> clock = nb.testing.VirtualClock(jumps=False)
+        >>> with nb.testing.batch(clock) as batch:
+        ...     waiting = batch.submit(nb.Job("poll", poll), Path("not-there"))
+        ...     clock.advance(600)
     """
 
     def __init__(self, jumps: bool = True) -> None:
@@ -52,7 +58,12 @@ class VirtualClock:
         self._wakes: list[Callable[[], None]] = []
 
     def now(self) -> int:
-        """Microseconds since 1970 UTC."""
+        """Microseconds since 1970 UTC.
+
+        Example:
+            >>> nb.testing.VirtualClock().now()
+            1700000000000000
+        """
         return self._now
 
     def steady(self) -> int:
@@ -74,6 +85,12 @@ class VirtualClock:
 
         Args:
             seconds: By how much.
+
+        Example:
+            >>> clock = nb.testing.VirtualClock()
+            >>> clock.advance(60)
+            >>> clock.now()
+            1700000060000000
         """
         self._now += round(seconds * 1e6)
         for wake in self._wakes:
@@ -85,6 +102,11 @@ def batch(clock: VirtualClock | None = None) -> Batch:
 
     Args:
         clock: Default: a clock that skips every wait, so that backoffs and ``RetryLater`` take no time.
+
+    Example:
+        >>> with nb.testing.batch() as batch:
+        ...     batch.submit(job, 3).result()
+        7.5
     """
     return open_store(MEMORY, inline(), clock=clock or VirtualClock())
 
@@ -98,6 +120,10 @@ class StepRun:
         log: What the step printed and logged.
         warnings: Its warnings.
         recovered: The errors that it has handled.
+
+    Example:
+        >>> nb.testing.run_step(price, Order(id=1, price="2.50"))
+        StepRun(outputs=[2.5], log='', warnings=(), recovered=())
     """
 
     outputs: list[Any]
@@ -119,6 +145,10 @@ def run_step(step: Any, value: Any = None, *, params: Any = None, attempt: int =
         BaseException: What the step raises, signals (`nb.RetryLater` …) included.
         ValueNotStorable: An output cannot be stored.
         TypeError: A step that is declared ``-> None`` returned a value.
+
+    Example:
+        >>> nb.testing.run_step(price, Order(id=1, price="2.50")).outputs
+        [2.5]
     """
     node = Node(1, step, (0,), (2,), False, 1.0, (), ())
     item = Item(1, attempt, None)
@@ -167,6 +197,13 @@ class Fault:
         times: Number of matching calls that raise it.
         where: Selects inputs; None: all.
         raised: How often it was raised so far.
+
+    Example:
+        >>> away = nb.testing.Fault("price", OSError("away"), where=lambda order: order.id == 2)
+        >>> with nb.testing.batch() as batch:
+        ...     run = batch.submit(nb.testing.inject(job, away), 3)
+        ...     print(run.wait(), run.errors()["error"].to_list())
+        FAILED ['away']
     """
 
     step: str
@@ -189,7 +226,14 @@ class Fault:
 
 
 class Died(BaseException):
-    """The error of a fault that simulates SIGKILL at this point. For `survive`, in steps that are not async."""
+    """The error of a fault that simulates SIGKILL at this point. For `survive`, in steps that are not async.
+
+    Example:
+        >>> deaths = nb.testing.Fault("read", nb.testing.Died(), when="after")
+        >>> with nb.testing.survive(nb.testing.inject(job, deaths), 3, path="shop.duckdb") as run:
+        ...     run.result()
+        7.5
+    """
 
 
 class _Mortal(inline):
@@ -242,6 +286,12 @@ def survive(job: Job[P, R], params: P | dict[str, Any], *, path: str | Path) -> 
 
     Raises:
         NbbatchError: As `nb.open` and `Batch.submit`.
+
+    Example:
+        >>> deaths = nb.testing.Fault("read", nb.testing.Died(), when="after")
+        >>> with nb.testing.survive(nb.testing.inject(job, deaths), 3, path="shop.duckdb") as run:
+        ...     print(run.result(), run.errors()["error_type"].to_list())
+        7.5 ['ProcessDied']
     """
     executor, clock = _Mortal(), VirtualClock()
     batch = open_store(path, executor, clock=clock)
@@ -277,6 +327,12 @@ def inject(job: Job[P, R], *faults: Fault) -> Job[P, R]:
 
     Raises:
         ValueError: A fault names a step that the job does not have, or a step that is a job.
+
+    Example:
+        >>> faulty = nb.testing.inject(job, nb.testing.Fault("read", OSError("away"), times=2))
+        >>> with nb.testing.batch() as batch:
+        ...     batch.submit(faulty, 3).result()
+        7.5
     """
     _check_faults(job, faults)
     faulty = copy(job)

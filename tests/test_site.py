@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
+import inspect
+import pkgutil
 import re
 import unicodedata
 from collections import Counter
@@ -56,6 +60,40 @@ def test_every_public_name_stands_in_the_reference_once() -> None:
     assert sorted(public().keys() - told.keys()) == []
     assert [name for name, times in told.items() if times > 1] == []
     assert {name: from_code.thing(name) for name in public()} == public()
+
+
+INNER = {
+    "Job.renew", "Job.renewed_step", "Job.current", "Job.shape_difference", "Batch.usable", "Batch.holds", "inline.submit",
+    "VirtualClock.steady", "VirtualClock.until", "VirtualClock.subscribe", "Fault.strike",
+}  # fmt: skip
+"""Called by nbbatch itself."""
+
+
+def told() -> Iterator[tuple[str, str]]:
+    """Public names and the members of classes, with their docstrings."""
+    for name, value in public().items():
+        yield name, from_code._doc(value)
+        for member, function in from_code.members(value).items() if inspect.isclass(value) else ():
+            path = f"{value.__name__}.{member}"
+            if path not in INNER:
+                yield path, inspect.getdoc(from_code._function(function)) or ""
+
+
+def test_every_public_name_has_an_example() -> None:
+    assert [name for name, doc in told() if ">>> " not in doc] == []
+
+
+def test_the_examples_of_public_names_are_run() -> None:
+    modules = [
+        importlib.import_module(found.name)
+        for found in pkgutil.walk_packages(nb.__path__, "nbbatch.")
+        if not found.name.endswith("__main__")
+    ]
+    found = [each for module in (nb, *modules) for each in doctest.DocTestFinder().find(module) if each.examples]
+    run = {each.source for test in found for each in test.examples}
+    examples = {name: doctest.DocTestParser().get_examples(doc) for name, doc in told()}
+
+    assert [name for name, given in examples.items() if not {each.source for each in given} <= run] == []
 
 
 def test_a_class_is_told_with_its_members_those_of_private_bases_included() -> None:

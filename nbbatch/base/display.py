@@ -21,6 +21,9 @@ class Options:
         display: How a run is displayed in a cell. "auto": live in a notebook while it runs, if anywidget is installed, otherwise
             as static HTML; "live": the same, but an error if it cannot be live; "static"; "text"; "none". Default: the
             environment variable NBBATCH_DISPLAY, or "auto".
+
+    Example:
+        >>> nb.options.display = "text"
     """
 
     display: str = field(default_factory=lambda: os.environ.get("NBBATCH_DISPLAY", "auto"))

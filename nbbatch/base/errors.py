@@ -35,11 +35,25 @@ from nbbatch.base.times import Duration, delay
 
 
 class NbbatchError(Exception):
-    """Base class of all errors that nbbatch raises."""
+    """Base class of all errors that nbbatch raises.
+
+    Example:
+        >>> try:
+        ...     run.chunk(99)
+        ... except nb.NbbatchError as error:
+        ...     print(error)
+        instance 1 has no chunk 99...
+    """
 
 
 class DefinitionError(NbbatchError, TypeError):
-    """A step, chain or job is defined in a way that cannot work; the text says what to write instead."""
+    """A step, chain or job is defined in a way that cannot work; the text says what to write instead.
+
+    Example:
+        >>> nb.step(lambda order: order)
+        Traceback (most recent call last):
+        nbbatch.DefinitionError: ...
+    """
 
 
 class ParameterError(NbbatchError, ValueError):
@@ -47,6 +61,13 @@ class ParameterError(NbbatchError, ValueError):
 
     Attributes:
         problems: One ``"field.path: message"`` per problem, pydantic's first, then those of ``validate=``.
+
+    Example:
+        >>> try:
+        ...     batch.submit(job, "three")
+        ... except nb.ParameterError as error:
+        ...     print(error.problems)
+        ['parameters: Input should be a valid integer...']
     """
 
     def __init__(self, job: str, problems: list[str]) -> None:
@@ -56,19 +77,46 @@ class ParameterError(NbbatchError, ValueError):
 
 
 class NotFoundError(NbbatchError, LookupError):
-    """The store has no such id or name; the text says what there is."""
+    """The store has no such id or name; the text says what there is.
+
+    Example:
+        >>> run.chunk(99)
+        Traceback (most recent call last):
+        nbbatch.NotFoundError: ...
+    """
 
 
 class StateError(NbbatchError):
-    """The action is not possible in the present state. Nothing was changed."""
+    """The action is not possible in the present state. Nothing was changed.
+
+    Example:
+        >>> run.retry()
+        Traceback (most recent call last):
+        nbbatch.StateError: ...
+    """
 
 
 class ShapeError(StateError):
-    """The chain has another shape (step names, order, types, gates) than the one this instance began with."""
+    """The chain has another shape (step names, order, types, gates) than the one this instance began with.
+
+    Example:
+        >>> @nb.step
+        ... def cost(order: Order) -> float:
+        ...     return 2.5
+        >>> failed.retry(nb.Job("shop", read >> cost >> total))
+        Traceback (most recent call last):
+        nbbatch.ShapeError: ...
+    """
 
 
 class ValueNotStorable(NbbatchError, ValueError):
-    """A value has no stored form that decodes to an equal value, or is out of its range; the text names it."""
+    """A value has no stored form that decodes to an equal value, or is out of its range; the text names it.
+
+    Example:
+        >>> nb.RetryLater("soon")
+        Traceback (most recent call last):
+        nbbatch.ValueNotStorable: ...
+    """
 
 
 class FileChanged(NbbatchError):
@@ -76,7 +124,13 @@ class FileChanged(NbbatchError):
 
 
 class NoContextError(NbbatchError):
-    """``nb.context()`` was called outside a running step."""
+    """``nb.context()`` was called outside a running step.
+
+    Example:
+        >>> nb.context()
+        Traceback (most recent call last):
+        nbbatch.NoContextError: ...
+    """
 
     def __init__(self) -> None:
         super().__init__(
@@ -96,6 +150,13 @@ class JobFailed(_JobEnded):
 
     Attributes:
         instance: Id of the instance.
+
+    Example:
+        >>> try:
+        ...     failed.result()
+        ... except nb.JobFailed as error:
+        ...     print(error.instance, error)
+        2 instance 2 of job 'shop' failed: 1 failed in step 'price'...
     """
 
 
@@ -104,11 +165,27 @@ class JobCancelled(_JobEnded):
 
     Attributes:
         instance: Id of the instance.
+
+    Example:
+        >>> waiting = batch.submit(nb.Job("poll", poll), Path("not-there"), new=True)
+        >>> waiting.cancel()
+        True
+        >>> waiting.result()
+        Traceback (most recent call last):
+        nbbatch.JobCancelled: ...
     """
 
 
 class StoreError(NbbatchError):
-    """The store cannot be used."""
+    """The store cannot be used.
+
+    Example:
+        >>> try:
+        ...     nb.open("no/such/folder/shop.duckdb")
+        ... except nb.StoreError as error:
+        ...     print(type(error).__name__)
+        StoreUnreadable
+    """
 
 
 class StoreLocked(StoreError):
@@ -116,6 +193,12 @@ class StoreLocked(StoreError):
 
     Attributes:
         pid: Its process id; None if the system does not tell.
+
+    Example:
+        >>> try:  # doctest: +SKIP
+        ...     batch = nb.open("shop.duckdb")
+        ... except nb.StoreLocked as error:
+        ...     batch = nb.look("shop.duckdb")  # process error.pid holds it
     """
 
     def __init__(self, path: str, pid: int | None) -> None:
@@ -128,15 +211,35 @@ class StoreLocked(StoreError):
 
 
 class StoreUnreadable(StoreError):
-    """The file is damaged, not a store of nbbatch, of a newer version, or read-only. It was not changed."""
+    """The file is damaged, not a store of nbbatch, of a newer version, or read-only. It was not changed.
+
+    Example:
+        >>> _ = Path("notes.txt").write_text("not a store")
+        >>> nb.open("notes.txt")
+        Traceback (most recent call last):
+        nbbatch.StoreUnreadable: ...
+    """
 
 
 class StoreClosed(StoreError):
-    """The batch is closed, or was opened by the parent process before a fork."""
+    """The batch is closed, or was opened by the parent process before a fork.
+
+    Example:
+        >>> batch.close()
+        >>> run.steps()
+        Traceback (most recent call last):
+        nbbatch.StoreClosed: ...
+    """
 
 
 class QueryRefused(StoreError):
-    """``sql()`` was given something other than one SELECT over the store."""
+    """``sql()`` was given something other than one SELECT over the store.
+
+    Example:
+        >>> batch.sql("DELETE FROM chunks")
+        Traceback (most recent call last):
+        nbbatch.QueryRefused: ...
+    """
 
 
 class Signal(BaseException):
@@ -157,6 +260,13 @@ class RetryLater(Signal):
 
     Raises:
         ValueNotStorable: The time is invalid or too far away (such as one in milliseconds). This fails the chunk.
+
+    Example:
+        >>> @nb.step(max_wait="1 hour")
+        ... def poll(path: Path) -> Path:
+        ...     if not path.exists():
+        ...         raise nb.RetryLater("10 min", "the file is not there yet")
+        ...     return path
     """
 
     def __init__(self, seconds: Duration | datetime, reason: str = "") -> None:
@@ -173,6 +283,13 @@ class FailChunk(Signal):
 
     Args:
         reason: Shown with the attempt.
+
+    Example:
+        >>> @nb.step
+        ... def check(order: Order) -> Order:
+        ...     if "," in order.price:
+        ...         raise nb.FailChunk("a decimal comma")
+        ...     return order
     """
 
 
@@ -181,6 +298,13 @@ class SkipChunk(Signal):
 
     Args:
         reason: Shown in ``run.skips()``.
+
+    Example:
+        >>> @nb.step
+        ... def wanted(order: Order) -> Order:
+        ...     if order.price == "0":
+        ...         raise nb.SkipChunk("nothing to pay")
+        ...     return order
     """
 
 
@@ -189,6 +313,13 @@ class FailJob(Signal):
 
     Args:
         reason: Shown as the instance's error.
+
+    Example:
+        >>> @nb.step
+        ... def fetch(order: Order) -> Order:
+        ...     if "TOKEN" not in os.environ:
+        ...         raise nb.FailJob("there is no token: nothing can be fetched")
+        ...     return order
     """
 
 

@@ -60,7 +60,12 @@ class _Status(str, Enum):
 
 
 class ChunkStatus(_Status):
-    """State of one work chunk."""
+    """State of one work chunk.
+
+    Example:
+        >>> failed.chunk(10).status == nb.ChunkStatus.FAILED == "FAILED"
+        True
+    """
 
     QUEUED = "QUEUED", 1, Look("queued", "○", GREY, "M2 3h2", quiet=True)
     """Ready to be claimed."""
@@ -83,7 +88,12 @@ class ChunkStatus(_Status):
 
 
 class InstanceStatus(_Status):
-    """State of one job instance."""
+    """State of one job instance.
+
+    Example:
+        >>> run.status, run.status == "COMPLETED"
+        (<InstanceStatus.COMPLETED: 'COMPLETED'>, True)
+    """
 
     QUEUED = "QUEUED", 1, Look("queued", "○", GREY)
     """Stored; no chunk was claimed yet."""

@@ -171,6 +171,22 @@ def to(step: Any, *value: Any) -> Any:
 
     Raises:
         DefinitionError: ``step`` is not a step. If the step does not follow, joining the chain raises it.
+
+    Example:
+        >>> @nb.step
+        ... def sort(order: Order) -> Order:
+        ...     return nb.to("odd" if order.id % 2 else "even", order)
+        >>> @nb.step
+        ... def odd(order: Order) -> str:
+        ...     return "odd"
+        >>> @nb.step
+        ... def even(order: Order) -> str:
+        ...     return "even"
+        >>> @nb.step
+        ... def count(kinds: Iterable[str]) -> dict[str, int]:
+        ...     return dict(Counter(kinds))
+        >>> batch.submit(nb.Job("kinds", read >> sort >> (odd | even) >> count), 3).result()
+        {'even': 2, 'odd': 1}
     """
     name = step.name if isinstance(step, BaseStep) else step
     if not isinstance(name, str) or (not value and name is step):
@@ -203,6 +219,20 @@ def choose(decider: Callable[[Any], Any], branches: Mapping[Any, Any], /) -> Any
 
     Raises:
         DefinitionError: There is no branch, or one is not a step or chain.
+
+    Example:
+        >>> @nb.step
+        ... def large(order: Order) -> str:
+        ...     return "large"
+        >>> @nb.step
+        ... def small(order: Order) -> str:
+        ...     return "small"
+        >>> @nb.step
+        ... def count(kinds: Iterable[str]) -> dict[str, int]:
+        ...     return dict(Counter(kinds))
+        >>> size = nb.choose(lambda order: order.id > 1, {True: large, False: small})
+        >>> batch.submit(nb.Job("sizes", read >> size >> count), 3).result()
+        {'small': 2, 'large': 1}
     """
     if not callable(decider) or not branches:
         raise DefinitionError(f"nb.choose() takes a function and at least one branch, not {decider!r}, {branches!r}")

@@ -65,6 +65,13 @@ class StepDecorator:
 
     Raises:
         DefinitionError: The signature or an option is invalid; the text says what to write instead.
+
+    Example:
+        >>> @nb.step(max_attempts=6, backoff="10 s", rate=20)
+        ... def fetch(order: Order) -> str:
+        ...     return order.price
+        >>> fetch(Order(id=1, price="2.50"))  # a step is still a function
+        '2.50'
     """
 
     def __init__(self, given: dict[str, Any]) -> None:

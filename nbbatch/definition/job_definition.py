@@ -94,6 +94,11 @@ class JobDefinition(Generic[P, R_co]):
         params: Codec of the parameters.
         report: Codec of the reduction's return value; None without a reduction.
         shape: JSON of step names, order, types and gates. An instance can only continue with a job of the same shape.
+
+    Example:
+        >>> job = nb.Job("shop", read >> price >> total, max_failed=0.5)
+        >>> batch.submit(job, 5).result()  # one of five orders has no price
+        10.0
     """
 
     @answering("nb.Job", DefinitionError)
@@ -190,7 +195,12 @@ class JobDefinition(Generic[P, R_co]):
 
     @property
     def steps(self) -> tuple[BaseStep, ...]:
-        """The steps, in the order of ``nodes``; ``[step.name for step in job.steps]`` are their names."""
+        """The steps, in the order of ``nodes``; ``[step.name for step in job.steps]`` are their names.
+
+        Example:
+            >>> [step.name for step in job.steps]
+            ['read', 'price', 'total']
+        """
         return tuple(node.step for node in self.nodes)
 
     def on(self, event: Event) -> Callable[[F], F]:
@@ -216,6 +226,13 @@ class JobDefinition(Generic[P, R_co]):
 
         Raises:
             DefinitionError: The event is unknown, or the function is async.
+
+        Example:
+            >>> @job.on("instance_ended")
+            ... def draw(run):
+            ...     run.chain().save(f"shop-{run.id}.svg")
+            >>> batch.submit(job, 2).result()
+            5.0
         """
         return self.listeners.on(event)
 
@@ -232,6 +249,15 @@ class JobDefinition(Generic[P, R_co]):
 
         Raises:
             DefinitionError: The function is async.
+
+        Example:
+            >>> @job.around
+            ... @contextmanager
+            ... def traced(context):
+            ...     context.log.info("%s begins", context.step)
+            ...     yield
+            >>> batch.submit(job, 2).logs("total")["text"].to_list()
+            []
         """
         return self.listeners.around(function)
 
@@ -245,6 +271,10 @@ class JobDefinition(Generic[P, R_co]):
 
         Raises:
             ParameterError: They are invalid; all problems are listed.
+
+        Example:
+            >>> job.check("3")
+            3
         """
         params = self._unsaid() if params is None else params
         try:
@@ -316,6 +346,16 @@ class JobDefinition(Generic[P, R_co]):
         Raises:
             DefinitionError: An option is unknown, or is ``timeout=``, which would end the wait and not the work.
             StateError: The step is called like a function.
+
+        Example:
+            >>> @nb.step
+            ... def sizes(most: int) -> Iterator[int]:
+            ...     yield from range(1, most)
+            >>> @nb.step
+            ... def best(totals: Iterable[float]) -> float:
+            ...     return max(totals)
+            >>> batch.submit(nb.Job("shops", sizes >> job.as_step() >> best), 3).result()
+            5.0
         """
         if "timeout" in options:
             raise DefinitionError(f"job {self.name!r} as a step takes no timeout=; give it to the steps inside")
@@ -333,7 +373,15 @@ class JobDefinition(Generic[P, R_co]):
         return f"{gate}{node.step.name} {many.format(type_name(given.output_type))}".rstrip()
 
     def chain(self) -> Picture:
-        """Draw the typed chain: steps, types, branches, gates. `JobHandle.chain` draws a run's chunks too."""
+        """Draw the typed chain: steps, types, branches, gates. `JobHandle.chain` draws a run's chunks too.
+
+        Example:
+            >>> job.chain()
+            shop v1
+              read   int → * Order
+              price  Order → float
+            ‖ total  all float → float
+        """
         from nbbatch.pictures import chain_picture
 
         about = f": {self.description}" if self.description else ""

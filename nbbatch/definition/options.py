@@ -36,6 +36,11 @@ class Backoff:
 
     Raises:
         DefinitionError: An argument is out of its range.
+
+    Example:
+        >>> @nb.step(max_attempts=6, backoff=nb.Backoff("10 s", cap="5 min"))
+        ... def fetch(order: Order) -> Order:
+        ...     return order
     """
 
     base: float = 1.0

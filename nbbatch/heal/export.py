@@ -118,6 +118,13 @@ class LoadedFailure:
         code: The source that failed, with what it uses of its module.
         traceback: The stored traceback.
         log: The stored log.
+
+    Example:
+        >>> failure = nb.load_failure(failed.chunk(10).export("bug.zip"))
+        >>> print(failure.traceback)
+        Traceback (most recent call last):
+          ...
+        ValueError: could not convert string to float: '2,50'
     """
 
     about: dict[str, Any]
@@ -144,6 +151,11 @@ class LoadedFailure:
             StateError: The parameters contain secrets and ``params`` is not given.
             StoreUnreadable: The file's code does not define the step.
             DefinitionError: ``step`` is not a step.
+
+        Example:
+            >>> failure = nb.load_failure(failed.chunk(10).export("bug.zip"))
+            >>> failure.replay(price).error
+            ValueError("could not convert string to float: '2,50'")
         """
         if step is None and not run_code:
             raise PermissionError(
@@ -206,6 +218,11 @@ def load_failure(path: str | PathLike[str]) -> LoadedFailure:
     Raises:
         StoreUnreadable: The file was not written by ``chunk.export()``, is damaged or too large, or has a newer format.
         OSError: The file does not exist (FileNotFoundError) or cannot be read.
+
+    Example:
+        >>> failure = nb.load_failure(failed.chunk(10).export("bug.zip"))
+        >>> failure.about["step"], failure.input["price"]
+        ('price', '2,50')
     """
     import zipfile
 

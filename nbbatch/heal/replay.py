@@ -38,6 +38,11 @@ class Replay:
         stored: Number of stored outputs.
         traceback: Traceback of the error, secrets masked.
         message: Message of the error, secrets masked.
+
+    Example:
+        >>> replay = failed.chunk(10).replay()
+        >>> replay.outputs, replay.error
+        ([], ValueError("could not convert string to float: '2,50'"))
     """
 
     outputs: list[Any]
@@ -52,7 +57,12 @@ class Replay:
 
     @property
     def same(self) -> bool:
-        """Whether the outputs equal the stored ones."""
+        """Whether the outputs equal the stored ones.
+
+        Example:
+            >>> run.chunk(2).replay().same
+            True
+        """
         return self.error is None and not self.changes
 
     def reraise(self) -> None:
@@ -60,6 +70,11 @@ class Replay:
 
         Raises:
             BaseException: What the step raised.
+
+        Example:
+            >>> failed.chunk(10).replay().reraise()
+            Traceback (most recent call last):
+            ValueError: could not convert string to float: '2,50'
         """
         if self.error is not None:
             raise self.error.with_traceback(user_frames(self.error))

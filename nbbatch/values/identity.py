@@ -35,7 +35,13 @@ _HUGE = 400
 
 @final
 class NonIdentifying:
-    """Marks a parameter that does not identify the instance: ``Annotated[int, nb.NonIdentifying]``."""
+    """Marks a parameter that does not identify the instance: ``Annotated[int, nb.NonIdentifying]``.
+
+    Example:
+        >>> class Params(BaseModel):
+        ...     day: str
+        ...     workers: Annotated[int, nb.NonIdentifying] = 4  # another number means the same instance
+    """
 
 
 def digest(value: Any, hint: Any, forms: Forms) -> str:

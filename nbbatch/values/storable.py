@@ -45,6 +45,15 @@ def storable(kind: type[T], *, dump: Callable[[T], Any], load: Callable[[Any], T
 
     Raises:
         DefinitionError: ``kind`` is no class, or one of the functions is none.
+
+    Example:
+        >>> class Money:
+        ...     def __init__(self, cents: int) -> None:
+        ...         self.cents = cents
+        >>> _ = nb.storable(Money, dump=lambda money: money.cents, load=Money)
+        >>> @nb.step
+        ... def pay(money: Money) -> int:
+        ...     return money.cents
     """
     if not isinstance(kind, type):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise DefinitionError(f"nb.storable() takes a class, not {kind!r}")

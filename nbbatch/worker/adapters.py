@@ -263,6 +263,12 @@ def executor(
     Raises:
         TypeError: It is no executor.
         ValueError: An argument is out of its range.
+
+    Example:
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> with ThreadPoolExecutor(4) as pool, nb.open(":memory:", nb.executor(pool, workers=4)) as batch:
+        ...     batch.submit(job, 3).result()
+        7.5
     """
     if not isinstance(any_executor, Executor):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"nb.executor() takes a concurrent.futures.Executor, not {any_executor!r}")

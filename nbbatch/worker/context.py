@@ -278,10 +278,19 @@ class Context(capture.LogBuffer):
 
 
 def context() -> Context:
-    """The context of the step that runs in this thread or asyncio task.
+    r"""The context of the step that runs in this thread or asyncio task.
 
     Raises:
         NoContextError: No step runs here.
+
+    Example:
+        >>> @nb.step
+        ... def fetch(order: Order) -> Order:
+        ...     context = nb.context()
+        ...     context.log.info("attempt %d", context.attempt)
+        ...     return order
+        >>> nb.testing.run_step(fetch, Order(id=1, price="2.50")).log
+        'INFO nbbatch.step.fetch: attempt 1\n'
     """
     found = capture.buffer.get()
     if not isinstance(found, Context):

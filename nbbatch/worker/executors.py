@@ -48,12 +48,23 @@ def threads(workers: int | None = None) -> ThreadPoolExecutor:
 
     Raises:
         ValueError: ``workers`` is not a whole number from 1.
+
+    Example:
+        >>> with nb.open(":memory:", nb.threads(16)) as batch:
+        ...     batch.submit(job, 3).result()
+        7.5
     """
     return Threads(checked_workers(workers) or default_workers())
 
 
 class inline(Executor):  # noqa: N801 - made and used like a function, as threads() and processes()
-    """Runs each step at once in the engine's thread, one after another. For tests."""
+    """Runs each step at once in the engine's thread, one after another. For tests.
+
+    Example:
+        >>> with nb.open(":memory:", nb.inline()) as batch:
+        ...     batch.submit(job, 3).result()
+        7.5
+    """
 
     _max_workers = 1
 

@@ -47,6 +47,10 @@ def dask(client: Any, *, resources: Mapping[str, float] | None = None) -> Execut
     Raises:
         ImportError: distributed is not installed; ``pip install 'nbbatch[dask]'``.
         TypeError: It is no such client.
+
+    Example:
+        >>> from dask.distributed import Client  # doctest: +SKIP
+        >>> batch = nb.open("big.duckdb", nb.dask(Client("scheduler:8786")))  # doctest: +SKIP
     """
     with needing("dask"):
         from distributed import Client

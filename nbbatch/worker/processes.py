@@ -57,6 +57,10 @@ def processes(workers: int | None = None) -> Executor:
     Raises:
         ImportError: loky is not installed; ``pip install 'nbbatch[processes]'``.
         ValueError: ``workers`` is not a whole number from 1.
+
+    Example:
+        >>> batch = nb.open("big.duckdb", nb.processes(2))  # they start with the first chunk
+        >>> batch.close()
     """
     with needing("processes"):
         import cloudpickle  # noqa: F401  # pyright: ignore[reportUnusedImport] - told now rather than with the first step
