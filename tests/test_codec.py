@@ -24,9 +24,11 @@ from pydantic import BaseModel, ConfigDict, Field, Secret, SecretBytes, SecretSt
 from typing_extensions import TypedDict
 
 import nbbatch as nb
+from nbbatch.heal.compare import fields
 from nbbatch.values import codec
 from nbbatch.values.codec import Codec, codec_for
 from nbbatch.values.parameters import ParamsCodec
+from nbbatch.values.views import brief, text
 
 
 class Colour(enum.Enum):
@@ -535,3 +537,42 @@ def test_masked_parameters_can_be_looked_at_whatever_their_secrets_have_to_meet(
         assert masked.size == 3
     else:
         assert (masked.key.get_secret_value(), masked.day) == ("**********", dt.date(2024, 2, 29))
+
+
+def test_a_run_whose_parameters_hold_a_frame_is_listed(inline: nb.Batch) -> None:
+    @nb.step
+    def look(frame: pl.DataFrame) -> None:
+        assert frame.height == 1_000
+
+    frame = pl.DataFrame({"x": range(1_000), "text": ["é"] * 1_000})
+    inline.submit(nb.Job("frame", look), frame).wait()
+
+    assert inline.instances()["params"].to_list() == ['{"$polars.frame":0}']
+
+
+@pytest.mark.parametrize("kind", [Part | Any, pl.DataFrame | Part, Part | dict | Any])
+def test_a_frame_in_the_place_of_a_model_is_compared_and_listed_like_one(inline: nb.Batch, kind: Any) -> None:
+    def take(value: Any) -> None:
+        assert value.equals(frames[0])
+
+    take.__annotations__ = {"value": kind, "return": None}
+    job = nb.Job("either", nb.step(take))
+    frames = [pl.DataFrame({"name": ["a"]}), pl.DataFrame({"name": ["b"]}), pl.DataFrame({"n": [1.5, 2.5]})]
+
+    assert inline.submit(job, frames[0], key="k").wait() is nb.InstanceStatus.COMPLETED
+    for other, shown in (
+        (frames[1], "1 × 1 → another one"),
+        (frames[2], "1 × 1 → a table of 2 × 1"),
+        (Part(name="a"), "→ {'name': 'a', 'size': 1}"),
+    ):
+        with pytest.raises(nb.StateError, match=shown):
+            inline.submit(job, other, key="k")
+
+
+def test_a_stored_frame_without_its_type_is_a_table() -> None:
+    data = codec_for(Any).encode(pl.DataFrame({"x": [1, 2]}))
+
+    assert data[:5] == b"\nNBV1"
+    assert fields(data) == {"x": "Int64, 2 rows: [1, 2]"}
+    assert text(data) is None
+    assert brief(data) == "a table of 2 × 1"

@@ -258,3 +258,24 @@ def test_a_run_without_a_report_has_none(batch: nb.Batch) -> None:
     assert run.result(10) is None
     assert run.report is None
     assert run.outputs() == []
+
+
+def test_a_repr_of_frames_and_long_values_stays_a_line(inline: nb.Batch) -> None:
+    @nb.step
+    def frames(rows: int) -> Iterator[dict[str, Any]]:
+        yield {"frame": pl.DataFrame({"x": range(rows)}), "text": "word " * rows}
+
+    @nb.step
+    def only(given: dict[str, Any]) -> pl.DataFrame:
+        return given["frame"]
+
+    @nb.step
+    def end(frame: pl.DataFrame) -> None:
+        assert frame.height
+
+    run = inline.submit(nb.Job("wide", frames >> only >> end), 1_000)
+    run.wait()
+
+    assert repr(run.outputs("only")) == "[<DataFrame 1,000 × 1>]"
+    assert "\n" not in repr(run.outputs("frames"))
+    assert len(repr(run.outputs("frames"))) < 600

@@ -444,3 +444,17 @@ def test_an_image_chain_of_numpy(batch: nb.Batch) -> None:
 
     assert (stack.shape, stack.dtype) == ((3, 7, 8), np.float32)
     assert np.all(np.diff(stack.max(axis=(1, 2))) >= 0)
+
+
+@pytest.mark.parametrize(
+    ("frame", "place"),
+    [
+        (pd.DataFrame({"c": pd.Series(["a", "\ud800"], dtype=object)}), r"c\[1\]"),
+        (pd.DataFrame([[1]], columns=pd.Index(["\ud800"], dtype=object)), r"columns\[0\]"),
+        (pd.DataFrame([[1]], index=pd.Index(["\ud800"], dtype=object)), r"index\[0\]"),
+        (pd.Series([1], name="\ud800"), "name"),
+    ],
+)
+def test_what_pandas_holds_that_is_no_text_is_refused_by_its_place(frame: Any, place: str) -> None:
+    with pytest.raises(nb.ValueNotStorable, match=f"^{place} holds a lone surrogate"):
+        codec_for(type(frame)).encode(frame)

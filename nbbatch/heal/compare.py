@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nbbatch.base.errors import NotFoundError
 from nbbatch.pictures.markup import Shown
 from nbbatch.store.reading import Reader
-from nbbatch.values.arrow_forms import read_frame
-from nbbatch.values.outside import content_of, is_reference, whole
-from nbbatch.values.views import leaves, plain, text
+from nbbatch.values.outside import content_of, is_reference
+from nbbatch.values.views import is_table, leaves, plain, text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -68,14 +67,13 @@ def fields(data: bytes | None) -> dict[str, str]:
     """
     if data is None:
         return {}
-    data = whole(data)
-    if data.startswith(b"ARROW1"):
-        return _columns(data)
-    return {path: json.dumps(leaf, ensure_ascii=False) for path, leaf in leaves(plain(data), empty=True)}
+    value = plain(data)
+    if is_table(value):
+        return _columns(value)
+    return {path: json.dumps(leaf, ensure_ascii=False) for path, leaf in leaves(value, empty=True)}
 
 
-def _columns(data: bytes) -> dict[str, str]:
-    frame: Any = read_frame(data)
+def _columns(frame: Any) -> dict[str, str]:
     return {column.name: f"{column.dtype}, {len(column)} rows: {column.to_list()!r:.500}" for column in frame}
 
 
@@ -185,8 +183,8 @@ _ROW = "\0row"
 
 def _row_of(chunk: int, status: str, data: bytes | None) -> dict[str, Any]:
     """A chunk as a row: ``chunk`` (its id), ``status``, and its input's fields (a plain input as ``value``), which win over these names."""
-    data = data and whole(data)
-    value = None if data is None or data.startswith(b"ARROW1") else plain(data)
+    value = None if data is None else plain(data)
+    value = None if is_table(value) else value
     return {"chunk": chunk, "status": status, **(value if isinstance(value, dict) else {"value": value})}
 
 

@@ -15,6 +15,8 @@ MOST_VALUES = 10_000
 MOST_BYTES = 16_000_000
 """… and their bytes, about."""
 FIRST_VALUES = 8
+MOST_SHOWN = 500
+"""Characters of one value in a repr."""
 SHOWN = 10
 """Values in a repr."""
 
@@ -84,10 +86,19 @@ class Values(Sequence[T_co]):
 
     def __repr__(self) -> str:
         try:
-            shown = ", ".join(map(repr, self[:SHOWN]))
+            shown = ", ".join(map(_in_a_line, self[:SHOWN]))
         except StoreClosed as error:
             return f"<{len(self):,} values: {error}>"
         return f"[{shown}]" if len(self) <= SHOWN else f"<{len(self):,} values: [{shown}, …]>"
+
+
+def _in_a_line(value: object) -> str:
+    """A value as part of a line: of frames and arrays, whose texts are pictures, type and shape."""
+    text = repr(value)
+    if "\n" in text and (shape := getattr(value, "shape", None)):
+        return f"<{type(value).__name__} {' × '.join(f'{each:,}' for each in shape)}>"
+    text = " ".join(text.split()) if "\n" in text else text
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 1]}…"
 
 
 def _next_size(page: list[bytes]) -> int:

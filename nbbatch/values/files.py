@@ -340,6 +340,12 @@ def unstored(tree: list[Any]) -> File:
     return made
 
 
+def shown(tree: list[Any]) -> dict[str, Any]:
+    """What stands behind its tag as plain JSON values; of `content`, what that left."""
+    names = ("path", "name", *Look._fields)
+    return dict(zip(names if len(tree) == len(names) else names[1:3], tree, strict=True))
+
+
 def noting(read: Callable[..., Any], *given: Any) -> tuple[Any, list[File]]:
     """A value as ``read`` gives it, and the files in it."""
     found: list[File] = []

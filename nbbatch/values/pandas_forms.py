@@ -9,6 +9,7 @@ written value by value.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -178,9 +179,17 @@ def _index_of(reader: Reader, tree: Any) -> Any:
     return index
 
 
+def _part(name: str, write: Callable[[Writer, Any], Any], writer: Writer, value: Any) -> Any:
+    """A part of a series or frame; what is refused in it is named by it."""
+    try:
+        return write(writer, value)
+    except Unstorable as error:
+        raise error.under(f".{name}") from None
+
+
 def _facts(writer: Writer, value: Any) -> Any:
     """What a series or frame carries beside its values."""
-    return [writer.put(value.attrs), value.flags.allows_duplicate_labels]
+    return [_part("attrs", Writer.put, writer, value.attrs), value.flags.allows_duplicate_labels]
 
 
 def _with_facts(reader: Reader, made: Any, facts: Any) -> Any:
@@ -189,7 +198,13 @@ def _with_facts(reader: Reader, made: Any, facts: Any) -> Any:
 
 
 def _series(writer: Writer, value: Any) -> Any:
-    return [_array(writer, value.array), _index(writer, value.index), writer.put(value.name), _facts(writer, value)]
+    array = _array(writer, value.array)
+    return [
+        array,
+        _part("index", _index, writer, value.index),
+        _part("name", Writer.put, writer, value.name),
+        _facts(writer, value),
+    ]
 
 
 def _series_of(reader: Reader, tree: Any) -> Any:
@@ -206,7 +221,8 @@ def _frame(writer: Writer, value: Any) -> Any:
             columns.append(_array(writer, value.iloc[:, place].array))  # noqa: PERF401 - which one it is
     except Unstorable as error:
         raise error.under(f".{value.columns[len(columns)]}") from None
-    return [columns, _index(writer, value.index), _index(writer, value.columns), _facts(writer, value)]
+    index = _part("index", _index, writer, value.index)
+    return [columns, index, _part("columns", _index, writer, value.columns), _facts(writer, value)]
 
 
 def _frame_of(reader: Reader, tree: Any) -> Any:

@@ -30,7 +30,7 @@ from nbbatch.values.masks import check_hidden, filled, forgotten, held, places, 
 from nbbatch.values.plain_json import plain_of
 from nbbatch.values.storable import Storable, received, told
 from nbbatch.values.tree import Reader, Writer, is_tree, joined, parted, tree_of
-from nbbatch.values.views import leaves, plain
+from nbbatch.values.views import is_table, leaves, plain, table
 
 
 class ParamsCodec:
@@ -168,7 +168,11 @@ class ParamsCodec:
 
     def difference(self, old: bytes, new: bytes) -> str:
         """The fields in which two stored forms differ, as ``field: old → new``."""
-        before, after = dict(leaves(plain(old))), dict(leaves(plain(new)))
+        was, now = plain(old), plain(new)
+        if is_table(was) or is_table(now):
+            first, then = (table(each) if is_table(each) else f"{each!r:.200}" for each in (was, now))
+            return f"value: {first} → {then if then != first else 'another one'}"
+        before, after = dict(leaves(was)), dict(leaves(now))
         paths = sorted({*before, *after})
         changed = [
             f"{path or 'value'}: {before.get(path)!r} → {after.get(path)!r}"

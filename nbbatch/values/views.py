@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from nbbatch.base.errors import StoreUnreadable
 from nbbatch.values.arrow_forms import read_frame
-from nbbatch.values.files import TAG, as_json, unstored
+from nbbatch.values.files import TAG, shown
 from nbbatch.values.outside import whole
 from nbbatch.values.tree import is_tree, joined, parted
 
@@ -67,7 +67,7 @@ def _tagged(tag: str, inner: Any, parts: list[memoryview]) -> Any:
     if tag == "$deque":
         return _seen(inner[1], parts)
     if tag == TAG:
-        return as_json(unstored(inner))
+        return shown(inner)
     if tag in ("$datetime", "$time"):
         return inner[0] if inner[1] is None else f"{inner[0]} {inner[1]}"
     if tag.startswith("$:") and isinstance(inner, int) and not isinstance(inner, bool) and 0 <= inner < len(parts):
@@ -101,7 +101,10 @@ def text(data: bytes) -> str | None:
     data = whole(data)
     if data.startswith(b"ARROW1"):
         return None
-    return json.dumps(plain(data), ensure_ascii=False) if is_tree(data) else data.decode()
+    if not is_tree(data):
+        return data.decode()
+    value = plain(data)
+    return None if is_table(value) else json.dumps(value, ensure_ascii=False)
 
 
 def brief(data: bytes) -> str:
@@ -118,14 +121,26 @@ def brief(data: bytes) -> str:
     return _brief(value)
 
 
+def is_table(value: Any) -> bool:
+    """Whether what `plain` gave is a frame, which compares and prints as no JSON value does."""
+    return hasattr(value, "height")
+
+
+def table(frame: Any) -> str:
+    """A frame in a few words."""
+    return f"a table of {frame.height:,} × {frame.width:,}"
+
+
 def _brief(value: Any) -> str:
+    if is_table(value):
+        return table(value)
     said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return said if len(said) <= BRIEF else said[: BRIEF - 1] + "…"
 
 
 def leaves(tree: Any, path: str = "", *, empty: bool = False) -> Iterator[tuple[str, Any]]:
     """Every leaf of nested dicts and sequences with its path, such as ``lines[2].price``; if asked, empty ones too."""
-    if empty and tree in ([], {}):
+    if empty and isinstance(tree, list | dict) and not tree:
         yield path, tree
     elif isinstance(tree, Mapping):
         for key, value in tree.items():  # pyright: ignore[reportUnknownVariableType]

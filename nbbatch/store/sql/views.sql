@@ -56,8 +56,15 @@ WHERE i IS NULL OR s.id = i;
 
 CREATE OR REPLACE VIEW step AS SELECT * EXCLUDE (shut) FROM steps_at(NULL, {NOW});
 
+-- Stored parameters as JSON; of those with bytes beside it, such as frames, the JSON alone: 5 bytes, its length in 8 more, then it.
+CREATE OR REPLACE MACRO stored_json(data) AS
+    CASE WHEN data[1:5] = '\x0ANBV1'::BLOB THEN regexp_extract(
+        decode(data[14:13 + ('0x' || hex(data[9:9]) || hex(data[8:8]) || hex(data[7:7]) || hex(data[6:6]))::BIGINT]),
+        '^\{"tree":(.*),"parts":', 1, 's')
+    ELSE decode(data) END;
+
 CREATE OR REPLACE MACRO instances_at(t) AS TABLE
-SELECT id, job, version, key, parent, instance_status(status) AS status, progress, decode(params) AS params,
+SELECT id, job, version, key, parent, instance_status(status) AS status, progress, stored_json(params) AS params,
     make_timestamptz(created_us) AS created, make_timestamptz(started_us) AS started, make_timestamptz(ended_us) AS ended,
     if(ended_us < started_us, 0, ended_us - started_us) / 1e6 AS seconds, error
 FROM instance_at(t);
