@@ -257,7 +257,8 @@ class RunFuture(Frames, Generic[R_co]):
             StoreError: The engine or this instance has stopped, or the batch is closed (StoreClosed).
 
         Example:
-            >>> run.add_done_callback(lambda run: run.chain().save("ended.svg"))
+            >>> ended = []
+            >>> run.add_done_callback(ended.append)
         """
         add = self._engine().notifications.add
         call = partial(safely, fn, fn, self, where=f"the end of instance {self.id}")

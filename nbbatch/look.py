@@ -57,7 +57,8 @@ def look(
         StoreError: Nobody answers at the address.
 
     Example:
-        >>> nb.look("shop.duckdb").instances().filter(id=1)["job"].item()
+        >>> with nb.look("shop.duckdb") as look:
+        ...     look.instances().filter(id=1)["job"].item()
         'shop'
     """
     if values is not None:
@@ -83,8 +84,8 @@ class Look(Overview):
         path: The store's file.
 
     Example:
-        >>> look = nb.look("shop.duckdb")
-        >>> look.instance(1).result()
+        >>> with nb.look("shop.duckdb") as look:
+        ...     look.instance(1).result()
         7.5
     """
 
@@ -107,7 +108,8 @@ class Look(Overview):
         """How it is read: from the "owner" (the process that has it open), a "copy" of the file, or a "batch" of this process.
 
         Example:
-            >>> nb.look(batch.backup("copy.duckdb", overwrite=True)).via
+            >>> with nb.look(batch.backup("copy.duckdb", overwrite=True)) as look:
+            ...     look.via
             'copy'
         """
         return self._looked.via
@@ -117,7 +119,8 @@ class Look(Overview):
         """Id of the process that has the store open and answers; None if there is none.
 
         Example:
-            >>> nb.look(batch.backup("copy.duckdb", overwrite=True)).owner is None  # nobody has it open
+            >>> with nb.look(batch.backup("copy.duckdb", overwrite=True)) as look:
+            ...     look.owner is None  # nobody has it open
             True
         """
         return self._looked.owner
@@ -127,8 +130,8 @@ class Look(Overview):
         """Seconds since the state that is shown; 0 if an owner answers.
 
         Example:
-            >>> look = nb.look("shop.duckdb")
-            >>> look.age >= 0  # seconds
+            >>> with nb.look("shop.duckdb") as look:
+            ...     look.age >= 0  # seconds
             True
         """
         return self._looked.age
@@ -142,8 +145,8 @@ class Look(Overview):
             StoreClosed: The look is closed.
 
         Example:
-            >>> look = nb.look("shop.duckdb")
-            >>> look.instance(1).steps()["completed"].to_list()
+            >>> with nb.look("shop.duckdb") as look:
+            ...     look.instance(1).steps()["completed"].to_list()
             [1, 3, 1]
         """
         row = self._looked.stored_instance(checked_id("an instance", instance))
@@ -161,8 +164,8 @@ class Look(Overview):
             StoreError: The copy cannot be written, or the store is on another machine.
 
         Example:
-            >>> look = nb.look("shop.duckdb")
-            >>> look.backup("another.duckdb", overwrite=True).name
+            >>> with nb.look("shop.duckdb") as look:
+            ...     look.backup("another.duckdb", overwrite=True).name
             'another.duckdb'
         """
         if own := batches.holder_of(self.path):
@@ -194,8 +197,7 @@ class Look(Overview):
             StoreError: The owner cannot write, or is gone; or the look is closed (StoreClosed).
 
         Example:
-            >>> look = nb.look("shop.duckdb")
-            >>> look.purge(older_than="30 days")  # doctest: +SKIP
+            >>> nb.look("shop.duckdb").purge(older_than="30 days")  # doctest: +SKIP
         """
         now = self._access.engine().clock.now()
         states = status if status is None or isinstance(status, str) else [str(each) for each in status]

@@ -230,7 +230,7 @@ class Died(BaseException):
 
     Example:
         >>> deaths = nb.testing.Fault("read", nb.testing.Died(), when="after")
-        >>> with nb.testing.survive(nb.testing.inject(job, deaths), 3, path="shop.duckdb") as run:
+        >>> with nb.testing.survive(nb.testing.inject(job, deaths), 3, path="faulty.duckdb") as run:
         ...     run.result()
         7.5
     """
@@ -289,7 +289,7 @@ def survive(job: Job[P, R], params: P | dict[str, Any], *, path: str | Path) -> 
 
     Example:
         >>> deaths = nb.testing.Fault("read", nb.testing.Died(), when="after")
-        >>> with nb.testing.survive(nb.testing.inject(job, deaths), 3, path="shop.duckdb") as run:
+        >>> with nb.testing.survive(nb.testing.inject(job, deaths), 3, path="faulty.duckdb") as run:
         ...     print(run.result(), run.errors()["error_type"].to_list())
         7.5 ['ProcessDied']
     """

@@ -228,9 +228,10 @@ class JobDefinition(Generic[P, R_co]):
             DefinitionError: The event is unknown, or the function is async.
 
         Example:
+            >>> ended = []
             >>> @job.on("instance_ended")
-            ... def draw(run):
-            ...     run.chain().save(f"shop-{run.id}.svg")
+            ... def note(run):
+            ...     ended.append(run.id)
             >>> batch.submit(job, 2).result()
             5.0
         """
