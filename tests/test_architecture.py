@@ -99,10 +99,11 @@ def test_modules_and_functions_fit_their_room(module: Path) -> None:
 
 
 def _example_lines(text: str) -> int:
-    """Lines of examples in docstrings: whoever reads the code reads past them."""
+    """Lines that examples add to docstrings: whoever reads the code reads past them."""
     kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
     docs = [ast.get_docstring(node) or "" for node in ast.walk(ast.parse(text)) if isinstance(node, kinds)]
-    return sum(len(doc.partition("\nExample:\n")[2].splitlines()) + 2 for doc in docs if "\nExample:\n" in doc)
+    parts = [doc.partition("\n\nExample:\n") for doc in docs]
+    return sum(len(example.splitlines()) + (2 if "\n" in said else 3) for said, _, example in parts if example)
 
 
 def _code_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

@@ -63,7 +63,7 @@ def test_every_public_name_stands_in_the_reference_once() -> None:
 
 
 INNER = {
-    "Job.renew", "Job.renewed_step", "Job.current", "Job.shape_difference", "Batch.usable", "Batch.holds", "inline.submit",
+    "Job.renew", "Job.renewed_step", "Job.current", "Job.shape_difference", "Batch.usable", "Batch.holds", "inline.submit", "File.of",
     "VirtualClock.steady", "VirtualClock.until", "VirtualClock.subscribe", "Fault.strike",
 }  # fmt: skip
 """Called by nbbatch itself."""

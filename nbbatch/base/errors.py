@@ -120,7 +120,17 @@ class ValueNotStorable(NbbatchError, ValueError):
 
 
 class FileChanged(NbbatchError):
-    """A file is not what a `File` says of it any more, or is being written; the text names it. It is not retried by itself."""
+    """A file is not what a `File` says of it any more, or is being written; the text names it. It is not retried by itself.
+
+    Example:
+        >>> path = Path("orders.csv")
+        >>> _ = path.write_text("id,price")
+        >>> file = nb.File(path)
+        >>> _ = path.write_text("id,price,shop")
+        >>> file.read_text()
+        Traceback (most recent call last):
+        nbbatch.FileChanged: ...
+    """
 
 
 class NoContextError(NbbatchError):

@@ -64,6 +64,12 @@ class File:
         FileNotFoundError: There is none.
         OSError: It is a folder or no plain file, or it cannot be read.
         FileChanged: It is being written just now.
+
+    Example:
+        >>> _ = Path("orders.csv").write_text("id,price")
+        >>> file = nb.File("orders.csv")
+        >>> file.name, file.size
+        ('orders.csv', 8)
     """
 
     __slots__ = ("_look", "_name", "_path")
@@ -90,27 +96,57 @@ class File:
 
     @property
     def path(self) -> Path:
-        """Where it lies; nothing is looked at."""
+        """Where it lies; nothing is looked at.
+
+        Example:
+            >>> _ = Path("orders.csv").write_text("id,price")
+            >>> nb.File("orders.csv").path
+            PosixPath('...orders.csv')
+        """
         return Path(self._path)
 
     @property
     def name(self) -> str:
-        """Its path within the folder that it was found in, with ``/``; else the last part of its path."""
+        """Its path within the folder that it was found in, with ``/``; else the last part of its path.
+
+        Example:
+            >>> _ = Path("orders.csv").write_text("id,price")
+            >>> nb.File("orders.csv").name
+            'orders.csv'
+        """
         return self._name
 
     @property
     def digest(self) -> str:
-        """SHA-256 of its content, in hexadecimal digits."""
+        """SHA-256 of its content, in hexadecimal digits.
+
+        Example:
+            >>> _ = Path("orders.csv").write_text("id,price")
+            >>> len(nb.File("orders.csv").digest)
+            64
+        """
         return self._look.digest
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """In bytes.
+
+        Example:
+            >>> _ = Path("orders.csv").write_text("id,price")
+            >>> nb.File("orders.csv").size
+            8
+        """
         return self._look.size
 
     @property
     def mtime_ns(self) -> int:
-        """When it was last changed: nanoseconds since 1970."""
+        """When it was last changed: nanoseconds since 1970.
+
+        Example:
+            >>> _ = Path("orders.csv").write_text("id,price")
+            >>> nb.File("orders.csv").mtime_ns > 0
+            True
+        """
         return self._look.mtime_ns
 
     def __eq__(self, other: object) -> bool:
@@ -142,6 +178,11 @@ class File:
             FileChanged: It has another content now.
             FileNotFoundError: It is not there any more.
             OSError: It cannot be read.
+
+        Example:
+            >>> _ = Path("orders.csv").write_text("id,price")
+            >>> nb.File("orders.csv").check().name
+            'orders.csv'
         """
         now, was = _stat(self._path), self._look
         if now.st_size == was.size and now.st_mtime_ns == was.mtime_ns and was.settled:
@@ -161,6 +202,12 @@ class File:
             FileNotFoundError: It is not there any more.
             OSError: It cannot be read.
             FileChanged: It is being written just now.
+
+        Example:
+            >>> _ = Path("orders.csv").write_text("id,price")
+            >>> file = nb.File("orders.csv")
+            >>> file.renew() == file
+            True
         """
         return File.of(self._path, self._name, look(self._path))
 
@@ -174,6 +221,12 @@ class File:
 
         Raises:
             ValueError: ``mode`` would change it.
+
+        Example:
+            >>> _ = Path("orders.csv").write_text("id,price")
+            >>> with nb.File("orders.csv").open() as lines:
+            ...     next(lines)
+            'id,price'
         """
         if set(mode) & set("wax+"):
             raise ValueError(
@@ -182,11 +235,23 @@ class File:
         return Path(self).open(mode, encoding=encoding, errors=errors, newline=newline)
 
     def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
-        """Its content as text. Errors as of `check`."""
+        """Its content as text. Errors as of `check`.
+
+        Example:
+            >>> _ = Path("orders.csv").write_text("id,price")
+            >>> nb.File("orders.csv").read_text()
+            'id,price'
+        """
         return Path(self).read_text(encoding, errors)
 
     def read_bytes(self) -> bytes:
-        """Its content. Errors as of `check`."""
+        """Its content. Errors as of `check`.
+
+        Example:
+            >>> _ = Path("orders.csv").write_text("id,price")
+            >>> nb.File("orders.csv").read_bytes()
+            b'id,price'
+        """
         return Path(self).read_bytes()
 
     # --- in models --------------------------------------------------------------------------------
@@ -217,6 +282,11 @@ def files(folder: str | os.PathLike[str], pattern: str = "*") -> list[File]:
         FileNotFoundError: There is no such folder.
         OSError: A file in it cannot be read.
         FileChanged: One is being written just now.
+
+    Example:
+        >>> _ = Path("orders.csv").write_text("id,price")
+        >>> [file.name for file in nb.files(".", "orders.*")]
+        ['orders.csv']
     """
     at = _absolute(folder)
     if not at.is_dir():

@@ -42,6 +42,10 @@ def ipyparallel(client: Any) -> Executor:
     Raises:
         ImportError: ipyparallel is not installed; ``pip install 'nbbatch[ipyparallel]'``.
         TypeError: It is no such client.
+
+    Example:
+        >>> cluster = ipyparallel.Cluster(n=4).start_and_connect_sync()  # doctest: +SKIP
+        >>> batch = nb.open("big.duckdb", nb.ipyparallel(cluster))  # doctest: +SKIP
     """
     with needing("ipyparallel"):
         library: Any = import_module("ipyparallel")

@@ -53,6 +53,9 @@ def ray(*, num_cpus: float = 1, num_gpus: float = 0, resources: Mapping[str, flo
     Raises:
         ImportError: Ray is not installed; ``pip install 'nbbatch[ray]'``.
         ValueError: A number is below 0, or all of them are 0.
+
+    Example:
+        >>> batch = nb.open("big.duckdb", nb.ray())  # doctest: +SKIP
     """
     needs = {"CPU": num_cpus, "GPU": num_gpus, **(resources or {})}
     if not all(isinstance(each, int | float) and each >= 0 for each in needs.values()) or not any(needs.values()):  # pyright: ignore[reportUnnecessaryIsInstance]
