@@ -257,6 +257,73 @@ def test_a_function_with_a_cache_travels_to_worker_processes(tmp_path: Path) -> 
     assert subprocess.check_output([sys.executable, str(script)], text=True).strip() == "COMPLETED"
 
 
+KINDS_OF_A_SCRIPT = """
+from __future__ import annotations
+import dataclasses, enum, functools
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Optional
+import nbbatch as nb
+
+class Colour(enum.Enum):
+    RED = enum.auto()
+
+@dataclasses.dataclass
+class Part:
+    number: int
+    colour: Colour = Colour.RED
+    above: Optional[Part] = None
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Whole:
+    parts: list[Part] = dataclasses.field(default_factory=list)
+    start: dataclasses.InitVar[int] = 0
+
+class Twice:
+    @functools.cached_property
+    def number(self) -> int:
+        return 2
+
+class Pair(NamedTuple):
+    whole: Whole
+    number: int = 3
+
+missing = dataclasses.MISSING
+
+@nb.step(max_attempts=1)
+def parts(given: Part) -> Iterator[Part]:
+    yield from (Part(number, above=given) for number in range(3))
+
+@nb.step(max_attempts=1)
+def whole(part: Part) -> Whole:
+    assert missing is dataclasses.MISSING
+    assert Twice().number == 2
+    return Whole(parts=[part])
+
+@nb.step(max_attempts=1)
+def pair(given: Whole) -> Pair:
+    return Pair(given)
+
+@nb.step
+def all_of(pairs: Iterable[Pair]) -> list[Pair]:
+    return list(pairs)
+
+if __name__ == "__main__":
+    with nb.open(":memory:", nb.processes(1)) as batch:
+        first = Part(9)
+        got = batch.submit(nb.Job("kinds", parts >> whole >> pair >> all_of), first).result(60)
+        assert got == [Pair(Whole(parts=[Part(number, above=first)])) for number in range(3)], got
+"""
+
+
+def test_classes_of_a_script_travel_with_the_types_of_their_fields_and_without_copies_of_what_is_one_of_a_kind(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "kinds.py"
+    script.write_text(KINDS_OF_A_SCRIPT)
+    said = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+
+
 def test_no_call_of_many_threads_is_left_unheard() -> None:
     """R34"""
     before = sys.getswitchinterval()
