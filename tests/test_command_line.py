@@ -167,6 +167,7 @@ def test_hints_name_commands_and_options_and_every_refusal_begins_alike(ask: Ask
         (["backup", store, "copy.duckdb"], "--overwrite replaces it"),
         (["run", "tests.looked:job", store, "--count", 3], "nbbatch ls STORE sees it"),
         (["cancel", "none.duckdb", 1], "does not exist"),
+        (["skip", store, 1, 2, "--reason", " "], "nbbatch skip needs a reason"),
         (
             ["run", "shop:Shop.orders", "new.duckdb", "--day", "2026-01-02", "--key", "k", "--new"],
             "--key and --new exclude",

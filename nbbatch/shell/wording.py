@@ -15,6 +15,7 @@ _OPTIONS = ("overwrite", "new", "key", "params", "limit", "older_than", "keep_la
 _CALLED = rf"\.({'|'.join(_COMMANDS)})\((?:job)?\)"
 _RUN = re.compile(rf"\brun{_CALLED}")
 _INSTANCE = re.compile(rf"\bbatch\.instance\((\d+)(?:, job)?\){_CALLED}")
+_NAMED = re.compile(r"(?<![\w.])(resume|retry|pause|cancel|skip|purge)\(\)")
 _LISTED = re.compile(r"\b(?:batch|look)\.instances\(\)")
 _LOOKED = re.compile(r"\bnb\.look\((?:'[^']*'|\"[^\"]*\"|path)\)")
 _OPTION = re.compile(rf"(?<![\w/.-])({'|'.join(_OPTIONS)})=(?:True\b)?(?=[\s,;.:)]|$)")
@@ -30,5 +31,6 @@ def in_commands(text: str) -> str:
     """
     text = _INSTANCE.sub(lambda found: f"nbbatch {_COMMANDS[found[2]]} STORE {found[1]}", text)
     text = _RUN.sub(lambda found: f"nbbatch {_COMMANDS[found[1]]} STORE ID", text)
+    text = _NAMED.sub(r"nbbatch \1", text)
     text = _LOOKED.sub("nbbatch ls STORE", _LISTED.sub("nbbatch ls STORE", text))
     return _OPTION.sub(lambda found: f"--{found[1].replace('_', '-')}", text)

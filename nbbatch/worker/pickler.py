@@ -1,0 +1,95 @@
+"""How code is pickled: as cloudpickle does it, but for what would come out as something else in another process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import is_dataclass
+from functools import cached_property, lru_cache
+from typing import Any, cast, get_type_hints
+
+from nbbatch.values.hints import is_named_tuple, is_typed_dict
+
+CACHED: Any = type(lru_cache(len))
+"""What a function under ``lru_cache`` is."""
+
+
+@lru_cache(maxsize=1)
+def pickler_class() -> Any:
+    """The class; cloudpickle is imported where it is asked for."""
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):
+        apart: Mapping[int, str]
+
+        def persistent_id(self, obj: Any) -> str | None:
+            return self.apart.get(id(obj))
+
+        def reducer_override(self, obj: Any) -> Any:
+            """cloudpickle sends a function under lru_cache by its name only, which a worker does not find."""
+            if isinstance(obj, CACHED) and (obj.__module__ == "__main__" or "<locals>" in obj.__qualname__):
+                return _cached, (obj.__wrapped__, obj.cache_parameters())
+            if isinstance(obj, cached_property):  # before Python 3.12 it holds a lock
+                return _cached_property, (obj.func, obj.attrname)
+            above: Any = super()
+            if isinstance(obj, type):
+                return _with_types(obj, above.reducer_override(obj))
+            return _name_of(obj) or above.reducer_override(obj)
+
+    return Pickler
+
+
+def _name_of(obj: Any) -> str | None:
+    """The name by which the module of its class has an object that holds nothing, such as ``dataclasses.MISSING``; None: any other object.
+
+    All that there is to such an object is which one it is, and a copy is another one.
+    """
+    kind = cast("type[Any]", type(obj))
+    module = sys.modules.get(kind.__module__)
+    if module is None or kind.__module__ in ("builtins", "__main__"):
+        return None
+    if any(
+        getattr(kind, name, None) is not getattr(object, name)
+        for name in ("__reduce__", "__reduce_ex__", "__getstate__")
+    ):
+        return None
+    try:
+        if obj.__getstate__() is not None:
+            return None
+    except TypeError:  # it cannot travel
+        return None
+    return next((name for name, value in vars(module).items() if value is obj), None)
+
+
+def _with_types(kind: Any, reduced: Any) -> Any:
+    """A class that travels with the types of its fields in place of their names, which are looked up where it was defined.
+
+    Args:
+        kind: The class.
+        reduced: How cloudpickle makes it again: of what, and its attributes.
+    """
+    if reduced is NotImplemented or not (is_dataclass(kind) or is_typed_dict(kind) or is_named_tuple(kind)):
+        return reduced
+    try:
+        hints = get_type_hints(kind, include_extras=True)
+        attributes: dict[str, Any] = reduced[2][0]
+    except Exception:  # a name that only type checkers know, say: it is told where the type is used
+        return reduced
+    attributes["__annotations__"] = {name: hints[name] for name in attributes.get("__annotations__", ())}
+    if fields := attributes.get("__dataclass_fields__"):
+        copies = attributes["__dataclass_fields__"] = {name: copy(field) for name, field in fields.items()}
+        for name, field in copies.items():
+            field.type = hints.get(name, field.type)
+    return reduced
+
+
+def _cached(function: Callable[..., Any], settings: dict[str, Any]) -> Any:
+    """The function with a cache of its own, which fills in each process anew."""
+    return lru_cache(**settings)(function)
+
+
+def _cached_property(function: Callable[..., Any], name: str | None) -> Any:
+    made = cached_property(function)
+    made.attrname = name
+    return made
