@@ -198,3 +198,13 @@ def test_what_an_error_says_to_see_is_there() -> None:
 
     assert named
     assert [f"{owner}.{name}" for owner, name in named if not hasattr(owners[owner], name)] == []
+
+
+def test_every_call_that_a_text_names_is_there() -> None:
+    """Error texts, warnings and docstrings name what to call next."""
+    owners = {"batch": nb.Batch, "run": nb.JobHandle, "chunk": nb.ChunkHandle, "nb": nb, "job": nb.Job, "look": nb.Look}
+    call = re.compile(rf"(?<![\w./{{])({'|'.join(owners)})\.([a-z]\w+)")
+    named = {found for text in told() for found in call.findall(text)} - {("run", "id")}
+
+    assert ("run", "retry") in named
+    assert sorted(f"{owner}.{name}" for owner, name in named if not hasattr(owners[owner], name)) == []

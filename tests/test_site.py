@@ -96,6 +96,28 @@ def test_the_examples_of_public_names_are_run() -> None:
     assert [name for name, given in examples.items() if not {each.source for each in given} <= run] == []
 
 
+def test_no_signature_hides_its_arguments() -> None:
+    """What Shift-Tab shows of a name says what can be given, with defaults."""
+    functions = [
+        (path, member)
+        for name, value in public().items()
+        for path, member in (
+            [(name, value)] if callable(value) and not inspect.isclass(value)
+            else [(f"{value.__name__}.{key}", each) for key, each in from_code.members(value).items()] if inspect.isclass(value)
+            else []
+        )
+        if callable(member) and path not in INNER
+    ]  # fmt: skip
+    kinds = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+
+    assert functions
+    assert [
+        path
+        for path, each in functions
+        if kinds & {given.kind for given in inspect.signature(each).parameters.values()}
+    ] == []
+
+
 def test_a_class_is_told_with_its_members_those_of_private_bases_included() -> None:
     told = from_code.api("nbbatch.JobHandle", "nbbatch.Look", "nbbatch.look.LookedRun")
 
