@@ -84,26 +84,36 @@ def w12(runs: int, full: bool) -> list[Figure]:
         run(partial(sleeping, 10), 20)
         same = _with_table()
         run(lambda: same, 20)
-        new, again, small = by_turns(
-            runs, lambda: run(_with_table, 100), lambda: run(lambda: same, 100), lambda: run(partial(sleeping, 10), 100)
-        )
+        unchanging = _with_table(is_shared=True)
+        run(lambda: unchanging, 20)
+        new, again, shared, small = by_turns(
+            runs, lambda: run(_with_table, 100), lambda: run(lambda: same, 100), lambda: run(lambda: unchanging, 100),
+            lambda: run(partial(sleeping, 10), 100),
+        )  # fmt: skip
         figures = [
             Figure("W12", "processes, 100 items of 10 ms, beside nothing big", "s", small),
             Figure("W12", "  ratio, a global of 160 MB that workers have", "x", ratios(again, small), "<= 1.3"),
+            Figure("W12", "  ratio, one that is nb.shared", "x", ratios(shared, small), "<= 1.3"),
             Figure("W12", "  ratio, a new global of 160 MB", "x", ratios(new, small)),
         ]
         return figures + _grid(runs, batch) if find_spec("sklearn") else figures
 
 
-def _with_table() -> nb.Job[int, float]:
+def _with_table(*, is_shared: bool = False) -> nb.Job[int, float]:
     table = np.random.default_rng().random(20_000_000)
+    held = nb.shared(table)
 
     @nb.step
     def look_up(i: int) -> float:
         time.sleep(0.01)
         return float(table[i])
 
-    return nb.Job("looks up", numbers >> look_up >> total)
+    @nb.step
+    def look_up_shared(i: int) -> float:
+        time.sleep(0.01)
+        return float(held.value[i])
+
+    return nb.Job(f"looks up {is_shared}", numbers >> (look_up_shared if is_shared else look_up) >> total)
 
 
 def _grid(runs: int, batch: nb.Batch) -> list[Figure]:

@@ -35,6 +35,7 @@ from nbbatch.base.names import no_attribute
 from nbbatch.base.states import ChunkStatus, InstanceStatus
 from nbbatch.batch import Batch, open
 from nbbatch.chunk import ChunkHandle
+from nbbatch.code.big_values import shared
 from nbbatch.definition import Backoff, choose, step, to
 from nbbatch.heal.export import LoadedFailure, load_failure
 from nbbatch.heal.replay import Replay
@@ -98,6 +99,7 @@ __all__ = [
     "options",
     "processes",
     "ray",
+    "shared",
     "step",
     "storable",
     "threads",

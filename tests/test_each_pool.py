@@ -245,10 +245,12 @@ def test_closing_waits_for_what_runs_and_puts_back_what_does_not(pool: Pool, sto
 class Loaded:
     """A big value that notes where it is read."""
 
-    def __init__(self, data: bytes, path: str) -> None:
-        self.data, self.path = data, path
+    def __init__(self, data: bytes, path: str, reads: list[int] | None = None) -> None:
+        self.data, self.path, self.reads = data, path, [] if reads is None else reads
 
     def __reduce__(self) -> tuple[Any, ...]:
+        self.reads.append(1)
+
         def load(data: bytes, path: str) -> Loaded:
             with Path(path).open("a") as file:
                 file.write(f"{os.getpid()}\n")
@@ -275,6 +277,24 @@ def test_a_big_global_goes_to_each_worker_once_and_that_is_said(
     loads = (tmp_path / "loads").read_text().split()
     assert len(loads) == len(set(loads)) <= 2
     assert len([record for record in caplog.records if "table (Loaded, 1.2 MB)" in record.message]) == 1
+
+
+def test_a_shared_value_is_read_once_and_goes_to_each_worker_once(
+    batch: nb.Batch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loads, reads = tmp_path / "loads", list[int]()
+    table = nb.shared(Loaded(os.urandom(1_200_000), str(loads), reads))
+
+    def use(value: int) -> None:
+        assert len(table.value.data) == 1_200_000
+
+    for _ in range(3):
+        assert batch.submit(each(use), 40, new=True).wait(40) == "COMPLETED"
+
+    pids = loads.read_text().split()
+    assert len(pids) == len(set(pids)) <= 2
+    assert len(reads) <= 2  # for its digest, and to send it
+    assert "table" not in caplog.text
 
 
 SCRIPT = """

@@ -12,11 +12,14 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+from pydantic import BaseModel
 
 import nbbatch as nb
+from nbbatch.worker import processes
 from tests.jobs import dies_once, each, numbers
-from tests.kit import count
+from tests.kit import count, engine
 
 
 @pytest.fixture
@@ -322,6 +325,68 @@ def test_classes_of_a_script_travel_with_the_types_of_their_fields_and_without_c
     script.write_text(KINDS_OF_A_SCRIPT)
     said = subprocess.run([sys.executable, script], capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
+
+
+class Words(BaseModel):
+    text: str
+
+
+def test_big_parameters_are_no_part_of_each_micro_batch(processed: nb.Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = list[int]()
+    sends = processes.dumps
+    monkeypatch.setattr(processes, "dumps", lambda call: (data := sends(call), sizes.append(len(data)))[0])
+
+    @nb.step
+    def places(params: Words) -> Iterator[int]:
+        yield from range(0, len(params.text), 100_000)
+
+    @nb.step
+    def sign(place: int, params: Words) -> str:
+        return params.text[place]
+
+    @nb.step
+    def signs(found: Iterable[str]) -> str:
+        return "".join(found)
+
+    run = processed.submit(nb.Job("signs", places >> sign >> signs), Words(text="a" * 1_000_000 + "b" * 1_000_000))
+
+    assert run.result(30) == 10 * "a" + 10 * "b"
+    assert 0 < max(sizes) < 100_000
+    assert engine(processed)._packer._values._paths == {}
+
+
+def test_an_array_that_was_changed_in_place_is_as_it_is_now(processed: nb.Batch) -> None:
+    table = np.zeros(300_000)
+
+    @nb.step
+    def look_up(i: int) -> float:
+        return float(table[i])
+
+    @nb.step
+    def total(values: Iterable[float]) -> float:
+        return sum(values)
+
+    job = nb.Job("total", numbers >> look_up >> total)
+    totals = []
+    for value in (0.0, 0.0, 1.0, 1.0, 0.0):
+        table[2] = value
+        totals.append(processed.submit(job, 4, new=True).result(30))
+
+    assert totals == [0, 0, 1, 1, 0]
+
+
+def test_a_shared_value_is_code_by_what_it_holds() -> None:
+    def code(value: object) -> str:
+        held = nb.shared(value)
+
+        @nb.step
+        def use(i: int) -> str:
+            return str(held.value)
+
+        return use.fingerprint
+
+    assert code(b"a" * 9) == code(b"a" * 9) != code(b"b" * 9)
+    assert code(np.zeros(200_000)) == code(np.zeros(200_000)) != code(np.ones(200_000))
 
 
 def test_no_call_of_many_threads_is_left_unheard() -> None:

@@ -515,6 +515,7 @@ class Engine:
         self.live.pop(live.id, None)
         self.notifications.ended(live, status)
         self.leftovers.end(live.id)
+        self._packer.forget(live.id)
         resolve(live.done, Ended(status, live.report))
 
     # --- claim ------------------------------------------------------------------------------------

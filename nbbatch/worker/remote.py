@@ -56,7 +56,8 @@ class Packed:
     values: dict[str, str] = field(repr=False)
     """The files of the big values that the code refers to, by name."""
     is_local: bool
-    data: bytes
+    data: bytes | str
+    """The parameters; or the name of the value that has them, as they are big."""
     attachments: Files | None
     secrets: dict[str, str] = field(repr=False)
     items: list[Item]
@@ -87,6 +88,7 @@ class Packer:
         """Begins the names of its calls."""
         self._numbers = count(1)
         self._values = travel.Values()
+        self._params: dict[int, tuple[str, str]] = {}
         self._lacking = 0
         self._code = lru_cache(maxsize=64)(self._made)
 
@@ -97,6 +99,7 @@ class Packer:
             pickle.PicklingError, TypeError: The step's function refers to something that cannot travel.
         """
         digest, code, values = self._code(micro.node, micro.params.codec, micro.hooks)
+        data, values = self._data(micro, values)
         marks = micro.marks.where if micro.marks and is_local else None
         attached = micro.attachments.files() if isinstance(micro.attachments, Attachments) else None
         brought = dict[str, bytes]()
@@ -104,10 +107,24 @@ class Packer:
             self._lacking -= 1
             brought = {name: Path(path).read_bytes() for name, path in values.items()}
         return Packed(
-            f"{self.owner}-{next(self._numbers)}", micro.instance, digest, code, values, is_local, micro.params.data, attached,
+            f"{self.owner}-{next(self._numbers)}", micro.instance, digest, code, values, is_local, data, attached,
             micro.params.secrets, micro.items, marks, micro.slots, micro.values, socket.gethostname(), logs.levels(),
             micro.node.step.options.timeout is not None, is_suspect, brought,
         )  # fmt: skip
+
+    def _data(self, micro: MicroBatch, values: dict[str, str]) -> tuple[bytes | str, dict[str, str]]:
+        """The parameters as they travel, and all values: big ones go to a worker once, as those do that code refers to."""
+        if len(micro.params.data) < travel.BIG:
+            return micro.params.data, values
+        if micro.instance not in self._params:
+            self._params[micro.instance] = self._values.add(micro.params.data)
+        name, path = self._params[micro.instance]
+        return name, {**values, name: path}
+
+    def forget(self, instance: int) -> None:
+        """An instance has ended."""
+        if micro := self._params.pop(instance, None):
+            self._values.remove(micro[0])
 
     def lacked(self) -> None:
         """A worker lacked values: the next micro-batch that needs any takes them along."""
@@ -146,9 +163,9 @@ def _unpickled(digest: str, code: bytes) -> tuple[Node, ParamsCodec, Hooks | Non
 
 
 @lru_cache(maxsize=8)
-def _params(digest: str, codec: ParamsCodec, data: bytes, secrets: tuple[tuple[str, str], ...]) -> StoredParams:  # noqa: ARG001 - as above
+def _params(digest: str, codec: ParamsCodec, data: bytes | str, secrets: tuple[tuple[str, str], ...]) -> StoredParams:  # noqa: ARG001 - as above
     """Once per instance and process, so that they are read once."""
-    return StoredParams(codec, data, dict(secrets))
+    return StoredParams(codec, bytes(travel.here(data)) if isinstance(data, str) else data, dict(secrets))
 
 
 def run_packed(packed: Packed) -> Results | Missing | None:
@@ -161,9 +178,9 @@ def run_packed(packed: Packed) -> Results | Missing | None:
         told(packed.folder.root)
     try:
         node, codec, hooks = _code_of(packed)
+        params = _params(packed.digest, codec, packed.data, tuple(packed.secrets.items()))
     except travel.Lacking:
         return Missing(travel.lacking(packed.values))
-    params = _params(packed.digest, codec, packed.data, tuple(packed.secrets.items()))
     if packed.is_timed and marks and packed.slots and marks.begun_us[packed.slots[0]] != CALLED_OFF:
         marks.begun_us[packed.slots[0]] = steady_us()
     micro = MicroBatch(

@@ -21,8 +21,11 @@ from itertools import chain
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from nbbatch.base import private_folder
+from nbbatch.code import big_values
+from nbbatch.code.big_values import Shared
 from nbbatch.worker.pickler import CACHED, pickler_class
 
 log = logging.getLogger("nbbatch")
@@ -34,7 +37,7 @@ TOLD = 1_000_000
 ROOM = 8
 """Values are kept in memory while there is room for so many of the size of the first."""
 _ALIGNED = 64
-_CHUNK = 1 << 18
+_CHUNK = 1 << 22
 _SMALL = (int, float, complex, bool, type(None), FunctionType, ModuleType, type, MethodType)
 """Never big by themselves."""
 
@@ -72,7 +75,10 @@ class Values:
         """Nothing is made before the first big value."""
         self._folder: Path | None = None
         self._paths: dict[str, Path] = {}
+        self._mapped: dict[str, memoryview] = {}
+        self._shared = WeakKeyDictionary[Shared[Any], tuple[str, int]]()
         self._told = set[str]()
+        big_values.copies.add(self)
 
     def packed(self, code: Any, functions: Iterable[Any], whose: str) -> tuple[bytes, dict[str, str]]:
         """Code as bytes, and the files of the values it lacks by their names.
@@ -90,30 +96,59 @@ class Values:
             key, size = found
             held.append(value)
             apart[id(value)], paths[key] = key, str(self._paths[key])
-            if size >= TOLD and key not in self._told:
+            if size >= TOLD and key not in self._told and not isinstance(value, Shared):
                 self._told.add(key)
                 log.warning("%s", _advice(whose, name, value, size))
         return _dumps(code, apart, None), paths
 
     def _kept(self, value: Any) -> tuple[str, int] | None:
         """The name and size of a value that is big; None: it is not, or cannot travel by itself."""
+        if isinstance(value, Shared) and value in self._shared:
+            return self._shared[value]  # pyright: ignore[reportUnknownArgumentType]
+        if (copy := big_values.copy_of(value)) in self._mapped:  # as it was at the submit, which has just looked
+            return copy, len(self._mapped[copy])
         try:
             buffers = list[pickle.PickleBuffer]()
-            parts = _layout(_dumps(value, {}, buffers), buffers)
+            data = _dumps(value, {}, buffers)
+            parts = _layout(data, buffers)
             size = sum(map(len, parts))
             if size < BIG:
                 return None
-            same = (key for key, path in self._paths.items() if _is_same(path, parts, size))
-            return next(same, None) or self._write(parts, size), size
+            found = self.find(data, buffers) or self._write(parts, size), size
+            if isinstance(value, Shared):
+                self._shared[value] = found
+            return found
         except Exception:  # it travels with the code, or is told there as what it is
             return None
+
+    def find(self, data: bytes, buffers: list[pickle.PickleBuffer]) -> str | None:
+        """The file that holds just this pickle; comparing is cheaper than a digest."""
+        parts = _layout(data, buffers)
+        size = sum(map(len, parts))
+        return next(
+            (key for key, view in tuple(self._mapped.items()) if len(view) == size and _is_same(view, parts)), None
+        )
+
+    def add(self, data: bytes) -> tuple[str, str]:
+        """A file for something that is bytes already: its name and path; it is there until `remove`."""
+        buffers = list[pickle.PickleBuffer]()
+        parts = _layout(_dumps(pickle.PickleBuffer(data), {}, buffers), buffers)
+        key = self._write(parts, sum(map(len, parts)))
+        return key, str(self._paths[key])
+
+    def remove(self, key: str) -> None:
+        """Nobody needs it any more."""
+        self._mapped.pop(key).release()
+        self._paths.pop(key).unlink(missing_ok=True)
 
     def _write(self, parts: list[memoryview], size: int) -> str:
         if self._folder is None:
             self._folder = Path(private_folder.made_for(self, "values", _place_for(size))[0])
         key = secrets.token_hex(16)
-        with (self._folder / key).open("xb") as file:
+        with (self._folder / key).open("x+b") as file:
             file.writelines(parts)
+            file.flush()
+            self._mapped[key] = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         self._paths[key] = self._folder / key
         return key
 
@@ -131,8 +166,9 @@ def _place_for(size: int) -> str | None:
 
 def _advice(whose: str, name: str, value: Any, size: int) -> str:
     return (
-        f"{whose} uses {name} ({type(value).__name__}, {size / 1e6:.1f} MB): it goes to each worker once, and again whenever it changes; a file "
-        "that the step reads, by a function under functools.lru_cache, need not travel"
+        f"{whose} uses {name} ({type(value).__name__}, {size / 1e6:.1f} MB): it goes to each worker once, and again whenever it changes, for which it is "
+        "read at each submit; nb.shared(…) says that it does not change, and a file that the step reads, by a function under "
+        "functools.lru_cache, need not travel"
     )
 
 
@@ -146,22 +182,22 @@ def _layout(data: bytes, buffers: list[pickle.PickleBuffer]) -> list[memoryview]
     return parts
 
 
-def _is_same(path: Path, parts: list[memoryview], size: int) -> bool:
-    """Whether a file holds just this; cheaper than a digest of it."""
-    if path.stat().st_size != size:
-        return False
-    room = bytearray(_CHUNK)
-    with path.open("rb") as file:
-        pieces = (part[at : at + _CHUNK] for part in parts for at in range(0, len(part), _CHUNK))
-        return all(
-            file.readinto(memoryview(room)[: len(piece)]) == len(piece) and _equal(room, piece) for piece in pieces
-        )
+def _is_same(view: memoryview, parts: list[memoryview]) -> bool:
+    """Whether a file holds just this, of the same length."""
+    at = 0
+    for part in parts:
+        for start in range(0, len(part), _CHUNK):  # other threads are to run meanwhile
+            piece = part[start : start + _CHUNK]
+            if not _equal(view[at : at + len(piece)], piece):
+                return False
+            at += len(piece)
+    return True
 
 
-def _equal(room: bytearray, piece: memoryview) -> bool:
-    """Of bytearrays, which are compared as a whole, byte for byte at once."""
-    whole: Any = room if len(piece) == len(room) else room[: len(piece)]
-    return whole == piece
+def _equal(one: memoryview, other: memoryview) -> bool:
+    """By words, which is quicker than by bytes."""
+    whole = len(one) & ~7
+    return one[:whole].cast("Q") == other[:whole].cast("Q") and one[whole:] == other[whole:]
 
 
 def variables(functions: Iterable[Any]) -> Iterator[tuple[str, Any]]:
@@ -240,6 +276,18 @@ def lacking(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name not in _here)
 
 
+def here(name: str) -> Any:
+    """A value that this process has.
+
+    Raises:
+        Lacking: It has it not.
+    """
+    try:
+        return _here[name]
+    except KeyError:
+        raise Lacking(name) from None
+
+
 def find(paths: Mapping[str, str]) -> None:
     """Have values in this process that lie in files of this machine."""
     for name in lacking(paths):
@@ -271,7 +319,4 @@ def loads(data: bytes) -> Any:
 
 class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: str) -> Any:
-        try:
-            return _here[pid]
-        except KeyError:
-            raise Lacking(pid) from None
+        return here(pid)
