@@ -305,6 +305,7 @@ class Batch(Overview):
         retain: str = "all",
         attach: Mapping[str, bytes | Path] | None = None,
         user_data: Mapping[str, Any] | None = None,
+        reuse: bool | JobHandle[Any] | None = None,
     ) -> JobHandle[R]:
         """Start a job, or continue its unfinished instance.
 
@@ -322,6 +323,8 @@ class Batch(Overview):
             attach: Files or bytes to store with a new instance, by name; steps read them with
                 ``nb.context().attachment(name)``. At most 1 GB each.
             user_data: A JSON object of your own, stored with the instance as ``run.user_data``. It replaces an earlier one.
+            reuse: Which completed chunks a new instance may take the outputs of, instead of what its steps say (see `step`). False:
+                none. True: all that are equal, for every step but those with ``always=True``. A run: only those of that run.
 
         Raises:
             ParameterError: The parameters are invalid. All problems are listed and nothing is stored.
@@ -344,19 +347,30 @@ class Batch(Overview):
         job.renew()
         saw(job)
         submit.check(key, retain, new=new)
+        wish = self._wish(reuse)
         valid = job.check(params)
         brought = submit.read_extras(job, valid, attach, user_data)
         stored = StoredParams.of(job.params, valid)
         identity = job.params.identity(valid)
 
         def begin() -> tuple[int, Future[Ended] | None, bool]:
-            instance, end = submit.submit(engine, brought, job, stored, identity, key, new, retain)
+            instance, end = submit.submit(engine, brought, job, stored, identity, key, new, retain, None, wish)
             return instance, end, any(asked.born and asked.born[1].id == instance for asked in engine.pending)
 
         instance, end, is_new = engine.call(begin)
         if is_new and key is None and not new:
             self._say_what_was_before(instance, job, identity)
         return JobHandle(self._access, instance, job, end)
+
+    def _wish(self, reuse: Any) -> int | None:
+        """What ``reuse=`` means, as it is stored."""
+        if isinstance(reuse, JobHandle):
+            if reuse.batch is not self:
+                raise ValueError(f"reuse= takes a run of this store, not {reuse!r}")
+            return reuse.id
+        if reuse is not None and not isinstance(reuse, bool):
+            raise TypeError(f"reuse= takes True, False or a run, not {reuse!r:.80}")
+        return None if reuse is None else -int(reuse)
 
     def _say_what_was_before(self, instance: int, job: Job[Any, Any], identity: str) -> None:
         """In one line: equal parameters have ended already, and this is another instance."""

@@ -129,8 +129,9 @@ class Frames(Answering):
         """One row per step, in chain order.
 
         Columns: step, chunks, a count per chunk state (completed, failed, skipped, cancelled, errored, poll_waiting,
-        gate_waiting), records, filtered (COMPLETED chunks of a step ``-> Iterator`` that yielded nothing), position, kind, gated,
-        started, ended, queued, in_progress, median_seconds and p95_seconds (over all attempts).
+        gate_waiting), records, filtered (COMPLETED chunks of a step ``-> Iterator`` that yielded nothing), reused (chunks that took
+        the outputs of others, see `reuse`), position, kind, gated, started, ended, queued, in_progress, median_seconds and p95_seconds (over all attempts that
+        ran).
 
         Args:
             as_of: Show the frame as of this time.
@@ -183,7 +184,7 @@ class Frames(Answering):
         """One row per attempt, in order of their ends, running ones last.
 
         Columns: chunk, step, attempt, status, started, ended, worker, code (fingerprint), warnings, recovered (counts),
-        records, seconds, error_type, error.
+        records, seconds, origin (REUSED: the chunk whose outputs it took; null: it ran), error_type, error.
 
         Args:
             step: Name of the step; default: all steps.
@@ -202,6 +203,33 @@ class Frames(Answering):
             [(1, 'FAILED', 'ValueError')]
         """
         return self._frame("attempts", step, chunk, limit, offset, as_of)
+
+    def reuse(
+        self, step: str | None = None, *, chunk: int | None = None, limit: int | None = frames.ROWS, offset: int = 0,
+        as_of: Moment | None = None,
+    ) -> pl.DataFrame:  # fmt: skip
+        """One row per chunk, in order of creation: whether it took the outputs of an equal one (``reuse=`` of `step`), or why it ran.
+
+        Columns: chunk, step, reused (null: it has not been its turn), instance and origin (that gave the outputs first, and the chunk
+        of it), reason. Reasons are: new input · code changed, with the names · parameter changed, with the names · where outputs go
+        changed · output dropped (``retain=``) · did not complete before · came of RetryLater · asked to run again (`rerun`) · of
+        another instance (``submit(reuse=run)``) · never asked.
+
+        Args:
+            step: Name of the step; default: all steps.
+            chunk: Id of the chunk; default: all chunks.
+            limit: Maximum number of rows; None: all.
+            offset: Number of rows to skip.
+            as_of: Show the frame as of this time.
+
+        Raises:
+            NotFoundError: There is no such step or chunk.
+            ValueError: A number or time is invalid.
+            StoreClosed: The batch is closed.
+        """
+        from nbbatch.heal import reuse
+
+        return reuse.reuse(self._store, self.id, step, chunk, limit, offset, self._moment(as_of))
 
     def now(self) -> pl.DataFrame:
         """One row per attempt that runs now, in order of the workers' names.

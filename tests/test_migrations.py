@@ -21,8 +21,8 @@ from tests.jobs import each, numbers, summing, total
 from tests.kit import count, settle
 
 NEXT = {
-    3: "CREATE TABLE label (instance BIGINT, text VARCHAR); INSERT INTO label SELECT id, job FROM submitted",
-    4: "ALTER TABLE label ADD COLUMN size INTEGER; UPDATE label SET size = length(text); DROP VIEW instances",
+    4: "CREATE TABLE label (instance BIGINT, text VARCHAR); INSERT INTO label SELECT id, job FROM submitted",
+    5: "ALTER TABLE label ADD COLUMN size INTEGER; UPDATE label SET size = length(text); DROP VIEW instances",
 }
 
 
@@ -39,7 +39,7 @@ def old(store: Path) -> Path:
 @pytest.fixture
 def newer(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """This nbbatch knows two formats more."""
-    monkeypatch.setattr(stores, "FORMAT", 5)
+    monkeypatch.setattr(stores, "FORMAT", 6)
     monkeypatch.setattr(migrations, "MIGRATIONS", NEXT)
     return monkeypatch
 
@@ -58,14 +58,14 @@ def test_an_older_store_opens_as_the_present_one_with_a_copy_beside_it(old: Path
         assert paused.resume().result(10) == 20
 
     assert rows(old, "SELECT text, size FROM label ORDER BY instance") == [("summing", 7), ("paused", 6)]
-    assert rows(old, "SELECT value FROM meta WHERE name = 'format'") == [("5",)]
+    assert rows(old, "SELECT value FROM meta WHERE name = 'format'") == [("6",)]
     assert rows(old, "SELECT status FROM instances ORDER BY id") == [("COMPLETED",), ("COMPLETED",)]
-    copy = old.with_name("store.format3.duckdb")
+    copy = old.with_name("store.format4.duckdb")
     assert copy.read_bytes() == before
     newer.undo()
     with nb.open(copy, executor=nb.inline()) as batch:
         assert batch.instances()["status"].to_list() == ["PAUSED", "COMPLETED"]
-    with pytest.raises(nb.StoreUnreadable, match="has store format 5; this nbbatch knows up to 3"):
+    with pytest.raises(nb.StoreUnreadable, match="has store format 6; this nbbatch knows up to 4"):
         nb.open(old)
 
 
@@ -79,22 +79,22 @@ def test_what_a_log_holds_is_in_the_copy_too(old: Path, newer: pytest.MonkeyPatc
     done = subprocess.run([sys.executable, "-c", code, str(old)], cwd=Path(__file__).parent.parent)
     assert done.returncode == -signal.SIGKILL
     assert Path(f"{old}.wal").exists()
-    newer.setattr(stores, "FORMAT", 5)
+    newer.setattr(stores, "FORMAT", 6)
     newer.setattr(migrations, "MIGRATIONS", NEXT)
     nb.open(old).close()
 
-    for store in (old, old.with_name("store.format3.duckdb")):
+    for store in (old, old.with_name("store.format4.duckdb")):
         assert rows(store, "SELECT job FROM submitted ORDER BY id") == [("summing",), ("paused",), ("last",)]
 
 
 def test_a_second_copy_does_not_take_the_place_of_another_one(old: Path, newer: pytest.MonkeyPatch) -> None:
     """R9"""
-    copy = old.with_name("store.format3.duckdb")
+    copy = old.with_name("store.format4.duckdb")
     copy.write_text("somebody's")
     nb.open(old).close()
 
     assert copy.read_text() == "somebody's"
-    assert rows(old.with_name("store.format3.2.duckdb"), "SELECT count(*) FROM submitted") == [(2,)]
+    assert rows(old.with_name("store.format4.2.duckdb"), "SELECT count(*) FROM submitted") == [(2,)]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ class Deadly(dict):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__getitem__(number)
 
-database.FORMAT, migrations.MIGRATIONS = 5, Deadly(NEXT)
+database.FORMAT, migrations.MIGRATIONS = 6, Deadly(NEXT)
 nb.open(sys.argv[1])
 """
 
@@ -156,12 +156,12 @@ nb.open(sys.argv[1])
 def test_a_kill_in_the_middle_leaves_the_old_store(old: Path) -> None:
     """R9"""
     for moment in ("1", "2", "2"):  # while it is tried whether it can be done, and then in the middle of it, twice
-        assert not old.with_name("store.format3.duckdb").exists() or moment == "2"
+        assert not old.with_name("store.format4.duckdb").exists() or moment == "2"
         done = subprocess.run([sys.executable, "-c", CHILD, str(old), moment], cwd=Path(__file__).parent.parent)
         assert done.returncode == -signal.SIGKILL
 
-    assert not old.with_name("store.format3.2.duckdb").exists()
-    for store in (old, old.with_name("store.format3.duckdb")):
+    assert not old.with_name("store.format4.2.duckdb").exists()
+    for store in (old, old.with_name("store.format4.duckdb")):
         with nb.open(store, executor=nb.inline()) as batch:
             assert batch.instance(1, summing()).result() == 2450
             assert {name for (name,) in batch._store.fetch("tables")}.isdisjoint({"label"})
@@ -179,12 +179,22 @@ def test_views_are_made_anew_so_that_a_corrected_one_reaches_old_stores(old: Pat
         assert batch.instance(1).attempts()["status"].to_list() == ["COMPLETED"] * 52
 
 
-SECOND = """
+THIRD = """
+ALTER TABLE submitted DROP COLUMN reuse;
+ALTER TABLE code DROP COLUMN parts;
+DROP TABLE reuse_key;
+DROP TABLE reusable;
+DROP TABLE lookup;
+UPDATE meta SET value = '3' WHERE name = 'format';
+"""
+"""Makes a store of format 3 of one of format 4."""
+SECOND = f"""
+{THIRD}
 ALTER TABLE detail DROP COLUMN head;
 ALTER TABLE detail DROP COLUMN raised;
 UPDATE meta SET value = '2' WHERE name = 'format';
 """
-"""Makes a store of format 2 of one of format 3."""
+"""Makes a store of format 2 of one of format 4."""
 FIRST = f"""
 {SECOND}
 ALTER TABLE submitted ALTER version TYPE INTEGER;
@@ -193,7 +203,7 @@ UPDATE submitted SET key = 'sub-job of chunk ' || parent WHERE parent IS NOT NUL
 ALTER TABLE submitted DROP COLUMN parent;
 UPDATE meta SET value = '1' WHERE name = 'format';
 """
-"""Makes a store of format 1 of one of format 3."""
+"""Makes a store of format 1 of one of format 4."""
 
 
 def made_older(store: Path, statements: str) -> None:
@@ -248,6 +258,25 @@ def test_failures_of_a_store_of_the_second_format_are_told_apart_as_before(store
 
     with nb.open(store, executor=nb.inline()) as batch:
         assert repr(batch.instance(1).failures()) == before
+
+
+def test_what_a_store_of_the_third_format_did_before_is_done_once_more_and_then_reused(store: Path) -> None:
+    """R9"""
+    job = nb.Job("twice", numbers >> nb.step(twice, reuse=True) >> total)
+    with nb.open(store, executor=nb.inline()) as batch:
+        batch.submit(job, 3).result(10)
+    made_older(store, THIRD)
+
+    with nb.open(store, executor=nb.inline()) as batch:
+        reasons = [
+            batch.submit(job, 3, new=True).wait(10) and batch.instance(k).reuse("twice")["reason"].to_list()
+            for k in (2, 3)
+        ]
+        assert reasons == [["new input"] * 2, [None] * 2]
+
+
+def twice(value: int) -> int:
+    return 2 * value
 
 
 def handle_bytes(i: int) -> None:

@@ -36,6 +36,8 @@ class InstanceRow:
     progress: float
     error: str | None
     report: bytes | None
+    reuse: int | None = None
+    """What its chunks may take of others; None: as its steps say, 0: nothing, -1: all, else: of that instance."""
 
 
 class Ended(NamedTuple):

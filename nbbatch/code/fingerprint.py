@@ -58,7 +58,23 @@ def fingerprint(function: Callable[..., Any], instead: str = "") -> str:
     (True, False)
     """
     marks = [instead] if instead else sorted({f"{part.name}={part.mark}" for part in _reach(function)})
-    return hashlib.sha256("\n".join(marks).encode("utf-8", "backslashreplace")).hexdigest()[:12]
+    return _digest("\n".join(marks))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:12]
+
+
+def marks_of(function: Callable[..., Any]) -> dict[str, str]:
+    """Of each name that a function reaches, its own first, a digest of what that means.
+
+    >>> sorted(marks_of(lambda value: value))
+    ['<lambda>']
+    """
+    marks: dict[str, list[str]] = {}
+    for part in _reach(function):
+        marks.setdefault(part.name, []).append(part.mark)
+    return {name: _digest("\n".join(sorted(each))) for name, each in marks.items()}
 
 
 def source_of(function: Callable[..., Any]) -> str:
@@ -430,9 +446,18 @@ def _mark(value: Any) -> str:
     kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType]
     if told := digest_of(value):
         return told
+    if held := _fields_of(value):  # its text has sets in it in any order
+        return f"{kind.__qualname__}({', '.join(f'{name}={_mark(each)}' for name, each in held.items())})"
     if kind.__repr__ is object.__repr__:
         return f"<{kind.__module__}.{kind.__qualname__}>"
     try:
         return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
     except Exception:  # a repr that raises is the value's own affair
         return f"<{kind.__module__}.{kind.__qualname__}>"
+
+
+def _fields_of(value: Any) -> dict[str, Any]:
+    """What a dataclass or a model of pydantic's holds; nothing of anything else."""
+    kind = cast("Any", type(value))
+    names = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "__pydantic_fields__", None)
+    return {name: getattr(value, name) for name in names if hasattr(value, name)} if isinstance(names, dict) else {}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]

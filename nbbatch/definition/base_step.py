@@ -10,7 +10,7 @@ from pydantic import PydanticUserError
 
 from nbbatch.base.errors import DefinitionError
 from nbbatch.base.uses import Use
-from nbbatch.code.fingerprint import fingerprint, source_of
+from nbbatch.code.fingerprint import fingerprint, marks_of, source_of
 from nbbatch.code.reads import reads_of
 from nbbatch.code.renewal import current_class, renewed_signature, two_classes, unread
 from nbbatch.code.signature import Kind, Signature, members, type_name
@@ -101,7 +101,16 @@ class BaseStep:
     def fingerprint(self) -> str:
         """Digest of its code and of what that reaches, as things stand now; comments and formatting make no difference."""
         job = self.job
-        return fingerprint(self.function, "" if job is None else f"{job.name} {job.version} {job.shape}")
+        if job is None:
+            return fingerprint(self.function)
+        return fingerprint(
+            self.function, f"{job.name} {job.version} {job.shape} {[each.fingerprint for each in job.steps]}"
+        )
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Of each name that its code reaches a digest of what that means: what has changed where its fingerprint has."""
+        return marks_of(self.function) if self.job is None else {each.name: each.fingerprint for each in self.job.steps}
 
     @property
     def reads(self) -> frozenset[Use] | None:

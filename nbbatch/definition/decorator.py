@@ -60,6 +60,10 @@ class StepDecorator:
         always: When ``retry()`` takes an ended instance up again, run the step's COMPLETED chunks and their descendants again
             too, as `JobHandle.rerun` would. For steps whose results become outdated. Resuming after a pause or a crash, and the
             retry of a group of failures, do not run them again.
+        reuse: Do not run a chunk again that has COMPLETED before, in any instance of this store: if the step has the same name,
+            code and input, and so have those parameters that it takes, the chunk takes the outputs as its own (see
+            `JobHandle.reuse`). For steps that depend on nothing else and have no effects. False takes none even if the job says
+            ``reuse=True``. What came of ``RetryLater``, was dropped (``retain=``) or purged, or may know a secret is not reused.
         executor: Name of the executor to run on, of those that ``nb.open(executors={"gpu": nb.threads(1)})`` is given. Default: the
             one of all other steps. An async step runs on the event loop, and a reduction in threads, all the same.
 

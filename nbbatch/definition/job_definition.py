@@ -19,7 +19,7 @@ from nbbatch.definition.base_step import BaseStep
 from nbbatch.definition.chain import ClosedChain, End, Step, links_of
 from nbbatch.definition.links import Links, loose, tell_outdated
 from nbbatch.definition.listeners import Event, Listeners
-from nbbatch.definition.options import SubjobOptions, checked_name, named, read_options
+from nbbatch.definition.options import Options, SubjobOptions, checked_name, named, read_options
 from nbbatch.definition.routing import Way, address, ways_of
 from nbbatch.values.codec import Codec, codec_for
 from nbbatch.values.parameters import ParamsCodec
@@ -57,6 +57,8 @@ class Node:
     reads: frozenset[tuple[str, ...]] | None = None  # see BaseStep.reads
     others: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
     """Types other than its own that the steps before it give, and that those behind it take."""
+    reuse: bool = False
+    """Whether its chunks may take outputs of equal ones that completed, unless a submit says otherwise."""
 
     @property
     def input(self) -> Codec:
@@ -118,6 +120,7 @@ class JobDefinition(Generic[P, R_co]):
         before_store: Callable[[P, dict[str, Any]], Any] | None = None,
         start_limit: int | None = None,
         upgrade: Callable[[str, Any], Any] | None = None,
+        reuse: bool = False,
     ) -> None:
         """Define a job. Nothing is registered or stored.
 
@@ -140,6 +143,7 @@ class JobDefinition(Generic[P, R_co]):
             start_limit: How often an instance may be started: by its submit, and by each `retry` or `rerun` after its end.
             upgrade: Called where a stored input is not read by a step's type any more, with the step's name and the stored form as
                 plain JSON values (of the first step: the parameters); returns the form that is read now.
+            reuse: ``reuse=`` of all steps that do not say it themselves, but for those with ``always=True``; see `step`.
 
         Raises:
             DefinitionError: An argument is invalid, or the chain is incomplete.
@@ -151,6 +155,7 @@ class JobDefinition(Generic[P, R_co]):
             self.description = ranges.text(description, "description=")
             self.start_limit = None if start_limit is None else ranges.limit(start_limit, "start_limit=")
             allowed = ranges.budget(max_failed, "max_failed=")
+            self.reuse = ranges.flag(reuse, "reuse=")
         except ValueError as error:
             raise DefinitionError(f"job {name!r}: {error}") from None
         self.gated, self.fail_fast, self.listeners = gated, fail_fast, Listeners(name)
@@ -175,7 +180,8 @@ class JobDefinition(Generic[P, R_co]):
         _check_chain(name, links)
         links.check_edges()
         self.nodes = tuple(
-            replace(each, upgrade=self.upgrade) for each in _nodes(name, links, self.gated, self._allowed)
+            replace(each, upgrade=self.upgrade, reuse=_reuses(each.step.options, self.reuse))
+            for each in _nodes(name, links, self.gated, self._allowed)
         )
         first, last = self.nodes[0].step, self.nodes[-1].step
         self.params_type, self.params = first.input_type, _params(first)
@@ -462,6 +468,11 @@ def _nodes(name: str, links: Links, gated: bool, max_failed: float) -> tuple[Nod
             Node(index, each, before, targets, waits, weights[index], named, ways, budget, takes_params=takes, others=others)
         )  # fmt: skip
     return tuple(nodes)
+
+
+def _reuses(options: Options, of_job: bool) -> bool:
+    """Whether chunks of a step may take the outputs of others."""
+    return not options.always and (of_job if options.reuse is None else options.reuse)
 
 
 def _weights(name: str, steps: Sequence[BaseStep]) -> list[float]:

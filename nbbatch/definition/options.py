@@ -153,6 +153,7 @@ class Options:
     max_skipped: int | None = _option(None, _maybe(_read_max_skipped))
     bisect: bool = _option(False, ranges.flag)
     always: bool = _option(False, ranges.flag)
+    reuse: bool | None = _option(None, _maybe(ranges.flag))
     executor: str | None = _option(None, _maybe(_read_executor))
 
     @property
@@ -186,6 +187,7 @@ class SubjobOptions(TypedDict, total=False):
     max_skipped: int | None
     bisect: bool
     always: bool
+    reuse: bool | None
 
 
 class StepOptions(SubjobOptions, total=False):
@@ -287,6 +289,10 @@ def read_options(name: str, given: Mapping[str, Any]) -> Options:
         DefinitionError: An option is unknown, or its value is invalid.
     """
     check_known(f"step {name!r}", given, (*OPTIONS, "name"), DefinitionError)
+    if given.get("always") is True and given.get("reuse") is True:
+        raise DefinitionError(
+            f"step {name!r}: always=True means that it is done again, reuse=True that it is not; give one"
+        )
     return Options(**{option: _read(name, option, value) for option, value in given.items()})
 
 

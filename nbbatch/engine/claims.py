@@ -70,13 +70,13 @@ class Claims:
         What this very turn makes is not in the store yet: it is read in the next turn.
         """
         window = PAGE_CHUNKS
-        while step.cursor < step.last and not step.ready:
-            high = min(step.last, step.cursor + window, self._store.durable_chunk)
+        while step.cursor < step.known_last and not step.ready:
+            high = min(step.known_last, step.cursor + window, self._store.durable_chunk)
             if high <= step.cursor:
                 self._wake()
                 return
-            loaded = step.cursor < step.loaded_last
-            query = "page_untouched" if loaded else "page"
+            is_fresh = step.cursor >= step.loaded_last and not step.looked > step.cursor
+            query = "page" if is_fresh else "page_untouched"
             most = step.page_chunks()
             rows = self._store.rows(query, live.id, step.node.index, step.cursor, high, most)
             step.add_page(rows)  # pyright: ignore[reportArgumentType] - (id, data)

@@ -55,6 +55,7 @@ def submit(
     new: bool,
     retain: str,
     parent: int | None = None,
+    reuse: int | None = None,
     *,
     check: Callable[[int], object] | None = None,
 ) -> tuple[int, Future[Ended] | None]:
@@ -69,6 +70,7 @@ def submit(
         new: Make one in any case.
         retain: What is kept of it.
         parent: The chunk that submits it.
+        reuse: What its chunks may take of others; see `InstanceRow.reuse`.
         check: Called with the id of an instance that was there already, before anything changes; may raise.
 
     Returns:
@@ -79,7 +81,7 @@ def submit(
     if row is not None and check is not None:
         check(row.id)
     if row is None:
-        live = _create(engine, job, params, identity, key, retain, parent)
+        live = _create(engine, job, params, identity, key, retain, parent, reuse)
     elif row.status in INSTANCE_ENDED:
         _keep_secrets(engine, row.id, params)
         return row.id, None
@@ -131,7 +133,7 @@ def _means(live: LiveInstance, job: JobDefinition[Any, Any], identity: str) -> b
 
 def _create(
     engine: Engine, job: JobDefinition[Any, Any], params: StoredParams, identity: str, key: str | None, retain: str,
-    parent: int | None,
+    parent: int | None, reuse: int | None,
 ) -> LiveInstance:  # fmt: skip
     """A new instance, stored by the coming turn, together with its first claim."""
     _check_version(engine, job)
@@ -139,6 +141,7 @@ def _create(
         id=engine.store.take_ids("instance", 1) + 1, job=job.name, version=job.version, key=key, parent=parent, identity=identity,
         params=params.data, shape=job.shape, retain=retain, status=_I.QUEUED, paused=False, failing=None,
         created_us=engine.clock.now(), started_us=None, ended_us=None, progress=0.0, error=None, report=None,
+        reuse=reuse,
     )  # fmt: skip
     steps = [
         StepRow(

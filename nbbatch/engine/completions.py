@@ -167,6 +167,8 @@ class Completions:
         if kept not in self.codes:
             changes.codes[kept] = node.code, node.step, hides
         self._clerk.settle(live, step, items, results, changes, now, node.code)
+        if step.asks:
+            changes.reusable[live.id, node.index, node.code] = live, node
         if self._observer.function is not None:
             changes.after.append(partial(self._observer.tell, live, step, items, results))
         if live.failing != failing:

@@ -88,6 +88,8 @@ class Lives(dict[int, LiveInstance]):
         self.lines = Lines(line_of)
         self.unshown: dict[int, LiveInstance] = {}
         """Those whose counts may be others than they show; see `LiveInstance.show`."""
+        self.asking: dict[int, LiveInstance] = {}
+        """Those with steps whose chunks are looked up before they run."""
         self._touched: dict[int, LiveInstance] = {}
         self._alarms: list[tuple[int, int]] = []
         """When chunks of an instance are due that wait for their time; at least the first of each that has any."""
@@ -102,6 +104,8 @@ class Lives(dict[int, LiveInstance]):
         for step in live.steps:
             name = live.job.name, live.job.version, step.node.step.name
             step.learned = self._learned.setdefault(name, step.learned)
+        if any(step.asks for step in live.steps):
+            self.asking[instance] = live
         live.touched = self._touched
         live.changed = True
         self.file(live)
@@ -112,7 +116,7 @@ class Lives(dict[int, LiveInstance]):
         if live is None:
             return default
         live.touched = None
-        for known in (self._touched, self.unshown, self._alarm_of):
+        for known in (self._touched, self.unshown, self.asking, self._alarm_of):
             known.pop(instance, None)
         self._unfile(instance)
         return live

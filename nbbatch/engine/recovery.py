@@ -143,7 +143,8 @@ def _load_counts(store: Store, live: LiveInstance) -> None:
     for found in store.counts(live.id):
         step = live.step_at(found.step)
         step.opened, step.counts = not found.shut, found.counts
-        step.cursor, step.last, step.loaded_last = found.first - 1, found.last, store.durable_chunk
+        step.cursor = step.looked = found.first - 1
+        step.last, step.loaded_last = found.last, store.durable_chunk
         live.records += found.records
         live.latest_end_us = max(filter(None, (live.latest_end_us, found.latest_end_us)), default=None)
 

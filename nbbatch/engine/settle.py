@@ -29,7 +29,7 @@ from nbbatch.base.rows import (
     Waiting,
 )
 from nbbatch.base.states import CHUNK_ENDED, ChunkStatus
-from nbbatch.definition import Kind, Options
+from nbbatch.definition import Kind, Node, Options
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.engine.decide import over_budget
 from nbbatch.engine.state import LiveInstance, LiveStep
@@ -63,6 +63,10 @@ class Changes:
         default_factory=dict[str, tuple[str, BaseStep, Hider | None]]
     )
     """Steps whose source is to be kept, by fingerprint."""
+    reusable: dict[tuple[int, int, str], tuple[LiveInstance, Node]] = field(
+        default_factory=dict[tuple[int, int, str], tuple[LiveInstance, Node]]
+    )
+    """Steps of which attempts have ended whose outputs others may take, by instance, place and code."""
     after: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     """What to do once all of it is durable."""
 

@@ -82,8 +82,8 @@ def runs(items: Iterable[Item]) -> list[tuple[int, int, int]]:
 
 
 _CHANGED = (
-    "again", "counts", "cursor", "in_flight", "last", "loaded_last", "lots", "opened", "polling", "ready", "ready_bytes", "skipped",
-    "suspect_in_flight", "suspects",
+    "again", "asks", "counts", "cursor", "in_flight", "last", "loaded_last", "looked", "lots", "opened", "polling", "ready",
+    "ready_bytes", "skipped", "suspect_in_flight", "suspects",
 )  # fmt: skip
 """What a turn changes in a step."""
 
@@ -104,12 +104,15 @@ class LiveStep:
     __slots__ = (
         "accused",
         "again",
+        "asks",
         "counts",
         "cursor",
         "in_flight",
         "last",
         "learned",
         "loaded_last",
+        "looked",
+        "looked_bytes",
         "lots",
         "mean_bytes",
         "mean_us",
@@ -126,8 +129,14 @@ class LiveStep:
         "times",
     )  # fmt: skip
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, *, asks: bool = False) -> None:
         self.node = node
+        self.asks = asks
+        """Whether its chunks are looked up before they are claimed: others may have done the same."""
+        self.looked = 0
+        """Highest id that was looked up."""
+        self.looked_bytes: float | None = None
+        """Mean size of what was taken and given by chunks that were looked up last; None: none was."""
         self.counts: Counts = no_chunks()
         self.opened = not node.gated
         self.cursor = 0
@@ -174,8 +183,8 @@ class LiveStep:
     def emit(self, first: int, inputs: Sequence[bytes | None]) -> None:
         """Take note of new chunks with ids from ``first`` on."""
         if not self.last:
-            self.cursor = self.last = first - 1
-        if self.opened and self._has_room() and self.cursor == self.last:
+            self.cursor = self.last = self.looked = first - 1
+        if not self.asks and self.opened and self.has_room() and self.cursor == self.last:
             taken = inputs[: WINDOW_CHUNKS - len(self.ready)]
             total = _total(taken)
             if total > WINDOW_BYTES - self.ready_bytes:
@@ -211,12 +220,22 @@ class LiveStep:
     def emit_many(self, first: int, last: int, total: int) -> None:
         """Take note of ``total`` new chunks that are only in the store, with ids from first to last."""
         if not self.last:
-            self.cursor = first - 1
+            self.cursor = self.looked = first - 1
         self.last = last
         self.counts[self.waits] += total
 
-    def _has_room(self) -> bool:
+    def has_room(self) -> bool:
+        """Whether the window takes more."""
         return len(self.ready) < WINDOW_CHUNKS and self.ready_bytes < WINDOW_BYTES
+
+    @property
+    def known_last(self) -> int:
+        """Highest id that may be claimed: of a step that asks, it was looked up."""
+        return self.looked if self.asks else self.last
+
+    def is_to_look(self) -> bool:
+        """Whether chunks are to be looked up now."""
+        return self.asks and self.opened and self.looked < self.last and self.has_room()
 
     @property
     def waits(self) -> int:
@@ -239,7 +258,7 @@ class LiveStep:
         """All its chunks were superseded."""
         self.counts, self.in_flight = no_chunks(), 0
         self.ready.clear()
-        self.ready_bytes, self.cursor = 0, self.last
+        self.ready_bytes, self.cursor, self.looked = 0, self.last, self.last
         self.again.clear()
         self.lots.clear()
         self.suspects.clear()
@@ -250,7 +269,7 @@ class LiveStep:
         if not self.opened:
             return False
         suspect = bool(self.suspects) and self.suspect_in_flight is None
-        waits = bool(self.ready) or bool(self.again) or bool(self.lots) or self.cursor < self.last
+        waits = bool(self.ready) or bool(self.again) or bool(self.lots) or self.cursor < self.known_last
         return self.free() > 0 and (suspect or waits)
 
     def drop(self, chunks: Container[int]) -> None:
@@ -282,7 +301,7 @@ class LiveStep:
         for again in taken:
             self._count_claim(again.status)
         items = [again.item for again in taken]
-        while len(items) < most and (self.ready or self.cursor < self.last):
+        while len(items) < most and (self.ready or self.cursor < self.known_last):
             if not self.ready:
                 refill(self)
             if not self.ready:
@@ -330,6 +349,19 @@ class LiveStep:
         mean = self.learned.mean_us = spent_us / chunks + 1
         self.mean_us = mean if not self.mean_us else 0.5 * (self.mean_us + mean)
         self.size = max(1, min(self.size * 4, MAX_BATCH, int(self.target_us / self.mean_us)))
+
+
+def _asks(node: Node, wish: int | None, params: StoredParams) -> bool:
+    """Whether chunks of a step are looked up, and may be found by others: none is that may know a secret.
+
+    Args:
+        node: The step.
+        wish: What its instance was submitted with; see `InstanceRow.reuse`.
+        params: The parameters.
+    """
+    if node.step.options.always or (params.secrets and (node.takes_params or node.index == 0)):
+        return False
+    return node.reuse or bool(wish)
 
 
 _DECIDED = ("waiting", "staged", "status", "failing", "report", "started_us", "latest_end_us", "records")
@@ -380,7 +412,8 @@ class LiveInstance:
         self.noted_us = 0
         """When its progress was stored last."""
         self.report = row.report
-        self.steps = [LiveStep(node) for node in job.current()]
+        self.reuse = row.reuse
+        self.steps = [LiveStep(node, asks=_asks(node, row.reuse, params)) for node in job.current()]
         self.course = Course(len(self.steps))
         self.waiting: list[Waiting] = []
         self.cancellation = Cancellation()

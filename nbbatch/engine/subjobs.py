@@ -77,8 +77,9 @@ def _start(
     chunk = micro.items[0].chunk
     if micro.cancellation.cancelled:
         raise JobCancelled(micro.instance, f"instance {micro.instance} was cancelled")
-    retain = engine.store.instance(micro.instance).retain
-    child, end = submit(engine, brought, job, params, identity, None, False, retain, chunk)
+    above = engine.store.instance(micro.instance)
+    reuse = -1 if above.reuse and above.reuse > 0 else above.reuse  # of one instance: its sub-jobs are others
+    child, end = submit(engine, brought, job, params, identity, None, False, above.retain, chunk, reuse)
     if end is None and _is_to_retry(engine, child, chunk):
         retry_all(engine, child, job)
         end = commands.finished(engine, child)

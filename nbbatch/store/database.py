@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
@@ -64,6 +64,7 @@ class Store(Writer):
         except BaseException:
             self.close()
             raise
+        self._keys: dict[tuple[str, ...], int] | None = None
         self.session = 0
         self.opened_us, self.last_event_before = now_us, self.take_ids("event", 0)
         """When it was opened, and the last event of all sessions before."""
@@ -132,7 +133,7 @@ class Store(Writer):
         self.run("unstage_all")
 
     def _abandon(self) -> None:
-        self._chains = None
+        self._chains = self._keys = None
         super()._abandon()
 
     def close(self) -> None:
@@ -167,6 +168,16 @@ class Store(Writer):
             for step in steps:
                 self.add("chain_step", chain=chain, **step._asdict())
         return self._chains[text]
+
+    def reuse_key(self, step: str, code: str, params: str, ways: str) -> int:
+        """The id of what makes outputs the same, stored once, within the open transaction."""
+        if self._keys is None:
+            self._keys = {tuple(rest): number for number, *rest in self.rows("reuse_keys")}
+        key = step, code, params, ways
+        if key not in self._keys:
+            self._keys[key] = self.take_ids("reuse_key", 1) + 1
+            self.run("add_reuse_key", self._keys[key], *key)
+        return self._keys[key]
 
     def _note(
         self, instance: int, now_us: int | None, status: InstanceStatus | None, text: str | None = None,
@@ -281,16 +292,21 @@ class Store(Writer):
         self.run("forget_last_ids")
         for kind, last in self._next.items():
             self.run("note_last_id", kind, str(last))
+        self.run("hand_over", instances)
         for table, columns in self._columns.items():
             column = "id" if table == "submitted" else "instance"
             if column in columns:
                 self._con.execute(QUERIES["purge"].format(table=table, column=column), [instances]).complete()
 
     def keep_code(
-        self, fingerprint: str, step: str, source: str, now_us: int, hides: Callable[[str], str] | None = None
-    ) -> None:
-        """Keep a step's source text, once per fingerprint; ``hides`` puts stars for secrets, in what is kept already too."""
-        self.run("keep_code", fingerprint, step, hides(source) if hides else source, now_us)
+        self, fingerprint: str, step: str, source: str, now_us: int, hides: Callable[[str], str] | None = None,
+        parts: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """Keep a step's source text, once per fingerprint; ``hides`` puts stars for secrets, in what is kept already too.
+
+        ``parts`` are the names that it reaches, each with a digest of what that means.
+        """
+        self.run("keep_code", fingerprint, step, hides(source) if hides else source, now_us, json.dumps(parts or {}))
         if hides:
             for (kept,) in self.rows("code", fingerprint):
                 if (hidden := hides(kept)) != kept:

@@ -33,7 +33,7 @@ _FIRST = [each for each in ChunkStatus if each in CHUNK_ENDED] + [
     each for each in STACKED if each in CHUNK_OPEN - {*_LAST}
 ]
 _STEP_COLUMNS = [
-    "step", "chunks", *(status.name.lower() for status in _FIRST), "records", "filtered", "position", "kind", "gated",
+    "step", "chunks", *(status.name.lower() for status in _FIRST), "records", "filtered", "reused", "position", "kind", "gated",
     "started", "ended", *(status.name.lower() for status in _LAST), "median_seconds", "p95_seconds",
 ]  # fmt: skip
 """Of a wide frame a terminal shows the first four and the last four."""

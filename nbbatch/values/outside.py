@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,18 @@ class SharedFolder:
         made = Reference(digest, len(data), self.root, self.store, instance, other)
         place_of(self.root).put(made.name, data)
         return made.stored()
+
+
+def copied(data: bytes, instance: int) -> bytes:
+    """The reference to a copy of a file that an instance has for itself.
+
+    Raises:
+        OSError: The file is not there.
+    """
+    made = Reference.read(data)
+    own = replace(made, instance=instance)
+    place_of(made.root).copy(made.name, own.name)
+    return own.stored()
 
 
 def is_reference(data: bytes | None) -> bool:

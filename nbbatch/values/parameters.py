@@ -25,7 +25,7 @@ from nbbatch.values.codec import (
     why_refused,
 )
 from nbbatch.values.hints import SECRETS
-from nbbatch.values.identity import digest
+from nbbatch.values.identity import digest, parts
 from nbbatch.values.masks import check_hidden, filled, forgotten, held, places, revealed, unchecked
 from nbbatch.values.plain_json import plain_of
 from nbbatch.values.storable import Storable, received, told
@@ -165,6 +165,10 @@ class ParamsCodec:
     def identity(self, params: Any) -> str:
         """A digest that is equal for parameters that mean the same instance."""
         return digest(params, self.type, self._forms)
+
+    def parts(self, params: Any) -> dict[str, str]:
+        """Of each field that identifies an instance a digest; of parameters without fields one, under ""."""
+        return parts(params, self.type, self._forms)
 
     def difference(self, old: bytes, new: bytes) -> str:
         """The fields in which two stored forms differ, as ``field: old → new``."""

@@ -37,6 +37,14 @@ class Place(Protocol):
         """
         ...
 
+    def copy(self, name: str, to: str) -> None:
+        """Have a file's content be there under another name, too, whatever becomes of the first.
+
+        Raises:
+            OSError: There is none.
+        """
+        ...
+
     def names(self, folder: str) -> list[str]:
         """What is in a folder; nothing where there is none."""
         ...
@@ -99,6 +107,19 @@ class Folder:
                 raise OSError(0, "it is no plain file")
             return file.read(most + 1) or b""
 
+    def copy(self, name: str, to: str) -> None:
+        """As `Place.copy`: a second name of the same file, as no file is ever written over; where there are no such, a copy."""
+        path, other = self._root / name, self._root / to
+        other.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        other.unlink(missing_ok=True)
+        try:
+            os.link(path, other)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            with path.open("rb") as file:
+                self._put(other, file.read())
+
     def names(self, folder: str) -> list[str]:
         """As `Place.names`."""
         try:
@@ -141,6 +162,11 @@ class Remote:
     def get(self, name: str, most: int) -> bytes:
         """As `Place.get`."""
         return self._files.cat_file(self._at(name), start=0, end=most + 1)
+
+    def copy(self, name: str, to: str) -> None:
+        """As `Place.copy`."""
+        self._files.makedirs(self._files._parent(self._at(to)), exist_ok=True)
+        self._files.cp_file(self._at(name), self._at(to))
 
     def names(self, folder: str) -> list[str]:
         """As `Place.names`."""

@@ -21,7 +21,8 @@ CREATE TABLE submitted (
     retain VARCHAR,          -- all | failed | none
     created_us BIGINT,       -- when it was QUEUED
     started_us BIGINT,       -- when it was IN_PROGRESS, if that was within the same transaction
-    parent BIGINT            -- the chunk that submitted it as a sub-job; NULL: a person did
+    parent BIGINT,           -- the chunk that submitted it as a sub-job; NULL: a person did
+    reuse BIGINT             -- what its chunks may take of others: NULL: as its steps say; 0: nothing; -1: all; else: of that instance
 );
 
 -- What happens to an instance afterwards; views.sql has `life`, which adds its birth.
@@ -148,7 +149,47 @@ CREATE TABLE user_data (id BIGINT, instance BIGINT, created_us BIGINT, data VARC
 CREATE TABLE superseded (chunk BIGINT, instance BIGINT, at_us BIGINT);
 
 -- Source text of each step, and of what it reaches, once per fingerprint.
-CREATE TABLE code (fingerprint VARCHAR, step VARCHAR, source VARCHAR, first_us BIGINT);
+CREATE TABLE code (
+    fingerprint VARCHAR,
+    step VARCHAR,
+    source VARCHAR,
+    first_us BIGINT,
+    parts VARCHAR            -- JSON: of each name that it reaches a digest of what that means
+);
+
+-- What beside the input decides what a step gives: equal for attempts that may take each other's outputs.
+CREATE TABLE reuse_key (
+    id BIGINT,
+    step VARCHAR,            -- its name
+    code VARCHAR,            -- fingerprint of the step's code
+    params VARCHAR,          -- JSON: of each parameter that it takes a digest
+    ways VARCHAR             -- where its outputs go, if there is a choice
+);
+
+-- Attempts of steps with reuse that ran and COMPLETED: what they gave others may take.
+CREATE TABLE reusable (
+    key BIGINT,
+    input UUID,              -- digest of what it took
+    chunk BIGINT,
+    instance BIGINT,
+    event BIGINT,
+    records BIGINT,
+    kept BOOLEAN             -- whether its outputs stay when its instance has ended
+);
+
+-- Chunks of steps with reuse, as they were looked up before they ran.
+CREATE TABLE lookup (
+    chunk BIGINT,
+    instance BIGINT,
+    step SMALLINT,
+    key BIGINT,
+    input UUID,              -- digest of what it takes
+    asked_us BIGINT,
+    origin BIGINT,           -- the chunk whose outputs it took; NULL: it runs
+    origin_instance BIGINT,
+    reason VARCHAR,          -- why it runs
+    near BIGINT              -- the chunk that it is most like, by which what has changed is told
+);
 
 -- from format 1: Wide numbers, and whose sub-job an instance is: a column, not what its key looks like.
 ALTER TABLE submitted ALTER version TYPE BIGINT;
@@ -166,3 +207,13 @@ UPDATE detail SET head = left(error, 600), raised = regexp_replace(coalesce(
     list_last(regexp_extract_all(traceback, '  File "[^"\n]+", line [0-9]+, in [^\n]+\n    [^\n]+\n')), ''),
     '^  File "[^"\n]+", line [0-9]+, in ([^\n]+)\n +([^\n]+)\n', '\1: \2')
 WHERE error_type IS NOT NULL;
+
+-- from format 3: Outputs are taken again where nothing has changed.
+ALTER TABLE submitted ADD COLUMN reuse BIGINT;
+ALTER TABLE code ADD COLUMN parts VARCHAR;
+CREATE TABLE reuse_key (id BIGINT, step VARCHAR, code VARCHAR, params VARCHAR, ways VARCHAR);
+CREATE TABLE reusable (key BIGINT, input UUID, chunk BIGINT, instance BIGINT, event BIGINT, records BIGINT, kept BOOLEAN);
+CREATE TABLE lookup (
+    chunk BIGINT, instance BIGINT, step SMALLINT, key BIGINT, input UUID, asked_us BIGINT, origin BIGINT, origin_instance BIGINT,
+    reason VARCHAR, near BIGINT
+);

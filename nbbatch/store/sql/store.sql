@@ -43,6 +43,7 @@ SELECT kind, coalesce(max(id), 0) FROM (
     UNION ALL SELECT 'event', max(id) FROM instance_event
     UNION ALL SELECT 'event', max(id) FROM gate
     UNION ALL SELECT 'event', max(id) FROM user_data
+    UNION ALL SELECT 'reuse_key', max(id) FROM reuse_key
     UNION ALL SELECT name[6:], value::BIGINT FROM meta WHERE name LIKE 'last\_%' ESCAPE '\'
 ) GROUP BY kind;
 

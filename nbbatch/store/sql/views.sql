@@ -7,14 +7,22 @@ CREATE OR REPLACE MACRO chunk_status(code) AS
 CREATE OR REPLACE MACRO instance_status(code) AS
     ({INSTANCE.NAMES})[code];
 
+-- What is equal for equal stored values, wherever they lie: half of a SHA-256, which the reference to a file has as it is.
+CREATE OR REPLACE MACRO content(data) AS
+    CASE WHEN data IS NULL THEN '00000000000000000000000000000000' WHEN data >= '@'::BLOB AND data < 'A'::BLOB
+        THEN left(regexp_extract(decode(data), '"sha256":"([0-9a-f]+)"', 1), 32) ELSE left(sha256(data), 32) END::UUID;
+
+-- Whether an attempt ran: one that took the outputs of another began and ended in one moment, and had no worker.
+CREATE OR REPLACE MACRO ran(started_us, ended_us, worker) AS started_us < ended_us OR (worker IS NOT NULL AND started_us IS NOT NULL);
+
 -- Chunks of an instance that a rerun replaced. They count for nothing, and are shown only where they themselves are asked for.
-CREATE OR REPLACE MACRO replaced(i) AS TABLE SELECT chunk FROM superseded WHERE instance = i;
+CREATE OR REPLACE MACRO replaced(i) AS TABLE SELECT chunk FROM superseded WHERE i IS NULL OR instance = i;
 
 -- Those of them that others were made for anew: all but pages that were split, which are still what their parents gave.
 CREATE OR REPLACE MACRO redone(i) AS TABLE
-SELECT chunk FROM superseded WHERE instance = i AND chunk NOT IN (
-    SELECT p.id FROM superseded x JOIN chunk p ON p.id = x.chunk AND p.instance = i
-    JOIN chunk h ON h.parent = p.id AND h.step = p.step AND h.instance = i WHERE x.instance = i
+SELECT chunk FROM superseded WHERE (i IS NULL OR instance = i) AND chunk NOT IN (
+    SELECT p.id FROM superseded x JOIN chunk p ON p.id = x.chunk AND (i IS NULL OR p.instance = i)
+    JOIN chunk h ON h.parent = p.id AND h.step = p.step AND (i IS NULL OR h.instance = i) WHERE i IS NULL OR x.instance = i
 );
 
 -- Replaced chunks by a time in microseconds, of an instance or (NULL) of all.
@@ -35,7 +43,7 @@ WITH last AS (
         arg_max(ended_us, id) AS ended_us, min(ended_us) FILTER (status = {INSTANCE.IN_PROGRESS}) AS started_us
     FROM life WHERE ended_us IS NULL OR ended_us <= t GROUP BY instance
 )
-SELECT s.id, s.job, s.version, s.key, s.parent, s.identity, s.params, c.shape, s.retain, l.status, l.status = {INSTANCE.PAUSED} AS paused,
+SELECT s.id, s.job, s.version, s.key, s.parent, s.identity, s.params, c.shape, s.retain, s.reuse, l.status, l.status = {INSTANCE.PAUSED} AS paused,
     nullif(l.failing, '') AS failing, s.created_us, l.started_us,
     CASE WHEN l.status IN {INSTANCE.ENDED} THEN l.ended_us END AS ended_us, coalesce(l.progress, 0) AS progress, l.error, l.report
 FROM submitted s JOIN last l ON l.instance = s.id JOIN chain c ON c.id = s.chain
@@ -186,8 +194,13 @@ LEFT JOIN counted c ON c.instance = s.instance AND c.step = s.step;
 CREATE OR REPLACE MACRO spent(i, t) AS TABLE
 SELECT instance, step, coalesce(sum(records), 0)::BIGINT AS records, count(*) FILTER (status = {COMPLETED} AND records = 0) AS empty,
     min(started_us) AS started_us, max(ended_us) FILTER (status IN {ENDED}) AS ended_us,
-    quantile_cont(ended_us - started_us, [0.5, 0.95]) AS took_us
+    quantile_cont(ended_us - started_us, [0.5, 0.95]) FILTER (ran(started_us, ended_us, worker)) AS took_us
 FROM present_events(i, t) GROUP BY instance, step;
+
+-- By step how many chunks of an instance had taken outputs at a time.
+CREATE OR REPLACE MACRO reused_by(i, t) AS TABLE
+SELECT step, count(*) AS reused FROM lookup l ANTI JOIN replaced_by(i, t) x ON x.chunk = l.chunk
+WHERE instance = i AND origin IS NOT NULL AND asked_us <= t GROUP BY step;
 
 -- Chunks of an instance (NULL: of all) as they stood at a time, for people.
 CREATE OR REPLACE MACRO chunks_of(i, t) AS TABLE
@@ -222,10 +235,12 @@ SELECT e.instance, e.chunk, s.name AS step, e.attempt, chunk_status(CASE WHEN e.
     e.worker, e.* EXCLUDE (id, chunk, instance, step, attempt, status, errors, polls, started_us, ended_us, due_us, records, worker),
     coalesce(len(d.warnings), 0)::INTEGER AS warnings, coalesce(len(d.recovered), 0)::INTEGER AS recovered,
     CASE WHEN e.ended_us <= t THEN e.records END AS records, CASE WHEN e.ended_us <= t THEN (e.ended_us - e.started_us) / 1e6 END AS seconds,
-    d.error_type, d.error, d.traceback, d.log, e.id AS event
+    l.origin, d.error_type, d.error, d.traceback, d.log, e.id AS event
 FROM event e
 JOIN steps_at(i, t) s ON s.instance = e.instance AND s.step = e.step
 LEFT JOIN detail d ON d.event = e.id AND d.instance = e.instance AND e.ended_us <= t
+LEFT JOIN (SELECT chunk, instance, origin FROM lookup WHERE origin IS NOT NULL AND (i IS NULL OR instance = i)) l
+    ON l.chunk = e.chunk AND l.instance = e.instance
 WHERE (i IS NULL OR e.instance = i) AND e.started_us <= t
 UNION ALL BY NAME
 SELECT r.instance, r.chunk, s.name AS step, r.attempt, 'IN_PROGRESS' AS status, make_timestamptz(r.claimed_us) AS started,

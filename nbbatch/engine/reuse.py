@@ -1,0 +1,265 @@
+"""Chunks of steps with ``reuse=`` are looked up before they are claimed: what has not changed is not done again.
+
+A lookup is part of a turn's transaction, many chunks at a time. Whatever equals a completed chunk gets outputs of its own, copied
+within the store, and never comes to a worker; the rest is claimed as any other. So nothing of either is lost by a kill.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus
+from nbbatch.code.fingerprint import fingerprint
+from nbbatch.definition import Kind, Node
+from nbbatch.engine.leftovers import Leftovers
+from nbbatch.engine.state import LiveInstance, LiveStep
+from nbbatch.store.database import Store
+from nbbatch.values.outside import copied
+from nbbatch.values.parameters import ParamsCodec
+
+MOST = 20_000
+"""Chunks that one transaction looks up at most: other instances wait meanwhile …"""
+MOST_BYTES = 32_000_000
+"""… or about so many bytes of their inputs and outputs."""
+FIRST = 500
+"""Chunks that are looked up while the size of what they take and give is unknown."""
+_COMPLETED = ChunkStatus.COMPLETED.code
+
+
+class Key(NamedTuple):
+    """What beside the input decides what a step gives."""
+
+    step: str
+    code: str
+    """Fingerprint."""
+    params: str
+    """JSON: of each parameter that it takes a digest."""
+    ways: str
+    """JSON: where its outputs go, if there is a choice."""
+
+
+class Part(NamedTuple):
+    """Chunks of one step that are looked up together."""
+
+    live: LiveInstance
+    step: LiveStep
+    most: int
+
+
+class Given(NamedTuple):
+    """How many outputs of one part a step takes."""
+
+    part: int
+    step: int
+    reduces: bool
+    chunks: int
+    there: int
+    """So many of them have a value."""
+    bytes: int
+
+
+def key_of(node: Node, codec: ParamsCodec, params: Any, attached: Iterable[tuple[str, str]] = ()) -> Key:
+    """The key of a step.
+
+    Args:
+        node: The step.
+        codec: Of the parameters.
+        params: They.
+        attached: Names and digests of the instance's attachments, which any step may read.
+    """
+    taken = {f"attachment {name}": digest for name, digest in attached}
+    if node.takes_params or node.index == 0:
+        given = codec.parts(params)
+        reads = _fields_read(node, given)
+        taken |= {name: digest for name, digest in given.items() if reads is None or name in reads}
+    ways = [
+        (way.step, way.past, [(fingerprint(each.choice.decider), repr(each.key)) for each in way.conditions])
+        for way in node.ways
+    ]
+    return Key(node.step.name, node.code, json.dumps(taken, sort_keys=True), json.dumps(ways) if ways else "")
+
+
+def _fields_read(node: Node, given: Iterable[str]) -> set[str] | None:
+    """The fields of the parameters that a step looks at, where its text shows that these are all."""
+    if node.index == 0 or node.reads is None:
+        return None
+    names = {use[0] for use in node.reads}
+    return names if names <= set(given) else None
+
+
+class Reuse:
+    """Looks up the chunks of one engine. On the dispatcher thread, within its transactions."""
+
+    def __init__(self, store: Store, leftovers: Leftovers) -> None:
+        """Both are shared with the engine."""
+        self._store, self._leftovers = store, leftovers
+        self._of_step: dict[tuple[int, int], Key] = {}
+        """Keys by instance and index of a step."""
+
+    def due(self, lives: Iterable[LiveInstance]) -> list[Part]:
+        """What is to be looked up now, the oldest instance and the last steps first; a turn's worth of it."""
+        parts: list[Part] = []
+        room = MOST
+        for live in lives:
+            if live.paused or live.failing is not None or live.status in INSTANCE_ENDED:
+                continue
+            for step in reversed(live.steps):
+                if room > 0 and step.is_to_look():
+                    parts.append(Part(live, step, min(room, _most(step))))
+                    room -= min(parts[-1].most, step.last - step.looked)
+        return parts
+
+    def look(self, parts: list[Part], now: int) -> None:
+        """Look chunks up, store what that gives, and have memory say so. Within the open transaction."""
+        store = self._store
+        store.run("begin_lookup")
+        ends = [self._fill(place, part) for place, part in enumerate(parts)]
+        if any(part.step.looked < part.step.loaded_last for part in parts):
+            store.run("forget_lookups")
+        store.run("find_origins")
+        store.run("take_outputs")
+        given = self._bring_files()
+        looked = {place: rest for place, *rest in store.rows("looked")}
+        found = {place: rest for place, *rest in store.rows("found_counts")}
+        if sum(chunks for chunks, _ in looked.values()) > sum(chunks for chunks, _ in found.values()):
+            store.run("find_near")
+        store.run("note_lookups", now)
+        for place, (part, end) in enumerate(zip(parts, ends, strict=True)):
+            chunks, size = looked.get(place, (0, 0))
+            size += sum(each.bytes for each in given if each.part == place)
+            _looked(part, end, chunks, size, all_found=found.get(place, (0, 0))[0] == chunks)
+        if found:
+            self._put(parts, found, given, now)
+
+    def keep(self, ran: Iterable[tuple[LiveInstance, Node]], after: int) -> None:
+        """Have what ran be found by others, within the open transaction.
+
+        Args:
+            ran: Steps of which attempts have ended, as they ran.
+            after: These attempts' events have higher numbers.
+        """
+        for live, node in ran:
+            self._key(live, node)
+        self._store.run("keep_reusable", after)
+
+    def forget(self, instance: int) -> None:
+        """An instance is not live any more."""
+        for place in [place for place in self._of_step if place[0] == instance]:
+            del self._of_step[place]
+
+    # --- what is looked up ------------------------------------------------------------------------
+
+    def _fill(self, place: int, part: Part) -> int:
+        """Returns the last chunk that is looked up."""
+        live, step, node, store = part.live, part.step, part.step.node, self._store
+        target = node.targets[0] if node.targets and not node.ways else None
+        source = live.reuse if live.reuse and live.reuse > 0 else None
+        why = "off" if live.reuse == 0 else None
+        store.run(
+            "add_part",
+            place,
+            live.id,
+            node.index,
+            self._key(live, node),
+            node.step.name,
+            node.code,
+            target,
+            source,
+            why,
+        )
+        end = min(step.last, step.looked + part.most)
+        store.run("look_up", live.id, node.index, step.looked, end, sorted(step.skipped), place)
+        if node.step.kind is Kind.REDUCTION:
+            self._digest_reduction(place, live, node)
+        elif node.index and node.input.is_loose:
+            rows = store.rows("inputs_looked_up", place)
+            store.run("set_inputs", [chunk for chunk, _ in rows], [node.input.digest(data) for _, data in rows])
+        return end
+
+    def _digest_reduction(self, place: int, live: LiveInstance, node: Node) -> None:
+        if not node.input.is_loose:
+            self._store.run("look_for_reduction", live.id, place)
+            return
+        whole = sha256()
+        for (data,) in self._store.rows("reduction_inputs", live.id):
+            whole.update(node.input.digest(data).encode())
+        chunks = [chunk for chunk, _ in self._store.rows("inputs_looked_up", place)]
+        self._store.run("set_inputs", chunks, [whole.hexdigest()[:32]] * len(chunks))
+
+    def _key(self, live: LiveInstance, node: Node) -> int:
+        place = live.id, node.index
+        key = self._of_step.get(place)
+        if key is None or key.code != node.code:
+            attached = self._store.rows("attachment_digests", live.id) if live.attachments else ()
+            takes = node.takes_params or node.index == 0
+            key = self._of_step[place] = key_of(
+                node, live.params.codec, live.params.load() if takes else None, attached
+            )
+        return self._store.reuse_key(*key)
+
+    # --- what is taken ----------------------------------------------------------------------------
+
+    def _bring_files(self) -> list[Given]:
+        """Values in files: the taker has files of its own. What is not there any more is not taken. Returns what is."""
+        given = [Given(*row) for row in self._store.rows("taken_counts")]
+        lost = [(-1, b"")] if any(each.there < each.chunks for each in given) else []
+        for instance, data in self._store.rows("taken_references") if given else ():
+            self._leftovers.begin(instance)
+            try:
+                self._store.run("move_reference", instance, data, copied(data, instance))
+            except OSError:
+                lost.append((instance, data))
+        for each in lost:
+            self._store.run("leave_dropped", *each)
+        if lost:
+            self._store.run("leave_taken")
+            given = [Given(*row) for row in self._store.rows("taken_counts")]
+        return given
+
+    def _put(self, parts: list[Part], found: dict[int, list[int]], given: list[Given], now: int) -> None:
+        """Store what was found, and count it."""
+        store = self._store
+        event = store.take_ids("event", sum(chunks for chunks, _ in found.values()))
+        chunk = store.take_ids("chunk", made := sum(each.chunks for each in given if not each.reduces))
+        store.run("put_events", event, now)
+        if made:
+            store.run("put_chunks", chunk, now)
+        if any(each.reduces for each in given):
+            store.run("put_outputs")
+        for place, (chunks, records) in found.items():
+            _took(parts[place], chunks, records)
+            if parts[place].step.node.step.kind is Kind.REDUCTION:
+                live = parts[place].live
+                ((live.report,),) = store.rows("found_report", place)
+                store.set_report(live.id, live.report or b"")
+        for each in given:
+            if not each.reduces:
+                parts[each.part].live.steps[each.step].emit_many(chunk + 1, chunk + made, each.chunks)
+
+
+def _most(step: LiveStep) -> int:
+    if step.looked_bytes is None:
+        return FIRST
+    return max(1, min(MOST, int(MOST_BYTES / (step.looked_bytes + 1))))
+
+
+def _looked(part: Part, end: int, chunks: int, size: int, *, all_found: bool) -> None:
+    """A step is looked up so far; chunks and bytes are those that were in that."""
+    step = part.step
+    if all_found and step.cursor == step.looked:
+        step.cursor = end  # none is left to be claimed
+    step.looked = end
+    step.looked_bytes = size / chunks if chunks else step.looked_bytes
+    part.live.changed = True
+
+
+def _took(part: Part, chunks: int, records: int) -> None:
+    """So many chunks of a step have COMPLETED; what they gave says nothing of how fast the rest is."""
+    step, live = part.step, part.live
+    step.counts[step.waits] -= chunks
+    step.counts[_COMPLETED] += chunks
+    live.records += records
+    live.worked.records += records

@@ -1,0 +1,186 @@
+-- Chunks that take the outputs of equal ones which completed before. A lookup fills tables of its own transaction and no other's:
+-- part (steps), looking (their chunks), found (the origins), near (what others are most like) and taken (outputs, on their way to new rows).
+
+-- begin_lookup: Make these tables anew.
+CREATE OR REPLACE TEMP TABLE part (
+    part SMALLINT, instance BIGINT, step SMALLINT, key BIGINT, name VARCHAR, code VARCHAR, target SMALLINT, source BIGINT, why VARCHAR
+);
+CREATE OR REPLACE TEMP TABLE looking (chunk BIGINT, part SMALLINT, again BOOLEAN, input UUID, size BIGINT);
+CREATE OR REPLACE TEMP TABLE found (chunk BIGINT, part SMALLINT, origin BIGINT, origin_instance BIGINT, records BIGINT);
+CREATE OR REPLACE TEMP TABLE near (chunk BIGINT, near BIGINT, why VARCHAR);
+CREATE OR REPLACE TEMP TABLE taken (part SMALLINT, step SMALLINT, reduces BOOLEAN, parent BIGINT, seq INTEGER, data BLOB);
+
+-- reuse_keys: What is known to make outputs the same.
+SELECT id, step, code, params, ways FROM reuse_key;
+
+-- add_reuse_key: Add one.
+INSERT INTO reuse_key VALUES ($1, $2, $3, $4, $5);
+
+-- add_part: A step whose chunks are looked up.
+INSERT INTO part VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
+
+-- look_up: Chunks of a step from those between $3 and $4, without what has an event or is in $5. Those that were made in the place of
+-- superseded ones are to run.
+INSERT INTO looking
+SELECT c.id, $6, t.seq IS NOT NULL, content(c.data), coalesce(octet_length(c.data), 0)
+FROM chunk c
+ANTI JOIN (SELECT chunk FROM event WHERE instance = $1 AND step = $2 AND chunk > $3 AND chunk <= $4) e ON e.chunk = c.id
+ANTI JOIN replaced($1) x ON x.chunk = c.id
+LEFT JOIN (
+    SELECT DISTINCT coalesce(o.parent, 0) AS parent, coalesce(o.seq, -1) AS seq
+    FROM superseded s JOIN chunk o ON o.id = s.chunk AND o.instance = $1 WHERE s.instance = $1 AND o.step = $2
+) t ON t.parent = coalesce(c.parent, 0) AND t.seq = coalesce(c.seq, -1)
+WHERE c.instance = $1 AND c.step = $2 AND c.id > $3 AND c.id <= $4 AND c.id NOT IN (SELECT unnest($5::BIGINT[]));
+
+-- look_for_reduction: What a reduction of an instance takes: all that it reads, in its order.
+UPDATE looking SET input = coalesce((
+    SELECT left(sha256(string_agg(content(o.data)::VARCHAR, '' ORDER BY list_append(p.place, o.seq))), 32)::UUID
+    FROM output o JOIN paths($1, 32767) p ON p.id = o.parent WHERE o.instance = $1
+), content(NULL)) WHERE part = $2;
+
+-- inputs_looked_up: Stored inputs of the chunks that are looked up.
+SELECT l.chunk, c.data FROM looking l JOIN chunk c ON c.id = l.chunk WHERE l.part = $1;
+
+-- set_inputs: Digests $2 of what chunks $1 take.
+UPDATE looking SET input = g.input FROM (SELECT unnest($1::BIGINT[]) AS chunk, unnest($2::VARCHAR[])::UUID AS input) g
+WHERE g.chunk = looking.chunk;
+
+-- forget_lookups: Forget what was looked up before, by those that are looked up again.
+DELETE FROM lookup WHERE instance IN (SELECT instance FROM part) AND chunk IN (SELECT chunk FROM looking);
+
+-- find_origins: For each chunk the newest equal one that ran, whose outputs are there.
+INSERT INTO found
+SELECT l.chunk, any_value(l.part), arg_max(k.chunk, k.event), arg_max(k.instance, k.event), arg_max(k.records, k.event)
+FROM looking l
+JOIN part p ON p.part = l.part
+JOIN reusable k ON k.key = p.key AND k.input = l.input AND k.kept AND (p.source IS NULL OR k.instance = p.source)
+ANTI JOIN superseded x ON x.chunk = k.chunk
+WHERE p.why IS NULL AND NOT l.again GROUP BY l.chunk;
+
+-- take_outputs: What the origins gave. It goes to the only step that follows, or, where there are several, to those of the same names.
+INSERT INTO taken
+SELECT f.part, m.step, m.kind = 'reduction', f.chunk, o.seq, o.data
+FROM found f
+JOIN (
+    SELECT id, instance, step, parent, seq, data FROM chunk WHERE seq IS NOT NULL
+    UNION ALL SELECT 0, instance, step, parent, seq, data FROM output
+) o ON o.parent = f.origin AND o.instance = f.origin_instance
+JOIN part p ON p.part = f.part
+JOIN submitted s ON s.id = f.origin_instance JOIN chain_step g ON g.chain = s.chain AND g.step = o.step
+JOIN submitted i ON i.id = p.instance JOIN chain_step m ON m.chain = i.chain
+ANTI JOIN redone(NULL) x ON x.chunk = o.id
+WHERE CASE WHEN p.target IS NULL THEN m.name = g.name ELSE m.step = p.target END;
+
+-- taken_references: What was taken and lies in files, for each instance that takes it.
+SELECT DISTINCT p.instance, t.data FROM taken t JOIN part p ON p.part = t.part WHERE t.data >= '@'::BLOB AND t.data < 'A'::BLOB;
+
+-- move_reference: It lies in another file now.
+UPDATE taken SET data = $3 WHERE data = $2 AND part IN (SELECT part FROM part WHERE instance = $1);
+
+-- leave_dropped: What lies in a file that is gone is not taken, nor is an output without a value.
+DELETE FROM found WHERE chunk IN (
+    SELECT parent FROM taken WHERE data IS NULL OR (data = $2 AND part IN (SELECT part FROM part WHERE instance = $1))
+);
+
+-- leave_taken: Nor is what else their origins gave.
+DELETE FROM taken WHERE parent NOT IN (SELECT chunk FROM found);
+
+-- taken_counts: How many chunks each step gets of which, and how many outputs a reduction; how many of them are there, and their bytes.
+SELECT part, step, reduces, count(*), count(data), coalesce(sum(octet_length(data)), 0)::BIGINT FROM taken GROUP BY ALL;
+
+-- put_chunks: Make chunks of what was taken, with ids after $1.
+INSERT INTO chunk
+SELECT $1 + row_number() OVER (ORDER BY t.parent, t.seq), p.instance, t.step, t.parent, t.seq, $2, t.data, NULL
+FROM taken t JOIN part p ON p.part = t.part WHERE NOT t.reduces ORDER BY t.parent, t.seq;
+
+-- put_outputs: Give the rest to reductions.
+INSERT INTO output SELECT p.instance, t.step, t.parent, t.seq, t.data FROM taken t JOIN part p ON p.part = t.part WHERE t.reduces;
+
+-- put_events: The attempts that took outputs, with ids after $1.
+INSERT INTO event BY NAME
+SELECT $1 + row_number() OVER () AS id, f.chunk, p.instance, p.step, 1 AS attempt, {COMPLETED} AS status, 0 AS errors, 0 AS polls,
+    $2 AS started_us, $2 AS ended_us, f.records, p.code
+FROM found f JOIN part p ON p.part = f.part;
+
+-- found_counts: How many chunks of each step have taken outputs, and how many records these are.
+SELECT part, count(*), sum(records)::BIGINT FROM found GROUP BY part;
+
+-- found_report: The report that a reduction has taken, as its instance has it.
+SELECT arg_max(e.report, e.id) FROM found f JOIN instance_event e ON e.instance = f.origin_instance AND e.report IS NOT NULL
+WHERE f.part = $1;
+
+-- find_near: Of those without an origin what they are most like, and so why they run.
+INSERT INTO near
+WITH other AS (
+    SELECT l.chunk, k.chunk AS near, e.id AS event, CASE
+        WHEN e.status <> {COMPLETED} THEN 'failed'
+        WHEN o.params || o.ways <> m.params || m.ways AND e.code <> p.code THEN 'both'
+        WHEN o.params || o.ways <> m.params || m.ways THEN 'parameter'
+        WHEN e.code <> p.code THEN 'code'
+        WHEN e.polls > 0 THEN 'polled'
+        WHEN k.instance <> p.source THEN 'source'
+        ELSE 'dropped' END AS why
+    FROM looking l
+    ANTI JOIN found f ON f.chunk = l.chunk
+    JOIN part p ON p.part = l.part
+    JOIN reuse_key m ON m.id = p.key
+    JOIN reuse_key o ON o.step = p.name
+    JOIN lookup k ON k.key = o.id AND k.input = l.input AND k.chunk <> l.chunk
+    JOIN event e ON e.chunk = k.chunk AND e.instance = k.instance AND e.status IN ({COMPLETED}, {FAILED}, {SKIPPED})
+    WHERE p.why IS NULL AND NOT l.again
+)
+SELECT chunk, arg_max(near, place), arg_max(why, place) FROM (
+    SELECT chunk, near, why, CASE why WHEN 'failed' THEN 0 WHEN 'both' THEN 1 WHEN 'parameter' THEN 2 WHEN 'code' THEN 3 ELSE 4 END
+        * 1000000000000000 + event AS place FROM other
+) GROUP BY chunk;
+
+-- note_lookups: Keep what was looked up.
+INSERT INTO lookup
+SELECT l.chunk, p.instance, p.step, p.key, l.input, $1, f.origin, f.origin_instance,
+    CASE WHEN f.chunk IS NULL THEN coalesce(p.why, if(l.again, 'again', n.why), 'new') END, n.near
+FROM looking l JOIN part p ON p.part = l.part LEFT JOIN found f ON f.chunk = l.chunk LEFT JOIN near n ON n.chunk = l.chunk;
+
+-- looked: How many chunks of a step were looked up, and the bytes of their inputs.
+SELECT part, count(*), sum(size)::BIGINT FROM looking GROUP BY part;
+
+-- keep_reusable: Of attempts that ran and ended after $1 those that COMPLETED, by the code that ran: others may take what they gave. What came
+-- of RetryLater is of its time.
+INSERT INTO reusable
+SELECT k.id, l.input, e.chunk, e.instance, e.id, e.records, s.retain = 'all'
+FROM event e
+JOIN lookup l ON l.chunk = e.chunk AND l.instance = e.instance AND l.origin IS NULL
+JOIN reuse_key o ON o.id = l.key
+JOIN reuse_key k ON k.step = o.step AND k.params = o.params AND k.ways = o.ways AND k.code = e.code
+JOIN submitted s ON s.id = e.instance
+WHERE e.id > $1 AND e.status = {COMPLETED} AND e.polls = 0;
+
+-- hand_over: Before instances $1 are purged: what was taken of them is, where it is still there, what others may take from now on.
+INSERT INTO reusable
+SELECT l.key, l.input, arg_max(l.chunk, e.id), arg_max(l.instance, e.id), max(e.id), arg_max(e.records, e.id), true
+FROM lookup l
+SEMI JOIN (SELECT key, input FROM reusable WHERE instance IN (SELECT unnest($1::BIGINT[]))) k ON k.key = l.key AND k.input = l.input
+ANTI JOIN superseded x ON x.chunk = l.chunk
+JOIN event e ON e.chunk = l.chunk AND e.instance = l.instance AND e.status = {COMPLETED}
+JOIN submitted s ON s.id = l.instance AND s.retain = 'all'
+WHERE l.origin IS NOT NULL AND l.instance NOT IN (SELECT unnest($1::BIGINT[])) GROUP BY l.key, l.input;
+
+-- reuse: One row per chunk as of $4 (NULL: now), of step $2 or of any: whether it took outputs, of which chunk, or why it ran, with the code
+-- and what else was the same or not of it and of the chunk that it is most like.
+SELECT c.id AS chunk, s.name AS step, CASE WHEN l.chunk IS NULL AND e.chunk IS NULL THEN NULL ELSE l.origin IS NOT NULL END AS reused,
+    l.origin_instance AS instance, l.origin,
+    CASE WHEN l.origin IS NOT NULL THEN NULL WHEN l.chunk IS NOT NULL THEN l.reason WHEN e.chunk IS NOT NULL THEN 'off' END AS reason,
+    m.code, n.code AS code_before, m.params, n.params AS params_before, m.ways <> n.ways AS is_elsewhere
+FROM present_chunks($1, coalesce($4, {NOW})) c
+JOIN steps_at($1, {NOW}) s ON s.instance = c.instance AND s.step = c.step
+LEFT JOIN lookup l ON l.chunk = c.id AND l.instance = $1 AND l.asked_us <= coalesce($4, {NOW})
+LEFT JOIN (SELECT DISTINCT chunk FROM event WHERE instance = $1 AND started_us <= coalesce($4, {NOW})) e ON e.chunk = c.id
+LEFT JOIN reuse_key m ON m.id = l.key
+LEFT JOIN lookup o ON o.chunk = l.near
+LEFT JOIN reuse_key n ON n.id = o.key
+WHERE ($2 IS NULL OR s.name = $2) AND ($3 IS NULL OR c.id = $3) ORDER BY c.id LIMIT $5 OFFSET $6;
+
+-- reused: How many chunks of an instance took outputs.
+SELECT coalesce(sum(reused), 0)::BIGINT FROM reused_by($1, {NOW});
+
+-- code_parts: Of some fingerprints what each name that they reach means.
+SELECT fingerprint, parts FROM code WHERE fingerprint IN (SELECT unnest($1::VARCHAR[])) AND parts IS NOT NULL;

@@ -1,0 +1,457 @@
+"""What has not changed is not done again: outputs of equal chunks that completed before are taken, and whoever asks is told why not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import polars as pl
+import pytest
+from pydantic import BaseModel, SecretStr
+
+import nbbatch as nb
+from tests.jobs import numbers, total
+from tests.kit import HandClock, count, is_first_try, log, ran, settle
+
+
+@pytest.fixture(autouse=True)
+def nothing_ran() -> None:
+    ran.clear()
+
+
+@nb.step(reuse=True)
+def double(value: int) -> int:
+    log(value)
+    return 2 * value
+
+
+@nb.step(reuse=True)
+def added(values: Iterable[int]) -> int:
+    log("added")
+    return sum(values)
+
+
+doubling = nb.Job("doubling", numbers >> double >> added)
+
+
+def reasons(run: nb.JobHandle[Any], step: str) -> list[str | None]:
+    return run.reuse(step)["reason"].to_list()
+
+
+def since() -> list[Any]:
+    """What ran since this was asked last."""
+    done = sorted(ran, key=str)
+    ran.clear()
+    return done
+
+
+# --- what is reused -------------------------------------------------------------------------------
+
+
+def test_only_what_is_new_runs_and_all_else_is_as_if_it_had(batch: nb.Batch) -> None:
+    first = batch.submit(doubling, 3)
+    assert (first.result(10), since()) == (6, [0, 1, 2, "added"])
+    same = batch.submit(doubling, 3)
+    assert (same.result(10), since(), count(same)) == (6, [], {"COMPLETED": 5})
+    more = batch.submit(doubling, 4)
+    assert (more.result(10), since()) == (12, [3, "added"])
+    assert list(more.outputs("double")) == [0, 2, 4, 6]
+    assert more.reuse("double").rows() == [
+        (chunk, "double", origin is not None, 1 if origin else None, origin, None if origin else "new input")
+        for chunk, origin in zip(more.chunks("double")["id"], [2, 3, 4, None], strict=True)
+    ]
+    assert more.steps()["reused"].to_list() == [0, 3, 0]
+    assert more.attempts("double")["origin"].to_list() == [2, 3, 4, None]
+
+
+def test_a_step_without_reuse_runs_each_time(batch: nb.Batch) -> None:
+    plain = nb.Job("plain", numbers >> nb.step(double.function, name="double") >> total)
+    for _ in range(2):
+        run = batch.submit(plain, 2)
+        assert (run.result(10), since(), reasons(run, "double")) == (2, [0, 1], ["never asked"] * 2)
+
+
+def test_a_job_says_it_for_all_its_steps_but_those_that_say_otherwise(batch: nb.Batch) -> None:
+    def kept(value: int) -> int:
+        log("kept")
+        return value
+
+    def always(value: int) -> int:
+        log("always")
+        return value
+
+    def never(value: int) -> int:
+        log("never")
+        return value
+
+    chain = numbers >> nb.step(kept) >> nb.step(always=True)(always) >> nb.step(reuse=False)(never) >> total
+    job = nb.Job("parts", chain, reuse=True)
+    assert (batch.submit(job, 1).result(10), since()) == (0, ["always", "kept", "never"])
+    assert (batch.submit(job, 1).result(10), since()) == (0, ["always", "never"])
+    with pytest.raises(nb.DefinitionError, match="always=True means that it is done again"):
+        nb.step(always=True, reuse=True)(kept)
+    with pytest.raises(nb.DefinitionError, match="reuse= must be True or False"):
+        nb.Job("parts", chain, reuse="yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_a_submit_says_what_may_be_taken(batch: nb.Batch) -> None:
+    plain = nb.Job("plain", numbers >> nb.step(double.function, name="double") >> total)
+    first = batch.submit(plain, 2, reuse=True)
+    assert (first.result(10), since()) == (2, [0, 1])
+    assert (batch.submit(plain, 2, reuse=True).result(10), since()) == (2, [])
+    fresh = batch.submit(plain, 2)
+    assert (fresh.result(10), since()) == (2, [0, 1])
+    off = batch.submit(doubling, 2, reuse=False)
+    assert (off.result(10), since(), reasons(off, "double")) == (2, [0, 1, "added"], ["never asked"] * 2)
+    of_run = batch.submit(doubling, 3, reuse=off)
+    assert (of_run.result(10), since(), reasons(of_run, "double")) == (6, [2, "added"], [None, None, "new input"])
+    other = batch.submit(doubling, 3, reuse=first)
+    assert (other.result(10), since()) == (6, [2, "added"])
+    assert reasons(other, "double") == [None, None, "of another instance"]
+    with pytest.raises(TypeError, match="reuse= takes True, False or a run"):
+        batch.submit(doubling, 3, reuse=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_a_step_takes_only_what_it_reads_of_the_parameters(batch: nb.Batch) -> None:
+    class Params(BaseModel):
+        n: int
+        rate: int = 1
+        note: str = ""
+
+    @nb.step
+    def given(params: Params) -> Iterator[int]:
+        yield from range(params.n)
+
+    @nb.step(reuse=True)
+    def scaled(value: int, params: Params) -> int:
+        log(value)
+        return value * params.rate
+
+    @nb.step(reuse=True)
+    def whole(value: int, params: Params) -> int:
+        log(str(params))
+        return value + len(params.note)
+
+    job = nb.Job("scaling", given >> scaled >> whole >> total)
+    assert (batch.submit(job, Params(n=2)).result(10), len(since())) == (1, 4)
+    noted = batch.submit(job, Params(n=2, note="x"))
+    assert (noted.result(10), since()) == (3, ["n=2 rate=1 note='x'"] * 2)
+    assert reasons(noted, "whole") == ["parameter changed: note"] * 2
+    rated = batch.submit(job, Params(n=2, rate=3, note="x"))
+    assert rated.result(10) == 5
+    assert reasons(rated, "scaled") == ["parameter changed: rate"] * 2
+
+
+def test_an_edit_runs_again_what_it_means_and_a_comment_nothing(batch: nb.Batch) -> None:
+    def job(body: str, factor: int = 1) -> nb.Job[int, int]:
+        space: dict[str, Any] = {"log": log, "FACTOR": factor, "__name__": "cell"}
+        source = f"def scaled(value: int) -> int:\n{body}"
+        code = compile(source, f"<cell {len(cells)}>", "exec")
+        cells.append(source)
+        import linecache
+
+        linecache.cache[code.co_filename] = (len(source), None, source.splitlines(keepends=True), code.co_filename)
+        exec(code, space)
+        return nb.Job("edited", numbers >> nb.step(space["scaled"], reuse=True) >> total)
+
+    cells: list[str] = []
+    plain = "    log(value)\n    return value * FACTOR\n"
+    assert (batch.submit(job(plain), 2).result(10), since()) == (1, [0, 1])
+    assert (batch.submit(job(f'    "says"\n    # why\n{plain}'), 2).result(10), since()) == (1, [])
+    factor = batch.submit(job(plain, factor=3), 2)
+    assert (factor.result(10), reasons(factor, "scaled")) == (3, ["code changed: FACTOR"] * 2)
+    edited = batch.submit(job(plain.replace("FACTOR", "7")), 2)
+    assert (edited.result(10), reasons(edited, "scaled")) == (7, ["code changed: FACTOR, scaled"] * 2)
+    since()
+    assert (batch.submit(job(plain), 2).result(10), since()) == (1, [])  # back to what it was
+
+
+# --- what never is --------------------------------------------------------------------------------
+
+
+def test_what_failed_was_skipped_or_came_of_retry_later_runs(inline: nb.Batch, clock: HandClock) -> None:
+    @nb.step(reuse=True, max_attempts=1)
+    def odd(value: int) -> int:
+        log(value)
+        if value == 1 and is_first_try(value):
+            raise ValueError
+        if value == 2:
+            raise nb.SkipChunk("two")
+        if value == 3 and is_first_try(value):
+            raise nb.RetryLater(1)
+        return value
+
+    job = nb.Job("odd", numbers >> odd >> total, max_failed=1)
+    first = inline.submit(job, 4)
+    settle(inline)
+    clock.advance(2)
+    assert first.wait(10) == "COMPLETED"
+    assert since() == [0, 1, 2, 3, 3]
+    again = inline.submit(job, 4)
+    settle(inline)
+    clock.advance(2)
+    assert (again.wait(10), since()) == ("COMPLETED", [1, 2, 3, 3])
+    assert reasons(again, "odd") == [None, "did not complete before", "did not complete before", "came of RetryLater"]
+
+
+def test_a_step_that_may_know_a_secret_runs(batch: nb.Batch) -> None:
+    class Login(BaseModel):
+        token: SecretStr
+        n: int = 2
+
+    @nb.step(reuse=True)
+    def opened(login: Login) -> Iterator[int]:
+        log("opened")
+        yield from range(login.n)
+
+    @nb.step(reuse=True)
+    def read(value: int, login: Login) -> int:
+        log(login.token.get_secret_value())
+        return value
+
+    job = nb.Job("secret", opened >> read >> double >> total)
+    for _ in range(2):
+        ran.clear()
+        assert batch.submit(job, Login(token=SecretStr("abc"))).result(10) == 2
+        assert since()[-3:] == ["abc", "abc", "opened"]
+    stored = json.dumps(batch.sql("SELECT 1").rows()) + str(batch._store.rows("reuse_keys"))
+    assert "abc" not in stored
+
+
+def test_what_was_dropped_is_not_there_to_be_taken(batch: nb.Batch) -> None:
+    assert (batch.submit(doubling, 2, retain="none").result(10), since()) == (2, [0, 1, "added"])
+    after = batch.submit(doubling, 2)
+    assert (after.result(10), since(), reasons(after, "double")) == (2, [0, 1, "added"], ["output dropped"] * 2)
+    assert (batch.submit(doubling, 2, retain="none").result(10), since()) == (2, [])
+
+
+def test_a_purge_of_the_origin_leaves_what_was_taken_and_others_may_take_it(batch: nb.Batch, clock: HandClock) -> None:
+    batch.submit(doubling, 3).result(10)
+    kept = batch.submit(doubling, 3)
+    kept.result(10)
+    assert batch.purge(older_than=0, keep_last=1) == 1
+    assert (list(kept.outputs("double")), kept.report) == ([0, 2, 4], 6)
+    ran.clear()
+    third = batch.submit(doubling, 4)
+    assert (third.result(10), since()) == (12, [3, "added"])
+    assert set(third.reuse("double")["instance"].drop_nulls()) == {kept.id}
+    batch.purge(older_than=0)
+    assert (batch.submit(doubling, 2).result(10), since()) == (2, [0, 1, "added"])
+
+
+def test_a_rerun_runs_what_is_chosen(batch: nb.Batch) -> None:
+    batch.submit(doubling, 3).result(10)
+    run = batch.submit(doubling, 3)
+    run.result(10)
+    ran.clear()
+    run.rerun(step="double", where=pl.col("value") == 1, quiet=True)
+    assert (run.result(10), since()) == (6, [1, "added"])
+    assert reasons(run, "double")[-1] == "asked to run again"
+
+
+# --- every shape of chain -------------------------------------------------------------------------
+
+
+def test_fan_outs_branches_gates_and_steps_that_give_nothing(batch: nb.Batch) -> None:
+    @nb.step(reuse=True)
+    def spread(value: int) -> Iterator[int | str]:
+        log("spread")
+        yield from (value, str(value), value + 10)
+
+    @nb.step(reuse=True)
+    def whole(value: int) -> int:
+        log(value)
+        return value
+
+    @nb.step(reuse=True)
+    def text(value: str) -> int:
+        log(value)
+        return 100 * int(value)
+
+    @nb.step(reuse=True, gate=True)
+    def last(value: int) -> None:
+        log(f"last {value}")
+
+    job = nb.Job("shapes", numbers >> spread >> (whole | text) >> last)
+    first = batch.submit(job, 2)
+    first.wait(10)
+    assert len(since()) == 14
+    second = batch.submit(job, 2)
+    assert (second.wait(10), since()) == ("COMPLETED", [])
+    for step in ("spread", "whole", "text", "last"):
+        assert list(second.inputs(step)) == list(first.inputs(step))
+    assert second.steps()["reused"].to_list() == [0, 2, 4, 2, 6]
+
+
+def test_a_decider_that_changes_is_a_change(batch: nb.Batch) -> None:
+    @nb.step(reuse=True)
+    def same(value: int) -> int:
+        log(value)
+        return value
+
+    @nb.step
+    def low(value: int) -> int:
+        return -value
+
+    @nb.step
+    def high(value: int) -> int:
+        return value
+
+    def job(bound: int) -> nb.Job[int, int]:
+        return nb.Job(
+            "decided", numbers >> same >> nb.choose(lambda value: value < bound, {True: low, False: high}) >> total
+        )
+
+    assert (batch.submit(job(1), 3).result(10), since()) == (3, [0, 1, 2])
+    assert (batch.submit(job(1), 3).result(10), since()) == (3, [])
+    moved = batch.submit(job(2), 3)
+    assert (moved.result(10), since(), set(reasons(moved, "same"))) == (1, [0, 1, 2], {"where outputs go changed"})
+
+
+def test_another_job_may_take_it_and_gives_it_on_in_its_own_way(batch: nb.Batch) -> None:
+    batch.submit(doubling, 3).result(10)
+    ran.clear()
+
+    @nb.step
+    def shown(value: int) -> str:
+        return f"<{value}>"
+
+    @nb.step
+    def joined(values: Iterable[str]) -> str:
+        return "".join(values)
+
+    assert batch.submit(nb.Job("shown", numbers >> double >> shown >> joined), 3).result(10) == "<0><2><4>"
+    assert since() == []
+
+
+def test_frames_big_values_in_files_and_sub_jobs(store: Path) -> None:
+    @nb.step(reuse=True)
+    def table(value: int) -> pl.DataFrame:
+        log(value)
+        return pl.DataFrame({"a": [Random(value).randbytes(300_000)]})
+
+    @nb.step(reuse=True)
+    def rows(frame: pl.DataFrame) -> int:
+        log("rows")
+        return frame.height
+
+    folder = store.parent / "values"
+    inner = nb.Job("inner", numbers >> double >> added)
+    outer = nb.Job("outer", numbers >> inner.as_step(reuse=True) >> total)
+    tables = nb.Job("tables", numbers >> table >> rows >> total)
+    with nb.open(store, executor=nb.inline(), values=folder) as batch:
+        first = batch.submit(tables, 2)
+        assert (first.result(10), since()) == (2, [0, 1, "rows", "rows"])
+        second = batch.submit(tables, 2)
+        assert (second.result(10), since()) == (2, [])
+        batch.purge(older_than=0, keep_last=1)
+        batch._engine.leftovers.settle()
+        assert [frame["a"][0][:9] for frame in second.inputs("rows")] == [Random(seed).randbytes(9) for seed in (0, 1)]
+        next(folder.glob(f"*/{second.id}/*")).unlink()
+        third = batch.submit(tables, 2)
+        assert (third.result(10), len(since())) == (2, 1)
+        assert sorted(reasons(third, "table"), key=str) == [None, "output dropped"]
+
+        assert batch.submit(outer, 3).result(10) == 2
+        since()
+        again = batch.submit(outer, 3)
+        assert (again.result(10), since(), again.steps()["reused"].to_list()) == (2, [], [0, 3, 0])
+
+
+# --- exact under everything -----------------------------------------------------------------------
+
+
+def test_two_that_run_at_once_both_run_and_agree(threaded: nb.Batch) -> None:
+    runs = [threaded.submit(doubling, 50, new=True) for _ in range(4)]
+    assert [run.result(30) for run in runs] == [2450] * 4
+    assert [list(run.outputs("double")) for run in runs] == [[2 * value for value in range(50)]] * 4
+
+
+def test_a_store_that_is_closed_and_opened_again_goes_on_to_reuse(store: Path) -> None:
+    with nb.open(store, executor=nb.inline()) as batch:
+        batch.submit(doubling, 3).result(10)
+        paused = batch.submit(doubling, 5)
+        paused.pause()
+        settle(batch)
+    ran.clear()
+    with nb.open(store, executor=nb.inline()) as batch:
+        (run,) = batch.resume(doubling)
+        assert (run.resume().result(10), set(since()) <= {3, 4, "added"}) == (20, True)
+        assert (batch.submit(doubling, 5).result(10), since()) == (20, [])
+
+
+KILLED = """
+import os, signal, sys
+import nbbatch as nb
+from tests.test_reuse import doubling
+batch = nb.open(sys.argv[1], executor=nb.inline())
+batch.submit(doubling, 30).result(60)
+inner, calls = batch._engine._reuse.look, []
+def look(parts, now):
+    inner(parts, now)
+    calls.append(len(parts))
+    if len(calls) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+batch._engine._reuse.look = look
+batch.submit(doubling, 40, new=True).result(60)
+"""
+
+
+def test_a_kill_within_a_lookup_loses_and_doubles_nothing(store: Path) -> None:
+    code = [sys.executable, "-c", KILLED, str(store), "1"]
+    subprocess.run(code, cwd=Path(__file__).parent.parent, check=False)
+    with nb.open(store, executor=nb.inline()) as batch:
+        (run,) = batch.resume(doubling)
+        assert (run.result(20), count(run)) == (1560, {"COMPLETED": 42})
+        assert sum(run.steps()["reused"]) == 30
+
+
+KEYS = """
+import sys
+from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from pydantic import BaseModel
+import nbbatch as nb
+class Item(BaseModel):
+    tags: set[str]
+    ages: dict[str, float]
+WORDS = {"a", "b", "c", "d", "e"}
+TABLE = {word: frozenset((word, word * 2)) for word in WORDS}
+@dataclass(frozen=True)
+class Rule:
+    names: frozenset[str]
+RULE = Rule(frozenset(WORDS))
+class Params(BaseModel):
+    names: set[str]
+    limit: float = 0.5
+@nb.step
+def first(params: Params) -> Iterator[Item]:
+    yield Item(tags=set(params.names) | WORDS, ages={"x": 1.5})
+@nb.step(reuse=True)
+def second(item: Item, params: Params) -> set[str]:
+    return item.tags | set(TABLE) | RULE.names | params.names
+@nb.step(reuse=True)
+def third(items: Iterable[set[str]]) -> int:
+    return sum(map(len, items))
+with nb.open(sys.argv[1], executor=nb.inline()) as batch:
+    run = batch.submit(nb.Job("keys", first >> second >> third), Params(names={"u", "v", "w", "x"}), new=True)
+    run.result(20)
+    print(run.steps()["reused"].to_list(), run.reuse()["reason"].to_list())
+"""
+
+
+def test_keys_are_the_same_in_every_process_whatever_the_seed_of_hashes(store: Path) -> None:
+    script = store.parent / "keys.py"
+    script.write_text(KEYS)
+    for seed, found in (("1", "[0, 0, 0]"), ("2", "[0, 1, 1]"), ("77", "[0, 1, 1]")):
+        done = subprocess.run(
+            [sys.executable, str(script), str(store)], capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )  # fmt: skip
+        assert done.stdout.startswith(found), done.stdout
