@@ -347,7 +347,7 @@ class Batch(Overview):
         job.renew()
         saw(job)
         submit.check(key, retain, new=new)
-        wish = self._wish(reuse)
+        wish = submit.wish(reuse, self)
         valid = job.check(params)
         brought = submit.read_extras(job, valid, attach, user_data)
         stored = StoredParams.of(job.params, valid)
@@ -361,16 +361,6 @@ class Batch(Overview):
         if is_new and key is None and not new:
             self._say_what_was_before(instance, job, identity)
         return JobHandle(self._access, instance, job, end)
-
-    def _wish(self, reuse: Any) -> int | None:
-        """What ``reuse=`` means, as it is stored."""
-        if isinstance(reuse, JobHandle):
-            if reuse.batch is not self:
-                raise ValueError(f"reuse= takes a run of this store, not {reuse!r}")
-            return reuse.id
-        if reuse is not None and not isinstance(reuse, bool):
-            raise TypeError(f"reuse= takes True, False or a run, not {reuse!r:.80}")
-        return None if reuse is None else -int(reuse)
 
     def _say_what_was_before(self, instance: int, job: Job[Any, Any], identity: str) -> None:
         """In one line: equal parameters have ended already, and this is another instance."""

@@ -227,9 +227,9 @@ class Frames(Answering):
             ValueError: A number or time is invalid.
             StoreClosed: The batch is closed.
         """
-        from nbbatch.heal import reuse
+        from nbbatch.heal import reasons
 
-        return reuse.reuse(self._store, self.id, step, chunk, limit, offset, self._moment(as_of))
+        return reasons.reuse(self._store, self.id, step, chunk, limit, offset, self._moment(as_of))
 
     def now(self) -> pl.DataFrame:
         """One row per attempt that runs now, in order of the workers' names.

@@ -272,7 +272,7 @@ def test_what_a_store_of_the_third_format_did_before_is_done_once_more_and_then_
             batch.submit(job, 3, new=True).wait(10) and batch.instance(k).reuse("twice")["reason"].to_list()
             for k in (2, 3)
         ]
-        assert reasons == [["new input"] * 2, [None] * 2]
+        assert reasons == [["new input"] * 3, [None] * 3]
 
 
 def twice(value: int) -> int:

@@ -352,7 +352,9 @@ def test_frames_big_values_in_files_and_sub_jobs(store: Path) -> None:
         assert (second.result(10), since()) == (2, [])
         batch.purge(older_than=0, keep_last=1)
         batch._engine.leftovers.settle()
-        assert [frame["a"][0][:9] for frame in second.inputs("rows")] == [Random(seed).randbytes(9) for seed in (0, 1)]
+        assert [frame["a"][0] for frame in second.inputs("rows")] == [
+            Random(seed).randbytes(300_000) for seed in (0, 1)
+        ]
         next(folder.glob(f"*/{second.id}/*")).unlink()
         third = batch.submit(tables, 2)
         assert (third.result(10), len(since())) == (2, 1)
@@ -392,13 +394,13 @@ import nbbatch as nb
 from tests.test_reuse import doubling
 batch = nb.open(sys.argv[1], executor=nb.inline())
 batch.submit(doubling, 30).result(60)
-inner, calls = batch._engine._reuse.look, []
+inner, calls = batch._engine._reuse._look, []
 def look(parts, now):
     inner(parts, now)
     calls.append(len(parts))
     if len(calls) == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
-batch._engine._reuse.look = look
+batch._engine._reuse._look = look
 batch.submit(doubling, 40, new=True).result(60)
 """
 
@@ -455,3 +457,36 @@ def test_keys_are_the_same_in_every_process_whatever_the_seed_of_hashes(store: P
             env={**os.environ, "PYTHONHASHSEED": seed},
         )  # fmt: skip
         assert done.stdout.startswith(found), done.stdout
+
+
+def test_a_file_is_what_it_holds_and_one_that_a_step_has_made_must_still_be_there(store: Path) -> None:
+    folder = store.parent / "in"
+    folder.mkdir()
+    for name in "ab":
+        (folder / name).write_text(name)
+
+    @nb.step
+    def found(place: str) -> Iterator[nb.File]:
+        yield from nb.files(place)
+
+    @nb.step(reuse=True)
+    def shouted(file: nb.File) -> nb.File:
+        log(file.name)
+        made = file.path.parent.parent / f"{file.name}.out"
+        made.write_text(file.path.read_text().upper())
+        return nb.File(made)
+
+    @nb.step(reuse=True)
+    def joined(files: Iterable[nb.File]) -> str:
+        return "".join(each.path.read_text() for each in files)
+
+    job = nb.Job("files", found >> shouted >> joined)
+    with nb.open(store, executor=nb.inline()) as batch:
+        assert (batch.submit(job, str(folder)).result(10), since()) == ("AB", ["a", "b"])
+        (folder / "b").touch()
+        assert (batch.submit(job, str(folder)).result(10), since()) == ("AB", [])
+        (folder / "b").write_text("c")
+        assert (batch.submit(job, str(folder)).result(10), since()) == ("AC", ["b"])
+        (store.parent / "a.out").unlink()
+        again = batch.submit(job, str(folder))
+        assert (again.result(10), since(), reasons(again, "shouted")) == ("AC", ["a"], ["output dropped", None])

@@ -199,7 +199,18 @@ def frames() -> Iterator[tuple[str, pl.DataFrame]]:
         run.wait()
         first = job.steps[0].name
         yield from (("batch.instances()", batch.instances()), ("batch.jobs()", batch.jobs()))
-        for name in ("steps", "chunks", "attempts", "now", "errors", "skips", "history", "logs", "attachments"):
+        for name in (
+            "steps",
+            "chunks",
+            "attempts",
+            "reuse",
+            "now",
+            "errors",
+            "skips",
+            "history",
+            "logs",
+            "attachments",
+        ):
             yield f"run.{name}()", getattr(run, name)()
         yield "run.failures().frame()", run.failures().frame()
         yield "run.diff(other, step).frame()", run.diff(run, first).frame()

@@ -24,6 +24,8 @@ class InstanceRow:
     params: bytes
     shape: str
     retain: str
+    reuse: int | None = None
+    """What its chunks may take of others; None: as its steps say, 0: nothing, -1: all, else: of that instance."""
     status: InstanceStatus
     paused: bool
     failing: str | None
@@ -36,8 +38,6 @@ class InstanceRow:
     progress: float
     error: str | None
     report: bytes | None
-    reuse: int | None = None
-    """What its chunks may take of others; None: as its steps say, 0: nothing, -1: all, else: of that instance."""
 
 
 class Ended(NamedTuple):

@@ -57,24 +57,12 @@ def fingerprint(function: Callable[..., Any], instead: str = "") -> str:
     >>> fingerprint(make(2)) == fingerprint(make(2)), fingerprint(make(2)) == fingerprint(make(3))
     (True, False)
     """
-    marks = [instead] if instead else sorted({f"{part.name}={part.mark}" for part in _reach(function)})
-    return _digest("\n".join(marks))
+    marks = [instead] if instead else sorted({f"{part.name}={part.mark}" for part in reached(function)})
+    return digested("\n".join(marks))
 
 
-def _digest(text: str) -> str:
+def digested(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:12]
-
-
-def marks_of(function: Callable[..., Any]) -> dict[str, str]:
-    """Of each name that a function reaches, its own first, a digest of what that means.
-
-    >>> sorted(marks_of(lambda value: value))
-    ['<lambda>']
-    """
-    marks: dict[str, list[str]] = {}
-    for part in _reach(function):
-        marks.setdefault(part.name, []).append(part.mark)
-    return {name: _digest("\n".join(sorted(each))) for name, each in marks.items()}
 
 
 def source_of(function: Callable[..., Any]) -> str:
@@ -99,7 +87,7 @@ def _own_name(function: Any) -> str:
     return str(getattr(function, "__name__", "") or type(function).__name__)
 
 
-def _reach(function: Any) -> list[Part]:
+def reached(function: Any) -> list[Part]:
     """The function itself and everything it reaches, each once."""
     if not isinstance(function, FunctionType):
         return [Part(_own_name(function), _mark(function), "")]
@@ -458,6 +446,7 @@ def _mark(value: Any) -> str:
 
 def _fields_of(value: Any) -> dict[str, Any]:
     """What a dataclass or a model of pydantic's holds; nothing of anything else."""
-    kind = cast("Any", type(value))
-    names = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "__pydantic_fields__", None)
+    names = getattr(value, "__dataclass_fields__", None) or getattr(
+        cast("type", value.__class__), "__pydantic_fields__", None
+    )
     return {name: getattr(value, name) for name in names if hasattr(value, name)} if isinstance(names, dict) else {}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]

@@ -10,7 +10,8 @@ from pydantic import PydanticUserError
 
 from nbbatch.base.errors import DefinitionError
 from nbbatch.base.uses import Use
-from nbbatch.code.fingerprint import fingerprint, marks_of, source_of
+from nbbatch.code.fingerprint import fingerprint, source_of
+from nbbatch.code.marks import marks_of
 from nbbatch.code.reads import reads_of
 from nbbatch.code.renewal import current_class, renewed_signature, two_classes, unread
 from nbbatch.code.signature import Kind, Signature, members, type_name

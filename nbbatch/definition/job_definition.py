@@ -19,7 +19,7 @@ from nbbatch.definition.base_step import BaseStep
 from nbbatch.definition.chain import ClosedChain, End, Step, links_of
 from nbbatch.definition.links import Links, loose, tell_outdated
 from nbbatch.definition.listeners import Event, Listeners
-from nbbatch.definition.options import Options, SubjobOptions, checked_name, named, read_options
+from nbbatch.definition.options import SubjobOptions, checked_name, named, read_options
 from nbbatch.definition.routing import Way, address, ways_of
 from nbbatch.values.codec import Codec, codec_for
 from nbbatch.values.parameters import ParamsCodec
@@ -180,7 +180,7 @@ class JobDefinition(Generic[P, R_co]):
         _check_chain(name, links)
         links.check_edges()
         self.nodes = tuple(
-            replace(each, upgrade=self.upgrade, reuse=_reuses(each.step.options, self.reuse))
+            replace(each, upgrade=self.upgrade, reuse=each.step.options.reuses(self.reuse))
             for each in _nodes(name, links, self.gated, self._allowed)
         )
         first, last = self.nodes[0].step, self.nodes[-1].step
@@ -468,11 +468,6 @@ def _nodes(name: str, links: Links, gated: bool, max_failed: float) -> tuple[Nod
             Node(index, each, before, targets, waits, weights[index], named, ways, budget, takes_params=takes, others=others)
         )  # fmt: skip
     return tuple(nodes)
-
-
-def _reuses(options: Options, of_job: bool) -> bool:
-    """Whether chunks of a step may take the outputs of others."""
-    return not options.always and (of_job if options.reuse is None else options.reuse)
 
 
 def _weights(name: str, steps: Sequence[BaseStep]) -> list[float]:

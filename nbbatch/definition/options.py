@@ -156,6 +156,10 @@ class Options:
     reuse: bool | None = _option(None, _maybe(ranges.flag))
     executor: str | None = _option(None, _maybe(_read_executor))
 
+    def reuses(self, of_job: bool) -> bool:
+        """Whether chunks may take the outputs of others, given what the job says."""
+        return not self.always and (of_job if self.reuse is None else self.reuse)
+
     @property
     def limited(self) -> bool:
         """Whether the number of chunks that start is limited."""

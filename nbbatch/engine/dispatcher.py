@@ -44,7 +44,7 @@ from nbbatch.engine.lives import Lines, Lives
 from nbbatch.engine.lost import failed_future, submitted
 from nbbatch.engine.notifications import Notifications, Notify
 from nbbatch.engine.now import Now
-from nbbatch.engine.pools import Lane, Lanes
+from nbbatch.engine.pools import Lane, Lanes, no_subjobs
 from nbbatch.engine.reuse import Reuse
 from nbbatch.engine.settle import Changes, Clerk, stage
 from nbbatch.engine.state import LiveInstance, LiveStep, resolve
@@ -126,8 +126,10 @@ class Engine:
             store, marks, self.live, self.flights, self._pace, clerk, self.observer, self._packer.lacked
         )
         self._fallback = Fallback(self._commit, self._completions.restore, self._stop, clock.now)
-        self._claims = Claims(store, self._pace, self.wake)
-        self._reuse = Reuse(store, self.leftovers)
+        self._claims, self._reuse = (
+            Claims(store, self._pace, self.wake),
+            Reuse(store, self.leftovers, self._first_claim, self.wake),
+        )
         self._stopping = self._is_held = self._abandoned = False
         """The second: claim nothing more. The third: what still runs is not waited for any more."""
         self._thread = threading.Thread(target=self._loop, name="nbbatch-dispatcher", daemon=True)
@@ -275,16 +277,13 @@ class Engine:
     def _commit(self, updates: Sequence[Update], lives: Sequence[LiveInstance] | None) -> None:
         """Settle, decide, claim; one transaction; then act on it. The last three for some instances only, or (None) for all."""
         now = self.clock.now()
-        changes, event = Changes(), self.store.take_ids("event", 0)
+        changes = Changes()
         for update in updates:
             update.apply(changes, now)
-        if changes.reusable:
-            changes.writes.append(partial(self._reuse.keep, changes.reusable.values(), event))
         if self.error is None:
             self._decide(self.live.to_decide(now) if lives is None else lives, changes, now)
             if not (self._stopping or self._is_held):
-                if self.live.asking:
-                    self._look_up(lives, changes, now)
+                self._reuse.ask(self.live.asking, lives, changes, now)
                 self._claim(lives, changes, now)
         if changes:
             self.write(changes, now)
@@ -383,6 +382,7 @@ class Engine:
                     self.store.append(table, rows)
             for code, step, hides in changes.codes.values():
                 self.store.keep_code(code, step.name, clean(step.listing), now, hides, step.parts)
+            self._reuse.keep(changes)
             for write in changes.writes:
                 write()
         self._completions.codes.update(changes.codes)
@@ -525,20 +525,6 @@ class Engine:
         self._packer.forget(live.id)
         resolve(live.done, Ended(status, live.report))
 
-    # --- reuse ------------------------------------------------------------------------------------
-
-    def _look_up(self, lives: Sequence[LiveInstance] | None, changes: Changes, now: int) -> None:
-        """Have chunks of steps with reuse be looked up in this turn's transaction; the next turn claims those that are to run."""
-        asking = self.live.asking
-        parts = self._reuse.due(asking.values() if lives is None else [live for live in lives if live.id in asking])
-        for part in parts:
-            self._first_claim(part.live, part.step, changes, now)
-            self.live.unshown[part.live.id] = part.live
-            part.live.worked.go(now)
-        if parts:
-            changes.writes.append(partial(self._reuse.look, parts, now))
-            changes.after.append(self.wake)
-
     # --- claim ------------------------------------------------------------------------------------
 
     def _claim(self, lives: Sequence[LiveInstance] | None, changes: Changes, now: int) -> None:
@@ -614,8 +600,3 @@ class Engine:
         future = submitted(lane.pool, run_packed, flight.call)
         future.add_done_callback(hand_on_logs)
         return future
-
-
-def no_subjobs(engine: Engine, micro: MicroBatch) -> Future[Any]:
-    """An engine by itself knows no commands, so it can submit nothing."""
-    raise NotImplementedError(f"{engine} cannot run {micro.node.step}")

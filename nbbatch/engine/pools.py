@@ -13,6 +13,7 @@ from nbbatch.base.errors import DefinitionError
 from nbbatch.definition import JobDefinition, Kind, Node
 from nbbatch.engine.state import LiveInstance, LiveStep
 from nbbatch.worker.adapters import Adapter, Foreign, Near
+from nbbatch.worker.context import MicroBatch
 from nbbatch.worker.executors import EventLoop, inline, threads
 from nbbatch.worker.on_dask import OnDask
 
@@ -252,3 +253,8 @@ def adapted(given: Executor) -> Adapter:
     if type(given).__module__ == "distributed.cfexecutor":
         return OnDask.of_executor(given)
     return Foreign(given)
+
+
+def no_subjobs(engine: Any, micro: MicroBatch) -> Future[Any]:
+    """An engine by itself knows no commands, so it can submit nothing."""
+    raise NotImplementedError(f"{engine} cannot run {micro.node.step}")

@@ -7,16 +7,22 @@ within the store, and never comes to a worker; the rest is claimed as any other.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from nbbatch.base.errors import FileChanged, StoreUnreadable
 from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus
 from nbbatch.code.fingerprint import fingerprint
 from nbbatch.definition import Kind, Node
 from nbbatch.engine.leftovers import Leftovers
+from nbbatch.engine.settle import Changes
 from nbbatch.engine.state import LiveInstance, LiveStep
 from nbbatch.store.database import Store
+from nbbatch.values.codec import Codec
+from nbbatch.values.digests import digest_of, is_loose
+from nbbatch.values.files import noting
 from nbbatch.values.outside import copied
 from nbbatch.values.parameters import ParamsCodec
 
@@ -27,6 +33,9 @@ MOST_BYTES = 32_000_000
 FIRST = 500
 """Chunks that are looked up while the size of what they take and give is unknown."""
 _COMPLETED = ChunkStatus.COMPLETED.code
+
+
+Begin = Callable[[LiveInstance, LiveStep, Changes, int], object]
 
 
 class Key(NamedTuple):
@@ -93,13 +102,43 @@ def _fields_read(node: Node, given: Iterable[str]) -> set[str] | None:
 class Reuse:
     """Looks up the chunks of one engine. On the dispatcher thread, within its transactions."""
 
-    def __init__(self, store: Store, leftovers: Leftovers) -> None:
-        """Both are shared with the engine."""
-        self._store, self._leftovers = store, leftovers
+    def __init__(self, store: Store, leftovers: Leftovers, begin: Begin, wake: Callable[[], None]) -> None:
+        """Of one engine.
+
+        Args:
+            store: Where chunks are looked up.
+            leftovers: Is told of instances that get files of values.
+            begin: Is told of steps whose chunks are about to be looked up, as of a claim.
+            wake: Asks for another turn.
+        """
+        self._store, self._leftovers, self._begin, self._wake = store, leftovers, begin, wake
         self._of_step: dict[tuple[int, int], Key] = {}
         """Keys by instance and index of a step."""
 
-    def due(self, lives: Iterable[LiveInstance]) -> list[Part]:
+    def ask(
+        self, asking: Mapping[int, LiveInstance], lives: Iterable[LiveInstance] | None, changes: Changes, now: int
+    ) -> None:
+        """Have chunks be looked up in a turn's transaction; the next turn claims those that are to run.
+
+        Args:
+            asking: Instances with steps that ask.
+            lives: Only these of them; None: all.
+            changes: Of the turn.
+            now: The present.
+        """
+        parts = (
+            self._due(asking.values() if lives is None else [live for live in lives if live.id in asking])
+            if asking
+            else []
+        )
+        for part in parts:
+            self._begin(part.live, part.step, changes, now)
+            part.live.worked.go(now)
+        if parts:
+            changes.writes.append(partial(self._look, parts, now))
+            changes.after.append(self._wake)
+
+    def _due(self, lives: Iterable[LiveInstance]) -> list[Part]:
         """What is to be looked up now, the oldest instance and the last steps first; a turn's worth of it."""
         parts: list[Part] = []
         room = MOST
@@ -112,7 +151,7 @@ class Reuse:
                     room -= min(parts[-1].most, step.last - step.looked)
         return parts
 
-    def look(self, parts: list[Part], now: int) -> None:
+    def _look(self, parts: list[Part], now: int) -> None:
         """Look chunks up, store what that gives, and have memory say so. Within the open transaction."""
         store = self._store
         store.run("begin_lookup")
@@ -121,7 +160,7 @@ class Reuse:
             store.run("forget_lookups")
         store.run("find_origins")
         store.run("take_outputs")
-        given = self._bring_files()
+        given = self._bring_files(parts)
         looked = {place: rest for place, *rest in store.rows("looked")}
         found = {place: rest for place, *rest in store.rows("found_counts")}
         if sum(chunks for chunks, _ in looked.values()) > sum(chunks for chunks, _ in found.values()):
@@ -134,16 +173,13 @@ class Reuse:
         if found:
             self._put(parts, found, given, now)
 
-    def keep(self, ran: Iterable[tuple[LiveInstance, Node]], after: int) -> None:
-        """Have what ran be found by others, within the open transaction.
-
-        Args:
-            ran: Steps of which attempts have ended, as they ran.
-            after: These attempts' events have higher numbers.
-        """
-        for live, node in ran:
+    def keep(self, changes: Changes) -> None:
+        """Have what ran be found by others, within the open transaction that stores it."""
+        if not changes.reusable:
+            return
+        for live, node in changes.reusable.values():
             self._key(live, node)
-        self._store.run("keep_reusable", after)
+        self._store.run("keep_reusable", min(changes.events.column("id")) - 1)
 
     def forget(self, instance: int) -> None:
         """An instance is not live any more."""
@@ -174,19 +210,19 @@ class Reuse:
         store.run("look_up", live.id, node.index, step.looked, end, sorted(step.skipped), place)
         if node.step.kind is Kind.REDUCTION:
             self._digest_reduction(place, live, node)
-        elif node.index and node.input.is_loose:
-            rows = store.rows("inputs_looked_up", place)
-            store.run("set_inputs", [chunk for chunk, _ in rows], [node.input.digest(data) for _, data in rows])
+        elif node.index and (is_loose(node.input) or node.input.forms.is_open):
+            rows = store.rows("inputs_looked_up", place, is_loose(node.input))
+            store.run("set_inputs", [chunk for chunk, _ in rows], [digest_of(node.input, data) for _, data in rows])
         return end
 
     def _digest_reduction(self, place: int, live: LiveInstance, node: Node) -> None:
-        if not node.input.is_loose:
+        if not is_loose(node.input):
             self._store.run("look_for_reduction", live.id, place)
             return
         whole = sha256()
         for (data,) in self._store.rows("reduction_inputs", live.id):
-            whole.update(node.input.digest(data).encode())
-        chunks = [chunk for chunk, _ in self._store.rows("inputs_looked_up", place)]
+            whole.update(digest_of(node.input, data).encode())
+        chunks = [chunk for chunk, _ in self._store.rows("inputs_looked_up", place, True)]
         self._store.run("set_inputs", chunks, [whole.hexdigest()[:32]] * len(chunks))
 
     def _key(self, live: LiveInstance, node: Node) -> int:
@@ -202,21 +238,29 @@ class Reuse:
 
     # --- what is taken ----------------------------------------------------------------------------
 
-    def _bring_files(self) -> list[Given]:
+    def _bring_files(self, parts: list[Part]) -> list[Given]:
         """Values in files: the taker has files of its own. What is not there any more is not taken. Returns what is."""
-        given = [Given(*row) for row in self._store.rows("taken_counts")]
+        store = self._store
+        given = [Given(*row) for row in store.rows("taken_counts")]
         lost = [(-1, b"")] if any(each.there < each.chunks for each in given) else []
-        for instance, data in self._store.rows("taken_references") if given else ():
+        for instance, data in store.rows("taken_references") if given else ():
             self._leftovers.begin(instance)
             try:
-                self._store.run("move_reference", instance, data, copied(data, instance))
+                store.run("move_reference", instance, data, copied(data, instance))
             except OSError:
                 lost.append((instance, data))
+        lost += [
+            (parts[place].live.id, data)
+            for place in {each.part for each in given}
+            if (output := parts[place].step.node.output) and output.holds_files
+            for (data,) in store.rows("taken_files", place)
+            if _is_changed(output, data)
+        ]
         for each in lost:
-            self._store.run("leave_dropped", *each)
+            store.run("leave_dropped", *each)
         if lost:
-            self._store.run("leave_taken")
-            given = [Given(*row) for row in self._store.rows("taken_counts")]
+            store.run("leave_taken")
+            given = [Given(*row) for row in store.rows("taken_counts")]
         return given
 
     def _put(self, parts: list[Part], found: dict[int, list[int]], given: list[Given], now: int) -> None:
@@ -238,6 +282,16 @@ class Reuse:
         for each in given:
             if not each.reduces:
                 parts[each.part].live.steps[each.step].emit_many(chunk + 1, chunk + made, each.chunks)
+
+
+def _is_changed(codec: Codec, data: bytes) -> bool:
+    """Whether a file that was given is not what it was."""
+    try:
+        for file in noting(codec.decode, data)[1]:
+            file.check()
+    except (FileChanged, StoreUnreadable, OSError):
+        return True
+    return False
 
 
 def _most(step: LiveStep) -> int:

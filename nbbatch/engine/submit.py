@@ -41,6 +41,19 @@ def check(key: str | None, retain: str, *, new: bool) -> None:
         raise ValueError(f"retain= takes one of {', '.join(map(repr, RETAIN))}, not {retain!r}")
 
 
+def wish(given: Any, batch: Any) -> int | None:
+    """What ``reuse=`` means, as it is stored; see `InstanceRow.reuse`.
+
+    Raises:
+        TypeError: It is neither a flag nor a run of this batch.
+    """
+    if given is None or isinstance(given, bool):
+        return None if given is None else -int(given)
+    if getattr(given, "batch", None) is not batch:
+        raise TypeError(f"reuse= takes True, False or a run of this store, not {given!r:.80}")
+    return given.id
+
+
 class Attachment(NamedTuple):
     """One file to be stored."""
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, MutableSequence, MutableSet, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, MutableSequence, Sequence
 from contextlib import suppress
 from dataclasses import is_dataclass
 from functools import lru_cache, partial
@@ -37,7 +36,6 @@ from nbbatch.values.classes import MASK, NO_SECRETS
 from nbbatch.values.declared import Declared
 from nbbatch.values.files import File
 from nbbatch.values.hints import SECRETS, bare, is_typed_dict, typed_dict_fields
-from nbbatch.values.identity import exact
 from nbbatch.values.kept import changed
 from nbbatch.values.outside import is_reference, whole
 from nbbatch.values.plain_json import plain_of
@@ -53,7 +51,6 @@ MASK_BYTES = MASK.encode()
 REFUSED = (ValueError, RecursionError)
 """What pydantic's serializer raises: its own error and UnicodeError are ValueErrors, as is a circular reference."""
 _SCALARS = (int, str, bool)
-_LOOSE: tuple[type, ...] = (set, frozenset, AbstractSet, MutableSet)
 _LONG = 4_300
 """Digits of the longest number that readers of JSON take."""
 _EXACT = 16
@@ -126,15 +123,6 @@ class Codec:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _received, (self.type, self._also, told(self.forms))
-
-    @property
-    def is_loose(self) -> bool:
-        """Whether equal values may have several stored forms: a set has no order."""
-        return any(map(self.forms.names, _LOOSE))
-
-    def digest(self, data: bytes) -> str:
-        """Of a stored value: equal for equal ones, whatever their stored forms."""
-        return exact(self.decode(data), self.type, self.forms)
 
     # --- there ------------------------------------------------------------------------------------
 

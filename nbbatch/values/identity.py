@@ -68,11 +68,6 @@ def parts(value: Any, hint: Any, forms: Forms) -> dict[str, str]:
     return {name: exactly.digest(*each) for name, each in given.items() if _counts(*each)}
 
 
-def exact(value: Any, hint: Any, forms: Forms) -> str:
-    """A digest that is equal for equal values of equal types, wherever it is made."""
-    return _Exactly(forms).digest(value, hint)
-
-
 def meaning(value: Any, hint: Any, forms: Forms) -> Any:
     """The value as a tree of JSON, without secrets and what is marked `NonIdentifying`."""
     return _Meaning(forms).of(value, hint)
@@ -138,7 +133,7 @@ class _Meaning:
             if isinstance(value, kind):
                 return {f"${name}": text(value)}
         tree, parts = tree_of(value, Writer(self._forms))
-        return {"$stored": hashlib.sha256(joined(_in_order(tree), parts)).hexdigest()}
+        return {"$stored": hashlib.sha256(joined(in_order(tree), parts)).hexdigest()}
 
 
 class _Exactly(_Meaning):
@@ -247,13 +242,13 @@ def _with_hints(values: list[Any] | tuple[Any, ...], hint: Any) -> list[tuple[An
     return list(zip(values, given if len(given) == len(values) else [Any] * len(values), strict=True))
 
 
-def _in_order(tree: Any) -> Any:
+def in_order(tree: Any) -> Any:
     """JSON with tags whose sets are in an order of their own."""
     if isinstance(tree, list):
-        return [_in_order(each) for each in tree]
+        return [in_order(each) for each in tree]
     if not isinstance(tree, dict):
         return tree
-    found = {name: _in_order(each) for name, each in tree.items()}
+    found = {name: in_order(each) for name, each in tree.items()}
     return {
         name: sorted(each, key=_sortable) if name in ("$set", "$frozenset") else each for name, each in found.items()
     }

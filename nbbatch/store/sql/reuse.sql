@@ -1,5 +1,6 @@
--- Chunks that take the outputs of equal ones which completed before. A lookup fills tables of its own transaction and no other's:
--- part (steps), looking (their chunks), found (the origins), near (what others are most like) and taken (outputs, on their way to new rows).
+-- Chunks that take the outputs of equal ones which completed before.
+-- A lookup fills tables of its own transaction and no other's: part (steps), looking (their chunks), found (the origins), near (what others
+-- are most like) and taken (outputs, on their way to new rows).
 
 -- begin_lookup: Make these tables anew.
 CREATE OR REPLACE TEMP TABLE part (
@@ -38,8 +39,9 @@ UPDATE looking SET input = coalesce((
     FROM output o JOIN paths($1, 32767) p ON p.id = o.parent WHERE o.instance = $1
 ), content(NULL)) WHERE part = $2;
 
--- inputs_looked_up: Stored inputs of the chunks that are looked up.
-SELECT l.chunk, c.data FROM looking l JOIN chunk c ON c.id = l.chunk WHERE l.part = $1;
+-- inputs_looked_up: Stored inputs of the chunks that are looked up; without $2 only those that may hold files or sets.
+SELECT l.chunk, c.data FROM looking l JOIN chunk c ON c.id = l.chunk WHERE l.part = $1
+    AND ($2 OR contains(c.data::VARCHAR, '$file') OR contains(c.data::VARCHAR, '$set') OR contains(c.data::VARCHAR, '$frozenset'));
 
 -- set_inputs: Digests $2 of what chunks $1 take.
 UPDATE looking SET input = g.input FROM (SELECT unnest($1::BIGINT[]) AS chunk, unnest($2::VARCHAR[])::UUID AS input) g
@@ -73,6 +75,9 @@ WHERE CASE WHEN p.target IS NULL THEN m.name = g.name ELSE m.step = p.target END
 
 -- taken_references: What was taken and lies in files, for each instance that takes it.
 SELECT DISTINCT p.instance, t.data FROM taken t JOIN part p ON p.part = t.part WHERE t.data >= '@'::BLOB AND t.data < 'A'::BLOB;
+
+-- taken_files: What was taken of one step and holds files.
+SELECT DISTINCT data FROM taken WHERE part = $1 AND contains(data::VARCHAR, '$file');
 
 -- move_reference: It lies in another file now.
 UPDATE taken SET data = $3 WHERE data = $2 AND part IN (SELECT part FROM part WHERE instance = $1);
