@@ -226,6 +226,10 @@ class Frames(Answering):
             NotFoundError: There is no such step or chunk.
             ValueError: A number or time is invalid.
             StoreClosed: The batch is closed.
+
+        Example:
+            >>> run.reuse("price").select("chunk", "reused", "reason").rows()[:1]
+            [(2, False, 'never asked')]
         """
         from nbbatch.heal import reasons
 

@@ -446,7 +446,5 @@ def _mark(value: Any) -> str:
 
 def _fields_of(value: Any) -> dict[str, Any]:
     """What a dataclass or a model of pydantic's holds; nothing of anything else."""
-    names = getattr(value, "__dataclass_fields__", None) or getattr(
-        cast("type", value.__class__), "__pydantic_fields__", None
-    )
+    names = getattr(value, "__dataclass_fields__", None) or getattr(value, "__pydantic_fields__", None)
     return {name: getattr(value, name) for name in names if hasattr(value, name)} if isinstance(names, dict) else {}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]

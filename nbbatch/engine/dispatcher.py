@@ -126,10 +126,7 @@ class Engine:
             store, marks, self.live, self.flights, self._pace, clerk, self.observer, self._packer.lacked
         )
         self._fallback = Fallback(self._commit, self._completions.restore, self._stop, clock.now)
-        self._claims, self._reuse = (
-            Claims(store, self._pace, self.wake),
-            Reuse(store, self.leftovers, self._first_claim, self.wake),
-        )
+        self._claims, self._reuse = Claims(store, self._pace, self.wake), Reuse(store, self.leftovers, self._first_claim, self.wake)  # fmt: skip
         self._stopping = self._is_held = self._abandoned = False
         """The second: claim nothing more. The third: what still runs is not waited for any more."""
         self._thread = threading.Thread(target=self._loop, name="nbbatch-dispatcher", daemon=True)

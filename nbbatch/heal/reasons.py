@@ -55,7 +55,7 @@ def told(why: Why, parts: Mapping[str, Mapping[str, str]]) -> str | None:
 
     >>> parts = {"a": {"fit": "1", "RATE": "2"}, "b": {"fit": "1", "RATE": "3", "clean": "4"}}
     >>> told(Why("code", "b", "a", "{}", "{}", False), parts)
-    'code changed: RATE, clean'
+    'code changed: clean, RATE'
     >>> told(Why("both", "b", "c", '{"rate": "1"}', '{"rate": "2"}', False), parts)
     'code changed; parameter changed: rate'
     >>> told(Why("parameter", "a", "a", "{}", "{}", True), parts), told(Why("new", "a", None, "{}", None, None), parts)
