@@ -110,7 +110,11 @@ lab: .venv/ready ## JupyterLab on the notebooks
 	@$(call install,test$(comma)notebooks)
 	@$(BIN)/jupyter lab notebooks
 
+gallery: .venv/ready ## the panel and the overview in every state, in build/gallery, to be looked at (needs Chromium, two minutes)
+	@$(call install,test$(comma)browser)
+	@$(BIN)/python -m docs.make_gallery
+
 clean: ## remove .venv and what runs leave behind
 	rm -rf .venv .venv-docs build .pytest_cache .ruff_cache .mypy_cache .coverage
 
-.PHONY: help demo test test-1 test-2 test-3 test-remote check house bench bench-full bench-compare torture together mutants pictures binder docs docs-serve lab clean
+.PHONY: help demo test test-1 test-2 test-3 test-remote check house bench bench-full bench-compare torture together mutants pictures gallery binder docs docs-serve lab clean

@@ -100,18 +100,23 @@ def shoot(page: Any, run: nb.JobHandle[Any], tab: str, names: dict[str, str]) ->
         bare.panel.screenshot(path=str(FOLDER / f"{name}.png"))
 
 
-def shoot_overview(page: Any, batch: nb.Batch) -> None:
-    """The runs of a store, as ``batch`` and the dashboard show them."""
+def overview(page: Any, batch: nb.Batch) -> None:
+    """Draw the runs of a store, as ``batch`` and the dashboard show them."""
     import json
 
     from nbbatch.panel import front
     from tests.browser.conftest import BARE
 
-    page.emulate_media(color_scheme="light")
     esm = front.OVERVIEW.replace("export default { render };", "const panel = { render };")
     shown = json.dumps({"page": batch._runs()(), "opened": 0}).replace("</", "<\\/")
     page.set_content(BARE.format(css=front.CSS, esm=esm, shown=shown))
     page.locator(".nbc-runs").wait_for()
+
+
+def shoot_overview(page: Any, batch: nb.Batch) -> None:
+    """A picture of it."""
+    page.emulate_media(color_scheme="light")
+    overview(page, batch)
     page.locator(".nbc").screenshot(path=str(FOLDER / "overview.png"))
 
 

@@ -127,7 +127,7 @@ def _running(now: Snapshot) -> Fact:
 
 def _rate(now: Snapshot) -> Fact:
     if now.rate is None or now.status is InstanceStatus.PAUSED:
-        return Fact(label="Rate", value=NONE, note=_unknown(now), key="rate", line=now.rates)
+        return Fact(label="Rate", value=NONE, note=_unknown(now), key="rate", line=now.rates if now.known else ())
     return Fact(label="Rate", value=_speed(now.rate), note="records a second", key="rate", line=now.rates)
 
 
@@ -265,7 +265,8 @@ def _given(now: Snapshot, place: int) -> str:
 
 def pace(step: StepFacts, *, live: bool = True) -> str:
     """How fast a step is, and how long it still takes, which a page that is kept does not tell."""
-    parts = [] if step.median is None else [f"median {duration(step.median)}"]
+    median = "took" if step.total == 1 else "median"
+    parts = [] if step.median is None else [f"{median} {duration(step.median)}"]
     if step.rate and any(step.counts.get(status) for status in CHUNK_OPEN):
         parts.append(f"{_speed(step.rate)}/s")
     if step.left and live:

@@ -132,6 +132,7 @@ function head(send, id, open) {
     title.title = `${shown.name} ${shown.which}`;
     put(facts, shown.facts);
     drawBar(bar, shown.bar);
+    bar.classList.toggle("nbc-open", shown.open);
     bar.setAttribute("aria-valuenow", Math.round(100 * shown.share));
     bar.setAttribute("aria-valuetext", shown.barWords);
     bar.title = shown.barWords;

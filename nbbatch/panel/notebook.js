@@ -24,7 +24,8 @@ function ownKeys(root) {
   root.tabIndex = -1;
   const isCommand = (event) => (event.ctrlKey || event.metaKey) && !NOTEBOOK_KEYS.test(event.key);
   const suppress = (event) => {
-    if (root.contains(event.target)) root.toggleAttribute("data-lm-suppress-shortcuts", !isCommand(event));
+    if (!root.contains(event.target)) return;
+    for (const node of [root, event.target]) node.toggleAttribute("data-lm-suppress-shortcuts", !isCommand(event)); // of both: some commands are of what has the focus
   };
   const stop = (event) => { if (!isCommand(event)) event.stopPropagation(); };
   const hold = () => { if (!root.contains(document.activeElement)) root.focus({ preventScroll: true }); };

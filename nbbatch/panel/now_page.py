@@ -23,7 +23,7 @@ def now_page(now: Snapshot) -> str:
     """The whole tab."""
     if not now.running:
         return tag("p", text(nothing(now), 400), class_="nbc-none")
-    head = tag("tr", *(tag("th", each, scope="col") for each in COLUMNS))
+    head = tag("tr", *(tag("th", each, scope="col", class_="n" if each == "attempt" else None) for each in COLUMNS))
     rows = shown(now.running)
     body = "".join(_row(now.steps[each.step], each) for each in rows)
     more = len(now.running) - len(rows)

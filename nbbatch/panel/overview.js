@@ -17,7 +17,7 @@ function render({ model, el }) {
     else if (filter !== undefined) model.send({ do: "choose", group: filter });
     else if (offset) model.send({ do: "choose", offset: Number(offset) });
   });
-  const trace = (node) => ["instance", "filter", "offset"].filter((name) => node.dataset[name] !== undefined).map((name) => `[data-${name}="${CSS.escape(node.dataset[name])}"]`)[0];
+  const trace = (node) => ["instance", "filter", "turn"].filter((name) => node.dataset[name] !== undefined).map((name) => `[data-${name}="${CSS.escape(node.dataset[name])}"]`)[0];
   function draw() {
     const { page, opened } = model.get("shown");
     if (body.nbcMarkup !== page) {

@@ -164,7 +164,7 @@ function render({ model, el }) {
   const history = historyTools(send, tab.panes.history, model.get("shown").share ?? 1);
   const inspector = make("section", { class: "nbc-inspector", "aria-label": "Inspector", tabindex: -1, hidden: "" });
   const gone = make("p", { class: "nbc-gone", role: "alert", hidden: "" });
-  const root = make("section", { class: "nbc", "aria-label": "Run" }, top.node, gone, chain.node, tab.list, ...Object.values(tab.panes), inspector);
+  const root = make("section", { class: "nbc", "aria-label": "Run" }, gone, top.node, chain.node, tab.list, ...Object.values(tab.panes), inspector);
   el.append(root);
   const bodies = { now: tab.panes.now, timeline: tab.panes.timeline, failures: tab.panes.failures, log: tab.panes.log, chunks: chunks.body, history: history.body };
 

@@ -182,7 +182,8 @@ class RunsPage:
         back, on = self._offset > 0, self._offset + shown < total
         words = f"{self._offset + 1:,}–{self._offset + shown:,} of {total:,}"
         return tag(
-            "div", _turn("‹ Previous", self._offset - ROWS, back), tag("span", words), _turn("Next ›", self._offset + ROWS, on),
+            "div", _turn("back", "‹ Previous", self._offset - ROWS, back), tag("span", words),
+            _turn("on", "Next ›", self._offset + ROWS, on),
             class_="nbc-tools nbc-pages",
         )  # fmt: skip
 
@@ -191,9 +192,9 @@ _COLUMNS = ("run", "job", "key", "state", "progress", "", "created (UTC)", "took
 _LIVE_COLUMNS = ("run", "job", "state", "progress", "when")
 
 
-def _turn(label: str, offset: int, possible: bool) -> str:
+def _turn(way: str, label: str, offset: int, possible: bool) -> str:
     off = {} if possible else {"aria_disabled": "true"}
-    return tag("button", label, type="button", data_offset=max(0, offset), **off)
+    return tag("button", label, type="button", data_turn=way, data_offset=max(0, offset), **off)
 
 
 def _plain(line: Line) -> list[Any]:

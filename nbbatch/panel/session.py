@@ -374,7 +374,7 @@ class Session:
         return {
             "status": now.status.value if now.known else WAITS, "word": facts.state(now), "name": name, "which": which, "facts": facts.below(now),
             "bar": [[status.value, count] for status, count in facts.bar(now)], "barWords": facts.bar_words(now),
-            "share": round(now.share, 4), "tiles": [each.told for each in facts.facts(now)],
+            "share": round(now.share, 4), "open": now.growing and not (now.ended or now.done), "tiles": [each.told for each in facts.facts(now)],
             "next": facts.following(now) if now.ended or paused or not now.known else [],
             "note": self._note(), "paused": paused, "since": now.paused_us and now.paused_us // 1000,
             "ended": now.ended, "failed": now.failed, "cannot": cannot(now), "plan": self._plan, "answered": self.answered,

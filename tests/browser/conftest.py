@@ -25,6 +25,8 @@ import pytest
 
 from nbbatch.panel import front
 
+NOTEBOOK = importlib.util.find_spec("notebook") is not None
+"""Whether the server has Notebook 7 too."""
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -113,6 +115,7 @@ class Server:
             sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={self.port}",
             "--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.root}", f"--IdentityProvider.token={self.token}",
             "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None", "--ServerApp.terminals_enabled=False",
+            *(["--JupyterNotebookApp.expose_app_in_browser=True"] if NOTEBOOK else []),
         ]  # fmt: skip
 
     @property
@@ -144,6 +147,8 @@ class Server:
 
 class Lab:
     """The page on JupyterLab, and what a test does there."""
+
+    kind = "lab"
 
     def __init__(self, server: Server, page: Any, outside: list[str], console: list[str]) -> None:
         self.server, self.page, self.outside, self.console = server, page, outside, console
@@ -219,6 +224,25 @@ class Lab:
         self.command("application:close", wait=True)
 
 
+class Notebook(Lab):
+    """The page on Notebook 7, which shows one notebook."""
+
+    kind = "notebook"
+
+    def open(self, name: str) -> None:
+        self.load(name)
+
+    def load(self, name: str) -> None:
+        self.page.goto(f"{self.server.url}/notebooks/{name}?token={self.server.token}")
+        self.page.wait_for_selector(".jp-NotebookPanel .jp-Notebook-cell")
+        self.wait_idle()
+        self.console.clear()  # what its own start has to say is not the panel's
+
+    def leave(self) -> None:
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget?.sessionContext?.shutdown()")
+        self.page.goto("about:blank")
+
+
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Any]:
     """Of this package alone: its driver keeps an event loop running, in which other tests could not run theirs."""
@@ -237,7 +261,7 @@ def watched(browser: Any, outside: list[str], console: list[str]) -> Any:
     context.route(lambda url: not LOCAL.match(url), lambda route: route.abort())
     page = context.new_page()
     page.on("request", lambda request: LOCAL.match(request.url) or outside.append(request.url))
-    page.on("console", lambda said: said.type == "error" and console.append(said.text))
+    page.on("console", lambda said: said.type == "error" and console.append(f"{said.text} {said.location['url']}"))
     page.on("pageerror", lambda error: console.append(str(error)))
     page.on("dialog", lambda dialog: dialog.accept())
     return page
@@ -254,16 +278,38 @@ def one_lab(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         server.stop()
 
 
+def used(front: Lab, test: str) -> Iterator[Lab]:
+    """It for one test, which may leave neither an error in the console nor loopback."""
+    front.console.clear()
+    yield front
+    front.shoot(f"last-{test}", front.page)
+    console = list(front.console)  # what comes after the kernel was ended is not the panel's
+    front.leave()
+    assert front.outside == []
+    assert console == []
+
+
 @pytest.fixture
 def lab(one_lab: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """JupyterLab for one test, which may leave neither an error in the console nor loopback."""
-    one_lab.console.clear()
-    yield one_lab
-    one_lab.shoot(f"last-{request.node.name}", one_lab.page)
-    console = list(one_lab.console)  # what comes after the kernel was ended is not the panel's
-    one_lab.leave()
-    assert one_lab.outside == []
-    assert console == []
+    """JupyterLab for one test."""
+    yield from used(one_lab, request.node.name)
+
+
+@pytest.fixture(scope="package")
+def one_notebook(chromium: Any, one_lab: Lab) -> Iterator[Notebook]:
+    outside: list[str] = []
+    console: list[str] = []
+    page = watched(chromium, outside, console)
+    yield Notebook(one_lab.server, page, outside, console)
+    page.context.close()
+
+
+@pytest.fixture(params=["lab", "notebook"])
+def front_end(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """JupyterLab and Notebook 7, each for one test."""
+    if request.param == "notebook" and not NOTEBOOK and os.environ.get("NBBATCH_BROWSER") != "required":
+        pytest.skip("Notebook 7 is not installed: pip install nbbatch[browser]")
+    yield from used(request.getfixturevalue(f"one_{request.param}"), request.node.name)
 
 
 @pytest.fixture(scope="package")
@@ -301,7 +347,8 @@ window.model = {{
   on: (name, call) => (listeners[name] ??= []).push(call),
   off: () => {{}},
   send: (message) => window.sent.push(message),
-  put: (shown) => {{ window.model.shown = shown; listeners["change:shown"].forEach((call) => call()); }},
+  put: (shown) => {{ window.model.shown = shown; window.model.fire("change:shown"); }},
+  fire: (name) => listeners[name].forEach((call) => call()),
 }};
 panel.render({{ model: window.model, el: document.getElementById("here") }});
 </script></body></html>"""

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Lab, violations
+from tests.browser.keyboard import Keyboard, walk_overview, walk_panel
 
 START = (
     "import nbbatch as nb, slow_jobs\nbatch = nb.open({path!r}, workers=4)\n"
@@ -114,25 +115,28 @@ def test_an_interrupt_of_a_waiting_cell_leaves_the_run_going_and_then_buttons_ar
     moves(lab)
 
 
-def test_pause_holds_resume_goes_on_and_the_keyboard_reaches_them(lab: Lab) -> None:
-    lab.run("pauses", start("pauses", 2_000) + "run")
-    expect(status(lab)).to_contain_text("▶")
-    lab.panel.get_by_role("button", name="Pause").focus()
-    lab.page.keyboard.press("Enter")
-    expect(status(lab)).to_contain_text("paused")
-    lab.shoot("paused-light")
-    lab.panel.get_by_role("button", name="Resume").click()
-    expect(status(lab)).to_contain_text("▶")
-    tab = lab.panel.get_by_role("tab", name="Now")
-    tab.focus()
-    lab.page.keyboard.press("ArrowRight")
+MANY = """
+for each in [batch.submit(slow_jobs.orders, 0, key=str(number)) for number in range(24)]:
+    each.wait()
+run = batch.submit(slow_jobs.orders, 4_000)
+run"""
 
-    expect(lab.panel.get_by_role("tab", name=re.compile("Failures"))).to_have_attribute("aria-selected", "true")
-    lab.panel.locator(".nbc-facts").click()
-    for key in ("x", "d", "d", "ArrowDown", "b", "Shift+Enter"):
-        lab.page.keyboard.press(key)
-    expect(lab.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell")).to_have_count(1)
-    expect(lab.panel).to_be_visible()
+
+def test_every_control_is_reached_and_used_by_keys_alone_which_are_none_of_the_notebook(front_end: Lab) -> None:
+    name = f"keys-{front_end.kind}"
+    front_end.run(name, start(name, 0) + MANY, "batch")
+    shown = front_end.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+    listing = shown.locator(".nbc-listing")
+    listing.get_by_role("button", name="completed 25").wait_for()
+    front_end.panel.get_by_role("tab", name="Failures (").wait_for()
+    walk_overview(Keyboard(front_end.page, listing))
+    front_end.panel.locator(".nbc-facts").click()
+    Keyboard(front_end.page, front_end.panel).press("x", "d", "d", "ArrowDown", "b", "Shift+Enter")
+    cells = shown.locator(".jp-Cell").count()
+    walk_panel(Keyboard(front_end.page, front_end.panel))
+
+    assert cells == 2
+    expect(shown.locator(".jp-Cell")).to_have_count(2)
 
 
 def test_every_tab_of_an_ended_run_and_the_inspector_show_hostile_text_as_text(lab: Lab) -> None:
@@ -211,9 +215,10 @@ def outputs(path: Path, cell: int = 0) -> list[dict[str, Any]]:
 
 
 def test_a_panel_moves_again_after_its_page_was_reloaded_and_the_file_holds_the_plain_page_whenever_it_is_saved(
-    lab: Lab,
+    front_end: Lab,
 ) -> None:
-    path = lab.run("reloads", start("reloads", 500) + "run")
+    lab, name = front_end, f"reloads-{front_end.kind}"
+    path = lab.run(name, start(name, 500) + "run")
     expect(status(lab)).to_contain_text("▶")
     lab.page.wait_for_timeout(1_100)  # the panel looks where it stands once a second
     lab.command("docmanager:save", wait=True)
