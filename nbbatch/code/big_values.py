@@ -82,6 +82,14 @@ def shared(value: T) -> Shared[T]:
 
     Args:
         value: Anything that can be pickled. What is changed in it later no worker sees.
+
+    Example:
+        >>> rates = nb.shared({"CHF": 0.9})
+        >>> @nb.step
+        ... def rate(order: Order) -> float:
+        ...     return rates.value["CHF"]
+        >>> nb.testing.run_step(rate, Order(id=1, price="2.50")).outputs
+        [0.9]
     """
     return Shared(value)
 

@@ -140,4 +140,4 @@ def reading(store: Reader, engine: Engine, row: InstanceRow) -> Reading:
     if live is None:
         return Reading(f"{label} {row.status}", done, total, row.progress, "")
     left = live.eta(engine.clock.now())
-    return Reading(label, done, total, live.share, "" if left is None else f"about {duration(left)} left")
+    return Reading(label, done, total, live.share, "" if left is None else f"about {duration(max(left, 1))} left")

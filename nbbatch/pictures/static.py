@@ -67,7 +67,7 @@ def run_line(
     if row.ended_us is None:
         parts.append(f"{share:.0%}")
         if eta is not None:
-            parts.append(f"about {duration(eta)} left")
+            parts.append(f"about {duration(max(eta, 1))} left")
     if row.error:
         parts.append(clip(row.error, 300))
     return " · ".join(parts)
