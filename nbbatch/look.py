@@ -22,7 +22,8 @@ from nbbatch.instance import Access, checked_id, seen
 from nbbatch.overview import Overview, job_name
 from nbbatch.run import JobHandle
 from nbbatch.serving import wire
-from nbbatch.serving.looking import Held, Looked, LookedEngine
+from nbbatch.serving.looked_engine import LookedEngine
+from nbbatch.serving.looking import Held, Looked
 from nbbatch.store import backup, copying, frames
 from nbbatch.values.outside import told, whole
 

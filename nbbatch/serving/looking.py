@@ -1,4 +1,4 @@
-"""The looker's side: a store that is read without its lock, and what stands in for its engine.
+"""The looker's side: a store that is read without its lock.
 
 While an owner answers, every read is a request to it. Else it is read from a copy of the file, which is made again once the
 file has changed. Which of the two may change at any moment: an owner comes, goes, or dies.
@@ -12,13 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from decimal import Decimal
 from io import BytesIO
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nbbatch.base.clock import SystemClock
 from nbbatch.base.errors import StateError, StoreClosed, StoreError, StoreUnreadable
-from nbbatch.base.states import InstanceStatus
-from nbbatch.engine.now import Running
 from nbbatch.serving import wire
 from nbbatch.serving.client import ANSWER_SECONDS, HELLO_SECONDS, Client
 from nbbatch.serving.copied import Copy
@@ -93,7 +89,7 @@ class Looked(Reader):
     @property
     def owner(self) -> int | None:
         """The process id of the owner, if one answers."""
-        return self._see(lambda owner: owner.ask("hello", HELLO_SECONDS)[0]["pid"], lambda _: None)
+        return self._see(lambda owner: owner.ask("hello", HELLO_SECONDS)[0]["pid"])
 
     @property
     def age(self) -> float:
@@ -159,8 +155,8 @@ class Looked(Reader):
             before.close()
         return self._copy.store
 
-    def _see(self, ask: Callable[[Client], Any], read: Callable[[Store], Any]) -> Any:
-        """What the owner answers, or else what the copy says."""
+    def _see(self, ask: Callable[[Client], Any], read: Callable[[Store], Any] | None = None) -> Any:
+        """What the owner answers, or else what the copy says; None where an owner alone can say it."""
         for _ in range(OWNERS):
             with self._guard:
                 client = self._connected()
@@ -176,6 +172,8 @@ class Looked(Reader):
                 break
             except OSError:
                 self._lost(client)
+        if read is None:
+            return None
         with self._guard:
             return read(self._at_hand())
 
@@ -226,7 +224,7 @@ class Looked(Reader):
 
     def live(self, instance: int) -> dict[str, Any] | None:
         """What the owner's engine knows of an instance; None: no engine works on it."""
-        said = self._see(lambda owner: owner.ask("live", self._within, instance=instance)[0]["live"], lambda _: None)
+        said = self._see(lambda owner: owner.ask("live", self._within, instance=instance)[0]["live"])
         self.busy = said is not None and not said["spare"]
         return said
 
@@ -244,7 +242,7 @@ class Looked(Reader):
         """
         self._asked = -AGAIN_SECONDS  # an owner may have come just now
         client = self._see(
-            lambda owner: owner.ask("hello", HELLO_SECONDS) and owner, lambda _: None
+            lambda owner: owner.ask("hello", HELLO_SECONDS) and owner
         )  # one that is gone is found out here
         what = do if instance is None else f"{do} instance {instance}"
         if client is None:
@@ -282,69 +280,3 @@ def _unpacked(rows: bytes) -> pl.DataFrame:
 def _whole(value: Any) -> Any:
     """DuckDB sums whole numbers as such of 128 bits, which come as decimals."""
     return int(value) if isinstance(value, Decimal) else value
-
-
-class LookedEngine:
-    """Stands in for the engine of a store that is looked at: what is live there, and the time. It does nothing."""
-
-    def __init__(self, store: Looked) -> None:
-        self.store = store
-        self.clock = SystemClock()
-        self.live = _Live(store)
-        self.now = _Now()
-        self.secrets: dict[int, dict[str, str]] = {}
-
-    def call(self, *_: Any) -> Any:
-        """Orders go to the owner; all else is refused."""
-        raise StateError(
-            f"this only looks at {self.store.path}: pause, resume, cancel, retry and skip go to the process that holds it, "
-            f"all else is done there, or here after nb.open({self.store.path!r})"
-        )
-
-    def hung(self) -> str | None:
-        """Told with each instance."""
-        return None
-
-    def hindrance(self, live: Any) -> str | None:
-        """Why chunks of an instance wait."""
-        return live.hung or live.why
-
-
-class _Now:
-    """What runs, as the owner told it with the instance."""
-
-    def running(self, live: Any) -> list[Running]:
-        return live.running
-
-    def workers(self, live: Any) -> int:
-        return live.workers
-
-
-class _Live:
-    """The instances that an engine works on, asked for one by one."""
-
-    def __init__(self, store: Looked) -> None:
-        self._store = store
-
-    def get(self, instance: int) -> Any:
-        """One of them; None: no engine works on it."""
-        said = self._store.live(instance)
-        if said is None:
-            return None
-        status, share, counts = InstanceStatus(said["status"]), float(said["progress"]), map(tuple, said["counts"])
-
-        def eta(_: int) -> float | None:
-            return said["eta"]
-
-        return SimpleNamespace(
-            id=instance, status=status, paused=status is InstanceStatus.PAUSED, share=share, stored_counts=tuple(counts),
-            started_us=said["started_us"], rate=lambda: said["rate"], eta=eta, step_etas=lambda: said["etas"], why=said["why"], hung=said["hung"],
-            running=[Running(*each) for each in said["running"]], workers=said["workers"], failing=said["failing"], life=said["life"],
-            job=None, params=None,
-        )  # fmt: skip
-
-    def __contains__(self, instance: int) -> bool:
-        return self._store.live(instance) is not None
-
-    def __bool__(self) -> bool:
-        return self._store.owner is not None
