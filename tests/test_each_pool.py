@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 import nbbatch as nb
 from tests.jobs import dies_once, each, numbers
@@ -297,6 +298,31 @@ def test_a_shared_value_is_read_once_and_goes_to_each_worker_once(
     assert "table" not in caplog.text
 
 
+def test_big_outputs_stay_in_the_folder_of_values_until_a_step_reads_them(
+    pool: Pool, store: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "values"
+
+    @nb.step
+    def make(i: int) -> bytes:
+        return bytes([i]) * 300_000
+
+    @nb.step
+    def first(data: bytes) -> int:
+        assert len(data) == 300_000
+        return data[0]
+
+    @nb.step
+    def every(values: Iterable[int]) -> list[int]:
+        return list(values)
+
+    with nb.open(store, pool.executor, values=folder) as batch:
+        run = batch.submit(nb.Job("big", numbers >> make >> first >> every), 5)
+
+        assert run.result(50) == list(range(5))
+        assert len([path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > 290_000]) == 5
+
+
 SCRIPT = """
 import sys, time, nbbatch as nb
 from collections.abc import Iterable, Iterator
@@ -336,6 +362,60 @@ def test_a_coordinator_that_is_killed_loses_nothing(pool: Pool, store: Path, tmp
         (run,) = batch.resume(space["job"])
         assert sorted(run.result(50)) == list(range(100))
         assert count(run).get("FAILED", 0) == 0
+
+
+ELSEWHERE = """
+mount -t tmpfs none /tmp && mount -t tmpfs none /dev/shm && hostname elsewhere &&
+exec "$0" -W ignore -m distributed.cli.dask_worker "$1" --nthreads 2 --no-nanny --no-dashboard --local-directory /tmp
+"""
+
+
+class Words(BaseModel):
+    text: str
+
+
+@pytest.mark.skipif(
+    subprocess.run("unshare --mount --uts true", shell=True, capture_output=True).returncode != 0,
+    reason="needs namespaces",
+)
+def test_workers_on_another_host_have_what_steps_need_and_no_file_of_this_one(tmp_path: Path) -> None:
+    distributed: Any = pytest.importorskip("distributed", reason="the extra nbbatch[dask] is not installed")
+    store, table = tmp_path / "store.duckdb", os.urandom(200_000)
+
+    @nb.step
+    def places(params: Words) -> Iterator[int]:
+        yield from range(20)
+
+    @nb.step(max_attempts=1)
+    def read(place: int, params: Words) -> str:
+        assert not store.parent.exists()
+        with nb.context().attachment("names") as file:
+            return f"{file.read().decode()} {len(table)} {len(params.text)}"
+
+    @nb.step
+    def kinds(found: Iterable[str]) -> list[str]:
+        return sorted(set(found))
+
+    with (
+        distributed.LocalCluster(
+            processes=False, protocol="tcp://", host="127.0.0.1", n_workers=0, dashboard_address=":0", silence_logs=50
+        ) as cluster,
+        distributed.Client(cluster) as client,
+        subprocess.Popen(
+            ["unshare", "--mount", "--uts", "sh", "-c", ELSEWHERE, sys.executable, cluster.scheduler_address],
+            stderr=subprocess.DEVNULL,
+        ) as worker,
+    ):
+        try:
+            with nb.open(store, nb.dask(client)) as batch:
+                run = batch.submit(
+                    nb.Job("far", places >> read >> kinds), Words(text="a" * 150_000), attach={"names": b"Ada"}
+                )
+
+                assert run.result(50) == ["Ada 200000 150000"]
+                assert {name.partition("@")[2] for name in run.attempts("read")["worker"]} == {"elsewhere"}
+        finally:
+            worker.kill()
 
 
 def goes_alone(folder: Path) -> Callable[[int], None]:

@@ -61,6 +61,8 @@ class Claims:
         if options.paced or step.node.step.job is not None:
             return 1
         fair = -(-step.counts[ChunkStatus.QUEUED.code] // lane.workers)
+        if step.mean_us:  # sharing less work than the way there takes is no gain
+            fair = max(fair, int(lane.round_us / step.mean_us))
         free = self._pace.room(live, step) if options.limited else step.free()
         return max(1, min(step.size, free, fair))
 

@@ -119,6 +119,8 @@ class Lane:
         work = step.likely_us * step.size
         ahead = min(AHEAD, int(AHEAD_US / work)) if work < SLOW_US else 0
         if work < self.pool.ahead_us:
+            if ahead and (not step.mean_us or work < self.round_us / 2):
+                return False  # the next results let more travel together: better than many calls that are mostly way
             ahead = max(1, ahead)
         return self.taken < (1 + ahead) * self.workers
 

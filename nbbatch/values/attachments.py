@@ -2,17 +2,18 @@
 
 They are rows of the store. What a step opens is a copy in a temporary folder of this process, made when the first step
 asks for it (for worker processes: with the first chunk that goes there), and gone with the engine's memory of the
-instance. So steps of any executor read a plain file. What a process leaves that is killed, the next opening of any store
+instance. So steps on this machine read a plain file. Workers elsewhere have them in memory. What a process leaves that is killed, the next opening of any store
 removes.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from nbbatch.base import private_folder
 from nbbatch.base.errors import NotFoundError
@@ -29,6 +30,19 @@ class Files:
     def open(self, name: str) -> BinaryIO:
         """One of them, opened for reading."""
         return (Path(self.folder) / str(_place(self.names, name))).open("rb")
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """Attachments in the memory of a worker on another host."""
+
+    contents: Mapping[str, Any]
+    """What has the bytes of each."""
+
+    def open(self, name: str) -> BinaryIO:
+        """One of them, opened for reading."""
+        _place(tuple(self.contents), name)
+        return BytesIO(self.contents[name])
 
 
 class Attachments:
@@ -54,6 +68,10 @@ class Attachments:
         """All of them as files."""
         paths = [self._path(place) for place in range(len(self.names))]
         return Files(str(paths[0].parent), self.names)
+
+    def contents(self) -> dict[str, bytes]:
+        """All of them."""
+        return {name: self._read(name) for name in self.names}
 
     def _path(self, place: int) -> Path:
         with self._lock:

@@ -15,7 +15,7 @@ from nbbatch.base.errors import NoContextError, ValueNotStorable
 from nbbatch.base.rows import Item
 from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
-from nbbatch.values.attachments import Attachments, Files
+from nbbatch.values.attachments import Attachments, Carried, Files
 from nbbatch.values.files import File
 from nbbatch.values.outside import SharedFolder
 from nbbatch.values.parameters import ParamsCodec
@@ -130,7 +130,7 @@ class MicroBatch:
     """Where to say what runs: one slot for a micro-batch that runs its items in order, one per item for an async one."""
     turnstiles: Sequence[asyncio.Semaphore] = ()
     """What an item of an async step waits for before it begins: its step's limit, and the event loop's."""
-    attachments: Attachments | Files | None = None
+    attachments: Attachments | Files | Carried | None = None
     hooks: Hooks | None = None
     """What listeners put around each attempt."""
     values: SharedFolder | None = None

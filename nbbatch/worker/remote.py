@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import pickle
 import secrets
 import socket
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from nbbatch.base.clock import steady_us
 from nbbatch.base.rows import Item, Results
 from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
-from nbbatch.values.attachments import Attachments, Files
+from nbbatch.values.attachments import Attachments, Carried, Files
 from nbbatch.values.outside import SharedFolder, told
 from nbbatch.values.parameters import ParamsCodec
 from nbbatch.worker import logs, travel
@@ -58,7 +59,8 @@ class Packed:
     is_local: bool
     data: bytes | str
     """The parameters; or the name of the value that has them, as they are big."""
-    attachments: Files | None
+    attachments: Files | str | None
+    """Files on this machine; or the name of the value that has them, for another one."""
     secrets: dict[str, str] = field(repr=False)
     items: list[Item]
     marks: tuple[str, bytes] | None
@@ -88,7 +90,8 @@ class Packer:
         """Begins the names of its calls."""
         self._numbers = count(1)
         self._values = travel.Values()
-        self._params: dict[int, tuple[str, str]] = {}
+        self._carried: dict[tuple[int, str], tuple[str, str]] = {}
+        """What instances have, by what it is: the name and file of the value."""
         self._lacking = 0
         self._code = lru_cache(maxsize=64)(self._made)
 
@@ -99,9 +102,10 @@ class Packer:
             pickle.PicklingError, TypeError: The step's function refers to something that cannot travel.
         """
         digest, code, values = self._code(micro.node, micro.params.codec, micro.hooks)
-        data, values = self._data(micro, values)
+        values = values.copy()
+        data = self._data(micro, values)
         marks = micro.marks.where if micro.marks and is_local else None
-        attached = micro.attachments.files() if isinstance(micro.attachments, Attachments) else None
+        attached = self._attached(micro, values, is_local=is_local)
         brought = dict[str, bytes]()
         if self._lacking and values:
             self._lacking -= 1
@@ -112,19 +116,32 @@ class Packer:
             micro.node.step.options.timeout is not None, is_suspect, brought,
         )  # fmt: skip
 
-    def _data(self, micro: MicroBatch, values: dict[str, str]) -> tuple[bytes | str, dict[str, str]]:
-        """The parameters as they travel, and all values: big ones go to a worker once, as those do that code refers to."""
-        if len(micro.params.data) < travel.BIG:
-            return micro.params.data, values
-        if micro.instance not in self._params:
-            self._params[micro.instance] = self._values.add(micro.params.data)
-        name, path = self._params[micro.instance]
-        return name, {**values, name: path}
+    def _data(self, micro: MicroBatch, values: dict[str, str]) -> bytes | str:
+        """The parameters as they travel: big ones go to a worker once, as values do that code refers to."""
+        data = micro.params.data
+        if len(data) < travel.BIG:
+            return data
+        return self._carry(micro.instance, "parameters", lambda: pickle.PickleBuffer(data), values)
+
+    def _attached(self, micro: MicroBatch, values: dict[str, str], *, is_local: bool) -> Files | str | None:
+        found = micro.attachments
+        if not isinstance(found, Attachments) or not found.names:
+            return None
+        if is_local:
+            return found.files()
+        return self._carry(micro.instance, "attachments", found.contents, values)
+
+    def _carry(self, instance: int, what: str, give: Callable[[], Any], values: dict[str, str]) -> str:
+        """The name of a value that an instance has, which travels with those of its code."""
+        if (instance, what) not in self._carried:
+            self._carried[instance, what] = self._values.add(give())
+        name, values[name] = self._carried[instance, what]
+        return name
 
     def forget(self, instance: int) -> None:
         """An instance has ended."""
-        if micro := self._params.pop(instance, None):
-            self._values.remove(micro[0])
+        for key in [key for key in self._carried if key[0] == instance]:
+            self._values.remove(self._carried.pop(key)[0])
 
     def lacked(self) -> None:
         """A worker lacked values: the next micro-batch that needs any takes them along."""
@@ -179,13 +196,15 @@ def run_packed(packed: Packed) -> Results | Missing | None:
     try:
         node, codec, hooks = _code_of(packed)
         params = _params(packed.digest, codec, packed.data, tuple(packed.secrets.items()))
+        attached = packed.attachments
+        attached = Carried(travel.here(attached)) if isinstance(attached, str) else attached
     except travel.Lacking:
         return Missing(travel.lacking(packed.values))
     if packed.is_timed and marks and packed.slots and marks.begun_us[packed.slots[0]] != CALLED_OFF:
         marks.begun_us[packed.slots[0]] = steady_us()
     micro = MicroBatch(
         packed.instance, node, params, packed.items, cancellation=_Told(packed.line, marks, packed.slots), marks=marks,
-        slots=packed.slots, attachments=packed.attachments, hooks=hooks, values=packed.folder,
+        slots=packed.slots, attachments=attached, hooks=hooks, values=packed.folder,
     )  # fmt: skip
     with logs.collected(packed.levels) as kept:
         results = run_chunks(micro)

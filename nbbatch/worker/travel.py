@@ -129,10 +129,10 @@ class Values:
             (key for key, view in tuple(self._mapped.items()) if len(view) == size and _is_same(view, parts)), None
         )
 
-    def add(self, data: bytes) -> tuple[str, str]:
-        """A file for something that is bytes already: its name and path; it is there until `remove`."""
+    def add(self, value: Any) -> tuple[str, str]:
+        """A file for a value: its name and path; it is there until `remove`."""
         buffers = list[pickle.PickleBuffer]()
-        parts = _layout(_dumps(pickle.PickleBuffer(data), {}, buffers), buffers)
+        parts = _layout(_dumps(value, {}, buffers), buffers)
         key = self._write(parts, sum(map(len, parts)))
         return key, str(self._paths[key])
 
