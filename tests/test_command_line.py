@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -328,6 +328,23 @@ def test_what_is_read_comes_as_a_table_and_whole_as_json(ask: Ask, store: Path) 
     assert "more" in ask("chunks", store, 1, "--limit", 3)[1]
     assert json.loads(ask("show", store, 1, "--json")[1])["steps"][1]["completed"] == 19
     assert json.loads(ask("ls", store, "--json")[1])[0]["params"] == 20
+
+
+def test_values_in_json_are_what_is_in_them_whatever_their_types(ask: Ask, store: Path) -> None:
+    @nb.step
+    def table(seen: set[int]) -> pl.DataFrame:
+        return pl.DataFrame({"a": sorted(seen)})
+
+    @nb.step
+    def rows(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
+        return pl.concat(frames)
+
+    with nb.open(store, executor=nb.inline()) as batch:
+        batch.submit(nb.Job("tables", table >> rows), {1, 2}).wait()
+    assert json.loads(ask("ls", store, "--json")[1])[0]["params"] == [1, 2]
+    shown = json.loads(ask("show", store, 1, "--json")[1])
+    assert (shown["params"], shown["report"]) == ([1, 2], [{"a": 1}, {"a": 2}])
+    assert json.loads(ask("outputs", store, 1, "--step", "table", "--json")[1]) == [{"a": 1}, {"a": 2}]
 
 
 def test_what_a_step_gave_comes_in_order_a_value_a_line(ask: Ask, store: Path) -> None:

@@ -333,3 +333,14 @@ def test_looking_at_what_is_stored_asks_for_no_file(batch: nb.Batch, folder: Pat
 
     assert chunk.input.name == "a.txt"
     assert "a.txt" in str(run.inputs("count"))
+
+
+def test_a_file_whose_name_is_no_text_is_refused_by_it(folder: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(folder) + b"/\xff.csv"))
+    try:
+        odd.touch()
+    except OSError:
+        pytest.skip("names are text here")
+    for made in (lambda: nb.File(odd), lambda: nb.files(folder)):
+        with pytest.raises(ValueError, match=r"dcff.*rename the file"):
+            made()

@@ -36,6 +36,9 @@ class Picture(typing_extensions.TypedDict):
         (Page, {"at": DAY}),
         (Page, {"at": DAY, "place": (1, "a")}),
         (Loose, {"seen": {1}, "pages": [{"at": DAY, "place": (1, "a")}]}),
+        (list[Page], [{"at": DAY}]),
+        (dict[str, Loose | int], {"x": {"seen": {1}}, "y": 3}),
+        (tuple[Page | None, ...], ({"at": DAY, "place": (1, "a")}, None)),
     ],
 )
 def test_the_values_of_a_typed_dict_come_back_with_their_types(kind: Any, value: Any) -> None:
@@ -52,6 +55,7 @@ def test_the_values_of_a_typed_dict_come_back_with_their_types(kind: Any, value:
         (Page, {"place": (1, "a")}),
         (Page, {"at": DAY, "other": 1}),
         (Loose, {}),
+        (list[Page], [{"place": (1, "a")}]),
         (Picture, {"pixels": [1, 2], "size": (1, 2)}),
     ],
 )

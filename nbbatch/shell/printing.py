@@ -90,8 +90,12 @@ class _Notes(logging.Handler):
 
 
 def as_json(value: Any) -> None:
-    """One line of JSON: what JSON has no word for is null where it is no number, and text where it is no value."""
-    click.echo(to_json(value, inf_nan_mode="null", bytes_mode="base64", serialize_unknown=True).decode())
+    """One line of JSON: what JSON has no word for is null where it is no number, and text where it is no value; a frame is its rows."""
+    click.echo(to_json(value, inf_nan_mode="null", bytes_mode="base64", fallback=_for_json).decode())
+
+
+def _for_json(value: Any) -> Any:
+    return value.to_dicts() if hasattr(value, "to_dicts") else str(value)
 
 
 def frame(rows: pl.DataFrame, columns: Sequence[str], *, json: bool) -> None:

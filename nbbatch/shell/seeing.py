@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
 from collections.abc import Generator
 from contextlib import contextmanager
 from itertools import islice
@@ -16,6 +15,7 @@ from nbbatch.base.states import ChunkStatus, InstanceStatus
 from nbbatch.look import Look, LookedRun, Looks, look
 from nbbatch.shell import given, printing
 from nbbatch.shell.exit_codes import Exit
+from nbbatch.values.views import plain
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,11 +56,16 @@ def ls(place: Path, job: str | None, status: str | None, limit: int, json: bool)
     for path, why in refused.items():
         printing.note(f"{path}: {why}")
     if json:
-        printing.as_json([{**row, "params": json_text.loads(row["params"])} for row in rows.head(limit).to_dicts()])
+        printing.as_json([{**row, "params": _value(row["params"])} for row in rows.head(limit).to_dicts()])
     else:
         printing.frame(rows.head(limit), _INSTANCES, json=False)
     _tell_of_more(rows.height > limit)
     return Exit.FAILED if refused and not rows.height else Exit.DONE
+
+
+def _value(text: str | None) -> Any:
+    """What a frame has as text, as a value."""
+    return None if text is None else plain(text.encode())
 
 
 def _tell_of_more(there_are: bool) -> None:
@@ -164,7 +169,7 @@ def outputs(store: Path, instance: int, step: str | None, limit: int | None, jso
         most = limit or (len(values) if json else ROWS)
         for value in islice(values, most):
             if json:
-                printing.as_json(value.to_dicts() if hasattr(value, "to_dicts") else value)
+                printing.as_json(value)
             else:
                 printing.say(shortened(value).replace("\n", " ⏎ "))
     _tell_of_more(len(values) > most)

@@ -15,7 +15,7 @@ from collections.abc import Callable, MutableSequence, Sequence
 from contextlib import suppress
 from dataclasses import is_dataclass
 from functools import lru_cache, partial
-from typing import Annotated, Any, final, get_args, get_origin
+from typing import Annotated, Any, Union, final, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -35,7 +35,7 @@ from nbbatch.values.arrow_forms import read_frame, write_frame
 from nbbatch.values.classes import MASK, NO_SECRETS
 from nbbatch.values.declared import Declared
 from nbbatch.values.files import File
-from nbbatch.values.hints import SECRETS, bare, is_typed_dict, typed_dict_fields
+from nbbatch.values.hints import SECRETS, UNIONS, bare, is_typed_dict, typed_dict_fields
 from nbbatch.values.kept import changed
 from nbbatch.values.outside import is_reference, whole
 from nbbatch.values.plain_json import plain_of
@@ -50,6 +50,7 @@ STORED: dict[str, Any] = {"by_alias": False, "round_trip": True}
 MASK_BYTES = MASK.encode()
 REFUSED = (ValueError, RecursionError)
 """What pydantic's serializer raises: its own error and UnicodeError are ValueErrors, as is a circular reference."""
+_CONFIG = ConfigDict(ser_json_inf_nan="constants", arbitrary_types_allowed=True)
 _SCALARS = (int, str, bool)
 _LONG = 4_300
 """Digits of the longest number that readers of JSON take."""
@@ -279,21 +280,35 @@ def codec_for(annotation: Any, also: tuple[Any, ...] = ()) -> Codec:
 def adapter_of(annotation: Any) -> TypeAdapter[Any]:
     """pydantic's adapter; plain types keep NaN and infinities, models decide for themselves."""
     try:
-        return TypeAdapter(annotation, config=ConfigDict(ser_json_inf_nan="constants", arbitrary_types_allowed=True))
+        return TypeAdapter(annotation, config=_CONFIG)
     except PydanticUserError as error:
-        if error.code != "type-adapter-config-unused":
-            raise
-    try:
-        return TypeAdapter(annotation)
-    except PydanticUserError:
-        if not (is_dataclass(annotation) or is_typed_dict(annotation)):
-            raise
-    instance: Any = InstanceOf
-    return TypeAdapter(instance[annotation]) if is_dataclass(annotation) else _adapter_of_fields(annotation)
+        refused = error
+    if refused.code == "type-adapter-config-unused":
+        with suppress(PydanticUserError):
+            return TypeAdapter(annotation)
+    if is_dataclass(annotation):
+        instance: Any = InstanceOf
+        return TypeAdapter(instance[annotation])
+    taken = _taken(annotation)
+    if taken is annotation:
+        raise refused
+    return TypeAdapter(taken, config=_CONFIG)
 
 
-def _adapter_of_fields(kind: Any) -> TypeAdapter[Any]:
-    """Of a TypedDict that pydantic does not take: Python's own before 3.12, or one with frames or arrays in it."""
+def _taken(annotation: Any) -> Any:
+    """A type with each TypedDict in it as what its fields say; itself, if there is none."""
+    if is_typed_dict(annotation):
+        return _of_fields(annotation)
+    args = get_args(annotation)
+    origin: Any = get_origin(annotation)
+    given = tuple(each if isinstance(each, list) else _taken(each) for each in args)
+    if all(one is other for one, other in zip(args, given, strict=True)):
+        return annotation
+    return Union[given] if origin in UNIONS else origin[given]  # noqa: UP007 - of so many
+
+
+def _of_fields(kind: Any) -> Any:
+    """A TypedDict that pydantic does not take: Python's own before 3.12, or one with frames or arrays in it."""
 
     def of_field(hint: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         try:
@@ -307,10 +322,7 @@ def _adapter_of_fields(kind: Any) -> TypeAdapter[Any]:
             {name: typed_dict_field(of_field(hint, handler), required=required) for name, (hint, required) in fields}
         )
 
-    return TypeAdapter(
-        Annotated[dict[str, Any], GetPydanticSchema(schema)],
-        config=ConfigDict(ser_json_inf_nan="constants", arbitrary_types_allowed=True),
-    )
+    return Annotated[dict[str, Any], GetPydanticSchema(schema)]
 
 
 def _is_frame(annotation: Any) -> bool:

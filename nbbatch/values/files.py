@@ -60,7 +60,7 @@ class File:
 
     Raises:
         TypeError: ``path`` is no path.
-        ValueError: It is not in ``folder``.
+        ValueError: It is not in ``folder``, or its name is no text.
         FileNotFoundError: There is none.
         OSError: It is a folder or no plain file, or it cannot be read.
         FileChanged: It is being written just now.
@@ -279,6 +279,7 @@ def files(folder: str | os.PathLike[str], pattern: str = "*") -> list[File]:
 
     Raises:
         TypeError: ``folder`` is no path.
+        ValueError: The name of a file is no text.
         FileNotFoundError: There is no such folder.
         OSError: A file in it cannot be read.
         FileChanged: One is being written just now.
@@ -291,7 +292,7 @@ def files(folder: str | os.PathLike[str], pattern: str = "*") -> list[File]:
     at = _absolute(folder)
     if not at.is_dir():
         raise FileNotFoundError(errno.ENOENT, "No such folder", str(at))
-    found = sorted((each.relative_to(at).as_posix(), each) for each in at.glob(pattern) if each.is_file())
+    found = sorted((each.relative_to(at).as_posix(), _named(each)) for each in at.glob(pattern) if each.is_file())
     return [File.of(str(path), name, look(str(path))) for name, path in found]
 
 
@@ -299,7 +300,20 @@ def _absolute(path: Any) -> Path:
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"nb.File takes the path of a file, not {path!r:.80}")
     given = str(path) if isinstance(path, File) else os.fspath(cast("os.PathLike[str]", path))
-    return Path(os.path.abspath(Path(given).expanduser()))  # noqa: PTH100 - links stay as they are
+    return _named(Path(os.path.abspath(Path(given).expanduser())))  # noqa: PTH100 - links stay as they are
+
+
+def _named(path: Path) -> Path:
+    """A path that is text, as all that is stored.
+
+    Raises:
+        ValueError: Its bytes are none in UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the name of {str(path)!r} is no text: its bytes are no UTF-8; rename the file") from None
+    return path
 
 
 # --- looking --------------------------------------------------------------------------------------
