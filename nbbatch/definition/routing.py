@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nbbatch.base.errors import ValueNotStorable
 from nbbatch.code.signature import members, type_name
-from nbbatch.values.codec import adapter_of
+from nbbatch.values.type_adapters import adapter_of
 
 
 class To:

@@ -13,34 +13,28 @@ import json
 import math
 from collections.abc import Callable, MutableSequence, Sequence
 from contextlib import suppress
-from dataclasses import is_dataclass
 from functools import lru_cache, partial
-from typing import Annotated, Any, Union, final, get_args, get_origin
+from typing import Annotated, Any, final, get_args, get_origin
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
-    GetCoreSchemaHandler,
-    GetPydanticSchema,
-    InstanceOf,
-    PydanticUserError,
     TypeAdapter,
     ValidationError,
 )
-from pydantic_core import CoreSchema, to_json
-from pydantic_core.core_schema import any_schema, typed_dict_field, typed_dict_schema
+from pydantic_core import to_json
 
 from nbbatch.base.errors import ValueNotStorable
 from nbbatch.values.arrow_forms import read_frame, write_frame
 from nbbatch.values.classes import MASK, NO_SECRETS
 from nbbatch.values.declared import Declared
 from nbbatch.values.files import File
-from nbbatch.values.hints import SECRETS, UNIONS, bare, is_typed_dict, typed_dict_fields
+from nbbatch.values.hints import SECRETS, bare
 from nbbatch.values.kept import changed
 from nbbatch.values.outside import is_reference, whole
 from nbbatch.values.plain_json import plain_of
 from nbbatch.values.storable import Storable, received, told
 from nbbatch.values.tree import is_tree, read, write
+from nbbatch.values.type_adapters import adapter_of
 from nbbatch.values.views import leaves
 
 MAX_VALUE_BYTES = 256_000_000
@@ -50,7 +44,6 @@ STORED: dict[str, Any] = {"by_alias": False, "round_trip": True}
 MASK_BYTES = MASK.encode()
 REFUSED = (ValueError, RecursionError)
 """What pydantic's serializer raises: its own error and UnicodeError are ValueErrors, as is a circular reference."""
-_CONFIG = ConfigDict(ser_json_inf_nan="constants", arbitrary_types_allowed=True)
 _SCALARS = (int, str, bool)
 _LONG = 4_300
 """Digits of the longest number that readers of JSON take."""
@@ -275,54 +268,6 @@ def codec_for(annotation: Any, also: tuple[Any, ...] = ()) -> Codec:
     except TypeError:  # such as Annotated with a list
         return Codec(annotation, also)
     return _cached_codec(annotation, also)
-
-
-def adapter_of(annotation: Any) -> TypeAdapter[Any]:
-    """pydantic's adapter; plain types keep NaN and infinities, models decide for themselves."""
-    try:
-        return TypeAdapter(annotation, config=_CONFIG)
-    except PydanticUserError as error:
-        refused = error
-    if refused.code == "type-adapter-config-unused":
-        with suppress(PydanticUserError):
-            return TypeAdapter(annotation)
-    if is_dataclass(annotation):
-        instance: Any = InstanceOf
-        return TypeAdapter(instance[annotation])
-    taken = _taken(annotation)
-    if taken is annotation:
-        raise refused
-    return TypeAdapter(taken, config=_CONFIG)
-
-
-def _taken(annotation: Any) -> Any:
-    """A type with each TypedDict in it as what its fields say; itself, if there is none."""
-    if is_typed_dict(annotation):
-        return _of_fields(annotation)
-    args = get_args(annotation)
-    origin: Any = get_origin(annotation)
-    given = tuple(each if isinstance(each, list) else _taken(each) for each in args)
-    if all(one is other for one, other in zip(args, given, strict=True)):
-        return annotation
-    return Union[given] if origin in UNIONS else origin[given]  # noqa: UP007 - of so many
-
-
-def _of_fields(kind: Any) -> Any:
-    """A TypedDict that pydantic does not take: Python's own before 3.12, or one with frames or arrays in it."""
-
-    def of_field(hint: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        try:
-            return handler.generate_schema(hint)
-        except PydanticUserError:  # another one inside
-            return any_schema()
-
-    def schema(_: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        fields = typed_dict_fields(kind).items()
-        return typed_dict_schema(
-            {name: typed_dict_field(of_field(hint, handler), required=required) for name, (hint, required) in fields}
-        )
-
-    return Annotated[dict[str, Any], GetPydanticSchema(schema)]
 
 
 def _is_frame(annotation: Any) -> bool:

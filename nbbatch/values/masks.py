@@ -13,8 +13,8 @@ from pydantic import BaseModel, RootModel, SecretBytes, SecretStr
 
 from nbbatch.base.errors import StateError, ValueNotStorable
 from nbbatch.values.classes import MASK
-from nbbatch.values.codec import adapter_of
 from nbbatch.values.hints import SECRETS, UNIONS, bare, field_hints
+from nbbatch.values.type_adapters import adapter_of
 from nbbatch.values.views import leaves
 
 # --- in JSON with tags ----------------------------------------------------------------------------

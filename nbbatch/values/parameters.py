@@ -17,7 +17,6 @@ from nbbatch.values.codec import (
     MASK_BYTES,
     REFUSED,
     STORED,
-    adapter_of,
     forms_of,
     has_long_number,
     problems,
@@ -30,6 +29,7 @@ from nbbatch.values.masks import check_hidden, filled, forgotten, held, places, 
 from nbbatch.values.plain_json import plain_of
 from nbbatch.values.storable import Storable, received, told
 from nbbatch.values.tree import Reader, Writer, is_tree, joined, parted, tree_of
+from nbbatch.values.type_adapters import adapter_of
 from nbbatch.values.views import is_table, leaves, plain, table
 
 
