@@ -342,5 +342,5 @@ def test_a_file_whose_name_is_no_text_is_refused_by_it(folder: Path) -> None:
     except OSError:
         pytest.skip("names are text here")
     for made in (lambda: nb.File(odd), lambda: nb.files(folder)):
-        with pytest.raises(ValueError, match=r"dcff.*rename the file"):
+        with pytest.raises(ValueError, match=r"name of a file must be text.*dcff"):
             made()

@@ -21,6 +21,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import no_info_plain_validator_function, plain_serializer_function_ser_schema, str_schema
 
+from nbbatch.base import ranges
 from nbbatch.base.errors import FileChanged
 from nbbatch.values.tree import is_tree, joined, parted
 
@@ -292,7 +293,11 @@ def files(folder: str | os.PathLike[str], pattern: str = "*") -> list[File]:
     at = _absolute(folder)
     if not at.is_dir():
         raise FileNotFoundError(errno.ENOENT, "No such folder", str(at))
-    found = sorted((each.relative_to(at).as_posix(), _named(each)) for each in at.glob(pattern) if each.is_file())
+    found = sorted(
+        (ranges.text(each.relative_to(at).as_posix(), "the name of a file"), each)
+        for each in at.glob(pattern)
+        if each.is_file()
+    )
     return [File.of(str(path), name, look(str(path))) for name, path in found]
 
 
@@ -300,20 +305,7 @@ def _absolute(path: Any) -> Path:
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"nb.File takes the path of a file, not {path!r:.80}")
     given = str(path) if isinstance(path, File) else os.fspath(cast("os.PathLike[str]", path))
-    return _named(Path(os.path.abspath(Path(given).expanduser())))  # noqa: PTH100 - links stay as they are
-
-
-def _named(path: Path) -> Path:
-    """A path that is text, as all that is stored.
-
-    Raises:
-        ValueError: Its bytes are none in UTF-8.
-    """
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"the name of {str(path)!r} is no text: its bytes are no UTF-8; rename the file") from None
-    return path
+    return Path(os.path.abspath(ranges.text(str(Path(given).expanduser()), "the name of a file")))  # noqa: PTH100 - links stay as they are
 
 
 # --- looking --------------------------------------------------------------------------------------
