@@ -13,6 +13,7 @@ import stat
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast, final
@@ -32,6 +33,7 @@ _COARSE_NS = 2_000_000_000
 """… and those that count in whole seconds, or in two."""
 _TRIES = 3
 _MOST_KNOWN = 100_000
+_text = partial(ranges.text, what="the name of a file")
 _known: dict[tuple[Any, ...], str] = {}
 """Digests that this process made, by path and all that tells a change."""
 _noted: ContextVar[list[File] | None] = ContextVar("files of a value that is being read", default=None)
@@ -293,19 +295,15 @@ def files(folder: str | os.PathLike[str], pattern: str = "*") -> list[File]:
     at = _absolute(folder)
     if not at.is_dir():
         raise FileNotFoundError(errno.ENOENT, "No such folder", str(at))
-    found = sorted(
-        (ranges.text(each.relative_to(at).as_posix(), "the name of a file"), each)
-        for each in at.glob(pattern)
-        if each.is_file()
-    )
-    return [File.of(str(path), name, look(str(path))) for name, path in found]
+    found = sorted((each.relative_to(at).as_posix(), str(each)) for each in at.glob(pattern) if each.is_file())
+    return [File.of(_text(path), name, look(path)) for name, path in found]
 
 
 def _absolute(path: Any) -> Path:
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"nb.File takes the path of a file, not {path!r:.80}")
     given = str(path) if isinstance(path, File) else os.fspath(cast("os.PathLike[str]", path))
-    return Path(os.path.abspath(ranges.text(str(Path(given).expanduser()), "the name of a file")))  # noqa: PTH100 - links stay as they are
+    return Path(os.path.abspath(_text(str(Path(given).expanduser()))))  # noqa: PTH100 - links stay as they are
 
 
 # --- looking --------------------------------------------------------------------------------------
