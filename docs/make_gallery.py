@@ -285,8 +285,8 @@ def many(gallery: Gallery, folder: Path) -> None:
 
 def stored(gallery: Gallery, path: Path) -> None:
     """A run of a store that was made elsewhere."""
-    with nb.look(path) as look:
-        run = look.instance(1)
+    with nb.open(path) as batch:
+        run = batch.instance(1)
         for tab in TABS:
             gallery.panel(f"{path.stem}-{tab.lower()}", run, tab)
         gallery.panel(f"{path.stem}-360", run, width=392)

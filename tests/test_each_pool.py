@@ -123,6 +123,26 @@ def await_path(path: Path) -> None:
         time.sleep(0.005)
 
 
+def test_what_runs_is_told(batch: nb.Batch, tmp_path: Path) -> None:
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+
+    @nb.step
+    def waits(i: int) -> None:
+        begun.touch()
+        await_path(gate)
+
+    run = batch.submit(nb.Job("waits", waits), 7)
+    await_path(begun)
+    while run.now().is_empty():  # the news of a cluster's worker is on its way
+        assert not run.done()
+    (row,) = run.now().rows(named=True)
+    gate.touch()
+    run.wait(20)
+
+    assert (row["step"], row["input"], row["attempt"]) == ("waits", "7", 1)
+    assert 0 <= row["seconds"] < 50
+
+
 def test_results_logs_and_workers_are_told(batch: nb.Batch) -> None:
     @nb.step
     def square(i: int) -> int:

@@ -13,6 +13,9 @@ from nbbatch.engine.pools import Lanes
 from nbbatch.engine.state import LiveInstance
 from nbbatch.values.views import brief
 
+CLUSTER = "cluster"
+"""Who works elsewhere, until the result tells the worker's name."""
+
 
 class Running(NamedTuple):
     """An attempt that a worker is busy with."""
@@ -22,7 +25,7 @@ class Running(NamedTuple):
     chunk: int
     attempt: int
     worker: str
-    """As its attempt will be stored with; "" of a sub-job, which holds no worker."""
+    """As its attempt will be stored with, or `CLUSTER`; "" of a sub-job, which holds no worker."""
     started_us: int
     given: int | None
     """Outputs so far, of a step that gives many."""
@@ -63,6 +66,9 @@ def _of(flight: Flight, names: dict[int | None, str], now_us: int, steady_us: in
         since = now_us - (steady_us - flight.launched_us)
         yield from (_running(flight, item, "", since, None) for item in micro.items)
         return
+    if not flight.lane.pool.is_local:
+        yield from _elsewhere(flight, now_us, steady_us)
+        return
     marks = micro.marks
     if marks is None:
         return
@@ -73,6 +79,14 @@ def _of(flight: Flight, names: dict[int | None, str], now_us: int, steady_us: in
         worker, given = marks.workers[slot], marks.given[slot] if step.kind is Kind.MANY else None
         name = names.get(worker, "") if flight.lane.pool.shares_memory else f"process-{worker}"
         yield _running(flight, item, flight.lane.worker(name), min(marks.since_us[slot] or now_us, now_us), given)
+
+
+def _elsewhere(flight: Flight, now_us: int, steady_us: int) -> Iterator[Running]:
+    """What a cluster is known to be busy with: its workers tell when they begin a call, but not at which of its chunks they are."""
+    begun = flight.begun_us()
+    if begun and len(flight.micro.items) == 1:
+        since = now_us - (steady_us - begun)
+        yield _running(flight, flight.micro.items[0], flight.lane.worker(CLUSTER), since, None)
 
 
 def _running(flight: Flight, item: Item, worker: str, since_us: int, given: int | None) -> Running:

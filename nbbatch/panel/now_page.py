@@ -57,6 +57,11 @@ def nothing(now: Snapshot) -> str:
         return "Nothing runs: the run is paused. Resume goes on."
     if not now.known:
         return "Nothing runs: the run waits for its job. Run the cell that submits it."
+    handed = now.states.get(ChunkStatus.IN_PROGRESS, 0)
+    if handed and not now.waits:
+        return (
+            f"{handed:,} chunk{'' if handed == 1 else 's'} handed to workers: which of them run just now is not known."
+        )
     return f"Nothing runs at this moment. {now.waits or _waiting(now)}".strip()
 
 

@@ -146,8 +146,9 @@ function historyTools(send, pane, share) {
     due = setTimeout(() => send({ do: "at", share: range.value / 1000 }), 120);
   });
   pane.append(make("div", { class: "nbc-tools" }, range, words), body);
-  function say(moment) {
+  function say(moment, share) {
     put(words, moment);
+    if (document.activeElement !== range) range.value = Math.round(1000 * share);
     range.setAttribute("aria-valuetext", moment);
   }
   return { body, say };
@@ -237,7 +238,7 @@ function render({ model, el }) {
     chunks.follow(shown.filter);
     put(tab.buttons.failures, shown.head.failed ? `Failures (${shown.head.failed.toLocaleString("en")})` : "Failures");
     if (shown.tab in bodies && !inHand(bodies[shown.tab])) fill(bodies[shown.tab], shown.body);
-    if (shown.tab === "history") history.say(shown.moment || "");
+    if (shown.tab === "history") history.say(shown.moment || "", shown.share);
     inspect(model.get("inspector"));
     doubt();
     ticks.at(shown.at);

@@ -348,7 +348,7 @@ class Session:
         steps = self._steps_then()
         if self.chosen is not None:
             steps = [replace(steps[self.chosen], targets=())]
-        return chain_picture.chain(f"As it was after {duration(self._moment())}", steps).svg
+        return chain_picture.chain(f"As it was after {duration(self._moment())}", steps, ends=False).svg
 
     def _steps_then(self) -> Sequence[StepFacts]:
         if self.share >= 1.0:

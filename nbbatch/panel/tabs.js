@@ -1,5 +1,6 @@
 // What runs now: the kernel says since when, and the page counts on where that is long; what was quick has ended since.
 function took(seconds) {
+  if (seconds > 0 && seconds < 0.001) return `${Math.round(seconds * 1e6)} µs`;
   if (seconds < 1) return `${Math.max(0, Math.round(seconds * 1000))} ms`;
   if (seconds < 10) return `${(Math.floor(seconds * 10) / 10).toString()} s`;
   if (seconds < 60) return `${Math.floor(seconds)} s`;

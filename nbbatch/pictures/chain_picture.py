@@ -68,21 +68,24 @@ def from_shape(shape: str) -> list[StepFacts]:
     ]
 
 
-def chain(title: str, steps: Sequence[StepFacts], *, counted: bool = True) -> Picture:
+def chain(title: str, steps: Sequence[StepFacts], *, counted: bool = True, ends: bool = True) -> Picture:
     """The picture of a chain.
 
     Args:
         title: What it is called.
         steps: In topological order.
         counted: Whether to draw chunks; without, it is the picture of a definition.
+        ends: Whether to draw what comes in and what goes out; four steps without are as wide as a panel.
     """
-    where, width, height = places([step.targets for step in steps])
+    where, width, height = places([step.targets for step in steps], LEAD if ends else 0.0)
     words_ = text_form(title, steps, counted=counted)
-    svg = drawing(width, height, title, words_, lambda key: _body(key, title, steps, where, counted))
+    svg = drawing(width, height, title, words_, lambda key: _body(key, title, steps, where, counted, ends))
     return Picture(svg, words_, lambda: _frame(steps))
 
 
-def _body(key: str, title: str, steps: Sequence[StepFacts], where: Sequence[Place], counted: bool) -> str:
+def _body(
+    key: str, title: str, steps: Sequence[StepFacts], where: Sequence[Place], counted: bool, with_ends: bool
+) -> str:  # fmt: skip
     head = tag("text", text(title, 110), x=MARGIN[0], y=MARGIN[1] + 6, class_="b", font_size="13.5")
     used = [(status.value, status.look) for status in STACKED if any(step.counts.get(status) for step in steps)]
     tip = tag("marker", tag("path", d="M0 0L7 4L0 8z", class_="tip"), id=f"{key}-tip", viewBox="0 0 7 8",
@@ -91,7 +94,7 @@ def _body(key: str, title: str, steps: Sequence[StepFacts], where: Sequence[Plac
         _edge(key, steps[a], steps[b], where[a], where[b]) for a in range(len(steps)) for b in steps[a].targets
     )
     nodes = "".join(_node(key, step, place, counted) for step, place in zip(steps, where, strict=True))
-    ends = _enter(key, steps[0], where[0]) + _leave(key, steps[-1], where[-1])
+    ends = _enter(key, steps[0], where[0]) + _leave(key, steps[-1], where[-1]) if with_ends else ""
     return patterns(key, used) + tag("defs", tip) + head + edges + ends + nodes
 
 

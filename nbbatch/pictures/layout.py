@@ -8,7 +8,7 @@ from typing import NamedTuple
 PER_LINE = 4
 """Columns in one line; longer chains go on below, so that a picture never grows wider than a page."""
 NODE = (176.0, 92.0)
-GAP = (84.0, 18.0)
+GAP = (76.0, 18.0)
 MARGIN = (22.0, 20.0)
 HEAD = 28.0
 """Room above for the title."""
@@ -47,8 +47,8 @@ def ranks(targets: Sequence[Sequence[int]]) -> list[int]:
     return found
 
 
-def places(targets: Sequence[Sequence[int]]) -> tuple[list[Place], float, float]:
-    """The place of each step, and the width and height of the whole."""
+def places(targets: Sequence[Sequence[int]], lead: float = LEAD) -> tuple[list[Place], float, float]:
+    """The place of each step, and the width and height of the whole; ``lead`` is the room at both ends."""
     rank = ranks(targets)
     abreast = [rank.count(each) for each in range(max(rank) + 1)]
     lines = [max(abreast[start : start + PER_LINE]) for start in range(0, len(abreast), PER_LINE)]
@@ -64,14 +64,14 @@ def places(targets: Sequence[Sequence[int]]) -> tuple[list[Place], float, float]
             Place(
                 column,
                 line,
-                MARGIN[0] + LEAD + column * (NODE[0] + GAP[0]),
+                MARGIN[0] + lead + column * (NODE[0] + GAP[0]),
                 y,
                 tops[line],
                 tops[line] + (lines[line] * pitch - GAP[1]) / 2,
             )
         )
     columns = min(PER_LINE, len(abreast))
-    width = 2 * MARGIN[0] + 2 * LEAD + columns * (NODE[0] + GAP[0]) - GAP[0]
+    width = 2 * MARGIN[0] + 2 * lead + columns * (NODE[0] + GAP[0]) - GAP[0]
     return found, width, tops[-1] + lines[-1] * pitch - GAP[1] + MARGIN[1]
 
 

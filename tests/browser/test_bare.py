@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -284,3 +287,63 @@ def test_a_long_chain_has_a_map_shows_what_is_active_and_is_readable_when_narrow
     assert height <= 260
     assert letters >= 12
     assert found == []
+
+
+class Newcomer:
+    """Somebody who sees the panel for the first time; clicks are counted."""
+
+    def __init__(self, bare: Bare) -> None:
+        self.bare, self.clicks = bare, 0
+
+    def reads(self, where: str, words: str) -> None:
+        expect(self.bare.panel.locator(where).first).to_contain_text(re.compile(words))
+
+    def clicks_on(self, name: str) -> None:
+        self.bare.panel.get_by_role("button", name=re.compile(name)).first.click()
+        self.bare.answer()
+        self.clicks += 1
+
+
+stuck = threading.Event()
+
+
+@nb.step(max_attempts=1, max_failed=1.0)
+def price(number: int) -> int:
+    if number == 150:
+        stuck.wait(30)
+    time.sleep(0.005)
+    if number % 40 == 7:
+        raise ValueError(f"row {number} has no price")
+    return number
+
+
+@pytest.fixture
+def going(browser_page: Any, tmp_path: Path) -> Iterator[Bare]:
+    """Of a run with 2 workers, of which one has been at the same chunk for long."""
+    stuck.clear()
+    with nb.open(tmp_path / "going.duckdb", workers=2) as batch:
+        run = batch.submit(nb.Job("prices", slow_jobs.find >> price >> slow_jobs.clean >> slow_jobs.report), 4_000)
+        while run.eta is None or "150" not in run.now()["input"].to_list():
+            run.errors()
+        yield Bare(browser_page, Session(run, run._store, run._engine()))
+        stuck.set()
+        run.cancel()
+
+
+def test_what_a_newcomer_wants_to_know_is_two_clicks_away_at_most(going: Bare) -> None:
+    someone = Newcomer(going)
+    going.page.wait_for_function("() => document.querySelector('.nbc-late')")
+    someone.reads(".nbc-status", r"running, \d+ failed")  # is it healthy?
+    someone.reads("[data-fact=failed]", r"1 cause")
+    someone.reads("[data-fact=eta]", r"Done about\d\d:\d\d.* left")  # when is it done?
+    someone.reads("tr:has(.nbc-late)", r"price150.*usually")  # what is stuck?
+    unclicked = someone.clicks
+    someone.clicks_on("^Failed")  # which inputs failed, and why?
+    someone.reads(".nbc-cause", r"ValueError in price.*has no price")
+    someone.clicks_on("^Inspect chunk")
+    someone.reads(".nbc-inspector", r"input\s*\d+")
+    looked = someone.clicks
+    someone.clicks_on(r"^Retry th")  # the same tab: a click opened it, and this is the second
+    someone.reads(".nbc-note", "queued again")
+
+    assert (unclicked, looked, someone.clicks) == (0, 2, 3)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Lab, violations
+from tests.browser.conftest import Lab, violations, watched
 from tests.browser.keyboard import Keyboard, walk_overview, walk_panel
 
 START = (
@@ -235,6 +235,24 @@ def test_a_panel_moves_again_after_its_page_was_reloaded_and_the_file_holds_the_
     assert "As it stood at" in "".join(going[0]["text/html"])
     assert [sorted(each) for each in ended] == [["text/html", "text/plain"]]
     assert "completed" in "".join(ended[0]["text/html"])
+
+
+def test_a_second_tab_on_the_same_kernel_shows_and_steers_the_same_run(lab: Lab, chromium: Any) -> None:
+    path = lab.run("twice", start("twice", 3_000) + "run")
+    lab.panel.wait_for()
+    expect(status(lab)).to_contain_text("▶")
+    lab.page.wait_for_timeout(1_100)  # the panel looks where it stands once a second
+    lab.command("docmanager:save", wait=True)
+    second = Lab(lab.server, watched(chromium, [], []), [], [])
+    second.load(path.name)
+    expect(status(second)).to_contain_text("▶")
+    second.panel.get_by_role("button", name="Pause").click()
+    expect(status(lab)).to_contain_text("paused")
+    lab.panel.get_by_role("button", name="Resume").click()
+    expect(status(second)).to_contain_text("▶")
+    second.page.context.close()
+    moves(lab)
+    assert lab.ask("run.status.value") != "'PAUSED'"
 
 
 def test_a_batch_is_a_table_in_which_a_click_opens_an_instance_and_rests_as_a_plain_one(lab: Lab) -> None:
