@@ -1,10 +1,11 @@
-"""W11 steps on a Dask cluster beside `client.map` and `gather` on the same one. W12 a big global and a grid of models in worker processes."""
+"""W11 steps on a Dask cluster beside `client.map` and `gather` on the same one. W13 on Ray beside its own tasks. W12 a big global and a grid of models in worker processes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,7 +15,7 @@ import nbbatch as nb
 from benchmarks.measure import WORKERS, Figure, by_turns, folder, ratios, seconds
 
 CLAIMS = {0: (4_000, 20.0), 1: (4_000, 1.5), 5: (2_000, 1.2), 200: (120, 0.95)}
-"""Milliseconds of an item → how many of them, and how many times as quick as `client.map` it is to be at least."""
+"""Milliseconds of an item → how many of them, and how many times as quick as the cluster's own tasks it is to be at least."""
 
 
 @nb.step
@@ -46,16 +47,45 @@ def w11(runs: int, full: bool) -> list[Figure]:
 
     options: dict[str, Any] = {"threads_per_worker": 2, "dashboard_address": None, "silence_logs": 50}
     with distributed.LocalCluster(n_workers=WORKERS, **options) as cluster, distributed.Client(cluster) as client:
-        return [figure for ms, (n, least) in CLAIMS.items() for figure in _beside_map(runs, client, ms, n, least)]
+        pool = nb.dask(client)
+
+        def mapped(bare: Callable[[int], int], n: int) -> None:
+            client.gather(client.map(bare, range(n), pure=False))
+
+        return [
+            figure for ms in CLAIMS for figure in _beside(runs, "W11", "Dask", pool, ms, "client.map, gather", mapped)
+        ]
 
 
-def _beside_map(runs: int, client: Any, ms: int, n: int, least: float) -> list[Figure]:
-    many = n if ms else 10 * n  # what does nothing is over before micro-batches have grown
+def w13(runs: int, full: bool) -> list[Figure]:
+    """Needs Ray."""
+    if find_spec("ray") is None:
+        print("W13 skipped, Ray is not installed: pip install 'nbbatch[ray]'")
+        return []
+    ray: Any = import_module("ray")
+    ray.init(num_cpus=2 * WORKERS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+
+    def remote(bare: Callable[[int], int], n: int) -> None:
+        task = ray.remote(bare)
+        ray.get([task.remote(i) for i in range(n)])
+
+    try:
+        return [
+            figure for ms in CLAIMS for figure in _beside(runs, "W13", "Ray", nb.ray(), ms, "its own tasks", remote)
+        ]
+    finally:
+        ray.shutdown()
+
+
+def _beside(
+    runs: int, workload: str, name: str, pool: Any, ms: int, what: str, run: Callable[[Callable[[int], int], int], None]
+) -> list[Figure]:
+    n, least = CLAIMS[ms]
 
     def ours() -> float:
-        with folder() as path, nb.open(path / "bench.duckdb", nb.dask(client)) as batch:
+        with folder() as path, nb.open(path / "bench.duckdb", pool) as batch:
             batch.submit(sleeping(ms), 20).result()
-            return many / seconds(lambda: batch.submit(sleeping(ms), many).result())
+            return n / seconds(lambda: batch.submit(sleeping(ms), n).result())
 
     def bare(i: int) -> int:
         if ms:
@@ -63,14 +93,15 @@ def _beside_map(runs: int, client: Any, ms: int, n: int, least: float) -> list[F
         return i
 
     def theirs() -> float:
-        return n / seconds(lambda: client.gather(client.map(bare, range(n), pure=False)))
+        run(bare, 20)
+        return n / seconds(lambda: run(bare, n))
 
     mine, others = by_turns(runs, ours, theirs)
     return [
-        Figure("W11", f"Dask, {many:,} items of {ms} ms", "items/s", mine),
-        Figure("W11", f"  client.map, gather, {n:,} items", "calls/s", others),
-        Figure("W11", "  ratio", "x", ratios(mine, others), f">= {least:g}"),
-    ]
+        Figure(workload, f"{name}, {n:,} items of {ms} ms", "items/s", mine),
+        Figure(workload, f"  {what}", "calls/s", others),
+        Figure(workload, "  ratio", "x", ratios(mine, others), f">= {least:g}"),
+    ]  # fmt: skip
 
 
 def w12(runs: int, full: bool) -> list[Figure]:

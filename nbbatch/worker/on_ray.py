@@ -214,13 +214,16 @@ class _Line:
         return self.answer
 
     def _ask(self, method: Any, *args: Any, otherwise: bool) -> bool:
-        """What the board says; one that is gone for good is of an engine that waits for nothing any more."""
-        library: Any = import_module("ray")
+        """What the board says; one that is gone for good is of an engine that waits for nothing any more.
+
+        Not by ``ray.get``, under which Ray gives the task's core to another one, for which it may have to start a process.
+        """
+        errors: Any = import_module("ray").exceptions
         try:
-            return library.get(method.remote(*args), timeout=ANSWER_SECONDS)
-        except library.exceptions.ActorDiedError:
+            return method.remote(*args).future().result(ANSWER_SECONDS)
+        except errors.ActorDiedError:
             return not otherwise
-        except library.exceptions.RayError:
+        except (errors.RayError, TimeoutError):
             return otherwise
 
 
