@@ -40,6 +40,9 @@ def test_the_readme_names_the_two_commands() -> None:
         assert f"\n{command}: " in makefile
 
 
-def test_its_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+def test_its_pictures_are_there() -> None:
+    """Its links are followed with those of the site."""
+    pictures = re.findall(r'(?:src|srcset)="([^"]+)"', README)
+
+    assert "docs/pictures/running-light.webp" in pictures
+    assert [name for name in pictures if not (ROOT / name).is_file()] == []
