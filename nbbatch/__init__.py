@@ -143,4 +143,4 @@ if not TYPE_CHECKING:
             from importlib.metadata import version  # takes longer to import than most of what is above
 
             return version("nbbatch")
-        raise no_attribute(sys.modules[__name__], "nbbatch", name, _MEANT, __all__)
+        raise no_attribute(sys.modules[__name__], "nbbatch", name, _MEANT, [] if name.startswith("_") else __all__)

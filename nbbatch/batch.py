@@ -22,7 +22,7 @@ from nbbatch.base.clock import Clock, SystemClock
 from nbbatch.base.display import plural, warn
 from nbbatch.base.errors import StoreError
 from nbbatch.base.rows import Ended
-from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
+from nbbatch.base.states import INSTANCE_BY_CODE, INSTANCE_ENDED, InstanceStatus
 from nbbatch.base.times import Duration, Moment, moment
 from nbbatch.definition.listeners import safely
 from nbbatch.engine import commands, recovery, subjobs, submit
@@ -355,18 +355,18 @@ class Batch(Overview):
 
         def begin() -> tuple[int, Future[Ended] | None, bool]:
             instance, end = submit.submit(engine, brought, job, stored, identity, key, new, retain, None, wish)
-            return instance, end, any(asked.born and asked.born[1].id == instance for asked in engine.pending)
+            is_new = any(asked.born and asked.born[1].id == instance for asked in engine.pending)
+            return instance, end, is_new and engine.known.has_some(job)
 
-        instance, end, is_new = engine.call(begin)
-        if is_new and key is None and not new:
+        instance, end, is_another = engine.call(begin)
+        if is_another and key is None and not new:
             self._say_what_was_before(instance, job, identity)
         return JobHandle(self._access, instance, job, end)
 
     def _say_what_was_before(self, instance: int, job: Job[Any, Any], identity: str) -> None:
         """In one line: equal parameters have ended already, and this is another instance."""
-        for (before,) in self._store.fetch("earlier", job.name, job.version, identity, instance):
-            status = self._store.stored_instance(before).status
-            if status is InstanceStatus.COMPLETED:
+        for before, code in self._store.fetch("earlier", job.name, job.version, identity, instance):
+            if (status := INSTANCE_BY_CODE[code]) is InstanceStatus.COMPLETED:
                 level, advice = (
                     logging.INFO,
                     f"batch.instance({before}).result() is its report, key= names one for good",

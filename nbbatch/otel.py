@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from nbbatch.base.display import needing, warn
+from nbbatch.base.items import Items
 from nbbatch.base.rows import Failure, Item, Results
 from nbbatch.base.states import ChunkStatus
 from nbbatch.batch import Batch
@@ -69,7 +70,7 @@ class _Reporter:
         self._attempts = meter.create_counter("nbbatch.attempts", description="Attempts that ended")
         self._seconds = meter.create_histogram("nbbatch.attempt.duration", unit="s", description="Time of an attempt")
 
-    def __call__(self, live: LiveInstance, step: LiveStep, items: list[Item], results: Results) -> None:
+    def __call__(self, live: LiveInstance, step: LiveStep, items: Items, results: Results) -> None:
         shared = {"nbbatch.job": live.job.name, "nbbatch.step": step.node.step.name}
         plain = [item for place, item in enumerate(items) if place not in results.odd]
         for item, began, ended in zip(plain, results.started_us, results.ended_us, strict=True):

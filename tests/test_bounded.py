@@ -153,7 +153,7 @@ def test_the_window_of_unclaimed_chunks_is_bounded_by_their_bytes(store: Path, m
     def work(text: str) -> int:
         began.set()
         release.wait(10)
-        held.append(batch._engine.live[1].steps[1].ready_bytes)
+        held.append(batch._engine.live[1].steps[1].ready.bytes)
         return int(text[:4])
 
     with nb.open(store, workers=1) as batch:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -151,12 +152,8 @@ def test_what_worker_processes_run_is_told(processed: nb.Batch, tmp_path: Path) 
     run.wait(30)
     (ended,) = run.attempts("visit").filter(chunk=row["chunk"]).rows(named=True)
 
-    assert (row["step"], row["input"], row["worker"], row["started"]) == (
-        "visit",
-        "3",
-        ended["worker"],
-        ended["started"],
-    )
+    assert (row["step"], row["input"], row["worker"]) == ("visit", "3", ended["worker"])
+    assert abs(row["started"] - ended["started"]) <= timedelta(milliseconds=1)  # of one right behind a quick one
 
 
 def test_a_dead_worker_costs_what_it_ran_one_attempt_and_the_run_goes_on(processed: nb.Batch, tmp_path: Path) -> None:

@@ -41,13 +41,16 @@ class SystemClock:
 
     def __init__(self) -> None:
         self._offset = -(2**63)
-        """From `steady` to the time since 1970."""
+        """From the steady clock to the time since 1970, in nanoseconds."""
 
     def now(self) -> int:
         """Microseconds since 1970 UTC."""
-        wall, steady = time.time_ns() // 1000, steady_us()
-        self._offset = max(self._offset, wall - steady)
-        return steady + self._offset
+        wall, steady = time.time_ns(), time.monotonic_ns()
+        if (
+            offset := wall - steady
+        ) > self._offset:  # a worker asks once for each attempt: max() would cost a third more
+            self._offset = offset
+        return (steady + self._offset) // 1000
 
     def steady(self) -> int:
         """Microseconds since some moment, of a clock that nobody sets: for how long something takes."""

@@ -114,6 +114,8 @@ class Results(NamedTuple):
     """Attributes of the log records of a worker in another process."""
     targets: Sequence[int] = ()
     """The step that each output goes to; empty: to the only one that follows."""
+    left: int = 0
+    """So many of the last chunks were not begun, as those before them took too long."""
 
     def part(self, first: int, last: int) -> Results:
         """What the attempts from one place to another gave.

@@ -123,6 +123,14 @@ class BaseStep:
         """Its source after that of everything it reaches in its module or notebook."""
         return self.source if self.job is not None else listing(self.function) or self.source
 
+    def listed(self, code: str) -> tuple[str, dict[str, str]]:
+        """Its `listing` and its `parts` as they were when its code had this fingerprint first: they take milliseconds to make."""
+        if self._listed is None or self._listed[0] != code:
+            self._listed = code, (self.listing, self.parts)
+        return self._listed[1]
+
+    _listed: tuple[str, tuple[str, dict[str, str]]] | None = None
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.function, self.name, self.options, self.signature)
 

@@ -6,7 +6,8 @@ from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
 
-from nbbatch.base.rows import ClaimRow, Item
+from nbbatch.base.items import Fresh, Items
+from nbbatch.base.rows import ClaimRow
 from nbbatch.base.states import ChunkStatus
 from nbbatch.definition import Kind
 from nbbatch.engine.limits import Pace
@@ -14,6 +15,9 @@ from nbbatch.engine.pools import Lane
 from nbbatch.engine.settle import Changes
 from nbbatch.engine.state import PAGE_CHUNKS, LiveInstance, LiveStep, runs
 from nbbatch.store.database import Store
+
+NO_LIMIT = 2**62
+"""Where a window holds no more than a page may: sorting all of it costs a third of finding the first so many."""
 
 
 class Claims:
@@ -31,12 +35,12 @@ class Claims:
         self._pace = pace
         self._wake = wake
 
-    def take(self, live: LiveInstance, step: LiveStep, lane: Lane) -> list[Item]:
+    def take(self, live: LiveInstance, step: LiveStep, lane: Lane) -> Items:
         """As many chunks as a micro-batch should have, with their inputs; none if none is there yet."""
         items = step.take(self._size(live, step, lane), partial(self._refill, live))
         return self._with_inputs(live, step, items) if items else items
 
-    def keep(self, live: LiveInstance, step: LiveStep, items: list[Item], changes: Changes, now: int) -> int | None:
+    def keep(self, live: LiveInstance, step: LiveStep, items: Items, changes: Changes, now: int) -> int | None:
         """Have a claim stored; of chunks that this very turn makes, in their own rows."""
         session = self._store.session
         if items[0].chunk > self._store.durable_chunk and len(changes.chunks):
@@ -64,7 +68,7 @@ class Claims:
         if step.mean_us:  # sharing less work than the way there takes is no gain
             fair = max(fair, int(lane.round_us / step.mean_us))
         free = self._pace.room(live, step) if options.limited else step.free()
-        return max(1, min(step.size, free, fair))
+        return max(1, min(step.size, free, max(fair, step.least())))
 
     def _refill(self, live: LiveInstance, step: LiveStep) -> None:
         """Read the next window of unclaimed chunks; windows double while they turn out empty.
@@ -80,13 +84,16 @@ class Claims:
             is_fresh = step.cursor >= step.loaded_last and not step.looked > step.cursor
             query = "page" if is_fresh else "page_untouched"
             most = step.page_chunks()
-            rows = self._store.rows(query, live.id, step.node.index, step.cursor, high, most)
+            limit = most if most < high - step.cursor else NO_LIMIT
+            rows = self._store.rows(query, live.id, step.node.index, step.cursor, high, limit)
             step.add_page(rows)  # pyright: ignore[reportArgumentType] - (id, data)
             step.cursor = high if len(rows) < most else rows[-1][0]
             window *= 2
 
-    def _with_inputs(self, live: LiveInstance, step: LiveStep, items: list[Item]) -> list[Item]:
+    def _with_inputs(self, live: LiveInstance, step: LiveStep, items: Items) -> Items:
         """Fetch the stored inputs of chunks that are claimed again."""
+        if isinstance(items, Fresh) and None not in items.inputs:
+            return items
         missing = [item.chunk for item in items if item.data is None]
         if not missing or step.node.index == 0 or step.node.step.kind is Kind.REDUCTION:
             return items

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from nbbatch.base.items import Items
 from nbbatch.base.rows import Item, Results
 from nbbatch.definition import Node
 from nbbatch.engine.internal_errors import Observer
@@ -118,25 +119,29 @@ class Completions:
         items = flight.micro.items
         return [*self._dropped(flight.live, items), *self._unclaimed(flight, items)]
 
-    def _unclaimed(self, flight: Flight, items: list[Item], *, alone: bool = False) -> list[Update]:
+    def _unclaimed(self, flight: Flight, items: Items, *, alone: bool = False) -> list[Update]:
         if not items:
             return []
         claimed = [item.chunk for item in flight.micro.items]
         return [Unclaimed(flight.live, self._store, flight.claim, claimed, flight.micro.node.index, items, alone)]
 
-    def _gave(self, flight: Flight, items: list[Item], now: int, lasted_us: int) -> list[Update]:
+    def _gave(self, flight: Flight, items: Items, now: int, lasted_us: int) -> list[Update]:
         if not items:
             return []
         micro = flight.micro if items is flight.micro.items else replace(flight.micro, items=items)
         if self.is_stopping and flight.is_lost():
             return [PutBack(flight.live, self._store, micro, items, lasted_us)]
         results = self._results(flight, micro, now, lasted_us)
+        back: list[Update] = []
+        if results.left:
+            items, rest = items[: -results.left], items[-results.left :]
+            back = self._unclaimed(flight, rest)
         items, again, results = without_called_off(items, results, failed_too=self.is_terminated)
         given = [ResultsUpdate(flight.live, micro.node, items, results, self._record)] if items else []
-        if not again:
-            return list[Update](given)
-        back = PutBack(flight.live, self._store, micro, again, self._pace.lasted_us(flight))
-        return [*self._dropped(flight.live, again), back, *given]
+        if again:
+            called_off = PutBack(flight.live, self._store, micro, again, self._pace.lasted_us(flight))
+            back += [*self._dropped(flight.live, again), called_off]
+        return [*back, *given]
 
     def _results(self, flight: Flight, micro: MicroBatch, now: int, lasted_us: int) -> Results:
         assert flight.future is not None
@@ -158,7 +163,7 @@ class Completions:
         return results
 
     def _record(
-        self, live: LiveInstance, node: Node, items: list[Item], results: Results, changes: Changes, now: int
+        self, live: LiveInstance, node: Node, items: Items, results: Results, changes: Changes, now: int
     ) -> None:
         """Settle what a micro-batch gave."""
         step, failing = live.step_at(node.index), live.failing
@@ -174,7 +179,7 @@ class Completions:
         if live.failing != failing:
             changes.writes.append(partial(self._store.set_failing, live.id, live.failing or ""))
 
-    def _dropped(self, live: LiveInstance, items: list[Item]) -> list[Update]:
+    def _dropped(self, live: LiveInstance, items: Items) -> list[Update]:
         """The result of an attempt whose instance was cancelled meanwhile."""
         keys = [(item.chunk, item.attempt) for item in items]
         pages = [key for key in keys if live.staged.pop(key, None) is not None]

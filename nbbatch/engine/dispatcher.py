@@ -242,13 +242,13 @@ class Engine:
             return arrived
 
     def _patience(self, arrived: list[Flight | Arrived]) -> float:
-        """Seconds to wait for more that can share the commit: while all workers have enough before them.
+        """Seconds to wait for more that can share the commit: while all workers have enough before them, or are about to have nothing.
 
         A commit costs the same for one attempt as for a hundred, and takes the processor from those who work.
         """
         if not arrived or self._answers or self._stopping or not isinstance(arrived[-1], Flight):
             return 0
-        return self._lanes.spare()
+        return self._lanes.spare() or self._lanes.soon()
 
     def _sleep(self) -> float | None:
         if self.error or self._stopping:
@@ -378,7 +378,8 @@ class Engine:
                 if rows:
                     self.store.append(table, rows)
             for code, step, hides in changes.codes.values():
-                self.store.keep_code(code, step.name, clean(step.listing), now, hides, step.parts)
+                text, parts = step.listed(code)
+                self.store.keep_code(code, step.name, clean(text), now, hides, parts)
             self._reuse.keep(changes)
             for write in changes.writes:
                 write()
@@ -553,6 +554,7 @@ class Engine:
         micro = MicroBatch(
             live.id, step.node, live.params, items, self.clock.now, stop, sink, inputs, self.marks, slots,
             self._lanes.turnstiles(live, step) if lane.is_async else (), live.attachments, live.job.listeners.hooks, self.leftovers.begin(live.id),
+            lane.most_us,
         )  # fmt: skip
         flight = Flight(live, step, lane, micro, claim, step.mean_us * len(items), waits=lane.taken >= lane.workers)
         lane.taken += 1
@@ -564,8 +566,7 @@ class Engine:
 
     def _first_claim(self, live: LiveInstance, step: LiveStep, changes: Changes, now: int) -> None:
         """Record what changes with a claim: the start, the instance's state."""
-        if live.started_us is None:
-            live.started_us = now
+        live.started_us = live.started_us or now
         self.notifications.began(live, step, changes)
         reduces = step.node.step.kind is Kind.REDUCTION
         if live.status is InstanceStatus.QUEUED or (reduces and live.status is not InstanceStatus.FINALIZE):

@@ -6,7 +6,8 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
-from nbbatch.base.rows import Item, Results
+from nbbatch.base.items import Items
+from nbbatch.base.rows import Results
 from nbbatch.engine.state import LiveInstance, LiveStep
 
 log = logging.getLogger("nbbatch")
@@ -16,7 +17,7 @@ MOST = 100
 TOLERATED = 3
 """An observer that raises this many times in a row is removed."""
 
-Observe = Callable[[LiveInstance, LiveStep, list[Item], Results], None]
+Observe = Callable[[LiveInstance, LiveStep, Items, Results], None]
 
 
 class InternalErrors:
@@ -39,7 +40,7 @@ class Observer:
         self._errors = errors
         self._failures = 0
 
-    def tell(self, live: LiveInstance, step: LiveStep, items: list[Item], results: Results) -> None:
+    def tell(self, live: LiveInstance, step: LiveStep, items: Items, results: Results) -> None:
         """Notify it. What it raises is logged once and has no other effect."""
         if self.function is None:
             return

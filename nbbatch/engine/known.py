@@ -31,6 +31,10 @@ class Known:
         self._shapes.clear()
         self._older.clear()
 
+    def has_some(self, job: JobDefinition[Any, Any]) -> bool:
+        """Whether a submit found a stored instance of a job's version."""
+        return (job.name, job.version) in self._shapes
+
     def shape(self, store: Store, job: JobDefinition[Any, Any]) -> tuple[int, str] | None:
         """The newest stored instance of a job's version, and the chain it began with."""
         named = job.name, job.version

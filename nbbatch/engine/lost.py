@@ -7,6 +7,7 @@ from concurrent.futures import Executor, Future
 from math import isqrt
 from typing import Any, NamedTuple
 
+from nbbatch.base.items import Items
 from nbbatch.base.rows import EventRow, Failure, Item, Outcome, Results
 from nbbatch.base.states import ChunkStatus
 from nbbatch.definition import judge
@@ -31,10 +32,10 @@ MOST_CALLED_OFF = 20
 class Fate(NamedTuple):
     """What becomes of the chunks of a micro-batch whose worker was lost."""
 
-    charged: list[Item]
-    put_back: list[Item] = []  # noqa: RUF012 - nobody changes it
+    charged: Items
+    put_back: Items = []  # noqa: RUF012 - nobody changes it
     """They had begun, maybe for no fault of theirs: on record, uncharged."""
-    unclaimed: list[Item] = []  # noqa: RUF012
+    unclaimed: Items = []  # noqa: RUF012
     """Queued again as if never claimed."""
     alone: bool = False
     """Whether any of them may be why: each is to run where it harms no other."""
@@ -73,7 +74,7 @@ class Losses:
         charged = [item for item in micro.items if item.chunk in begun]
         return Fate(charged, [], [item for item in micro.items if item.chunk not in begun], alone=UNKNOWN in begun)
 
-    def _by_trial(self, items: list[Item], *, begun: bool, is_suspect: bool) -> Fate:
+    def _by_trial(self, items: Items, *, begun: bool, is_suspect: bool) -> Fate:
         """A chunk that ran by itself, on a worker that may have run others: it is charged once that happens again, with no other suspect about."""
         if len(items) > 1:
             return Fate([], unclaimed=items, alone=True)
@@ -96,7 +97,7 @@ def submitted(executor: Executor, function: Callable[..., Any], call: Any) -> Fu
 
 
 def put_back(
-    step: LiveStep, micro: MicroBatch, items: list[Item], changes: Changes, event: int, span_us: tuple[int, int], *,
+    step: LiveStep, micro: MicroBatch, items: Items, changes: Changes, event: int, span_us: tuple[int, int], *,
     alone: bool = False,
 ) -> None:  # fmt: skip
     """Attempts that ended for no fault of theirs, as their workers were killed or they were called off: on record, with no error counted.
@@ -122,9 +123,7 @@ def put_back(
     requeue(step, [item._replace(attempt=item.attempt + 1) for item in items], alone=alone)
 
 
-def without_called_off(
-    items: list[Item], results: Results, *, failed_too: bool = False
-) -> tuple[list[Item], list[Item], Results]:
+def without_called_off(items: Items, results: Results, *, failed_too: bool = False) -> tuple[Items, Items, Results]:
     """Those of a micro-batch that ran to an end, those that somebody else called off meanwhile, and the results of the former.
 
     With ``failed_too`` an error that would be retried counts as called off: the process is told to end.
@@ -133,6 +132,8 @@ def without_called_off(
     >>> [item.chunk for item in without_called_off([Item(7, 1, None), Item(8, 1, None)], Results([1], [2], [], "", {0: off}))[1]]
     [7]
     """
+    if not results.odd:
+        return items, [], results
     ends = {ChunkStatus.QUEUED, ChunkStatus.ERRORED} if failed_too else {ChunkStatus.QUEUED}
     off = {place for place, outcome in results.odd.items() if outcome.status in ends}
     tired = {place for place in off if _put_back_before(items[place]) >= MOST_CALLED_OFF}
@@ -147,7 +148,7 @@ def _put_back_before(item: Item) -> int:
     return item.attempt - 1 - item.errors - item.polls
 
 
-def requeue(step: LiveStep, items: list[Item], *, alone: bool = False) -> None:
+def requeue(step: LiveStep, items: Items, *, alone: bool = False) -> None:
     """Have chunks claimed again whose claim came to nothing.
 
     Args:

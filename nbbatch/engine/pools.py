@@ -27,6 +27,10 @@ AHEAD = 8
 """… but at most so many per worker."""
 SPARE_US = 20_000
 """Work that a worker still has before it when a commit begins; with more, what arrives is waited for."""
+PATIENCE = 12
+"""A micro-batch that takes so many times as long as it should gives back what it has not begun."""
+SOON_US = 1_000
+"""What workers finish within this time shares the commit with what has arrived: it costs more than they lose by it."""
 ROUNDS = 10
 """A micro-batch has at least so much more work than its way takes …"""
 MOST_US = 500_000
@@ -72,6 +76,11 @@ class Lane:
     def target_us(self) -> int:
         """How much work a micro-batch should have: much beside the time that its way takes."""
         return max(self.pool.target_us, min(MOST_US, int(ROUNDS * self.round_us)))
+
+    @property
+    def most_us(self) -> int:
+        """How long a micro-batch may take and still begin a further chunk."""
+        return PATIENCE * self.target_us
 
     def learn(self, way_us: int) -> None:
         """A micro-batch was so long on its way, there and back."""
@@ -229,6 +238,11 @@ class Lanes:
         """Seconds until a worker of any lane in use may want for work; 0 where none is in use."""
         busy = [lane.spare() for lane in self.all() if lane.taken]
         return max(0.0, min(busy, default=0.0))
+
+    def soon(self) -> float:
+        """Seconds until all that workers have is done, where that is little beside a commit; 0 where it is not, or not known."""
+        longest = max((lane.work_us / lane.workers for lane in self.all() if lane.work_us >= 1), default=0.0)
+        return longest / 1e6 if longest <= SOON_US else 0.0
 
     def forget(self) -> None:
         """Whatever is in them counts no more."""

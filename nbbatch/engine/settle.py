@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
+from nbbatch.base.items import Fresh, Items
 from nbbatch.base.rows import (
     HEAD_CHARS,
     ChunkRow,
@@ -103,7 +105,7 @@ class Clerk:
     random: Callable[[], float]
 
     def settle(
-        self, live: LiveInstance, step: LiveStep, items: list[Item], results: Results, changes: Changes, now: int,
+        self, live: LiveInstance, step: LiveStep, items: Items, results: Results, changes: Changes, now: int,
         code: str,
     ) -> None:  # fmt: skip
         """Record what one micro-batch gave; ``code`` is the fingerprint of what ran."""
@@ -119,12 +121,12 @@ class Clerk:
             live.failing = _too_many(live)
 
     def _settle_plain(
-        self, live: LiveInstance, step: LiveStep, items: list[Item], results: Results, changes: Changes, now: int,
+        self, live: LiveInstance, step: LiveStep, items: Items, results: Results, changes: Changes, now: int,
         code: str,
     ) -> None:  # fmt: skip
         """Attempts that COMPLETED and left nothing but outputs: whole columns at a time."""
         node, total = step.node, len(items)
-        chunks, attempts, _, errors, polls = zip(*items, strict=True)
+        chunks, attempts, errors, polls = _columns(items)
         event = self.take_ids("event", total) + 1
         outputs = results.outputs
         changes.events.extend(
@@ -176,7 +178,7 @@ class Clerk:
         if outcome.failure or outcome.log or outcome.warnings or outcome.recovered:
             changes.details.append(_detail(live, step, item, outcome, event, status, errors, bool(split)))
 
-    def _close(self, live: LiveInstance, step: LiveStep, items: list[Item], results: Results) -> None:
+    def _close(self, live: LiveInstance, step: LiveStep, items: Items, results: Results) -> None:
         step.in_flight -= len(items)
         if step.suspect_in_flight is not None and any(item.chunk == step.suspect_in_flight for item in items):
             step.suspect_in_flight = None
@@ -244,6 +246,14 @@ class Clerk:
         for target, count in counts.items():
             if target != reduction:
                 live.steps[target].emit_many(before + 1, before + chunks, count)
+
+
+def _columns(items: Items) -> tuple[Sequence[int], Any, Any, Any]:
+    """Ids, attempts, errors and polls; one number where they are the same for all."""
+    if isinstance(items, Fresh):
+        return items.chunks, 1, 0, 0
+    chunks, attempts, _, errors, polls = zip(*items, strict=True)
+    return chunks, attempts, errors, polls
 
 
 def _by_target(

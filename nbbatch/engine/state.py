@@ -16,19 +16,21 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from copy import copy
-from itertools import accumulate, count
+from itertools import accumulate
 from typing import Any, NamedTuple
 
+from nbbatch.base.items import Fresh, Items
 from nbbatch.base.rows import Ended, InstanceRow, Item, Waiting
 from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.definition import JobDefinition, Kind, Node
 from nbbatch.engine import prospect
 from nbbatch.engine.decide import Counts, no_chunks
 from nbbatch.engine.prospect import Course, Mark, StepWork, Times, steps_work
+from nbbatch.engine.window import Window, total_of
 from nbbatch.values.attachments import Attachments
 from nbbatch.worker.context import Cancellation, StoredParams
 
-WINDOW_CHUNKS = 10_000
+WINDOW_CHUNKS = 20_000
 """Unclaimed chunks of one step held in memory …"""
 WINDOW_BYTES = 16_000_000
 """… or about this many bytes of their inputs."""
@@ -40,6 +42,12 @@ TARGET_US = 8_000
 """A micro-batch grows until it is about this much work, so that hand-over costs little and no result waits long."""
 MAX_BATCH = 1_000
 """Chunks in one micro-batch at most."""
+TRUSTED = 16
+"""… and has at most so many times the chunks that are known to take as long as thought."""
+SHARES = 8
+"""What is left of a step is shared out among workers down to this part of a micro-batch …"""
+MANY = 64
+"""… where it is so many chunks: of a few, one that hangs is to keep no result waiting."""
 NOTED_US = 2_000_000
 """Between two times that the progress of an instance is stored."""
 FIRST_US = 500_000
@@ -59,16 +67,14 @@ class Again(NamedTuple):
     status: int
 
 
-def _total(inputs: Iterable[bytes | None]) -> int:
-    return sum(map(len, filter(None, inputs)))
-
-
-def runs(items: Iterable[Item]) -> list[tuple[int, int, int]]:
+def runs(items: Items) -> list[tuple[int, int, int]]:
     """Consecutive chunks of equal attempt as (first chunk, how many, attempt).
 
     >>> runs([Item(4, 1, b""), Item(5, 1, b""), Item(6, 2, b""), Item(9, 2, b"")])
     [(4, 2, 1), (6, 1, 2), (9, 1, 2)]
     """
+    if isinstance(items, Fresh) and isinstance(items.chunks, range):
+        return [(items.chunks[0], len(items), 1)] if items else []
     found: list[tuple[int, int, int]] = []
     first = total = attempt = 0
     for item in items:
@@ -82,8 +88,8 @@ def runs(items: Iterable[Item]) -> list[tuple[int, int, int]]:
 
 
 _CHANGED = (
-    "again", "asks", "counts", "cursor", "in_flight", "last", "loaded_last", "looked", "lots", "opened", "polling", "ready",
-    "ready_bytes", "skipped", "suspect_in_flight", "suspects",
+    "again", "asks", "counts", "cursor", "in_flight", "last", "loaded_last", "looked", "lots", "opened", "polling", "ready", "skipped",
+    "suspect_in_flight", "suspects",
 )  # fmt: skip
 """What a turn changes in a step."""
 
@@ -120,7 +126,6 @@ class LiveStep:
         "opened",
         "polling",
         "ready",
-        "ready_bytes",
         "size",
         "skipped",
         "suspect_in_flight",
@@ -145,8 +150,7 @@ class LiveStep:
         """Highest id there is."""
         self.loaded_last = 0
         """Highest id when the instance was loaded: up to it, a window may hold chunks that are past claiming."""
-        self.ready: deque[tuple[int, bytes | None]] = deque()
-        self.ready_bytes = 0
+        self.ready = Window()
         self.mean_bytes: float | None = None
         """Mean size of the inputs that came into the window last; None: none has."""
         self.accused = set[int]()
@@ -186,29 +190,29 @@ class LiveStep:
             self.cursor = self.last = self.looked = first - 1
         if not self.asks and self.opened and self.has_room() and self.cursor == self.last:
             taken = inputs[: WINDOW_CHUNKS - len(self.ready)]
-            total = _total(taken)
-            if total > WINDOW_BYTES - self.ready_bytes:
+            if total_of(taken) > WINDOW_BYTES - self.ready.bytes:
                 taken = self._fitting(taken)
-                total = _total(taken)
-            self.add_ready(zip(count(first), taken), len(taken), total)
+            self.add_ready(range(first, first + len(taken)), taken)
             self.cursor = first + len(taken) - 1
         self.last = first + len(inputs) - 1
         self.counts[self.waits] += len(inputs)
 
     def add_page(self, chunks: Sequence[tuple[int, bytes | None]]) -> None:
-        """Put chunks that were read from the store into the window."""
-        self.add_ready(chunks, len(chunks), _total(data for _, data in chunks))
+        """Put chunks that were read from the store, in the order of their ids, into the window."""
+        ids: Sequence[int] = [chunk for chunk, _ in chunks]
+        if ids and ids[-1] - ids[0] == len(ids) - 1:
+            ids = range(ids[0], ids[-1] + 1)
+        self.add_ready(ids, [data for _, data in chunks])
 
-    def add_ready(self, chunks: Iterable[tuple[int, bytes | None]], many: int, total: int) -> None:
-        """Put so many chunks, with inputs of so many bytes in all, into the window."""
-        self.ready.extend(chunks)
-        self.ready_bytes += total
-        if many:
-            self.mean_bytes = total / many
+    def add_ready(self, ids: Sequence[int], inputs: Sequence[bytes | None]) -> None:
+        """Put chunks into the window."""
+        total = self.ready.add(ids, inputs)
+        if inputs:
+            self.mean_bytes = total / len(inputs)
 
     def _fitting(self, inputs: Sequence[bytes | None]) -> Sequence[bytes | None]:
         """As many of the first inputs as the window has bytes for, and at least one."""
-        room = WINDOW_BYTES - self.ready_bytes
+        room = WINDOW_BYTES - self.ready.bytes
         return inputs[: bisect_right(list(accumulate(len(data or b"") for data in inputs)), room) + 1]
 
     def page_chunks(self) -> int:
@@ -226,7 +230,7 @@ class LiveStep:
 
     def has_room(self) -> bool:
         """Whether the window takes more."""
-        return len(self.ready) < WINDOW_CHUNKS and self.ready_bytes < WINDOW_BYTES
+        return len(self.ready) < WINDOW_CHUNKS and self.ready.bytes < WINDOW_BYTES
 
     @property
     def known_last(self) -> int:
@@ -258,7 +262,7 @@ class LiveStep:
         """All its chunks were superseded."""
         self.counts, self.in_flight = no_chunks(), 0
         self.ready.clear()
-        self.ready_bytes, self.cursor, self.looked = 0, self.last, self.last
+        self.cursor = self.looked = self.last
         self.again.clear()
         self.lots.clear()
         self.suspects.clear()
@@ -290,7 +294,7 @@ class LiveStep:
             return MAX_BATCH
         return step.options.concurrency * (2 if step.is_async else 1) - self.in_flight
 
-    def take(self, most: int, refill: Callable[[LiveStep], None]) -> list[Item]:
+    def take(self, most: int, refill: Callable[[LiveStep], None]) -> Items:
         """Take up to ``most`` chunks to claim, or a lot; ``refill`` reads the next window of the store."""
         if self.lots:
             lot = self.lots.popleft()
@@ -300,16 +304,17 @@ class LiveStep:
         taken = [self.again.popleft() for _ in range(min(most, len(self.again)))]
         for again in taken:
             self._count_claim(again.status)
-        items = [again.item for again in taken]
+        items: Items = [again.item for again in taken]
         while len(items) < most and (self.ready or self.cursor < self.known_last):
             if not self.ready:
                 refill(self)
             if not self.ready:
                 break
-            items.extend(self._fresh(most - len(items)))
+            fresh = self._fresh(most - len(items))
+            items = [*items, *fresh] if items else fresh
         return items or self._suspect()
 
-    def _suspect(self) -> list[Item]:
+    def _suspect(self) -> Items:
         """The next suspect, alone: last of all, so that what it may kill is little."""
         if not self.suspects or self.suspect_in_flight is not None:
             return []
@@ -318,13 +323,10 @@ class LiveStep:
         self._count_claim(suspect.status)
         return [suspect.item]
 
-    def _fresh(self, most: int) -> list[Item]:
-        ready = self.ready
-        taken = [ready.popleft() for _ in range(min(most, len(ready)))]
-        self.ready_bytes -= sum([len(data) for _, data in taken if data])
+    def _fresh(self, most: int) -> Items:
+        items: Items = self.ready.take(most)
         if self.skipped:
-            taken = [each for each in taken if each[0] not in self.skipped]
-        items = [Item(chunk, 1, data) for chunk, data in taken]
+            items = [item for item in items if item.chunk not in self.skipped]
         self.counts[_QUEUED] -= len(items)
         self.counts[_IN_PROGRESS] += len(items)
         self.in_flight += len(items)
@@ -348,7 +350,12 @@ class LiveStep:
         self.times = self.times.plus(chunks, spent_us)
         mean = self.learned.mean_us = spent_us / chunks + 1
         self.mean_us = mean if not self.mean_us else 0.5 * (self.mean_us + mean)
-        self.size = max(1, min(self.size * 4, MAX_BATCH, int(self.target_us / self.mean_us)))
+        self.size = max(1, min(TRUSTED * self.times.attempts, MAX_BATCH, int(self.target_us / self.mean_us)))
+
+    def least(self) -> int:
+        """How many chunks are too little work to be shared out among workers."""
+        is_many = self.mean_us and self.counts[_QUEUED] >= MANY
+        return int(self.target_us / SHARES / self.mean_us) if is_many else 1
 
 
 def _asks(node: Node, wish: int | None, params: StoredParams) -> bool:

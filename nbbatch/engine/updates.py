@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
+from nbbatch.base.items import Items
 from nbbatch.base.rows import Failure, InstanceRow, Item, Outcome, Results
 from nbbatch.base.states import ChunkStatus
 from nbbatch.definition import Node
@@ -23,7 +24,7 @@ from nbbatch.store.database import Store
 from nbbatch.worker.context import MicroBatch, Page
 from nbbatch.worker.error_text import clean, shorten, text_of
 
-Record = Callable[[LiveInstance, Node, list[Item], Results, Changes, int], None]
+Record = Callable[[LiveInstance, Node, Items, Results, Changes, int], None]
 """Settles the results of a micro-batch."""
 
 
@@ -151,7 +152,7 @@ class Unclaimed(_Whole):
     claimed: list[int]
     """All chunks of the claim."""
     index: int
-    items: list[Item]
+    items: Items
     alone: bool = False
     """Whether each of them must run alone, because one of them may have killed the worker."""
 
@@ -171,7 +172,7 @@ class PutBack(_Whole):
     live: LiveInstance
     store: Store
     micro: MicroBatch
-    items: list[Item]
+    items: Items
     lasted_us: int
     alone: bool = False
     """As in `Unclaimed`."""
@@ -208,7 +209,7 @@ class ResultsUpdate(_Whole):
 
     live: LiveInstance
     node: Node
-    items: list[Item]
+    items: Items
     results: Results
     record: Record
     told: int = field(default=0)

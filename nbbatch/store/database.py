@@ -61,6 +61,7 @@ class Store(Writer):
                 self._prepare(now_us, session, is_new or path == MEMORY)
                 self._begin_writing()
                 self._chains: dict[str, int] | None = dict(self.rows("chains"))
+                self._kept: set[str] | None = None
         except BaseException:
             self.close()
             raise
@@ -133,7 +134,7 @@ class Store(Writer):
         self.run("unstage_all")
 
     def _abandon(self) -> None:
-        self._chains = self._keys = None
+        self._chains = self._kept = self._keys = None
         super()._abandon()
 
     def close(self) -> None:
@@ -165,8 +166,7 @@ class Store(Writer):
         if text not in self._chains:
             chain = self._chains[text] = self.take_ids("chain", 1) + 1
             self.add("chain", id=chain, shape=shape, steps=text)
-            for step in steps:
-                self.add("chain_step", chain=chain, **step._asdict())
+            self.add_all("chain_step", [{"chain": chain, **step._asdict()} for step in steps])
         return self._chains[text]
 
     def reuse_key(self, step: str, code: str, params: str, ways: str) -> int:
@@ -302,14 +302,15 @@ class Store(Writer):
         self, fingerprint: str, step: str, source: str, now_us: int, hides: Callable[[str], str] | None = None,
         parts: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        """Keep a step's source text, once per fingerprint; ``hides`` puts stars for secrets, in what is kept already too.
-
-        ``parts`` are the names that it reaches, each with a digest of what that means.
-        """
-        self.run("keep_code", fingerprint, step, hides(source) if hides else source, now_us, json.dumps(parts or {}))
+        """Keep a step's source, and the names it reaches with digests (``parts``), once; ``hides`` puts stars for secrets, in what is kept too."""
+        kept = self._kept = self._kept or {each for (each,) in self.rows("kept_codes")}
+        if fingerprint not in kept:
+            kept.add(fingerprint)
+            text, names = hides(source) if hides else source, json.dumps(parts or {})
+            self.add("code", fingerprint=fingerprint, step=step, source=text, first_us=now_us, parts=names)
         if hides:
-            for (kept,) in self.rows("code", fingerprint):
-                if (hidden := hides(kept)) != kept:
+            for (stored,) in self.rows("code", fingerprint):
+                if (hidden := hides(stored)) != stored:
                     self.run("set_code", fingerprint, hidden)
 
     def change_chunks(

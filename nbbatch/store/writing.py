@@ -10,7 +10,7 @@ import importlib
 import logging
 import os
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -216,10 +216,14 @@ class Writer(Reader):
 
     def add(self, table: str, **fields: Any) -> None:
         """Add one row to an insert-only table, by column name, within the open transaction; what is not named is NULL."""
-        row = tuple(fields.pop(column, None) for column in self._columns[table])
-        if fields:
-            raise TypeError(f"table {table} has no column {', '.join(fields)}")
-        self.append(table, [row])
+        self.add_all(table, [fields])
+
+    def add_all(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows, each as `add`."""
+        columns = self._columns[table]
+        if unknown := set[str]().union(*rows) - columns.keys():
+            raise TypeError(f"table {table} has no column {', '.join(sorted(unknown))}")
+        self.append(table, [tuple(row.get(column) for column in columns) for row in rows])
 
     def _insert_of(self, table: str, rows: int, columns: int) -> duckdb.Statement:
         """An INSERT of so many rows, parsed once."""

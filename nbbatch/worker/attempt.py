@@ -40,8 +40,12 @@ def run_chunks(micro: MicroBatch) -> Results:
     if micro.node.plain and micro.hooks is None:
         return run_plain(micro, worker)
     cell = micro.cell(0)
-    outcomes = {place: run_item(micro, item, worker, cell)[0] for place, item in enumerate(micro.items)}
-    return Results([], [], [], worker, outcomes)
+    outcomes, until = dict[int, Outcome](), micro.now() + micro.most_us
+    for place, item in enumerate(micro.items):
+        outcomes[place] = run_item(micro, item, worker, cell)[0]
+        if outcomes[place].ended_us > until:
+            break
+    return Results([], [], [], worker, outcomes, left=len(micro.items) - len(outcomes))
 
 
 async def run_chunks_async(micro: MicroBatch) -> Results:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 from nbbatch.base import ranges
 from nbbatch.base.clock import SystemClock
 from nbbatch.base.errors import NoContextError, ValueNotStorable
+from nbbatch.base.items import Items
 from nbbatch.base.rows import Item
 from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
@@ -118,7 +119,7 @@ class MicroBatch:
     instance: int
     node: Node
     params: StoredParams
-    items: list[Item]
+    items: Items
     now: Callable[[], int] = SystemClock().now
     cancellation: Cancellation = field(default_factory=Cancellation)
     sink: Callable[[Page], None] | None = None
@@ -135,6 +136,8 @@ class MicroBatch:
     """What listeners put around each attempt."""
     values: SharedFolder | None = None
     """Where big outputs go; None: into the store with all others."""
+    most_us: int = 2**62
+    """Once its chunks have taken so long together, those not yet begun are given back: they were thought to be quicker."""
 
     def kept(self, encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
         """How outputs are stored: as by ``encode``, big ones as references to files."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from nbbatch.base.rows import Outcome, Results
+from nbbatch.base.items import Fresh
+from nbbatch.base.rows import Item, Outcome, Results
 from nbbatch.definition import To
+from nbbatch.values.many import decoded
 from nbbatch.worker import capture
 from nbbatch.worker.context import Context, MicroBatch
 from nbbatch.worker.files_given import calling, taking
@@ -24,43 +26,70 @@ def run_plain(micro: MicroBatch, worker: str) -> Results:
     Here a microsecond a chunk is a tenth of what it costs in all. An attempt begins when the one before it has ended.
     """
     node = micro.node
-    if node.ways or len(node.targets) > 1:
-        return _spread(micro, _run(micro, worker, _routed_call(micro), _to_each))
-    gives, targets = node.output is not None, list(node.targets)
-    return _run(micro, worker, _plain_call(micro), lambda data: ([data] if gives else [], targets))
+    inputs = _columns(micro)[1]
+    values = None if node.input.holds_files else decoded(node.input, inputs)
+    decode, given = (taking(node), inputs) if values is None else (None, values)
+    before = capture.buffer.set(None)
+    try:
+        if node.ways or len(node.targets) > 1:
+            return _spread(micro, _run(micro, worker, given, _routed_call(micro, decode), _to_each))
+        gives, targets = node.output is not None, list(node.targets)
+        return _run(micro, worker, given, _plain_call(micro, decode), lambda data: ([data] if gives else [], targets))
+    finally:
+        capture.buffer.reset(before)
 
 
-def _run(micro: MicroBatch, worker: str, run: Callable[[Any], Any], split: Split) -> Results:
+def _columns(micro: MicroBatch) -> tuple[Sequence[int], Sequence[Any]]:
+    """Ids and inputs of its chunks."""
+    items = micro.items
+    if isinstance(items, Fresh):
+        return items.chunks, items.inputs
+    return [item.chunk for item in items], [item.data for item in items]
+
+
+class _Place(Context):
+    """The context of an attempt by its place in the micro-batch: most steps never ask which it is."""
+
+    def __init__(self, micro: MicroBatch, place: int) -> None:  # pyright: ignore[reportMissingSuperCall] - it would set the item
+        self._micro = micro
+        self._place = place
+
+    @property
+    def _item(self) -> Item:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._micro.items[self._place]
+
+
+def _run(micro: MicroBatch, worker: str, given: Sequence[Any], run: Callable[[Any], Any], split: Split) -> Results:
     now, enter = micro.now, capture.buffer.set
     started, ended, outputs, odd = list[int](), list[int](), list[Any](), dict[int, Outcome]()
-    gives = micro.node.step.output is not None
     cells, since, _, slot = micro.cell(0)
-    before = enter(None)
     begun, told = now(), 0
-    for place, item in enumerate(micro.items):
-        cells[slot] = item.chunk
+    until = begun + micro.most_us
+    for place, (chunk, data) in enumerate(zip(_columns(micro)[0], given, strict=True)):
+        if begun > until:
+            break
+        cells[slot] = chunk
         if begun > told:
             since[slot], told = begun, begun + QUICK_US
-        ctx = Context(micro, item)
+        ctx = _Place(micro, place)
         enter(ctx)
         try:
-            data = run(item.data)
+            output = run(data)
         except BaseException as error:
             odd[place] = broken(ctx, begun, worker, error)
             begun = now()
             continue
         end = now()
         if ctx.said:
-            odd[place] = completed(ctx, begun, end, worker, *split(data))
+            odd[place] = completed(ctx, begun, end, worker, *split(output))
         else:
             started.append(begun)
             ended.append(end)
-            if gives:
-                outputs.append(data)
+            outputs.append(output)
         begun = end
     cells[slot] = 0
-    capture.buffer.reset(before)
-    return Results(started, ended, outputs, worker, odd)
+    left = len(given) - len(started) - len(odd)
+    return Results(started, ended, outputs if micro.node.output is not None else [], worker, odd, left=left)
 
 
 def _to_each(given: tuple[bytes, tuple[int, ...]]) -> tuple[list[bytes], list[int]]:
@@ -71,7 +100,7 @@ def _to_each(given: tuple[bytes, tuple[int, ...]]) -> tuple[list[bytes], list[in
 def _spread(micro: MicroBatch, results: Results) -> Results:
     """Outputs and targets of routed values in columns; attempts whose value went to several steps stand by themselves."""
     outputs, targets, started, ended = list[bytes](), list[int](), list[int](), list[int]()
-    places = (place for place in range(len(micro.items)) if place not in results.odd)
+    places = (place for place in range(len(micro.items) - results.left) if place not in results.odd)
     given: list[Any] = results.outputs
     several = dict[int, Outcome]()
     for place, pair, begun, end in zip(places, given, results.started_us, results.ended_us, strict=True):
@@ -85,18 +114,29 @@ def _spread(micro: MicroBatch, results: Results) -> Results:
             ctx = Context(micro, micro.items[place])
             several[place] = completed(ctx, begun, end, results.worker, *_to_each(pair))
     odd = dict(sorted((results.odd | several).items()))
-    return Results(started, ended, outputs, results.worker, odd, targets=targets)
+    return Results(started, ended, outputs, results.worker, odd, targets=targets, left=results.left)
 
 
-def _plain_call(micro: MicroBatch) -> Callable[[Any], Any]:
-    """Decode, call and encode as one function: stored input → stored output."""
-    step = micro.node.step
-    function, decode, load = calling(micro.node), taking(micro.node), micro.params.reader(micro.node)
+Decode = Callable[[bytes], Any] | None
+"""How an input is read; None: it was read already."""
+
+
+def _call(micro: MicroBatch, decode: Decode) -> Callable[[Any], Any]:
+    """Decode and call as one function: input → what the step returns."""
+    function, load = calling(micro.node), micro.params.reader(micro.node)
+    if micro.node.takes_params:
+        return (
+            (lambda value: function(value, load())) if decode is None else (lambda data: function(decode(data), load()))
+        )
+    return function if decode is None else (lambda data: function(decode(data)))
+
+
+def _plain_call(micro: MicroBatch, decode: Decode) -> Callable[[Any], Any]:
+    """Decode, call and encode as one function: input → stored output."""
+    step, call = micro.node.step, _call(micro, decode)
     if micro.node.output is None:
         name = step.name
-        if micro.node.takes_params:
-            return lambda data: expect_nothing(name, function(decode(data), load()))
-        return lambda data: expect_nothing(name, function(decode(data)))
+        return lambda given: expect_nothing(name, call(given))
     encode = micro.kept(micro.node.output.encode)
 
     def encoded(value: Any) -> bytes:
@@ -110,19 +150,12 @@ def _plain_call(micro: MicroBatch) -> Callable[[Any], Any]:
         micro.node.address(name, value)
         return encode(value)
 
-    if micro.node.takes_params:
-        return lambda data: encoded(function(decode(data), load()))
-    return lambda data: encoded(function(decode(data)))
+    return lambda given: encoded(call(given))
 
 
-def _routed_call(micro: MicroBatch) -> Callable[[Any], tuple[bytes, tuple[int, ...]]]:
-    """The same where several steps may follow: stored input → stored output, and the steps that it goes to."""
-    node = micro.node
-    function, decode, load = calling(node), taking(node), micro.params.reader(node)
+def _routed_call(micro: MicroBatch, decode: Decode) -> Callable[[Any], tuple[bytes, tuple[int, ...]]]:
+    """The same where several steps may follow: input → stored output, and the steps that it goes to."""
+    node, call = micro.node, _call(micro, decode)
     assert node.output is not None
     encode = micro.kept(node.output.encode)
-
-    def run(data: Any) -> tuple[bytes, tuple[int, ...]]:
-        return routed(node, encode, function(decode(data), load()) if node.takes_params else function(decode(data)))
-
-    return run
+    return lambda given: routed(node, encode, call(given))

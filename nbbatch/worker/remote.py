@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nbbatch.base.clock import steady_us
-from nbbatch.base.rows import Item, Results
+from nbbatch.base.items import Items
+from nbbatch.base.rows import Results
 from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
 from nbbatch.values.attachments import Attachments, Carried, Files
@@ -62,7 +63,7 @@ class Packed:
     attachments: Files | str | None
     """Files on this machine; or the name of the value that has them, for another one."""
     secrets: dict[str, str] = field(repr=False)
-    items: list[Item]
+    items: Items
     marks: tuple[str, bytes] | None
     """The file of marks, and the token of the opening that it belongs to."""
     slots: Sequence[int]
@@ -76,6 +77,8 @@ class Packed:
     """Whether its time is limited, so that the engine has to know when it begins."""
     is_suspect: bool = False
     """Whether its worker was lost before, so that it has to be known for sure whether it began."""
+    most_us: int = 2**62
+    """As of the micro-batch."""
     brought: dict[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
     """Values that its worker is expected to lack."""
     line: Line | None = None
@@ -113,7 +116,7 @@ class Packer:
         return Packed(
             f"{self.owner}-{next(self._numbers)}", micro.instance, digest, code, values, is_local, data, attached,
             micro.params.secrets, micro.items, marks, micro.slots, micro.values, socket.gethostname(), logs.levels(),
-            micro.node.step.options.timeout is not None, is_suspect, brought,
+            micro.node.step.options.timeout is not None, is_suspect, micro.most_us, brought,
         )  # fmt: skip
 
     def _data(self, micro: MicroBatch, values: dict[str, str]) -> bytes | str:
@@ -204,7 +207,7 @@ def run_packed(packed: Packed) -> Results | Missing | None:
         marks.begun_us[packed.slots[0]] = steady_us()
     micro = MicroBatch(
         packed.instance, node, params, packed.items, cancellation=_Told(packed.line, marks, packed.slots), marks=marks,
-        slots=packed.slots, attachments=attached, hooks=hooks, values=packed.folder,
+        slots=packed.slots, attachments=attached, hooks=hooks, values=packed.folder, most_us=packed.most_us,
     )  # fmt: skip
     with logs.collected(packed.levels) as kept:
         results = run_chunks(micro)

@@ -11,8 +11,8 @@ GROUP BY e.code ORDER BY min(e.id);
 SELECT c.source FROM event e JOIN code c ON c.fingerprint = e.code
 WHERE e.instance = $1 AND e.chunk = $2 AND e.step = $3 ORDER BY e.id DESC LIMIT 1;
 
--- keep_code: Keep a step's source text, once per fingerprint.
-INSERT INTO code SELECT $1, $2, $3, $4, $5 WHERE NOT EXISTS (SELECT 1 FROM code WHERE fingerprint = $1);
+-- kept_codes: Fingerprints of the steps whose source text is kept.
+SELECT fingerprint FROM code;
 
 -- code: A step's source text.
 SELECT source FROM code WHERE fingerprint = $1;

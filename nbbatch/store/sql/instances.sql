@@ -42,7 +42,7 @@ FROM instance WHERE job = $1 AND version = $2 ORDER BY id;
 FROM instance WHERE job = $1 AND version = $2 AND identity = $3 AND key IS NULL AND parent IS NULL ORDER BY id DESC;
 
 -- newest_shape: The newest instance of a job's version, and the chain it began with.
-SELECT id, shape FROM instance WHERE job = $1 AND version = $2 ORDER BY id DESC LIMIT 1;
+SELECT s.id, c.shape FROM submitted s JOIN chain c ON c.id = s.chain WHERE s.job = $1 AND s.version = $2 ORDER BY s.id DESC LIMIT 1;
 
 -- instance_keyed: The instance of a job's version that was given a key.
 FROM instance WHERE job = $1 AND version = $2 AND key = $3;
@@ -102,5 +102,7 @@ SELECT data FROM attachment WHERE instance = $1 AND name = $2;
 -- user_data: The user's own data that an instance was given last.
 SELECT data FROM user_data WHERE instance = $1 ORDER BY id DESC LIMIT 1;
 
--- earlier: The newest instance of equal job, version and identifying parameters before one, without a key.
-SELECT id FROM submitted WHERE job = $1 AND version = $2 AND identity = $3 AND key IS NULL AND id < $4 ORDER BY id DESC LIMIT 1;
+-- earlier: The newest instance of equal job, version and identifying parameters before one that a person submitted without a key, and how it ended.
+SELECT s.id, e.status FROM submitted s JOIN instance_event e ON e.instance = s.id AND e.status IS NOT NULL
+WHERE s.job = $1 AND s.version = $2 AND s.identity = $3 AND s.key IS NULL AND s.parent IS NULL AND s.id < $4
+ORDER BY s.id DESC, e.id DESC LIMIT 1;

@@ -1,0 +1,43 @@
+"""Chunks on their way to a worker: one by one, or many as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from typing import Any, overload
+
+from nbbatch.base.rows import Item
+
+Items = Sequence[Item]
+
+
+class Fresh(Sequence[Item]):
+    """Chunks for their first attempts, as columns: a thousand of them are no more for Python's garbage collector than two lists.
+
+    >>> fresh = Fresh(range(4, 7), [b"a", b"b", b"c"])
+    >>> fresh[1], [item.chunk for item in fresh[1:]]
+    (Item(chunk=5, attempt=1, data=b'b', errors=0, polls=0), [5, 6])
+    """
+
+    __slots__ = ("chunks", "inputs")
+
+    def __init__(self, chunks: Sequence[int], inputs: Sequence[bytes | None]) -> None:
+        self.chunks, self.inputs = chunks, inputs
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def __iter__(self) -> Iterator[Item]:
+        return map(Item, self.chunks, repeat(1), self.inputs)
+
+    @overload
+    def __getitem__(self, place: int) -> Item: ...
+    @overload
+    def __getitem__(self, place: slice) -> Fresh: ...
+    def __getitem__(self, place: int | slice) -> Item | Fresh:
+        if isinstance(place, slice):
+            return Fresh(self.chunks[place], self.inputs[place])
+        return Item(self.chunks[place], 1, self.inputs[place])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Fresh, (self.chunks, self.inputs)
