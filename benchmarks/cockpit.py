@@ -113,7 +113,7 @@ def kernel(chunks: int, path: Path) -> None:
 
 OPEN = """import nbbatch as nb
 from benchmarks.cockpit import million
-from nbbatch.panel import widget
+from nbbatch.panel import widgets
 batch = nb.open("browser.duckdb", workers=2)"""
 START = "run = batch.submit(million, {chunks})\nrun"
 WATCH = """() => {

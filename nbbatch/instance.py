@@ -241,7 +241,8 @@ class Frames(Answering):
         Columns: chunk, step, attempt, worker (null of a sub-job, which holds none), started, seconds (until now),
         median_seconds and p95_seconds (of the attempts of its step that have ended), given (outputs so far, of a step that
         gives many), input (in a few words). Empty where no process works on the instance. Of a cluster's workers ("cluster") only calls
-        of one chunk are listed; of worker processes none if the store is in memory, as they have no place to say what they run.
+        of one chunk whose step has a ``timeout`` are listed; of worker processes none if the store is in memory, as they have no place to
+        say what they run.
         ``chunks(status="IN_PROGRESS")`` has the chunks that were handed out and have not begun, too.
 
         Raises:

@@ -126,7 +126,7 @@ def await_path(path: Path) -> None:
 def test_what_runs_is_told(batch: nb.Batch, tmp_path: Path) -> None:
     begun, gate = tmp_path / "begun", tmp_path / "gate"
 
-    @nb.step
+    @nb.step(timeout=50)  # clusters tell when a call begins where its time is limited
     def waits(i: int) -> None:
         begun.touch()
         await_path(gate)

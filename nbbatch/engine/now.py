@@ -82,7 +82,7 @@ def _of(flight: Flight, names: dict[int | None, str], now_us: int, steady_us: in
 
 
 def _elsewhere(flight: Flight, now_us: int, steady_us: int) -> Iterator[Running]:
-    """What a cluster is known to be busy with: its workers tell when they begin a call, but not at which of its chunks they are."""
+    """What a cluster is known to be busy with: its workers tell when they begin a call of limited time, but not at which of its chunks they are."""
     begun = flight.begun_us()
     if begun and len(flight.micro.items) == 1:
         since = now_us - (steady_us - begun)
