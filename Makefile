@@ -56,8 +56,8 @@ house: .venv/ready ## rooms, floors, arrows and circles of the imports
 bench: .venv/ready ## durable runs beside a bare pool, as ratios
 	@$(BIN)/python -m benchmarks
 
-bench-full: .venv/ready .venv-peers/ready ## the same with millions of chunks, and beside other durable libraries
-	@$(BIN)/python -m benchmarks --full --peers .venv-peers/bin/python
+bench-full: .venv/ready .venv-peers/ready ## the same with millions of chunks, and beside other durable libraries: make bench-full RUNS=5
+	@$(BIN)/python -m benchmarks --full --runs $(RUNS) --peers .venv-peers/bin/python
 
 bench-compare: .venv/ready ## this tree against another commit, by turns: make bench-compare REF=main RUNS=5 WORKLOADS="W1 W2 W5"
 	@$(BIN)/python -m benchmarks.compare $(REF) $(WORKLOADS) --runs $(RUNS)
@@ -115,6 +115,6 @@ gallery: .venv/ready ## the panel and the overview in every state, in build/gall
 	@$(BIN)/python -m docs.make_gallery
 
 clean: ## remove .venv and what runs leave behind
-	rm -rf .venv .venv-docs build .pytest_cache .ruff_cache .mypy_cache .coverage
+	rm -rf .venv .venv-docs .venv-peers build .pytest_cache .ruff_cache .mypy_cache .coverage
 
 .PHONY: help demo test test-1 test-2 test-3 test-remote check house bench bench-full bench-compare torture together mutants pictures gallery binder docs docs-serve lab clean
