@@ -14,7 +14,7 @@ from benchmarks.workloads import ALL
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("workloads", nargs="*", help=f"some of {', '.join(ALL)}, W11, W12, W13, C, peers; default: all")
+    parser.add_argument("workloads", nargs="*", help=f"some of {', '.join(ALL)}, W11 to W14, C, peers; default: all")
     parser.add_argument("--full", action="store_true", help="the sizes that take long: millions of chunks, five runs")
     parser.add_argument("--runs", type=int, help="times each side runs; default 3, with --full 5")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures are kept")
@@ -27,6 +27,7 @@ def main() -> None:
         "W11": cluster.w11,
         "W12": cluster.w12,
         "W13": cluster.w13,
+        "W14": cluster.w14,
         "C": cliffs.measure,
         "peers": partial(peers.measure, python=arguments.peers),
     }

@@ -1,4 +1,4 @@
-"""W11 steps on a Dask cluster beside `client.map` and `gather` on the same one. W13 on Ray beside its own tasks. W12 a big global and a grid of models in worker processes."""
+"""Clusters and worker processes beside what they have of their own: W11 Dask, W12 big globals and a grid of models, W13 Ray, W14 frames on Dask."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 import nbbatch as nb
 from benchmarks.measure import WORKERS, Figure, by_turns, folder, ratios, seconds
@@ -75,6 +76,46 @@ def w13(runs: int, full: bool) -> list[Figure]:
         ]
     finally:
         ray.shutdown()
+
+
+@nb.step
+def make_frame(i: int) -> pl.DataFrame:
+    return pl.DataFrame({"a": np.random.default_rng(i).random(125_000)})
+
+
+@nb.step
+def sum_frame(frame: pl.DataFrame) -> float:
+    return float(frame["a"].sum())
+
+
+def w14(runs: int, full: bool) -> list[Figure]:
+    """Needs distributed."""
+    if find_spec("distributed") is None:
+        print("W14 skipped, distributed is not installed: pip install 'nbbatch[dask]'")
+        return []
+    import distributed
+
+    job = nb.Job("frames", numbers >> make_frame >> sum_frame >> total)
+    options: dict[str, Any] = {"threads_per_worker": 2, "dashboard_address": None, "silence_logs": 50}
+    with distributed.LocalCluster(n_workers=WORKERS, **options) as cluster, distributed.Client(cluster) as client:
+
+        def ours() -> float:
+            with folder() as path, nb.open(path / "bench.duckdb", nb.dask(client), values=path / "values") as batch:
+                batch.submit(job, 4).result()
+                return seconds(lambda: batch.submit(job, 100).result())
+
+        def theirs() -> float:
+            def both() -> None:
+                made = client.map(make_frame.function, range(100), pure=False)
+                client.gather(client.map(sum_frame.function, made, pure=False))
+
+            return seconds(both)
+
+        mine, others = by_turns(runs, ours, theirs)
+    return [
+        Figure("W14", "Dask, 100 frames of 1 MB, values=", "s", mine), Figure("W14", "  left on workers by client.map", "s", others),
+        Figure("W14", "  ratio", "x", ratios(others, mine), ">= 1"),
+    ]  # fmt: skip
 
 
 def _beside(
