@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import hypothesis.strategies as st
 import polars as pl
 import pytest
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, rule
 from pydantic import BaseModel, SecretStr
 
 import nbbatch as nb
@@ -68,6 +73,8 @@ def test_only_what_is_new_runs_and_all_else_is_as_if_it_had(batch: nb.Batch) -> 
     ]
     assert more.steps()["reused"].to_list() == [0, 3, 0]
     assert more.attempts("double")["origin"].to_list() == [2, 3, 4, None]
+    for told in (repr(more), more._repr_html_(), more._page()["text/plain"]):
+        assert "reused 3" in told
 
 
 def test_a_step_without_reuse_runs_each_time(batch: nb.Batch) -> None:
@@ -172,6 +179,22 @@ def test_an_edit_runs_again_what_it_means_and_a_comment_nothing(batch: nb.Batch)
     assert (batch.submit(job(plain), 2).result(10), since()) == (1, [])  # back to what it was
 
 
+def test_a_plan_says_before_a_submit_what_would_be_reused_and_leaves_nothing(batch: nb.Batch) -> None:
+    whole = nb.Job("planned", nb.step(numbers.function, name="numbers", reuse=True) >> double >> added)
+    assert str(whole.plan(batch, 3)) == "numbers: 0 reused, 1 to run (1 new input)\nand what comes of those that run"
+    first = batch.submit(whole, 3)
+    assert (first.id, first.result(10)) == (1, 6)
+    since()
+    same = whole.plan(batch, 3)
+    assert (same.reused, same.runs, str(same)) == (
+        5, 0, "numbers: 1 reused, 0 to run\ndouble: 3 reused, 0 to run\nadded: 1 reused, 0 to run",
+    )  # fmt: skip
+    other = whole.plan(batch, 4)
+    assert str(other).startswith("numbers: 0 reused, 1 to run (1 parameter changed)")
+    assert doubling.plan(batch, 3).lines[0].reasons == {"never asked": 1}
+    assert (since(), batch.instances().height, batch.submit(whole, 3).id) == ([], 1, 2)
+
+
 # --- what never is --------------------------------------------------------------------------------
 
 
@@ -220,7 +243,7 @@ def test_a_step_that_may_know_a_secret_runs(batch: nb.Batch) -> None:
         ran.clear()
         assert batch.submit(job, Login(token=SecretStr("abc"))).result(10) == 2
         assert since()[-3:] == ["abc", "abc", "opened"]
-    stored = json.dumps(batch.sql("SELECT 1").rows()) + str(batch._store.rows("reuse_keys"))
+    stored = json.dumps(batch.sql("SELECT 1").rows()) + str(batch._store.fetch("reuse_keys"))
     assert "abc" not in stored
 
 
@@ -490,3 +513,109 @@ def test_a_file_is_what_it_holds_and_one_that_a_step_has_made_must_still_be_ther
         (store.parent / "a.out").unlink()
         again = batch.submit(job, str(folder))
         assert (again.result(10), since(), reasons(again, "shouted")) == ("AC", ["a"], ["output dropped", None])
+
+
+# --- as if it had never been ----------------------------------------------------------------------
+
+
+class Story(RuleBasedStateMachine):
+    """Edits, new items, other parameters, purges, reruns and openings in any order: results are those of runs without reuse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = Path(tempfile.mkdtemp()) / "store.duckdb"
+        self.clock = HandClock()
+        self.items, self.factor, self.rate, self.strict = 3, 1, 1, False
+        self.batch = self._open()
+
+    def _open(self) -> nb.Batch:
+        return nb.open(self.place, executor=nb.inline(), clock=self.clock, serve=False)
+
+    def _job(self) -> nb.Job[dict[str, int], Any]:
+        factor, strict = self.factor, self.strict
+
+        @nb.step
+        def given(params: dict[str, int]) -> Iterator[int]:
+            yield from range(params["n"])
+
+        @nb.step(reuse=True)
+        def spread(value: int) -> Iterator[int | str]:
+            yield value * factor
+            if value % 2:
+                yield str(value)
+
+        @nb.step(reuse=True, max_attempts=1)
+        def whole(value: int, params: dict[str, int]) -> int:
+            if strict and value % 3 == 2:
+                raise nb.SkipChunk("strict")
+            return value + params["rate"]
+
+        @nb.step(reuse=True)
+        def text(value: str) -> int:
+            return 100 * int(value)
+
+        @nb.step(reuse=True)
+        def listed(values: Iterable[int]) -> list[int]:
+            return list(values)
+
+        return nb.Job("story", given >> spread >> (whole | text) >> listed)
+
+    def _expected(self) -> list[int]:
+        found: list[int] = []
+        for value in range(self.items):
+            if not (self.strict and value * self.factor % 3 == 2):
+                found.append(value * self.factor + self.rate)
+            if value % 2:
+                found.append(100 * value)
+        return found
+
+    @rule(items=st.integers(0, 6))
+    def other_items(self, items: int) -> None:
+        self.items = items
+
+    @rule(factor=st.integers(1, 3), strict=st.booleans())
+    def edit(self, factor: int, strict: bool) -> None:
+        self.factor, self.strict = factor, strict
+
+    @rule(rate=st.integers(1, 2))
+    def other_parameter(self, rate: int) -> None:
+        self.rate = rate
+
+    @rule(retain=st.sampled_from(["all", "all", "failed", "none"]), reuse=st.sampled_from([None, None, True, False]))
+    def run(self, retain: str, reuse: bool | None) -> None:
+        params = {"n": self.items, "rate": self.rate}
+        run = self.batch.submit(self._job(), params, new=True, retain=retain, reuse=reuse)
+        assert run.result(20) == self._expected()
+        assert not run._engine().live
+
+    @rule(step=st.sampled_from(["spread", "whole", "listed"]))
+    def run_and_rerun(self, step: str) -> None:
+        run = self.batch.submit(self._job(), {"n": self.items, "rate": self.rate}, new=True)
+        assert run.result(20) == self._expected()
+        if run.chunks(step).height:
+            run.rerun(step=step, quiet=True)
+            assert run.result(20) == self._expected()
+
+    @rule()
+    def leave_and_open(self) -> None:
+        run = self.batch.submit(self._job(), {"n": self.items, "rate": self.rate}, new=True)
+        self.batch.close()
+        self.batch = self._open()
+        for each in self.batch.resume(self._job()):
+            each.wait(20)
+        assert self.batch.instance(run.id, self._job()).result(20) == self._expected()
+
+    @rule(keep=st.integers(0, 2))
+    def purge(self, keep: int) -> None:
+        self.clock.advance(1)
+        self.batch.purge(older_than=0, keep_last=keep)
+
+    def teardown(self) -> None:
+        self.batch.close()
+        shutil.rmtree(self.place.parent)
+
+
+test_whatever_happens_results_are_as_without_reuse = Story.TestCase
+test_whatever_happens_results_are_as_without_reuse.settings = settings(
+    max_examples=6, stateful_step_count=12, deadline=None
+)

@@ -131,12 +131,27 @@ def _means(live: LiveInstance, job: JobDefinition[Any, Any], identity: str) -> b
     return live.job.params.type != job.params.type and meant(job, live.params.data)[0] == identity
 
 
-def _create(
-    engine: Engine, job: JobDefinition[Any, Any], params: StoredParams, identity: str, key: str | None, retain: str,
-    parent: int | None, reuse: int | None,
-) -> LiveInstance:  # fmt: skip
+def _create(engine: Engine, job: JobDefinition[Any, Any], params: StoredParams, *more: Any) -> LiveInstance:
     """A new instance, stored by the coming turn, together with its first claim."""
     _check_version(engine, job)
+    row, steps = born(engine, job, params, *more)
+    chunk = engine.store.take_ids("chunk", 1) + 1
+    changes = Changes(instances={row.id: (row, steps)})
+    changes.chunks.append(ChunkRow(id=chunk, instance=row.id, step=0, parent=None, seq=0, created_us=row.created_us))
+    live = LiveInstance(job, row, params)
+    live.steps[0].emit(chunk, [None])
+    _keep_secrets(engine, row.id, params)
+    hear_anew()
+    engine.live[row.id] = live
+    engine.pending.append(CallUpdate(changes, (live, row, chunk), partial(engine.live.pop, row.id, None)))
+    return live
+
+
+def born(
+    engine: Engine, job: JobDefinition[Any, Any], params: StoredParams, identity: str, key: str | None, retain: str,
+    parent: int | None, reuse: int | None,
+) -> tuple[InstanceRow, list[StepRow]]:  # fmt: skip
+    """The rows of a new instance."""
     row = InstanceRow(
         id=engine.store.take_ids("instance", 1) + 1, job=job.name, version=job.version, key=key, parent=parent, identity=identity,
         params=params.data, shape=job.shape, retain=retain, status=_I.QUEUED, paused=False, failing=None,
@@ -151,16 +166,7 @@ def _create(
         )
         for node in job.nodes
     ]  # fmt: skip
-    chunk = engine.store.take_ids("chunk", 1) + 1
-    changes = Changes(instances={row.id: (row, steps)})
-    changes.chunks.append(ChunkRow(id=chunk, instance=row.id, step=0, parent=None, seq=0, created_us=row.created_us))
-    live = LiveInstance(job, row, params)
-    live.steps[0].emit(chunk, [None])
-    _keep_secrets(engine, row.id, params)
-    hear_anew()
-    engine.live[row.id] = live
-    engine.pending.append(CallUpdate(changes, (live, row, chunk), partial(engine.live.pop, row.id, None)))
-    return live
+    return row, steps
 
 
 def attach(engine: Engine, job: JobDefinition[Any, Any], row: InstanceRow, params: StoredParams) -> LiveInstance:

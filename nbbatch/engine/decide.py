@@ -70,6 +70,19 @@ def over_budget(nodes: Sequence[Node], counts: Sequence[Counts]) -> Node | None:
     return next(settled, None)
 
 
+def asks(node: Node, wish: int | None, *, has_secrets: bool) -> bool:
+    """Whether chunks of a step are looked up, and may be found by others: none is that may know a secret.
+
+    Args:
+        node: The step.
+        wish: What its instance was submitted with; see `InstanceRow.reuse`.
+        has_secrets: Whether the parameters have any.
+    """
+    if node.step.options.always or (has_secrets and (node.takes_params or node.index == 0)):
+        return False
+    return node.reuse or bool(wish)
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What the counts of an instance allow now."""

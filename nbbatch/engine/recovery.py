@@ -105,6 +105,8 @@ def load(store: Store, job: JobDefinition[Any, Any], row: InstanceRow, params: S
     for step in live.steps:
         if step.node.step.options.max_wait is not None:
             step.polling = dict(store.rows("polling_since", row.id, step.node.index))
+    if any(step.asks for step in live.steps):
+        ((live.reused,),) = store.rows("reused", row.id)
     live.worked = Worked(live.records, live.counts)
     return live
 

@@ -138,6 +138,13 @@ class Reuse:
             changes.writes.append(partial(self._look, parts, now))
             changes.after.append(self._wake)
 
+    def look_on(self, live: LiveInstance, now: int) -> bool:
+        """Look up what is due of one instance, within the open transaction; whether there was any."""
+        parts = self._due([live])
+        if parts:
+            self._look(parts, now)
+        return bool(parts)
+
     def _due(self, lives: Iterable[LiveInstance]) -> list[Part]:
         """What is to be looked up now, the oldest instance and the last steps first; a turn's worth of it."""
         parts: list[Part] = []
@@ -315,5 +322,6 @@ def _took(part: Part, chunks: int, records: int) -> None:
     step, live = part.step, part.live
     step.counts[step.waits] -= chunks
     step.counts[_COMPLETED] += chunks
+    live.reused += chunks
     live.records += records
     live.worked.records += records

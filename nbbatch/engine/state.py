@@ -24,7 +24,7 @@ from nbbatch.base.rows import Ended, InstanceRow, Item, Waiting
 from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.definition import JobDefinition, Kind, Node
 from nbbatch.engine import prospect
-from nbbatch.engine.decide import Counts, no_chunks
+from nbbatch.engine.decide import Counts, asks, no_chunks
 from nbbatch.engine.prospect import Course, Mark, StepWork, Times, steps_work
 from nbbatch.engine.window import Window, total_of
 from nbbatch.values.attachments import Attachments
@@ -358,20 +358,7 @@ class LiveStep:
         return int(self.target_us / SHARES / self.mean_us) if is_many else 1
 
 
-def _asks(node: Node, wish: int | None, params: StoredParams) -> bool:
-    """Whether chunks of a step are looked up, and may be found by others: none is that may know a secret.
-
-    Args:
-        node: The step.
-        wish: What its instance was submitted with; see `InstanceRow.reuse`.
-        params: The parameters.
-    """
-    if node.step.options.always or (params.secrets and (node.takes_params or node.index == 0)):
-        return False
-    return node.reuse or bool(wish)
-
-
-_DECIDED = ("waiting", "staged", "status", "failing", "report", "started_us", "latest_end_us", "records")
+_DECIDED = ("waiting", "staged", "status", "failing", "report", "started_us", "latest_end_us", "records", "reused")
 """What a turn changes in an instance beside its steps."""
 
 
@@ -413,14 +400,17 @@ class LiveInstance:
         self.failing = row.failing
         self.started_us = row.started_us
         self.latest_end_us: int | None = None
-        self.records = 0
+        self.records = self.reused = 0
+        """Records that were given, and chunks that took the outputs of others."""
         self.worked = Worked()
         self.best = row.progress
         self.noted_us = 0
         """When its progress was stored last."""
         self.report = row.report
         self.reuse = row.reuse
-        self.steps = [LiveStep(node, asks=_asks(node, row.reuse, params)) for node in job.current()]
+        self.steps = [
+            LiveStep(node, asks=asks(node, row.reuse, has_secrets=bool(params.secrets))) for node in job.current()
+        ]
         self.course = Course(len(self.steps))
         self.waiting: list[Waiting] = []
         self.cancellation = Cancellation()

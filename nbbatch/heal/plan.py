@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from nbbatch.base.states import INSTANCE_ENDED
 from nbbatch.definition import JobDefinition, Kind
 from nbbatch.engine.commands import check_shape
+from nbbatch.engine.foresight import Foreseen
+from nbbatch.heal.reasons import REASONS, Why, told
 from nbbatch.store.reading import Reader
 
 
@@ -85,3 +89,64 @@ def _plan(
             again, kept, left = again + kept + left, 0, 0
         lines.append(Line(node.step.name, code, node.code, again, kept, left, verb))
     return Plan(tuple(lines))
+
+
+@dataclass(frozen=True, slots=True)
+class ReuseLine:
+    """What a submit would reuse of one step, as far as that is known before anything runs."""
+
+    step: str
+    reused: int
+    """Chunks that would take outputs."""
+    runs: int
+    """Chunks that would run."""
+    reasons: dict[str, int]
+    """Why they would."""
+
+    def __str__(self) -> str:
+        whys = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.items())
+        return f"{self.step}: {self.reused:,} reused, {self.runs:,} to run" + (f" ({whys})" if whys else "")
+
+
+@dataclass(frozen=True, slots=True)
+class ReusePlan:
+    """What a submit would reuse; one line per step with chunks. What comes of a chunk that runs is not known before."""
+
+    lines: tuple[ReuseLine, ...]
+
+    @property
+    def reused(self) -> int:
+        """Number of chunks that would take outputs."""
+        return sum(line.reused for line in self.lines)
+
+    @property
+    def runs(self) -> int:
+        """Number of chunks that would run, without those that come of them."""
+        return sum(line.runs for line in self.lines)
+
+    def __str__(self) -> str:
+        lines = [str(line) for line in self.lines]
+        return "\n".join([*lines, *(["and what comes of those that run"] if self.runs else [])])
+
+    __repr__ = __str__
+
+
+def plan_reuse(store: Reader, job: JobDefinition[Any, Any], foreseen: Foreseen) -> ReusePlan:
+    """What `foresee` has found, in words."""
+    found, reached, parts = foreseen
+    known = dict(parts)
+    before = sorted({code for _, _, _, _, code, *_ in found if code} - known.keys())
+    known |= {code: json.loads(each) for code, each in store.fetch("code_parts", before)} if before else {}
+    lines: list[ReuseLine] = []
+    for node, chunks in zip(job.nodes, reached, strict=True):
+        rows = [rest for index, *rest in found if index == node.index]
+        reused = sum(count for is_reused, *_, count in rows if is_reused)
+        reasons = Counter[str]()
+        for is_reused, *why, count in rows:
+            if not is_reused:
+                reasons[told(Why(*why), known) or ""] += count
+        if not rows and chunks:
+            reasons[REASONS["off"]] = chunks
+        if chunks:
+            lines.append(ReuseLine(node.step.name, reused, chunks - reused, dict(reasons)))
+    return ReusePlan(tuple(lines))

@@ -53,6 +53,8 @@ def below(now: Snapshot) -> str:
         return "no chunks yet"
     total = f"{now.done:,} of {now.chunks:,} chunks"
     parts = [total + (" so far, more to come" if now.growing and not now.ended else "")]
+    if now.reused:
+        parts.append(f"reused {now.reused:,}")
     if not now.ended:
         parts.append(f"{share(now.share)} of the work")
     if now.cancelled:
@@ -100,6 +102,7 @@ def _meanwhile(now: Snapshot, live: bool) -> list[Fact]:
 def _done(now: Snapshot) -> Fact:
     well = sum(now.states.get(status, 0) for status in _WELL)
     of = f"of {now.chunks:,}" + (" so far" if now.growing and not now.ended else "")
+    of += f", reused {now.reused:,}" if now.reused else ""
     return Fact(label="Done", value=f"{well:,}", note=of, key="done", opens="chunks")
 
 
@@ -166,7 +169,7 @@ def _after(now: Snapshot) -> list[Fact]:
         else []
     )
     return [*_outcome(now), Fact(label="Took", value=took, note=ended, key="took", opens="timeline", at_us=now.ended_us), *slow,
-            _failures(now, f"of {now.chunks:,} chunks", _causes(now)), *left_out]  # fmt: skip
+            _failures(now, f"of {now.chunks:,} chunks", f"reused {now.reused:,}" if now.reused else "", _causes(now)), *left_out]  # fmt: skip
 
 
 def _outcome(now: Snapshot) -> list[Fact]:

@@ -46,6 +46,8 @@ class Snapshot:
     """Attempts that ended in an error, those mended since included."""
     error: str | None
     """Why it ended FAILED."""
+    reused: int
+    """Chunks that took the outputs of others."""
     waits: str | None
     """What is in the way of chunks that might run: hung calls, an executor that takes no work; None: nothing."""
     whole: bool
@@ -140,6 +142,7 @@ def take(store: Reader, engine: Engine, sums: AttemptSums, row: InstanceRow, now
         rate=live.rate() if live else None, eta=eta,
         steps=_steps(store, row, sums, until, live),
         errors=sum(group.count for group in sums.errors.values()),
+        reused=live.reused if live else store.fetch("reused", row.id)[0][0],
         error=None if live else row.error, waits=(engine.hung() or engine.hindrance(live)) if live else None, whole=sums.whole,
         at_us=now_us, running=tuple(engine.now.running(live)) if live else (), workers=engine.now.workers(live) if live else None,
         rates=tuple(rates), rates_every=every, causes=sums.causes(), slowest=_slowest(sums),

@@ -55,7 +55,7 @@ def status_counts(counts: Sequence[Mapping[ChunkStatus, int]]) -> list[tuple[str
 
 
 def run_line(
-    row: InstanceRow, share: float, eta: float | None, *, waits: bool, steps: Iterable[tuple[str, int]]
+    row: InstanceRow, share: float, eta: float | None, *, waits: bool, steps: Iterable[tuple[str, int]], reused: int = 0
 ) -> str:
     """One line that says how an instance stands."""
     parts = [f"{row.status.look.glyph} {row.status} · {clip(row.job, 100)} v{row.version} #{row.id}"]
@@ -64,6 +64,8 @@ def run_line(
     if waits:
         parts.append("waits for its job: submit it again, or batch.resume(job)")
     parts.append(counted(steps, "chunk"))
+    if reused:
+        parts.append(f"reused {reused:,}")
     if row.ended_us is None:
         parts.append(f"{share:.0%}")
         if eta is not None:

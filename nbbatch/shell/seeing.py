@@ -28,7 +28,7 @@ _CHUNKS = ("id", "step", "status", "attempts", "seconds", "due", "error_type", "
 _ERRORS = ("chunk", "step", "attempt", "status", "ended", "error_type", "error")
 _STEPS = (
     "step", "chunks", "completed", "failed", "skipped", "cancelled", "errored", "poll_waiting", "gate_waiting", "queued",
-    "in_progress", "records", "median_seconds",
+    "in_progress", "reused", "records", "median_seconds",
 )  # fmt: skip
 _limit = click.option("--limit", type=click.IntRange(min=1), default=ROWS, show_default=True, help="Rows at most.")
 

@@ -43,6 +43,10 @@ _POLARS = {
 }  # fmt: skip
 
 
+class _Undone(Exception):
+    """A trial is over."""
+
+
 class Writer(Reader):
     """The writing half of a `Store`; one thread at a time may use it."""
 
@@ -102,6 +106,17 @@ class Writer(Reader):
                 if isinstance(error, duckdb.Error):
                     raise self._ours(error) from error
                 raise
+
+    @contextmanager
+    def trial(self) -> Generator[None]:
+        """A transaction that is undone in any case; the ids that it has taken are given again. Errors of the block are raised."""
+        before = dict(self._next)
+        try:
+            with suppress(_Undone), self.transaction():
+                yield
+                raise _Undone
+        finally:
+            self._next = before
 
     @contextmanager
     def our_errors(self) -> Generator[None]:

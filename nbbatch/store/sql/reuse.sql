@@ -189,3 +189,8 @@ SELECT coalesce(sum(reused), 0)::BIGINT FROM reused_by($1, {NOW});
 
 -- code_parts: Of some fingerprints what each name that they reach means.
 SELECT fingerprint, parts FROM code WHERE fingerprint IN (SELECT unnest($1::VARCHAR[])) AND parts IS NOT NULL;
+
+-- foreseen: Of an instance's chunks that were looked up, by step how many took outputs, or why they run; as in reuse.
+SELECT l.step, l.origin IS NOT NULL AS reused, l.reason, m.code, n.code, m.params, n.params, m.ways <> n.ways, count(*)
+FROM lookup l JOIN reuse_key m ON m.id = l.key LEFT JOIN lookup o ON o.chunk = l.near LEFT JOIN reuse_key n ON n.id = o.key
+WHERE l.instance = $1 GROUP BY ALL ORDER BY l.step, count(*) DESC;
