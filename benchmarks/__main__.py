@@ -7,14 +7,16 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from benchmarks import cliffs, cluster, peers
+from benchmarks import again, cliffs, cluster, peers
 from benchmarks.measure import Figure, save
 from benchmarks.workloads import ALL
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("workloads", nargs="*", help=f"some of {', '.join(ALL)}, W11 to W14, C, peers; default: all")
+    parser.add_argument(
+        "workloads", nargs="*", help=f"some of {', '.join(ALL)}, W11 to W14, C, peers, again; default: all"
+    )
     parser.add_argument("--full", action="store_true", help="the sizes that take long: millions of chunks, five runs")
     parser.add_argument("--runs", type=int, help="times each side runs; default 3, with --full 5")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the figures are kept")
@@ -30,6 +32,7 @@ def main() -> None:
         "W14": cluster.w14,
         "C": cliffs.measure,
         "peers": partial(peers.measure, python=arguments.peers),
+        "again": partial(again.measure, python=arguments.peers),
     }
     names = arguments.workloads or list(known)
     if unknown := set(names) - set(known):

@@ -37,7 +37,7 @@ def measure(runs: int, full: bool, python: str = sys.executable) -> list[Figure]
     figures = [Figure("P", f"nbbatch, {n:,} items, threads", "chunks/s", rates)]
     best = 0.0
     for name, what in {**DURABLE, **POOLS}.items():
-        if not _has(python, name):
+        if not has(python, name):
             print(f"P   {what}: skipped, {name} is not installed")
             continue
         items = ITEMS.get(name, n)
@@ -53,7 +53,7 @@ def measure(runs: int, full: bool, python: str = sys.executable) -> list[Figure]
     return figures
 
 
-def _has(python: str, name: str) -> bool:
+def has(python: str, name: str) -> bool:
     looks = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({name!r}) is None)"
     return subprocess.run([python, "-c", looks], check=False).returncode == 0
 

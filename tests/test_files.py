@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
@@ -90,15 +92,24 @@ class TestEquality:
         with pytest.raises(nb.FileChanged):
             file.check()
 
+    def test_what_was_read_in_this_process_is_not_read_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = nb.File(written(tmp_path / "a.csv", "1"))
+        monkeypatch.setattr(hashlib, "file_digest", None)
+
+        assert nb.File(file.path) == file.renew() == nb.files(tmp_path)[0] == file
+
     def test_a_file_that_is_being_written_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = written(tmp_path / "a.csv", "1")
 
-        def growing(*_: object) -> str:
+        def growing(*given: Any) -> Any:
             with path.open("a") as file:
                 file.write("more")
-            return ""
+            return digest(*given)
 
-        monkeypatch.setattr("nbbatch.values.files._digest", growing)
+        digest = hashlib.file_digest
+        monkeypatch.setattr(hashlib, "file_digest", growing)
 
         with pytest.raises(nb.FileChanged, match="is being written"):
             look(str(path))

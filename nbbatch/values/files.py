@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
-from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast, final
 
@@ -315,11 +314,13 @@ def look(path: str) -> Look:
     Raises:
         FileNotFoundError, OSError, FileChanged: As `File`.
     """
-    _stat(path)  # whose errors say more
+    found = _stat(path)
+    if digest := _known.get((path, *_tells(found))):
+        return Look(digest, found.st_size, found.st_mtime_ns, settled=True)
     for _ in range(_TRIES):
         with Path(path).open("rb") as file:
             before = os.fstat(file.fileno())
-            digest = _digest(path, before, file)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
             after = os.fstat(file.fileno())
         if _tells(before) == _tells(after):
             settled = _is_settled(before.st_mtime_ns, time.time_ns())
@@ -354,10 +355,6 @@ def _is_settled(mtime_ns: int, now_ns: int) -> bool:
     (False, True, False)
     """
     return now_ns - mtime_ns > (_TICK_NS if mtime_ns % 1_000_000_000 else _COARSE_NS)
-
-
-def _digest(path: str, found: os.stat_result, file: BufferedReader) -> str:
-    return _known.get((path, *_tells(found))) or hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _remember(key: tuple[Any, ...], digest: str) -> None:
