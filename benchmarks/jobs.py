@@ -4,7 +4,7 @@ W1 chain: one step gives n numbers, a middle step squares each, a last step take
 W2 fan-out and reduction: ranges → pages → rows, the rows gated, their values summed.
 W3 cpu: items of pure Python that takes about 20 ms. W4 io: items that sleep 20 ms.
 W7 big values: texts of 100 kB; DataFrames of 10,000 rows.
-W10 arrays: numpy arrays of 1 MB.
+W10 arrays: numpy arrays of 1 MB. W15 reuse: the chain of W1, its outputs taken again.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def last(i: int) -> None:
 
 
 chain = nb.Job("w1", emit >> square >> last)
+chain_again = nb.Job("w15", emit >> square >> last, reuse=True)
 
 
 def bare_square(i: int) -> int:

@@ -1,4 +1,4 @@
-"""W1 … W10: each gives the figures of one workload; nbbatch and what it is compared with run by turns."""
+"""W1 … W10 and W15: each gives the figures of one workload; nbbatch and what it is compared with run by turns."""
 
 from __future__ import annotations
 
@@ -330,4 +330,21 @@ def _plain_write(n: int) -> float:
         return seconds(write)
 
 
-ALL = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W6": w6, "W7": w7, "W8": w8, "W9": w9, "W10": w10}
+def w15(runs: int, full: bool) -> list[Figure]:
+    """A chain whose steps reuse, all of it there already, beside one that runs no-ops; both in the store of the first run."""
+    n = 1_000_000 if full else 100_000
+    with folder() as path, nb.open(path / "bench.duckdb", workers=WORKERS) as batch:
+
+        def run(job: nb.Job) -> float:
+            return seconds(lambda: batch.submit(job, n).result())
+
+        run(jobs.chain_again)
+        reused, ran = _rates(2 * n, by_turns(runs, partial(run, jobs.chain_again), partial(run, jobs.chain)))
+    return [
+        Figure("W15", f"chain, {n:,} items, everything reused", "chunks/s", reused),
+        Figure("W15", "  the same run as no-ops", "chunks/s", ran),
+        Figure("W15", "  ratio", "x", ratios(reused, ran), ">= 1.5"),
+    ]
+
+
+ALL = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W6": w6, "W7": w7, "W8": w8, "W9": w9, "W10": w10, "W15": w15}

@@ -179,6 +179,39 @@ def test_an_edit_runs_again_what_it_means_and_a_comment_nothing(batch: nb.Batch)
     assert (batch.submit(job(plain), 2).result(10), since()) == (1, [])  # back to what it was
 
 
+def test_a_name_that_stands_for_another_type_is_a_change(inline: nb.Batch) -> None:
+    def job(kind: type) -> nb.Job[int, None]:
+        def typed(value: Any) -> Any:
+            log(value)
+            return value
+
+        typed.__annotations__ = {"value": int, "return": kind}
+        return nb.Job(f"typed {kind.__name__}", numbers >> nb.step(typed, reuse=True) >> nothing)
+
+    nothing = nb.step(_takes_any)
+    assert (inline.submit(job(int), 2).result(10), since()) == (None, [0, 1])
+    assert (inline.submit(job(int), 2).result(10), since()) == (None, [])
+    other = inline.submit(job(float), 2)
+    assert (other.result(10), since(), reasons(other, "typed")) == (None, [0, 1], ["types changed"] * 2)
+
+
+def _takes_any(value: float) -> None:
+    """The end of it."""
+
+
+def test_equal_inputs_are_sought_once(inline: nb.Batch) -> None:
+    @nb.step
+    def same(n: int) -> Iterator[int]:
+        yield from [7] * n
+
+    ends = nb.step(_takes_any, reuse=True)
+    job, chunks = nb.Job("same", same >> ends), 20_000
+    inline.submit(job, chunks).result(30)
+    again = inline.submit(job, chunks)
+    again.result(5)  # each with each would take a minute
+    assert again.steps()["reused"].to_list() == [0, chunks]
+
+
 def test_a_plan_says_before_a_submit_what_would_be_reused_and_leaves_nothing(batch: nb.Batch) -> None:
     whole = nb.Job("planned", nb.step(numbers.function, name="numbers", reuse=True) >> double >> added)
     assert str(whole.plan(batch, 3)) == "numbers: 0 reused, 1 to run (1 new input)\nand what comes of those that run"

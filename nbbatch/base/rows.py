@@ -243,6 +243,8 @@ class SupersededRow(NamedTuple):
     at_us: int
 
 
+TYPES = "types of the step"
+"""Beside the names of parameters, in what makes outputs the same."""
 HEAD_CHARS = 600
 """Of an error's text, those that tell one cause from another."""
 

@@ -13,8 +13,10 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from nbbatch.base.errors import FileChanged, StoreUnreadable
+from nbbatch.base.rows import TYPES
 from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus
 from nbbatch.code.fingerprint import fingerprint
+from nbbatch.code.signature import type_name
 from nbbatch.definition import Kind, Node
 from nbbatch.engine.leftovers import Leftovers
 from nbbatch.engine.settle import Changes
@@ -26,7 +28,7 @@ from nbbatch.values.files import noting
 from nbbatch.values.outside import copied
 from nbbatch.values.parameters import ParamsCodec
 
-MOST = 20_000
+MOST = 100_000
 """Chunks that one transaction looks up at most: other instances wait meanwhile …"""
 MOST_BYTES = 32_000_000
 """… or about so many bytes of their inputs and outputs."""
@@ -45,7 +47,7 @@ class Key(NamedTuple):
     code: str
     """Fingerprint."""
     params: str
-    """JSON: of each parameter that it takes a digest."""
+    """JSON: of each parameter that it takes a digest, and the types of what it takes and gives."""
     ways: str
     """JSON: where its outputs go, if there is a choice."""
 
@@ -84,6 +86,10 @@ def key_of(node: Node, codec: ParamsCodec, params: Any, attached: Iterable[tuple
         given = codec.parts(params)
         reads = _fields_read(node, given)
         taken |= {name: digest for name, digest in given.items() if reads is None or name in reads}
+    given, gives = node.step.input_type, node.step.signature.output_type
+    taken[TYPES] = (
+        f"{type_name(given)} -> {type_name(gives)}"  # in its text a name may stand for another type than before
+    )
     ways = [
         (way.step, way.past, [(fingerprint(each.choice.decider), repr(each.key)) for each in way.conditions])
         for way in node.ways
@@ -165,14 +171,18 @@ class Reuse:
         ends = [self._fill(place, part) for place, part in enumerate(parts)]
         if any(part.step.looked < part.step.loaded_last for part in parts):
             store.run("forget_lookups")
+        for (instance,) in store.rows("rerun", [part.live.id for part in parts]):
+            store.run("find_again", instance)
         store.run("find_origins")
-        store.run("take_outputs")
+        self._take(parts)
         given = self._bring_files(parts)
         looked = {place: rest for place, *rest in store.rows("looked")}
         found = {place: rest for place, *rest in store.rows("found_counts")}
+        if found:
+            store.run("note_found", now)
         if sum(chunks for chunks, _ in looked.values()) > sum(chunks for chunks, _ in found.values()):
             store.run("find_near")
-        store.run("note_lookups", now)
+            store.run("note_others", now)
         for place, (part, end) in enumerate(zip(parts, ends, strict=True)):
             chunks, size = looked.get(place, (0, 0))
             size += sum(each.bytes for each in given if each.part == place)
@@ -198,7 +208,6 @@ class Reuse:
     def _fill(self, place: int, part: Part) -> int:
         """Returns the last chunk that is looked up."""
         live, step, node, store = part.live, part.step, part.step.node, self._store
-        target = node.targets[0] if node.targets and not node.ways else None
         source = live.reuse if live.reuse and live.reuse > 0 else None
         why = "off" if live.reuse == 0 else None
         store.run(
@@ -209,7 +218,6 @@ class Reuse:
             self._key(live, node),
             node.step.name,
             node.code,
-            target,
             source,
             why,
         )
@@ -244,6 +252,18 @@ class Reuse:
         return self._store.reuse_key(*key)
 
     # --- what is taken ----------------------------------------------------------------------------
+
+    def _take(self, parts: list[Part]) -> None:
+        nodes = [part.step.node for part in parts]
+        targets = [node.targets[0] if node.targets and not node.ways else None for node in nodes]
+        if any(target is not None for target in targets):
+            reduces = [
+                target is not None and part.live.steps[target].node.step.kind is Kind.REDUCTION
+                for part, target in zip(parts, targets, strict=True)
+            ]
+            self._store.run("take_outputs", targets, reduces)
+        if several := [place for place, node in enumerate(nodes) if node.ways]:
+            self._store.run("take_ways", several)
 
     def _bring_files(self, parts: list[Part]) -> list[Given]:
         """Values in files: the taker has files of its own. What is not there any more is not taken. Returns what is."""

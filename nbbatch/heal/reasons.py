@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from nbbatch.base.rows import TYPES
 from nbbatch.store import frames
 from nbbatch.store.reading import Reader
 
@@ -60,6 +61,8 @@ def told(why: Why, parts: Mapping[str, Mapping[str, str]]) -> str | None:
     'code changed; parameter changed: rate'
     >>> told(Why("parameter", "a", "a", "{}", "{}", True), parts), told(Why("new", "a", None, "{}", None, None), parts)
     ('where outputs go changed', 'new input')
+    >>> told(Why("parameter", "a", "a", json.dumps({TYPES: "int -> int"}), json.dumps({TYPES: "int -> str"}), False), parts)
+    'types changed'
     """
     if why.reason not in ("code", "parameter", "both"):
         return REASONS.get(why.reason or "")
@@ -68,8 +71,11 @@ def told(why: Why, parts: Mapping[str, Mapping[str, str]]) -> str | None:
         found.append(_named("code changed", changed(parts.get(why.code_before or ""), parts.get(why.code or ""))))
     if why.reason != "code":
         names = changed(json.loads(why.params_before or "{}"), json.loads(why.params or "{}"))
-        if names or not why.is_elsewhere:
-            found.append(_named("parameter changed", [name for name in names if name]))
+        params = [name for name in names if name != TYPES]
+        if params or not (names or why.is_elsewhere):
+            found.append(_named("parameter changed", [name for name in params if name]))
+        if TYPES in names:
+            found.append("types changed")
         if why.is_elsewhere:
             found.append("where outputs go changed")
     return "; ".join(found)

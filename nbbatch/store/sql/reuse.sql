@@ -4,10 +4,10 @@
 
 -- begin_lookup: Make these tables anew.
 CREATE OR REPLACE TEMP TABLE part (
-    part SMALLINT, instance BIGINT, step SMALLINT, key BIGINT, name VARCHAR, code VARCHAR, target SMALLINT, source BIGINT, why VARCHAR
+    part SMALLINT, instance BIGINT, step SMALLINT, key BIGINT, name VARCHAR, code VARCHAR, source BIGINT, why VARCHAR
 );
 CREATE OR REPLACE TEMP TABLE looking (chunk BIGINT, part SMALLINT, again BOOLEAN, input UUID, size BIGINT);
-CREATE OR REPLACE TEMP TABLE found (chunk BIGINT, part SMALLINT, origin BIGINT, origin_instance BIGINT, records BIGINT);
+CREATE OR REPLACE TEMP TABLE found (chunk BIGINT, part SMALLINT, input UUID, origin BIGINT, origin_instance BIGINT, records BIGINT);
 CREATE OR REPLACE TEMP TABLE near (chunk BIGINT, near BIGINT, why VARCHAR);
 CREATE OR REPLACE TEMP TABLE taken (part SMALLINT, step SMALLINT, reduces BOOLEAN, parent BIGINT, seq INTEGER, data BLOB);
 
@@ -18,20 +18,26 @@ SELECT id, step, code, params, ways FROM reuse_key;
 INSERT INTO reuse_key VALUES ($1, $2, $3, $4, $5);
 
 -- add_part: A step whose chunks are looked up.
-INSERT INTO part VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9);
+INSERT INTO part VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
 
--- look_up: Chunks of a step from those between $3 and $4, without what has an event or is in $5. Those that were made in the place of
--- superseded ones are to run.
+-- look_up: Chunks of a step from those between $3 and $4, without what has an event, is in $5 or was superseded.
 INSERT INTO looking
-SELECT c.id, $6, t.seq IS NOT NULL, content(c.data), coalesce(octet_length(c.data), 0)
+SELECT c.id, $6, false, content(c.data), coalesce(octet_length(c.data), 0)
 FROM chunk c
 ANTI JOIN (SELECT chunk FROM event WHERE instance = $1 AND step = $2 AND chunk > $3 AND chunk <= $4) e ON e.chunk = c.id
 ANTI JOIN replaced($1) x ON x.chunk = c.id
-LEFT JOIN (
-    SELECT DISTINCT coalesce(o.parent, 0) AS parent, coalesce(o.seq, -1) AS seq
-    FROM superseded s JOIN chunk o ON o.id = s.chunk AND o.instance = $1 WHERE s.instance = $1 AND o.step = $2
-) t ON t.parent = coalesce(c.parent, 0) AND t.seq = coalesce(c.seq, -1)
-WHERE c.instance = $1 AND c.step = $2 AND c.id > $3 AND c.id <= $4 AND c.id NOT IN (SELECT unnest($5::BIGINT[]));
+ANTI JOIN (SELECT unnest($5::BIGINT[]) AS chunk) s ON s.chunk = c.id
+WHERE c.instance = $1 AND c.step = $2 AND c.id > $3 AND c.id <= $4;
+
+-- rerun: Of instances $1 those some of whose chunks were superseded.
+SELECT DISTINCT instance FROM superseded WHERE instance IN (SELECT unnest($1::BIGINT[]));
+
+-- find_again: Chunks of instance $1 that were made in the place of superseded ones are to run.
+UPDATE looking SET again = true FROM (
+    SELECT c.id FROM superseded s JOIN chunk o ON o.id = s.chunk AND o.instance = $1
+    JOIN chunk c ON c.instance = $1 AND c.step = o.step AND coalesce(c.parent, 0) = coalesce(o.parent, 0) AND coalesce(c.seq, -1) = coalesce(o.seq, -1)
+    WHERE s.instance = $1
+) t WHERE t.id = looking.chunk;
 
 -- look_for_reduction: What a reduction of an instance takes: all that it reads, in its order.
 UPDATE looking SET input = coalesce((
@@ -50,16 +56,33 @@ WHERE g.chunk = looking.chunk;
 -- forget_lookups: Forget what was looked up before, by those that are looked up again.
 DELETE FROM lookup WHERE instance IN (SELECT instance FROM part) AND chunk IN (SELECT chunk FROM looking);
 
--- find_origins: For each chunk the newest equal one that ran, whose outputs are there.
+-- find_origins: For each chunk the newest equal one that ran, whose outputs are there. Equal inputs are sought once: many chunks times many
+-- that ran with the same input would be far more than either.
 INSERT INTO found
-SELECT l.chunk, any_value(l.part), arg_max(k.chunk, k.event), arg_max(k.instance, k.event), arg_max(k.records, k.event)
-FROM looking l
-JOIN part p ON p.part = l.part
-JOIN reusable k ON k.key = p.key AND k.input = l.input AND k.kept AND (p.source IS NULL OR k.instance = p.source)
-ANTI JOIN superseded x ON x.chunk = k.chunk
-WHERE p.why IS NULL AND NOT l.again GROUP BY l.chunk;
+WITH sought AS (SELECT DISTINCT part, input FROM looking WHERE NOT again),
+best AS (
+    SELECT w.part, w.input, arg_max(k.chunk, k.event) AS origin, arg_max(k.instance, k.event) AS instance, arg_max(k.records, k.event) AS records
+    FROM sought w
+    JOIN part p ON p.part = w.part AND p.why IS NULL
+    JOIN reusable k ON k.key = p.key AND k.input = w.input AND k.kept AND (p.source IS NULL OR k.instance = p.source)
+    ANTI JOIN superseded x ON x.chunk = k.chunk
+    GROUP BY w.part, w.input
+)
+SELECT l.chunk, l.part, l.input, b.origin, b.instance, b.records FROM looking l JOIN best b ON b.part = l.part AND b.input = l.input
+WHERE NOT l.again ORDER BY l.chunk;
 
--- take_outputs: What the origins gave. It goes to the only step that follows, or, where there are several, to those of the same names.
+-- take_outputs: What the origins gave, to the only step that follows: by part that step (NULL: none, or several) and whether it reduces.
+-- Lists, not a table that is joined: of a fan-out DuckDB expects few rows, and would look the table's one up for each of them.
+INSERT INTO taken
+SELECT f.part, ($1::SMALLINT[])[f.part + 1], ($2::BOOLEAN[])[f.part + 1], f.chunk, o.seq, o.data
+FROM found f
+JOIN (
+    SELECT id, instance, parent, seq, data FROM chunk WHERE seq IS NOT NULL UNION ALL SELECT 0, instance, parent, seq, data FROM output
+) o ON o.parent = f.origin AND o.instance = f.origin_instance
+ANTI JOIN redone(NULL) x ON x.chunk = o.id
+WHERE ($1::SMALLINT[])[f.part + 1] IS NOT NULL;
+
+-- take_ways: Of parts $1, which several steps follow, it goes to those of the same names.
 INSERT INTO taken
 SELECT f.part, m.step, m.kind = 'reduction', f.chunk, o.seq, o.data
 FROM found f
@@ -69,9 +92,9 @@ JOIN (
 ) o ON o.parent = f.origin AND o.instance = f.origin_instance
 JOIN part p ON p.part = f.part
 JOIN submitted s ON s.id = f.origin_instance JOIN chain_step g ON g.chain = s.chain AND g.step = o.step
-JOIN submitted i ON i.id = p.instance JOIN chain_step m ON m.chain = i.chain
+JOIN submitted i ON i.id = p.instance JOIN chain_step m ON m.chain = i.chain AND m.name = g.name
 ANTI JOIN redone(NULL) x ON x.chunk = o.id
-WHERE CASE WHEN p.target IS NULL THEN m.name = g.name ELSE m.step = p.target END;
+WHERE f.part IN (SELECT unnest($1::SMALLINT[]));
 
 -- taken_references: What was taken and lies in files, for each instance that takes it.
 SELECT DISTINCT p.instance, t.data FROM taken t JOIN part p ON p.part = t.part WHERE t.data >= '@'::BLOB AND t.data < 'A'::BLOB;
@@ -96,7 +119,7 @@ SELECT part, step, reduces, count(*), count(data), coalesce(sum(octet_length(dat
 -- put_chunks: Make chunks of what was taken, with ids after $1.
 INSERT INTO chunk
 SELECT $1 + row_number() OVER (ORDER BY t.parent, t.seq), p.instance, t.step, t.parent, t.seq, $2, t.data, NULL
-FROM taken t JOIN part p ON p.part = t.part WHERE NOT t.reduces ORDER BY t.parent, t.seq;
+FROM taken t JOIN part p ON p.part = t.part WHERE NOT t.reduces;
 
 -- put_outputs: Give the rest to reductions.
 INSERT INTO output SELECT p.instance, t.step, t.parent, t.seq, t.data FROM taken t JOIN part p ON p.part = t.part WHERE t.reduces;
@@ -116,8 +139,9 @@ WHERE f.part = $1;
 
 -- find_near: Of those without an origin what they are most like, and so why they run.
 INSERT INTO near
-WITH other AS (
-    SELECT l.chunk, k.chunk AS near, e.id AS event, CASE
+WITH sought AS (SELECT DISTINCT l.part, l.input FROM looking l ANTI JOIN found f ON f.chunk = l.chunk WHERE NOT l.again),
+other AS (
+    SELECT w.part, w.input, k.chunk AS near, e.id AS event, CASE
         WHEN e.status <> {COMPLETED} THEN 'failed'
         WHEN o.params || o.ways <> m.params || m.ways AND e.code <> p.code THEN 'both'
         WHEN o.params || o.ways <> m.params || m.ways THEN 'parameter'
@@ -125,25 +149,30 @@ WITH other AS (
         WHEN e.polls > 0 THEN 'polled'
         WHEN k.instance <> p.source THEN 'source'
         ELSE 'dropped' END AS why
-    FROM looking l
-    ANTI JOIN found f ON f.chunk = l.chunk
-    JOIN part p ON p.part = l.part
+    FROM sought w
+    JOIN part p ON p.part = w.part AND p.why IS NULL
     JOIN reuse_key m ON m.id = p.key
     JOIN reuse_key o ON o.step = p.name
-    JOIN lookup k ON k.key = o.id AND k.input = l.input AND k.chunk <> l.chunk
+    JOIN lookup k ON k.key = o.id AND k.input = w.input
     JOIN event e ON e.chunk = k.chunk AND e.instance = k.instance AND e.status IN ({COMPLETED}, {FAILED}, {SKIPPED})
-    WHERE p.why IS NULL AND NOT l.again
+),
+nearest AS (
+    SELECT part, input, arg_max(near, place) AS near, arg_max(why, place) AS why FROM (
+        SELECT part, input, near, why, CASE why WHEN 'failed' THEN 0 WHEN 'both' THEN 1 WHEN 'parameter' THEN 2 WHEN 'code' THEN 3 ELSE 4 END
+            * 1000000000000000 + event AS place FROM other
+    ) GROUP BY part, input
 )
-SELECT chunk, arg_max(near, place), arg_max(why, place) FROM (
-    SELECT chunk, near, why, CASE why WHEN 'failed' THEN 0 WHEN 'both' THEN 1 WHEN 'parameter' THEN 2 WHEN 'code' THEN 3 ELSE 4 END
-        * 1000000000000000 + event AS place FROM other
-) GROUP BY chunk;
+SELECT l.chunk, n.near, n.why FROM looking l ANTI JOIN found f ON f.chunk = l.chunk
+JOIN nearest n ON n.part = l.part AND n.input = l.input AND n.near <> l.chunk WHERE NOT l.again;
 
--- note_lookups: Keep what was looked up.
+-- note_found: Keep what took outputs.
 INSERT INTO lookup
-SELECT l.chunk, p.instance, p.step, p.key, l.input, $1, f.origin, f.origin_instance,
-    CASE WHEN f.chunk IS NULL THEN coalesce(p.why, if(l.again, 'again', n.why), 'new') END, n.near
-FROM looking l JOIN part p ON p.part = l.part LEFT JOIN found f ON f.chunk = l.chunk LEFT JOIN near n ON n.chunk = l.chunk;
+SELECT f.chunk, p.instance, p.step, p.key, f.input, $1, f.origin, f.origin_instance, NULL, NULL FROM found f JOIN part p ON p.part = f.part;
+
+-- note_others: Keep what was looked up and runs.
+INSERT INTO lookup
+SELECT l.chunk, p.instance, p.step, p.key, l.input, $1, NULL, NULL, coalesce(p.why, if(l.again, 'again', n.why), 'new'), n.near
+FROM looking l ANTI JOIN found f ON f.chunk = l.chunk JOIN part p ON p.part = l.part LEFT JOIN near n ON n.chunk = l.chunk;
 
 -- looked: How many chunks of a step were looked up, and the bytes of their inputs.
 SELECT part, count(*), sum(size)::BIGINT FROM looking GROUP BY part;
