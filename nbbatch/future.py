@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
@@ -43,6 +44,8 @@ class RunFuture(Frames, Generic[R_co]):
         self._end = end
         self._reopened = access.engine().reopened if end else 0
         self._future: tuple[Future[Ended], Future[R_co]] | None = None
+        self._known: tuple[int, InstanceRow] | None = None
+        """Its row, and the life of the instance that it is of; see `_standing`."""
 
     @property
     def status(self) -> InstanceStatus:
@@ -345,9 +348,25 @@ class RunFuture(Frames, Generic[R_co]):
 
     @property
     def _row(self) -> InstanceRow:
-        """The stored row, as of now."""
+        """As of now."""
+        return self._stored
+
+    @property
+    def _stored(self) -> InstanceRow:
         self._engine()
         return self._store.stored_instance(self.id)
+
+    @property
+    def _standing(self) -> InstanceRow:
+        """As of now: while an engine works on it, from memory there, which costs the store no query."""
+        live = self._engine().live.get(self.id)
+        if live is None:
+            return self._stored
+        if (
+            self._known is None or self._known[0] != live.life
+        ):  # taken up anew it may have other parameters and another chain
+            self._known = live.life, self._stored
+        return replace(self._known[1], status=live.status, started_us=live.started_us, failing=live.failing)
 
     def _seen(self) -> JobDefinition[Any, Any] | None:
         """The job that decodes the values; None if this process has seen none of this name, version and chain."""

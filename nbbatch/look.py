@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, overload
 
@@ -250,9 +249,6 @@ def _held(path: str) -> Held | None:
 class LookedRun(JobHandle[Any]):
     """An instance of a store that is read from outside."""
 
-    _known: tuple[int, InstanceRow] | None = None
-    """Its row, and which taking up by its owner that was of."""
-
     def _ask(self, order: str, **more: Any) -> Any:
         self._engine()
         return cast("Looked", self._store).order(order, self.id, **more)
@@ -330,15 +326,7 @@ class LookedRun(JobHandle[Any]):
 
     @property
     def _row(self) -> InstanceRow:
-        """As of now: while its owner works on it, from memory there, which costs the store no query."""
-        live: Any = self._engine().live.get(self.id)
-        if live is None:
-            return super()._row
-        if (
-            self._known is None or self._known[0] != live.life
-        ):  # taken up anew it may have other parameters and another chain
-            self._known = live.life, super()._row
-        return replace(self._known[1], status=live.status, started_us=live.started_us, failing=live.failing)
+        return self._standing
 
 
 class Looks(Answering):

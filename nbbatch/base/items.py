@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from itertools import repeat
 from typing import Any, overload
 
@@ -41,3 +41,13 @@ class Fresh(Sequence[Item]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Fresh, (self.chunks, self.inputs)
+
+
+def among(items: Items, chunks: Container[int]) -> dict[int, Item]:
+    """Those of some chunks, by chunk; of columns no others are made.
+
+    >>> among(Fresh(range(4, 7), [b"a", b"b", b"c"]), {5, 9})
+    {5: Item(chunk=5, attempt=1, data=b'b', errors=0, polls=0)}
+    """
+    ids = items.chunks if isinstance(items, Fresh) else [item.chunk for item in items]
+    return {chunk: items[place] for place, chunk in enumerate(ids) if chunk in chunks}

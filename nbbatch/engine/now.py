@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from nbbatch.base.items import among
 from nbbatch.base.rows import Item
 from nbbatch.definition import Kind
 from nbbatch.engine.limits import Flight
@@ -61,7 +62,6 @@ class Now:
 
 def _of(flight: Flight, names: dict[int | None, str], now_us: int, steady_us: int) -> Iterator[Running]:
     micro, step = flight.micro, flight.step.node.step
-    items = {item.chunk: item for item in micro.items}
     if step.job is not None:  # no worker has it, and its chunk waits
         since = now_us - (steady_us - flight.launched_us)
         yield from (_running(flight, item, "", since, None) for item in micro.items)
@@ -72,8 +72,10 @@ def _of(flight: Flight, names: dict[int | None, str], now_us: int, steady_us: in
     marks = micro.marks
     if marks is None:
         return
-    for slot in micro.slots:
-        item = items.get(marks.cells[slot])  # none while a worker is between two
+    at = {slot: marks.cells[slot] for slot in micro.slots}
+    items = among(micro.items, set(at.values()))
+    for slot, chunk in at.items():
+        item = items.get(chunk)  # none while a worker is between two
         if item is None:
             continue
         worker, given = marks.workers[slot], marks.given[slot] if step.kind is Kind.MANY else None

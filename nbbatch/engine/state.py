@@ -427,6 +427,11 @@ class LiveInstance:
         """Outputs that running fan-outs have handed over: (chunk, attempt) → target step → count."""
 
     @property
+    def life(self) -> int:
+        """Tells it from the same instance when it is taken up again later."""
+        return id(self)
+
+    @property
     def changed(self) -> bool:
         """Whether something happened since the last decision."""
         return self._changed

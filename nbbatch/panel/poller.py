@@ -80,7 +80,7 @@ class Poller:
 
     def tick(self) -> None:
         """Step once, and send what changed."""
-        shown = self.session.step()
+        shown = self.session.step(gently=True)
         text = json.dumps({**shown, "at": 0})
         if text != self._sent:
             self._sent = text

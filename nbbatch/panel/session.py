@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 LOG_EVENTS = 200_000
 """How far back the log is looked for."""
-CATCH_UP = 0.1
+CATCH_UP = 0.2
 """Seconds of reading events between two values."""
 SINGLE = 100
 """Attempts that have bars of their own in the timeline, at most."""
@@ -63,7 +63,7 @@ class Run(Protocol):
     @property
     def id(self) -> int: ...
     @property
-    def _row(self) -> InstanceRow: ...
+    def _standing(self) -> InstanceRow: ...
     def _page(self) -> dict[str, str]: ...
     def pause(self) -> Any: ...
     def resume(self) -> Any: ...
@@ -112,7 +112,7 @@ class Session:
 
     @property
     def _row(self) -> InstanceRow:
-        return self.run._row  # pyright: ignore[reportPrivateUsage] - a person asks for its parts by name
+        return self.run._standing  # pyright: ignore[reportPrivateUsage] - a person asks for its parts by name
 
     def _take(self) -> Snapshot:
         return take(self._store, self._engine, self.sums, self._row, self._engine.clock.now())
@@ -123,10 +123,15 @@ class Session:
         """Put a message of the page on the queue; returns at once."""
         self.asked.put(message)
 
-    def step(self, budget: float = CATCH_UP) -> dict[str, Any]:
-        """Do what was asked, read on for at most ``budget`` seconds, and return what the page is to show."""
+    def step(self, budget: float = CATCH_UP, *, gently: bool = False) -> dict[str, Any]:
+        """Do what was asked, read on, and return what the page is to show.
+
+        Args:
+            budget: Seconds of reading on, at most.
+            gently: While the run goes on, take little of its time, by `AttemptSums.keep_up`.
+        """
         try:
-            self._read(budget)
+            self._read(budget, gently)
             self._last = self._shown()
         except Exception as error:  # a batch closed in the middle of a query shows itself in many ways
             self.over = self._why_over()
@@ -150,12 +155,15 @@ class Session:
             **body,
         }
 
-    def _read(self, budget: float) -> None:
+    def _read(self, budget: float, gently: bool) -> None:
         if not self.asked.empty():
             self.snapshot = self._take()
         while not self.asked.empty():
             self._do(self.asked.get())
-        self.sums.catch_up(self._store, budget)
+        if gently and not self.snapshot.ended:
+            self.sums.keep_up(self._store)
+        else:
+            self.sums.catch_up(self._store, budget)
         self.snapshot = self._take()
         if self.snapshot.ended and self.sums.whole and self.sums.read(self._store):  # what came just before its end
             self.snapshot = self._take()

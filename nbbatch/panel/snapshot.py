@@ -132,7 +132,8 @@ def take(store: Reader, engine: Engine, sums: AttemptSums, row: InstanceRow, now
     until = now_us if live else row.ended_us or sums.timeline.last_us
     started = live.started_us if live else row.started_us
     share = live.share if live else row.progress
-    every, rates = sums.recent.records(started or until, until)
+    read = until if sums.whole else min(until, sums.timeline.last_us)  # what is not read yet was no pause
+    every, rates = sums.recent.records(started or read, read)
     eta = live.eta(now_us) if live else None
     return Snapshot(
         id=row.id, job=row.job, version=row.version, key=row.key, status=status,

@@ -56,7 +56,7 @@ class Run(Protocol):
     _store: Reader
 
     @property
-    def _row(self) -> InstanceRow: ...
+    def _standing(self) -> InstanceRow: ...
     def _engine(self) -> Engine: ...
 
 
@@ -69,8 +69,11 @@ class Watched:
     def drawn(self) -> RenderableType:
         """How it stands now."""
         store, engine = self._run._store, self._run._engine()  # pyright: ignore[reportPrivateUsage]
-        self._sums.catch_up(store, CATCH_UP)
-        row = self._run._row  # pyright: ignore[reportPrivateUsage]
+        row = self._run._standing  # pyright: ignore[reportPrivateUsage]
+        if row.status in INSTANCE_ENDED:
+            self._sums.catch_up(store, CATCH_UP)
+        else:
+            self._sums.keep_up(store)
         return drawn(take(store, engine, self._sums, row, engine.clock.now()), self._sums.error_groups())
 
 

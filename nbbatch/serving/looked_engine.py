@@ -67,7 +67,7 @@ class _Live:
         return SimpleNamespace(
             id=instance, status=status, paused=status is InstanceStatus.PAUSED, share=share, stored_counts=tuple(counts),
             started_us=said["started_us"], rate=lambda: said["rate"], eta=eta, step_etas=lambda: said["etas"], why=said["why"], hung=said["hung"],
-            running=[Running(*each) for each in said["running"]], workers=said["workers"], failing=said["failing"], life=said["life"],
+            running=[Running(*each) for each in said["running"]], workers=said["workers"], failing=said["failing"], life=said["life"], reused=said["reused"],
             job=None, params=None,
         )  # fmt: skip
 

@@ -217,8 +217,8 @@ class Owner:
         return {
             "id": live.id, "status": live.status.value, "counts": live.stored_counts, "progress": live.share,
             "rate": live.rate(), "eta": live.eta(self._engine.clock.now()), "etas": live.step_etas(), "started_us": live.started_us, "why": self._engine.hindrance(live), "hung": self._engine.hung(),
-            "running": self._engine.now.running(live), "workers": self._engine.now.workers(live), "failing": live.failing,
-            "life": id(live), "spare": self._meter.is_spare(bool(self._engine.flights)),
+            "running": self._engine.now.running(live), "workers": self._engine.now.workers(live), "failing": live.failing, "reused": live.reused,
+            "life": live.life, "spare": self._meter.is_spare(bool(self._engine.flights)),
         }  # fmt: skip
 
     # --- end --------------------------------------------------------------------------------------
