@@ -35,6 +35,21 @@ function ownKeys(root) {
   return () => window.removeEventListener("keydown", suppress, true);
 }
 
+// What is pressed or marked is not taken away under the hand; `again` is called once it is let go.
+function hand(root, again) {
+  let pressed = null;
+  const grasp = (event) => { pressed = event.target; };
+  const release = () => { pressed = null; again(); };
+  const ends = [["pointerup", release], ["pointercancel", release], ["selectionchange", again]];
+  root.addEventListener("pointerdown", grasp);
+  for (const [name, call] of ends) document.addEventListener(name, call);
+  function holds(node) {
+    const marked = getSelection();
+    return node.contains(pressed) || (!marked.isCollapsed && node.contains(marked.anchorNode));
+  }
+  return { holds, free: () => { for (const [name, call] of ends) document.removeEventListener(name, call); } };
+}
+
 // The cells whose outputs show a widget, each with the place of that output. JupyterLab and Notebook 7 let a widget see its notebook.
 function cellsOf(manager, id) {
   const cells = manager?.context?.model?.cells;

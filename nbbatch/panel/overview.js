@@ -20,7 +20,7 @@ function render({ model, el }) {
   const trace = (node) => ["instance", "filter", "turn"].filter((name) => node.dataset[name] !== undefined).map((name) => `[data-${name}="${CSS.escape(node.dataset[name])}"]`)[0];
   function draw() {
     const { page, opened } = model.get("shown");
-    if (body.nbcMarkup !== page) {
+    if (body.nbcMarkup !== page && !held.holds(body)) {
       const focus = body.contains(document.activeElement) ? trace(document.activeElement) : null;
       body.nbcMarkup = page;
       body.innerHTML = page;
@@ -36,8 +36,9 @@ function render({ model, el }) {
     gone.hidden = what !== "gone";
     root.classList.toggle("nbc-old", what === "gone");
   };
+  const held = hand(root, () => requestAnimationFrame(draw));
   model.on("change:shown", draw);
-  const free = [ownKeys(root), keepRecord({ model, el }, tell)];
+  const free = [ownKeys(root), keepRecord({ model, el }, tell), held.free];
   draw();
   return () => {
     model.off("change:shown", draw);

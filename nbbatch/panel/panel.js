@@ -195,15 +195,6 @@ function render({ model, el }) {
   });
   function close() { send({ do: "close" }); }
 
-  // What is pressed or marked is not taken away under the hand.
-  let pressed = null;
-  function inHand(node) {
-    const marked = getSelection();
-    return node.contains(pressed) || (!marked.isCollapsed && node.contains(marked.anchorNode));
-  }
-  const grasp = (event) => { pressed = event.target; };
-  const release = () => { pressed = null; soon(); };
-
   let opener = null;
   function inspect(markup) {
     const within = inspector.contains(document.activeElement);
@@ -237,7 +228,7 @@ function render({ model, el }) {
     chunks.names(shown.names, shown.states);
     chunks.follow(shown.filter);
     put(tab.buttons.failures, shown.head.failed ? `Failures (${shown.head.failed.toLocaleString("en")})` : "Failures");
-    if (shown.tab in bodies && !inHand(bodies[shown.tab])) fill(bodies[shown.tab], shown.body);
+    if (shown.tab in bodies && !held.holds(bodies[shown.tab])) fill(bodies[shown.tab], shown.body);
     if (shown.tab === "history") history.say(shown.moment || "", shown.share);
     inspect(model.get("inspector"));
     doubt();
@@ -260,16 +251,13 @@ function render({ model, el }) {
   };
   const tell = (what) => { lost = what; doubt(); };
   const watch = setInterval(doubt, 1000);
-  root.addEventListener("pointerdown", grasp);
-  const ends = [["pointerup", release], ["pointercancel", release], ["selectionchange", soon]];
-  for (const [name, call] of ends) document.addEventListener(name, call);
+  const held = hand(root, soon);
   model.on("change:shown", heard);
   model.on("change:inspector", heard);
-  const free = [ownKeys(root), keepRecord({ model, el }, tell), ticks.stop];
+  const free = [ownKeys(root), keepRecord({ model, el }, tell), ticks.stop, held.free];
   draw();
   send({ do: "hello", tab: tab.chosen.name });
   return () => {
-    for (const [name, call] of ends) document.removeEventListener(name, call);
     model.off("change:shown", heard);
     model.off("change:inspector", heard);
     for (const each of free) each();

@@ -74,6 +74,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
 
 
+if not MISSING:
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=20_000)  # on a machine that is busy five seconds say nothing
+
+
 class Server:
     """JupyterLab or Voila on loopback, with folders of its own."""
 

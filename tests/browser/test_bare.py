@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -18,7 +19,7 @@ from nbbatch.panel import facts, front
 from nbbatch.panel.session import Session
 from nbbatch.pictures.chain_picture import StepFacts
 from tests.browser import slow_jobs
-from tests.browser.conftest import SHOTS, Bare, violations
+from tests.browser.conftest import BARE, SHOTS, Bare, violations
 
 TABS = ("Now", "Failures", "Chunks", "Timeline", "Log", "History")
 
@@ -192,6 +193,22 @@ def test_a_press_is_heard_though_markup_comes_anew_between_down_and_up(bare: Bar
 
     assert [each["do"] for each in bare.page.evaluate("window.sent")] == ["inspect"]
     expect(bare.panel.locator(".nbc-anew")).to_be_attached()
+
+
+def test_a_press_in_the_overview_is_heard_though_its_rows_come_anew_between_down_and_up(browser_page: Any) -> None:
+    rows = (
+        '<table><tbody><tr><th><button type="button" data-instance="1">#1</button></th><td>{}</td></tr></tbody></table>'
+    )
+    esm = front.OVERVIEW.replace("export default { render };", "const panel = { render };")
+    shown = json.dumps({"page": rows.format("20 %"), "opened": None})
+    browser_page.set_content(BARE.format(css=front.CSS, esm=esm, shown=shown))
+    browser_page.get_by_role("button", name="#1").hover()
+    browser_page.mouse.down()
+    browser_page.evaluate("page => model.put({ page, opened: null })", rows.format("30 %"))
+    browser_page.mouse.up()
+
+    assert browser_page.evaluate("window.sent") == [{"do": "open", "instance": 1}]
+    expect(browser_page.get_by_role("cell", name="30 %")).to_be_visible()
 
 
 def anew(bare: Bare) -> None:

@@ -58,6 +58,7 @@ def test_a_colleague_picks_a_store_sees_its_instances_and_acts(
     shown = page.locator(".nbd")
     expect(shown.get_by_role("button", name="Open instance")).to_have_count(3)
     press(page, "Hold it here")
+    expect(shown.get_by_role("row", name="Open instance 3")).to_contain_text("running")
     press(page, "Open instance 3")
     press(page, "Pause")
     expect(shown.get_by_role("button", name="Resume", exact=True)).to_be_visible()
@@ -80,5 +81,7 @@ def test_a_colleague_picks_a_store_sees_its_instances_and_acts(
 
     assert found == []
     assert [each for each in outside if "font" not in each.lower()] == []
-    # style sheets that Voila asks a network for, and the good-bye of a page that is left, which Voila refuses by itself
-    assert [each for each in console if "ERR_FAILED" not in each and "403" not in each] == []
+    # style sheets that Voila asks a network for, the good-bye of a page that is left, which Voila refuses by itself, and
+    # Notebook 7's extension of JupyterLab, which Voila loads without what it needs
+    known = ("ERR_FAILED", "403", "shared module")
+    assert [each for each in console if not any(part in each for part in known)] == []
