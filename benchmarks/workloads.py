@@ -331,20 +331,23 @@ def _plain_write(n: int) -> float:
 
 
 def w15(runs: int, full: bool) -> list[Figure]:
-    """A chain whose steps reuse, all of it there already, beside one that runs no-ops; both in the store of the first run."""
+    """A chain whose steps reuse, all of it there from the day before, beside W1, which runs no-ops."""
     n = 1_000_000 if full else 100_000
-    with folder() as path, nb.open(path / "bench.duckdb", workers=WORKERS) as batch:
-
-        def run(job: nb.Job) -> float:
-            return seconds(lambda: batch.submit(job, n).result())
-
-        run(jobs.chain_again)
-        reused, ran = _rates(2 * n, by_turns(runs, partial(run, jobs.chain_again), partial(run, jobs.chain)))
+    reused, ran = _rates(2 * n, by_turns(runs, partial(_taken_again, n), partial(durable, jobs.chain, n)))
     return [
         Figure("W15", f"chain, {n:,} items, everything reused", "chunks/s", reused),
-        Figure("W15", "  the same run as no-ops", "chunks/s", ran),
-        Figure("W15", "  ratio", "x", ratios(reused, ran), ">= 1.5"),
+        Figure("W15", "  run as no-ops, W1", "chunks/s", ran),
+        Figure("W15", "  ratio", "x", ratios(reused, ran), ">= 1.4"),
     ]
+
+
+def _taken_again(n: int) -> float:
+    """Seconds of the second of two equal runs, in a store that was closed in between."""
+    with folder() as path:
+        for _ in range(2):
+            with nb.open(path / "bench.duckdb", workers=WORKERS) as batch:
+                taken = seconds(lambda batch=batch: batch.submit(jobs.chain_again, n).result())
+    return taken
 
 
 ALL = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W6": w6, "W7": w7, "W8": w8, "W9": w9, "W10": w10, "W15": w15}
