@@ -385,8 +385,8 @@ def test_a_coordinator_that_is_killed_loses_nothing(pool: Pool, store: Path, tmp
 
 
 ELSEWHERE = """
-mount -t tmpfs none /tmp && mount -t tmpfs none /dev/shm && hostname elsewhere &&
-exec "$0" -W ignore -m distributed.cli.dask_worker "$1" --nthreads 2 --no-nanny --no-dashboard --local-directory /tmp
+mount -t tmpfs none "$2" && hostname elsewhere &&
+exec "$0" -W ignore -m distributed.cli.dask_worker "$1" --nthreads 2 --no-nanny --no-dashboard --local-directory "$2"
 """
 
 
@@ -398,9 +398,12 @@ class Words(BaseModel):
     subprocess.run("unshare --mount --uts true", shell=True, capture_output=True).returncode != 0,
     reason="needs namespaces",
 )
-def test_workers_on_another_host_have_what_steps_need_and_no_file_of_this_one(tmp_path: Path) -> None:
+def test_workers_on_another_host_have_what_steps_need_and_no_file_of_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     distributed: Any = pytest.importorskip("distributed", reason="the extra nbbatch[dask] is not installed")
     store, table = tmp_path / "store.duckdb", os.urandom(200_000)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # so that nothing temporary is seen there either
 
     @nb.step
     def places(params: Words) -> Iterator[int]:
@@ -408,7 +411,7 @@ def test_workers_on_another_host_have_what_steps_need_and_no_file_of_this_one(tm
 
     @nb.step(max_attempts=1)
     def read(place: int, params: Words) -> str:
-        assert not store.parent.exists()
+        assert not store.exists()
         with nb.context().attachment("names") as file:
             return f"{file.read().decode()} {len(table)} {len(params.text)}"
 
@@ -422,7 +425,17 @@ def test_workers_on_another_host_have_what_steps_need_and_no_file_of_this_one(tm
         ) as cluster,
         distributed.Client(cluster) as client,
         subprocess.Popen(
-            ["unshare", "--mount", "--uts", "sh", "-c", ELSEWHERE, sys.executable, cluster.scheduler_address],
+            [
+                "unshare",
+                "--mount",
+                "--uts",
+                "sh",
+                "-c",
+                ELSEWHERE,
+                sys.executable,
+                cluster.scheduler_address,
+                str(tmp_path),
+            ],
             stderr=subprocess.DEVNULL,
         ) as worker,
     ):
