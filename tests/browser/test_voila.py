@@ -7,10 +7,14 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import expect
 
 from tests.browser.conftest import HERE, ROOT, SHOTS, Server, violations, watched
+from tests.browser.keyboard import Keyboard, walk_overview, walk_panel
+from tests.browser.test_lab import MANY, start
 
 STORE = f"""
 import sys
@@ -32,6 +36,9 @@ def voila(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
     given = notebook.replace("JOBS = []", "import slow_jobs\\nJOBS = [slow_jobs.orders, slow_jobs.strict]")
     assert given != notebook
     (root / "dashboard.ipynb").write_text(given)
+    cells = [new_code_cell(cell) for cell in (start("keys", 0) + MANY, "batch")]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(new_notebook(metadata={"kernelspec": kernel}, cells=cells), root / "keys.ipynb")
     server = Server(tmp_path_factory.mktemp("jupyter-voila"), root, "voila")
     outside: list[str] = []
     console: list[str] = []
@@ -85,3 +92,15 @@ def test_a_colleague_picks_a_store_sees_its_instances_and_acts(
     # Notebook 7's extension of JupyterLab, which Voila loads without what it needs
     known = ("ERR_FAILED", "403", "shared module")
     assert [each for each in console if not any(part in each for part in known)] == []
+
+
+def test_every_control_of_a_page_is_reached_and_used_by_keys_alone(
+    voila: tuple[Any, str, list[str], list[str]],
+) -> None:
+    page, url, _, _ = voila
+    page.goto(url.replace("dashboard.ipynb", "keys.ipynb"))
+    listing, panel = page.locator(".nbc-listing"), page.locator(".nbc[aria-label=Run]")
+    listing.get_by_role("button", name="completed 25").wait_for()
+    panel.get_by_role("tab", name="Failures (").wait_for()
+    walk_overview(Keyboard(page, listing))
+    walk_panel(Keyboard(page, panel))
