@@ -32,7 +32,7 @@ with needing("notebooks"):
     import traitlets
     from IPython.display import publish_display_data as _publish  # pyright: ignore[reportUnknownVariableType]
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 0.5
 """Between two looks at the store for the instances of a batch."""
 RECORD_SECONDS = 15.0
 """Between two plain pages of what goes on, which a save of the notebook writes; more where they take long to make …"""
@@ -179,7 +179,7 @@ class Listing:
         self._table.keep(self._plain, over=not self.moves())
 
     def live(self, at_end: Callable[[], None] = lambda: None) -> None:
-        """Look once a second until nothing moves any more, then call ``at_end``."""
+        """Look twice a second until nothing moves any more, then call ``at_end``."""
 
         def look_on() -> None:
             while self.moves() and not self._stop.wait(LOOK_SECONDS):
