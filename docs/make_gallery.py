@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import nbbatch as nb
-from docs.make_pictures import Night, Order, Priced, Report, overview
+from docs.make_pictures import Night, Order, Priced, ordered, overview, report
 from nbbatch.panel.session import Session
 from tests.browser.conftest import CHROMIUM, FLAGS, Bare
 
@@ -48,8 +48,7 @@ def find(night: Night) -> Iterator[Order]:
     for number in range(night.orders):
         if number in (0, 1_200):
             gates.find[number].wait(SECONDS)
-        country = ("AT", "FR", "NL", "PL")[number % 4]
-        yield Order(id=number, country=country, amount=f"{number},50" if number % 40 == 13 else f"{number}.50")
+        yield ordered(number)
 
 
 @nb.step(max_attempts=2, backoff=0.01, max_failed=0.3)
@@ -66,13 +65,6 @@ def price(order: Order) -> Priced:
 def book(order: Priced) -> Priced:
     """Write it into the books."""
     return order
-
-
-@nb.step
-def report(orders: Iterable[Priced]) -> Report:
-    """Sum up."""
-    cents = [order.cents for order in orders]
-    return Report(orders=len(cents), cents=sum(cents))
 
 
 nightly = nb.Job("nightly-orders", find >> price >> book >> report)

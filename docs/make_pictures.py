@@ -50,6 +50,12 @@ class Report(BaseModel):
     cents: int
 
 
+def ordered(number: int) -> Order:
+    """An order; now and then its amount has a decimal comma."""
+    country = ("AT", "FR", "NL", "PL")[number % 4]
+    return Order(id=number, country=country, amount=f"{number},50" if number % 40 == 13 else f"{number}.50")
+
+
 def _work(least: float, most: float) -> None:
     time.sleep(random.uniform(least, most))
 
@@ -58,8 +64,7 @@ def _work(least: float, most: float) -> None:
 def find(night: Night) -> Iterator[Order]:
     """Orders; those of one country write amounts with a comma."""
     for number in range(night.orders):
-        country = ("AT", "FR", "NL", "PL")[number % 4]
-        yield Order(id=number, country=country, amount=f"{number},50" if number % 40 == 13 else f"{number}.50")
+        yield ordered(number)
 
 
 @nb.step(max_attempts=2, backoff=0.05, max_failed=0.1)

@@ -43,11 +43,17 @@ class Fresh(Sequence[Item]):
         return Fresh, (self.chunks, self.inputs)
 
 
+def columns(items: Items) -> tuple[Sequence[int], Sequence[bytes | None]]:
+    """Ids and inputs."""
+    if isinstance(items, Fresh):
+        return items.chunks, items.inputs
+    return [item.chunk for item in items], [item.data for item in items]
+
+
 def among(items: Items, chunks: Container[int]) -> dict[int, Item]:
     """Those of some chunks, by chunk; of columns no others are made.
 
     >>> among(Fresh(range(4, 7), [b"a", b"b", b"c"]), {5, 9})
     {5: Item(chunk=5, attempt=1, data=b'b', errors=0, polls=0)}
     """
-    ids = items.chunks if isinstance(items, Fresh) else [item.chunk for item in items]
-    return {chunk: items[place] for place, chunk in enumerate(ids) if chunk in chunks}
+    return {chunk: items[place] for place, chunk in enumerate(columns(items)[0]) if chunk in chunks}

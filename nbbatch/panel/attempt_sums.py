@@ -243,8 +243,8 @@ class AttemptSums:
     errors: dict[Cause, ErrorGroup] = field(default_factory=dict[Cause, ErrorGroup])
     due: float = 0.0
     """When `keep_up` reads on, by the monotonic clock."""
-    counted: tuple[tuple[InstanceStatus, int | None, int], list[dict[ChunkStatus, int]]] | None = None
-    """Chunks by state of an instance that is not live, with its state, end and newest event then."""
+    counted: tuple[tuple[InstanceStatus, int | None, int], list[dict[ChunkStatus, int]], int] | None = None
+    """Chunks by state of an instance that is not live, and how many were reused, after its state, end and newest event then."""
 
     def read(self, store: Reader) -> bool:
         """Read the next page of events; returns whether there was any."""

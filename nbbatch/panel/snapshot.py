@@ -135,15 +135,16 @@ def take(store: Reader, engine: Engine, sums: AttemptSums, row: InstanceRow, now
     read = until if sums.whole else min(until, sums.timeline.last_us)  # what is not read yet was no pause
     every, rates = sums.recent.records(started or read, read)
     eta = live.eta(now_us) if live else None
+    counts, reused = (run_pages.counts(store, live, row), live.reused) if live else _at_rest(store, row, sums)
     return Snapshot(
         id=row.id, job=row.job, version=row.version, key=row.key, status=status,
         known=live is not None or status in INSTANCE_ENDED,
         share=share,
         elapsed=None if started is None else max(0, until - started) / 1e6,
         rate=live.rate() if live else None, eta=eta,
-        steps=_steps(store, row, sums, until, live),
+        steps=_steps(row, sums, until, live, counts),
         errors=sum(group.count for group in sums.errors.values()),
-        reused=live.reused if live else store.fetch("reused", row.id)[0][0],
+        reused=reused,
         error=None if live else row.error, waits=(engine.hung() or engine.hindrance(live)) if live else None, whole=sums.whole,
         at_us=now_us, running=tuple(engine.now.running(live)) if live else (), workers=engine.now.workers(live) if live else None,
         rates=tuple(rates), rates_every=every, causes=sums.causes(), slowest=_slowest(sums),
@@ -159,7 +160,8 @@ def plain(store: Reader, engine: Engine, row: InstanceRow, now_us: int) -> Snaps
     """
     facts = run_pages.steps(store, engine, row)
     sums = AttemptSums(row.id, whole=True)
-    sums.counted = ((row.status, row.ended_us, 0), [dict(each.counts) for each in facts])
+    reused = 0 if engine.live.get(row.id) else _reused(store, row)
+    sums.counted = ((row.status, row.ended_us, 0), [dict(each.counts) for each in facts], reused)
     found = take(store, engine, sums, row, now_us)
     steps = [replace(each, growing=known.growing) for each, known in zip(facts, found.steps, strict=True)]
     spent = Counter[int](dict(store.fetch("spent", row.id)))
@@ -186,10 +188,9 @@ def _paused(store: Reader, row: InstanceRow, status: InstanceStatus) -> int | No
 
 
 def _steps(
-    store: Reader, row: InstanceRow, sums: AttemptSums, until_us: int, live: LiveInstance | None
+    row: InstanceRow, sums: AttemptSums, until_us: int, live: LiveInstance | None, counted: Sequence[dict[ChunkStatus, int]]
 ) -> tuple[StepFacts, ...]:  # fmt: skip
     facts, started = from_shape(row.shape), row.started_us or until_us
-    counted = _counts(store, row, sums, live)
     etas = live.step_etas() if live else [None] * len(facts)
     grow = growing([each.targets for each in facts], counted) if row.ended_us is None else [False] * len(facts)
     return tuple(
@@ -220,13 +221,13 @@ def growing(targets: Sequence[Sequence[int]], counts: Sequence[Mapping[ChunkStat
     return found
 
 
-def _counts(
-    store: Reader, row: InstanceRow, sums: AttemptSums, live: LiveInstance | None
-) -> list[dict[ChunkStatus, int]]:
-    """Counts of an instance that is not live are read again only when something has changed."""
-    if live:
-        return run_pages.counts(store, live, row)
+def _at_rest(store: Reader, row: InstanceRow, sums: AttemptSums) -> tuple[list[dict[ChunkStatus, int]], int]:
+    """Counts of an instance that is not live, and how many chunks were reused: read again only when something has changed."""
     key = (row.status, row.ended_us, sums.seen if sums.whole else 0)
     if sums.counted is None or sums.counted[0] != key:
-        sums.counted = (key, run_pages.counts(store, None, row))
-    return sums.counted[1]
+        sums.counted = (key, run_pages.counts(store, None, row), _reused(store, row))
+    return sums.counted[1:]
+
+
+def _reused(store: Reader, row: InstanceRow) -> int:
+    return store.fetch("reused", row.id)[0][0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nbbatch.base.items import Fresh
+from nbbatch.base.items import columns
 from nbbatch.base.rows import Item, Outcome, Results
 from nbbatch.definition import To
 from nbbatch.values.many import decoded
@@ -26,7 +26,7 @@ def run_plain(micro: MicroBatch, worker: str) -> Results:
     Here a microsecond a chunk is a tenth of what it costs in all. An attempt begins when the one before it has ended.
     """
     node = micro.node
-    inputs = _columns(micro)[1]
+    inputs = columns(micro.items)[1]
     values = None if node.input.holds_files else decoded(node.input, inputs)
     decode, given = (taking(node), inputs) if values is None else (None, values)
     before = capture.buffer.set(None)
@@ -37,14 +37,6 @@ def run_plain(micro: MicroBatch, worker: str) -> Results:
         return _run(micro, worker, given, _plain_call(micro, decode), lambda data: ([data] if gives else [], targets))
     finally:
         capture.buffer.reset(before)
-
-
-def _columns(micro: MicroBatch) -> tuple[Sequence[int], Sequence[Any]]:
-    """Ids and inputs of its chunks."""
-    items = micro.items
-    if isinstance(items, Fresh):
-        return items.chunks, items.inputs
-    return [item.chunk for item in items], [item.data for item in items]
 
 
 class _Place(Context):
@@ -65,7 +57,7 @@ def _run(micro: MicroBatch, worker: str, given: Sequence[Any], run: Callable[[An
     cells, since, _, slot = micro.cell(0)
     begun, told = now(), 0
     until = begun + micro.most_us
-    for place, (chunk, data) in enumerate(zip(_columns(micro)[0], given, strict=True)):
+    for place, (chunk, data) in enumerate(zip(columns(micro.items)[0], given, strict=True)):
         if begun > until:
             break
         cells[slot] = chunk
