@@ -7,7 +7,9 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,29 @@ def test_a_rate_counts_calls_when_they_begin_where_the_pool_is_busy_with_other_w
         assert len(begun) == 6
         assert run.wait(10) == "COMPLETED"
     pool.shutdown()
+
+
+def test_a_rate_counts_from_where_the_step_itself_is_called(batch: nb.Batch, clock: HandClock) -> None:
+    begun = list[int]()
+    job = each(lambda i: begun.append(clock.now()), rate=1)
+
+    @job.around
+    @contextmanager
+    def slowly(_: object) -> Iterator[None]:
+        clock.advance(0.04)
+        yield
+
+    run = batch.submit(job, 3)
+    settle(batch)
+    clock.advance(0.97)  # more than a second after the first was handed over
+    settle(batch)
+    assert len(begun) == 1
+    clock.advance(0.03)
+    settle(batch)
+    clock.advance(1)
+
+    assert run.wait(10) == "COMPLETED"
+    assert min(at - before for before, at in pairwise(begun)) >= 1_000_000
 
 
 def test_instances_of_a_batch_share_a_rate(batch: nb.Batch, clock: HandClock) -> None:

@@ -37,8 +37,8 @@ class StepDecorator:
         fail_on: Exception classes that fail the chunk at once; takes precedence over ``retry_on``.
         gate: Start only when all steps before are completely done.
         concurrency: Maximum number of chunks of this step that run at once in one batch.
-        rate: Maximum number of starts in any one second in one batch. A fraction above 1 is rounded down; 0.5 is one start in
-            two seconds.
+        rate: Maximum number of calls of the step that begin in any one second in one batch. A fraction above 1 is rounded down; 0.5 is
+            one call in two seconds. On workers of other hosts a call counts from when it is handed over.
         timeout: Maximum duration of an attempt: seconds, a timedelta or text. A longer attempt counts as an error
             (TimeoutError), and its late result is discarded. An async step is cancelled. A worker of ``nb.processes()`` is killed
             and replaced. A thread, or a worker of another library, cannot be stopped: it stays occupied until the step returns,

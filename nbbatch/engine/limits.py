@@ -1,14 +1,16 @@
 """What ``concurrency=``, ``rate=`` and ``timeout=`` of steps allow now, over all instances of a batch.
 
-All of it belongs to the dispatcher thread, and none of it is asked for steps without such an option. Starts are kept in
-memory only: what was started in the second before a restart is not counted after it.
+All of it belongs to the dispatcher thread, and none of it is asked for steps without such an option. A rate counts calls from when
+they begin, which workers of this machine stamp; until that is known a call holds its place. Beginnings are kept in memory only: what
+began in the second before a restart is not counted after it.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
-from collections.abc import Callable
+from bisect import insort
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import count
@@ -25,9 +27,6 @@ from nbbatch.worker.travel import Missing
 Name = tuple[str, str]
 """A job's name and a step's."""
 SECOND_US = 1_000_000
-LATE_US = 50_000
-"""After this time a call that has not begun waits for a worker that is busy with something else."""
-
 
 T = TypeVar("T")
 
@@ -45,60 +44,47 @@ class Limits:
     """Who may start now."""
 
     def __init__(self) -> None:
-        self._starts: dict[Name, deque[int]] = {}
-        self._promised = Counter[Name]()
-        """Claimed, and to be started once that is stored."""
+        self._begun = defaultdict[Name, deque[int]](deque)
+        """When calls that are over began, the earliest first."""
         self.due_us: int | None = None
         """When a start that was refused since the last `forget_refusals` is allowed; None: none was."""
 
-    def room(self, name: Name, options: Options, running: int, unbegun: int, now_us: int) -> int:
+    def room(self, name: Name, options: Options, running: int, under_way: Sequence[int], now_us: int) -> int:
         """How many chunks of a step may be claimed.
 
         Args:
             name: Of the step.
             options: Its options.
             running: Its chunks that are claimed, in all instances.
-            unbegun: Of those that were to start, how many a busy pool has not begun.
+            under_way: Where it has a rate: when each of them began; the present for those that have not.
             now_us: The present.
         """
         free = 1_000_000 if options.concurrency is None else options.concurrency - running
         return (
             free
             if options.rate is None or free <= 0
-            else min(free, self._by_rate(name, options.rate, now_us) - unbegun)
+            else min(free, self._by_rate(name, options.rate, under_way, now_us))
         )
 
-    def _by_rate(self, name: Name, rate: float, now_us: int) -> int:
+    def _by_rate(self, name: Name, rate: float, under_way: Sequence[int], now_us: int) -> int:
         most, length = window(rate)
-        starts = self._starts.setdefault(name, deque())
-        while starts and starts[0] <= now_us - length:
-            starts.popleft()
-        room = most - len(starts) - self._promised[name]
-        if room <= 0 and starts:
-            due = starts[0] + length
+        begun = self._begun[name]
+        while begun and begun[0] <= now_us - length:
+            begun.popleft()
+        recent = [at for at in under_way if at > now_us - length]
+        room = most - len(begun) - len(recent)
+        if room <= 0:
+            due = min([*recent, *list(begun)[:1]]) + length
             self.due_us = due if self.due_us is None else min(due, self.due_us)
         return room
 
-    def promise(self, name: Name, chunks: int) -> None:
-        """Count chunks that are claimed and not yet started."""
-        self._promised[name] += chunks
-
-    def start(self, name: Name, chunks: int, now_us: int) -> None:
-        """Count chunks that start now."""
-        self._promised[name] -= chunks
-        self._starts.setdefault(name, deque()).extend([now_us] * chunks)
-
-    def start_late(self, name: Name, chunks: int, now_us: int) -> None:
-        """Count chunks that have begun by now, long after they were to start."""
-        self._starts.setdefault(name, deque()).extend([now_us] * chunks)
+    def count(self, name: Name, begun_us: int) -> None:
+        """Count a call that is over from when it began."""
+        insort(self._begun[name], begun_us)
 
     def forget_refusals(self) -> None:
         """Begin a new round of asking."""
         self.due_us = None
-
-    def forget_promises(self) -> None:
-        """What was claimed is not stored and will not start."""
-        self._promised.clear()
 
 
 class Deadlines(Generic[T]):
@@ -188,12 +174,13 @@ class Flight:
         else:
             self.lane.pool.call_off(self.call.call)
 
-    def waits_in_its_pool(self) -> bool:
-        """Whether a worker of this machine has still to begin it; False too where that cannot be known."""
-        marks, slots, future = self.micro.marks, self.micro.slots, self.future
-        if marks is None or not slots or future is None or not self.lane.pool.queues:
-            return False
-        return not marks.cells[slots[0]] and not future.done()
+    def stamped_us(self, steady_us: int) -> int:
+        """When its one call began, by the steady clock; 0: not yet. Where no worker stamps it: when it was handed over."""
+        marks, slots = self.micro.marks, self.micro.slots
+        if marks is None or not slots or self.step.node.step.job is not None:
+            return self.launched_us
+        begun = steady_us - (self.micro.now() - marks.since_us[slots[0]])
+        return min(begun, steady_us) if begun >= self.launched_us else 0  # what an earlier call left in the slot
 
     def call_off(self) -> None:
         """Cancel it where that is possible: before it has begun, or on an event loop."""
@@ -213,11 +200,11 @@ class Pace:
         self.steady = steady
         self.limits = Limits()
         self._flights = flights
-        self._late: set[Flight] = set()
-        """Of steps with a rate: handed to their pool some time ago, and not begun when they were looked at last."""
+        self._rated = defaultdict[Name, set[Flight]](set)
+        """Claimed, of steps with a rate, and not back."""
         self._expired: set[Flight] = set()
         """Nobody waits for them, and their workers are still taken: past their time, or of a reduction that is to run anew."""
-        self._deadlines, self._to_begin = Deadlines[Flight](), Deadlines[Flight]()
+        self._deadlines = Deadlines[Flight]()
 
     def has_room(self, live: LiveInstance, step: LiveStep, lane: Lane) -> bool:
         """Whether a lane and the step's limits let more of it be claimed."""
@@ -238,37 +225,29 @@ class Pace:
         if code.options.concurrency is not None:
             taken = sum(len(f.micro.items) for f in self._flights | self._expired if f.name == name)
         now = self.steady()
-        unbegun = 0 if code.options.rate is None else self._unbegun(name, now)
-        return self.limits.room(name, code.options, taken, unbegun, now)
+        under_way = (
+            [] if code.options.rate is None else [self._began_us(each, now) or now for each in self._rated[name]]
+        )
+        return self.limits.room(name, code.options, taken, under_way, now)
 
-    def _unbegun(self, name: Name, now: int) -> int:
-        """Chunks that wait in a pool which is busy with other work; those of them that have begun since are counted as started now."""
-        mine = [flight for flight in self._late if flight.name == name]
-        for flight in mine:
-            if flight not in self._flights or not flight.waits_in_its_pool():
-                self._late.discard(flight)
-                self.limits.start_late(name, len(flight.micro.items), now)
-        return sum(len(flight.micro.items) for flight in mine if flight in self._late)
+    def _began_us(self, flight: Flight, now: int) -> int:
+        """When its call began; 0: not yet."""
+        return flight.stamped_us(now) if flight.launched_us else 0
 
     def promise(self, flight: Flight) -> None:
         """A micro-batch is claimed and will start once that is stored."""
         if flight.step.node.step.options.rate is not None:
-            self.limits.promise(flight.name, len(flight.micro.items))
+            self._rated[flight.name].add(flight)
 
     def withdraw(self, flight: Flight) -> None:
         """It is not claimed after all."""
         if flight.step.node.step.options.rate is not None:
-            self.limits.promise(flight.name, -len(flight.micro.items))
+            self._rated[flight.name].discard(flight)
 
     def start(self, flight: Flight) -> None:
         """It starts now."""
         options = flight.step.node.step.options
         now = flight.launched_us = self.steady()
-        if not options.paced:
-            return
-        if options.rate is not None:
-            self.limits.start(flight.name, len(flight.micro.items), now)
-            self._to_begin.add(now + LATE_US, flight)
         if options.timeout is not None:
             self._deadlines.add(now + round(options.timeout * 1e6), flight)
 
@@ -286,7 +265,7 @@ class Pace:
 
     def due(self) -> list[int]:
         """When a start is allowed again, and when the next attempt's time is over."""
-        return [at for at in (self.limits.due_us, self._deadlines.due_us, self._to_begin.due_us) if at is not None]
+        return [at for at in (self.limits.due_us, self._deadlines.due_us) if at is not None]
 
     def is_late(self, flight: Flight, span_us: int) -> bool:
         """Whether attempts that took so long, by a clock that may have been set, are past their time."""
@@ -294,10 +273,8 @@ class Pace:
         return most is not None and min(span_us, self.steady() - flight.launched_us) > most * 1e6
 
     def expire(self) -> list[Flight]:
-        """Take away the flights whose time is over, with word to those who run them; note those that should have begun and have not."""
+        """Take away the flights whose time is over, with word to those who run them."""
         now = self.steady()
-        begun_by_now = self._to_begin.pop(now)
-        self._late.update(each for each in begun_by_now if each in self._flights and each.waits_in_its_pool())
         due = [flight for flight in self._deadlines.pop(now) if flight in self._flights]
         over = [flight for flight in due if not self._goes_on(flight, now)]
         for flight in over:
@@ -335,6 +312,9 @@ class Pace:
 
     def land(self, flight: Flight) -> None:
         """Its worker is free again."""
+        if flight.step.node.step.options.rate is not None:
+            self._rated[flight.name].discard(flight)
+            self.limits.count(flight.name, self._began_us(flight, self.steady()) or flight.launched_us)
         flight.micro.cancellation.tell_no_more(flight.tell)
         if flight.call is not None:
             flight.lane.pool.landed(flight.call.call)
@@ -345,4 +325,4 @@ class Pace:
     def forget(self) -> None:
         """The engine stopped: nothing that was under way counts."""
         self._expired.clear()
-        self.limits.forget_promises()
+        self._rated.clear()

@@ -13,7 +13,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from typing import Any
 
 from nbbatch.base.clock import steady_us
@@ -39,8 +39,6 @@ class Adapter(Executor):
     """Whether `begun_us` knows."""
     is_inline = False
     """Whether a call is over when `submit` returns."""
-    queues = False
-    """Whether it is known of a call that waits for a thread that it waits."""
     target_us = NEAR_US
     ahead_us = 0
     """How much longer than usual may the work be of which a worker gets some before it is free: where hand-over takes long."""
@@ -224,7 +222,6 @@ class Near(Wrapped):
         """Adapt threads, an event loop, or `inline`."""
         super().__init__(executor)
         self.is_inline = isinstance(executor, inline)
-        self.queues = isinstance(executor, ThreadPoolExecutor)
 
 
 class Foreign(Wrapped):

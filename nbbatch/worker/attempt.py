@@ -37,7 +37,7 @@ def run_chunks(micro: MicroBatch) -> Results:
     """Run every item of a micro-batch in this thread; never raises what user code raised."""
     capture.install()
     worker = micro.signed()
-    if micro.node.plain and micro.hooks is None:
+    if micro.node.plain and micro.hooks is None and micro.node.step.options.rate is None:
         return run_plain(micro, worker)
     cell = micro.cell(0)
     outcomes, until = dict[int, Outcome](), micro.now() + micro.most_us
@@ -90,7 +90,7 @@ def run_item(micro: MicroBatch, item: Item, worker: str, cell: Cell, *, aloud: b
         aloud: What the step prints goes where it goes outside of steps, not into a log: so does a debugger's prompt.
     """
     with _Attempt(micro, item, worker, cell, aloud=aloud) as attempt:
-        attempt.take(micro.node.step.function(*_arguments(micro, item)))
+        attempt.take(attempt.call(*_arguments(micro, item)))
         attempt.confirm()
     return attempt.ended()
 
@@ -98,7 +98,7 @@ def run_item(micro: MicroBatch, item: Item, worker: str, cell: Cell, *, aloud: b
 async def run_item_async(micro: MicroBatch, item: Item, worker: str, cell: Cell, *, aloud: bool = False) -> Ran:
     """One attempt of an async step; arguments as `run_item`."""
     with _Attempt(micro, item, worker, cell, aloud=aloud) as attempt:
-        result = micro.node.step.function(*_arguments(micro, item))
+        result = attempt.call(*_arguments(micro, item))
         if hasattr(result, "__aiter__"):
             async for value in cast("AsyncIterator[Any]", result):
                 attempt.add(value)
@@ -165,6 +165,13 @@ class _Attempt:
     def _all_targets(self) -> list[int]:
         """The step each output goes to."""
         return self._targets if self._only is None else [self._only] * len(self._outputs)
+
+    def call(self, *arguments: Any) -> Any:
+        """Call the step. Where it has a rate, this is the moment that counts: its arguments are read, and its listeners were told."""
+        step = self._node.step
+        if step.options.rate is not None:
+            self._cell.since_us[self._cell.slot] = self._micro.now()
+        return step.function(*arguments)
 
     def take(self, result: Any) -> None:
         """All that the step has returned."""
