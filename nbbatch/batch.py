@@ -22,11 +22,12 @@ from nbbatch.base.clock import Clock, SystemClock
 from nbbatch.base.display import plural, warn
 from nbbatch.base.errors import StoreError
 from nbbatch.base.rows import Ended
-from nbbatch.base.states import INSTANCE_BY_CODE, INSTANCE_ENDED, InstanceStatus
+from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.base.times import Duration, Moment, moment
 from nbbatch.definition.listeners import safely
 from nbbatch.engine import commands, recovery, subjobs, submit
 from nbbatch.engine.dispatcher import Engine
+from nbbatch.engine.known import say_what_was_before
 from nbbatch.engine.state import LiveInstance
 from nbbatch.instance import Access, checked_id, saw
 from nbbatch.job import Job
@@ -353,30 +354,22 @@ class Batch(Overview):
         stored = StoredParams.of(job.params, valid)
         identity = job.params.identity(valid)
 
-        def begin() -> tuple[int, Future[Ended] | None, bool]:
+        def begin() -> tuple[int, Future[Ended] | None, tuple[int, int] | None]:
             instance, end = submit.submit(engine, brought, job, stored, identity, key, new, retain, None, wish)
-            is_new = any(asked.born and asked.born[1].id == instance for asked in engine.pending)
-            return instance, end, is_new and engine.known.has_some(job)
+            is_another = (
+                key is None and not new and any(each.born and each.born[1].id == instance for each in engine.pending)
+            )
+            known = engine.known
+            return (
+                instance,
+                end,
+                known.end_before(engine.store, job, identity) if is_another and known.has_some(job) else None,
+            )
 
-        instance, end, is_another = engine.call(begin)
-        if is_another and key is None and not new:
-            self._say_what_was_before(instance, job, identity)
+        instance, end, before = engine.call(begin)
+        if before is not None:
+            say_what_was_before(instance, *before)
         return JobHandle(self._access, instance, job, end)
-
-    def _say_what_was_before(self, instance: int, job: Job[Any, Any], identity: str) -> None:
-        """In one line: equal parameters have ended already, and this is another instance."""
-        for before, code in self._store.fetch("earlier", job.name, job.version, identity, instance):
-            if (status := INSTANCE_BY_CODE[code]) is InstanceStatus.COMPLETED:
-                level, advice = (
-                    logging.INFO,
-                    f"batch.instance({before}).result() is its report, key= names one for good",
-                )
-            else:
-                level, advice = logging.WARNING, f"batch.instance({before}, job).retry() runs what failed there again"
-            log.log(
-                level, "instance %d begins anew, as instance %d of equal parameters ended %s: %s, new=True says that a new one "
-                "is meant", instance, before, status, advice,
-            )  # fmt: skip
 
     def resume(self, job: Job[Any, R]) -> list[JobHandle[R]]:
         """Continue every unfinished instance of a job and version, oldest first. Paused instances stay paused.

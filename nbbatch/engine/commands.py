@@ -380,6 +380,8 @@ def let_go(engine: Engine, cancelled: list[int]) -> None:
             live.cancellation.cancelled = True
             live.status = _I.CANCELLED
             engine.end(live, _I.CANCELLED)
+        else:
+            engine.known.forget()
 
 
 def retry(

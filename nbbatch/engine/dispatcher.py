@@ -517,6 +517,7 @@ class Engine:
     def end(self, live: LiveInstance, status: InstanceStatus) -> None:
         """An instance's end is stored: forget it, and tell who waits."""
         self.live.pop(live.id, None)
+        self.known.ended(live, status)
         self._reuse.forget(live.id)
         self.notifications.ended(live, status)
         self.leftovers.end(live.id)

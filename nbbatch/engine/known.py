@@ -10,13 +10,19 @@ from pydantic import ValidationError
 
 from nbbatch.base.errors import NbbatchError
 from nbbatch.base.rows import InstanceRow
-from nbbatch.base.states import INSTANCE_ENDED
+from nbbatch.base.states import INSTANCE_BY_CODE, INSTANCE_ENDED, InstanceStatus
 from nbbatch.definition import JobDefinition
+from nbbatch.engine.state import LiveInstance
 from nbbatch.store.database import Store
 from nbbatch.values.codec import problems
 from nbbatch.values.views import leaves, plain
 
 log = logging.getLogger("nbbatch")
+
+MOST_ENDS = 20_000
+"""Meanings of parameters of one job whose last end is kept in memory: 5 MB."""
+End = tuple[int, int]
+"""An instance, and the code of the state it ended in."""
 
 
 class Known:
@@ -25,11 +31,14 @@ class Known:
     def __init__(self) -> None:
         self._shapes: dict[tuple[str, int], tuple[int, str]] = {}
         self._older: dict[tuple[str, int, int], tuple[Any, dict[str, int]]] = {}
+        self._ends: dict[tuple[str, int], dict[str, End] | None] = {}
+        """By identity; None: there are too many of them."""
 
     def forget(self) -> None:
         """Ask again: instances were removed, or are live no more."""
         self._shapes.clear()
         self._older.clear()
+        self._ends.clear()
 
     def has_some(self, job: JobDefinition[Any, Any]) -> bool:
         """Whether a submit found a stored instance of a job's version."""
@@ -42,6 +51,30 @@ class Known:
             self._shapes.update((named, (row[0], row[1])) for row in store.rows("newest_shape", *named))
         return self._shapes.get(named)
 
+    def end_before(self, store: Store, job: JobDefinition[Any, Any], identity: str) -> End | None:
+        """The newest ended instance of equal parameters that a person submitted without a key, and how it ended."""
+        named = job.name, job.version
+        if named not in self._ends:
+            rows = store.rows("latest_ends", *named, MOST_ENDS + 1)
+            self._ends[named] = (
+                {same: (instance, code) for same, instance, code in rows} if len(rows) <= MOST_ENDS else None
+            )
+        ends = self._ends[named]
+        if ends is not None:
+            return ends.get(identity)
+        return next(iter(store.rows("latest_end", *named, identity)), None)  # pyright: ignore[reportReturnType] - (id, code)
+
+    def ended(self, live: LiveInstance, status: InstanceStatus) -> None:
+        """An instance has ended."""
+        named = live.job.name, live.job.version
+        ends = self._ends.get(named)
+        if ends is None or live.key is not None or live.parent is not None:
+            return
+        if ends.get(live.identity, (0, 0))[0] <= live.id:
+            ends[live.identity] = live.id, status.code
+        if len(ends) > MOST_ENDS:
+            self._ends[named] = None
+
     def of_older_form(self, store: Store, job: JobDefinition[Any, Any], identity: str) -> InstanceRow | None:
         """The unfinished, unnamed instance whose parameters mean the same once they are read with the job's present type."""
         kind = job.params.type
@@ -51,6 +84,18 @@ class Known:
         instance = self._older[named][1].get(identity)
         row = None if instance is None else store.instance(instance)
         return None if row is None or row.status in INSTANCE_ENDED else row
+
+
+def say_what_was_before(instance: int, before: int, code: int) -> None:
+    """In one line: equal parameters have ended already, and this is another instance."""
+    if (status := INSTANCE_BY_CODE[code]) is InstanceStatus.COMPLETED:
+        level, advice = logging.INFO, f"batch.instance({before}).result() is its report, key= names one for good"
+    else:
+        level, advice = logging.WARNING, f"batch.instance({before}, job).retry() runs what failed there again"
+    log.log(
+        level, "instance %d begins anew, as instance %d of equal parameters ended %s: %s, new=True says that a new one is meant",
+        instance, before, status, advice,
+    )  # fmt: skip
 
 
 def _by_meaning(store: Store, job: JobDefinition[Any, Any]) -> dict[str, int]:

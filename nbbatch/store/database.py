@@ -196,12 +196,12 @@ class Store(Writer):
         Raises:
             NotFoundError: There is none of this id.
         """
-        found = _instances(self._con, "instance", instance)
+        found = _instances(self._flushed(), "instance", instance)
         return found[0] if found else self.missing(instance)
 
     def unfinished(self, job: str, version: int, identity: str) -> InstanceRow | None:
         """The newest unfinished, unnamed instance of equal job, version and identifying parameters."""
-        found = _instances(self._con, "instances_like", job, version, identity)
+        found = _instances(self._flushed(), "instances_like", job, version, identity)
         return next((row for row in found if row.status not in INSTANCE_ENDED), None)
 
     def has_unfinished(self) -> bool:
@@ -210,17 +210,17 @@ class Store(Writer):
 
     def by_key(self, job: str, version: int, key: str) -> InstanceRow | None:
         """The instance of a job's version that was given this key, whatever its state."""
-        found = _instances(self._con, "instance_keyed", job, version, key)
+        found = _instances(self._flushed(), "instance_keyed", job, version, key)
         return found[0] if found else None
 
     def by_parent(self, job: str, version: int, chunk: int) -> InstanceRow | None:
         """The instance of a job's version that a chunk submitted, whatever its state."""
-        found = _instances(self._con, "instance_below", job, version, chunk)
+        found = _instances(self._flushed(), "instance_below", job, version, chunk)
         return found[0] if found else None
 
     def unfinished_of(self, job: str, version: int) -> list[InstanceRow]:
         """All unfinished instances of a job's version, oldest first."""
-        found = _instances(self._con, "instances_of", job, version)
+        found = _instances(self._flushed(), "instances_of", job, version)
         return [row for row in found if row.status not in INSTANCE_ENDED]
 
     def set_status(
@@ -296,7 +296,7 @@ class Store(Writer):
         for table, columns in self._columns.items():
             column = "id" if table == "submitted" else "instance"
             if column in columns:
-                self._con.execute(QUERIES["purge"].format(table=table, column=column), [instances]).complete()
+                self._flushed().execute(QUERIES["purge"].format(table=table, column=column), [instances]).complete()
 
     def keep_code(
         self, fingerprint: str, step: str, source: str, now_us: int, hides: Callable[[str], str] | None = None,

@@ -102,7 +102,12 @@ SELECT data FROM attachment WHERE instance = $1 AND name = $2;
 -- user_data: The user's own data that an instance was given last.
 SELECT data FROM user_data WHERE instance = $1 ORDER BY id DESC LIMIT 1;
 
--- earlier: The newest instance of equal job, version and identifying parameters before one that a person submitted without a key, and how it ended.
+-- latest_ends: By identifying parameters of a job's version, of at most $3: the newest instance that a person submitted without a key, and its last state.
+SELECT s.identity, s.id, e.status FROM submitted s JOIN instance_event e ON e.instance = s.id AND e.status IS NOT NULL
+WHERE s.job = $1 AND s.version = $2 AND s.key IS NULL AND s.parent IS NULL
+QUALIFY row_number() OVER (PARTITION BY s.identity ORDER BY s.id DESC, e.id DESC) = 1 LIMIT $3;
+
+-- latest_end: The same of equal identifying parameters.
 SELECT s.id, e.status FROM submitted s JOIN instance_event e ON e.instance = s.id AND e.status IS NOT NULL
-WHERE s.job = $1 AND s.version = $2 AND s.identity = $3 AND s.key IS NULL AND s.parent IS NULL AND s.id < $4
+WHERE s.job = $1 AND s.version = $2 AND s.identity = $3 AND s.key IS NULL AND s.parent IS NULL
 ORDER BY s.id DESC, e.id DESC LIMIT 1;

@@ -1,0 +1,94 @@
+"""What a short run costs in the store: statements and transactions are counted, no time is measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import nbbatch as nb
+from nbbatch.base.errors import ValueNotStorable
+from nbbatch.store.database import Store
+from nbbatch.store.writing import INSERT_ROWS
+from tests.jobs import each
+from tests.kit import engine
+
+GATE = {"instance": 1, "step": 0}
+
+
+class Counted:
+    """A connection that notes what it runs."""
+
+    def __init__(self, con: Any) -> None:
+        self.con = con
+        self.run: list[str] = []
+
+    def execute(self, statement: Any, *values: Any) -> Any:
+        self.run.append(str(getattr(statement, "query", statement)))
+        return self.con.execute(statement, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.con, name)
+
+
+def counted(batch: nb.Batch) -> list[str]:
+    """What the engine's connection runs from now on."""
+    store: Any = batch._store
+    store._con = Counted(store._con)
+    return store._con.run
+
+
+def test_each_turn_of_a_run_of_one_item_is_one_statement_and_a_submit_reads_nothing() -> None:
+    job = each(lambda _: None)
+    with nb.open(":memory:", workers=1) as batch:
+        for _ in range(3):
+            batch.submit(job, 1).result(20)
+        read: list[str] = []
+        fetch = batch._store.fetch
+        batch._store.fetch = lambda query, *values: read.append(query) or fetch(query, *values)
+        ran, before = counted(batch), engine(batch).turns
+        batch.submit(job, 1).result(20)
+
+        assert len(ran) <= engine(batch).turns - before <= len(job.nodes) + 1
+        assert not any(text.startswith(("BEGIN", "COMMIT", "SELECT")) for text in ran), ran
+        assert read == []
+
+
+def add_gate(store: Store, event: Any) -> None:
+    store.add("gate", id=event, **GATE)
+
+
+def gates(store: Store) -> list[Any]:
+    return [event for (event,) in store.cursor().execute("SELECT id FROM gate ORDER BY id").fetchall()]
+
+
+@pytest.mark.parametrize("rows", [1, INSERT_ROWS, INSERT_ROWS + 1])
+def test_rows_of_a_transaction_are_stored_together_or_not_at_all(rows: int) -> None:
+    with nb.open(":memory:") as batch:
+        store = batch._store
+
+        def write(last: Any) -> None:
+            with store.transaction():
+                store.add("user_data", id=1, instance=1, created_us=1, data="{}")
+                for event in (*range(1, rows), last):
+                    add_gate(store, event)
+
+        with pytest.raises(ValueNotStorable, match="cannot be stored"):
+            engine(batch).call(write, "no number")
+        assert (gates(store), store.count("user_data", 1)) == ([], 0)
+
+        engine(batch).call(write, rows)
+        assert (gates(store), store.count("user_data", 1)) == ([*range(1, rows + 1)], 1)
+
+
+def test_a_transaction_reads_what_it_has_added_and_a_trial_leaves_nothing() -> None:
+    with nb.open(":memory:") as batch:
+        store = batch._store
+
+        def tried() -> list[Any]:
+            with store.trial():
+                store.add("user_data", id=1, instance=1, created_us=1, data="{}")
+                return store.rows("user_data", 1)
+
+        assert engine(batch).call(tried) == [("{}",)]
+        assert store.count("user_data", 1) == 0
