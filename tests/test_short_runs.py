@@ -9,7 +9,7 @@ import pytest
 import nbbatch as nb
 from nbbatch.base.errors import ValueNotStorable
 from nbbatch.store.database import Store
-from nbbatch.store.writing import INSERT_ROWS
+from nbbatch.store.inserting import INSERT_ROWS
 from tests.jobs import each
 from tests.kit import engine
 
@@ -34,7 +34,7 @@ class Counted:
 def counted(batch: nb.Batch) -> list[str]:
     """What the engine's connection runs from now on."""
     store: Any = batch._store
-    store._con = Counted(store._con)
+    store._con = store._inserts._con = Counted(store._con)
     return store._con.run
 
 

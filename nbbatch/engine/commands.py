@@ -374,14 +374,13 @@ def store_cancelled(engine: Engine, instance: int) -> list[int]:
 
 def let_go(engine: Engine, cancelled: list[int]) -> None:
     """Forget instances whose end as CANCELLED is stored, and tell who waits."""
+    engine.known.forget()  # ends of those that are not live too
     for instance in cancelled:
         live = engine.live.pop(instance, None)
         if live is not None:
             live.cancellation.cancelled = True
             live.status = _I.CANCELLED
             engine.end(live, _I.CANCELLED)
-        else:
-            engine.known.forget()
 
 
 def retry(

@@ -363,8 +363,8 @@ class Engine:
 
     def _call_off(self) -> None:
         """Take back from the pool what no worker has begun."""
-        flights = [(flight.lane, flight.future) for flight in self.flights if flight.future is not None]
-        self._lanes.recall(self._packer.owner, flights)
+        begun = [(each.lane, each.future) for each in self.flights if each.future is not None]
+        self._lanes.recall(self._packer.owner, begun)
 
     def write(self, changes: Changes, now: int) -> None:
         """Store a turn's changes in one transaction."""
@@ -518,10 +518,9 @@ class Engine:
         """An instance's end is stored: forget it, and tell who waits."""
         self.live.pop(live.id, None)
         self.known.ended(live, status)
-        self._reuse.forget(live.id)
         self.notifications.ended(live, status)
-        self.leftovers.end(live.id)
-        self._packer.forget(live.id)
+        for each in (self._reuse.forget, self.leftovers.end, self._packer.forget):
+            each(live.id)
         resolve(live.done, Ended(status, live.report))
 
     # --- claim ------------------------------------------------------------------------------------

@@ -1,28 +1,22 @@
-"""Writing a store: transactions, rows on their way to insert-only tables, and the ids they are given.
-
-A few rows are inserted by one parsed statement for all their tables, some through DuckDB's appender, many as Arrow columns; all of
-them become durable together when the transaction is committed. Few rows and nothing else are a transaction by themselves: neither BEGIN
-nor COMMIT is run, which together with the one statement takes a quarter less than a statement for each table.
-"""
+"""Writing a store: transactions, rows on their way to insert-only tables (see `inserting`), and the ids they are given."""
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from nbbatch.base.errors import StoreClosed, StoreError, ValueNotStorable
-from nbbatch.base.rows import ArrowStream, Columns
+from nbbatch.base.rows import Columns
 from nbbatch.store import checkpoint, copying, inspection, rewriting
 from nbbatch.store.connection import MEMORY, close, drop_empty_log, make_log, remove
+from nbbatch.store.inserting import Inserts
 from nbbatch.store.queries import QUERIES
 from nbbatch.store.reading import Reader
 
@@ -30,19 +24,11 @@ log = logging.getLogger("nbbatch")
 
 COMMIT_SECONDS = 30.0
 """How long closing waits for a transaction that is being written before it interrupts it."""
-INSERT_ROWS = 4
-"""Up to so many rows of a table, a parsed INSERT is cheaper than an appender that is flushed."""
-ARROW_ROWS = 300
-"""From this many rows on, Arrow columns are cheaper than the appender."""
 _VALUES = (
     duckdb.DataError, duckdb.InvalidInputException, duckdb.NotSupportedError, duckdb.IntegrityError,
     duckdb.OutOfMemoryException,
 )  # fmt: skip
 """What DuckDB raises when a value is at fault. Whatever else it raises means that the store itself cannot be written."""
-_POLARS = {
-    "BIGINT": "Int64", "INTEGER": "Int32", "SMALLINT": "Int16", "TINYINT": "Int8", "DOUBLE": "Float64", "BOOLEAN": "Boolean",
-    "VARCHAR": "String", "BLOB": "Binary",
-}  # fmt: skip
 
 
 class _Undone(Exception):
@@ -69,20 +55,13 @@ class Writer(Reader):
         self._sourcing = threading.Lock()
         self._writing = threading.Lock()
         """Held by the transaction that is open."""
-        self._importing: threading.Thread | None = None
-        self._is_open = self._is_begun = False
-        """Whether a transaction is open, and whether DuckDB was told so."""
-        self._appenders: dict[str, duckdb.Appender] = {}
-        self._inserts: dict[tuple[tuple[str, int, int], ...], duckdb.Statement] = {}
-        self._dirty: set[str] = set()
-        """Tables whose appenders hold rows."""
-        self._few: dict[str, list[Sequence[Any]]] = {}
-        """Rows by table that wait to be inserted by one statement."""
+        self._inserts: Inserts | None = None
+        """None while its tables are not known."""
 
     def _begin_writing(self) -> None:
         """Look at the tables there are."""
-        self._begin, self._commit = self._con.extract_statements("BEGIN TRANSACTION; COMMIT")
         self._columns = inspection.columns_of(self)
+        self._inserts = Inserts(self._con, self._columns)
         self._next = inspection.last_ids(self)
         self.durable_chunk = self._next["chunk"]
         """Chunks up to this id are committed."""
@@ -99,10 +78,11 @@ class Writer(Reader):
         with self._writing:
             if self._closing:
                 raise StoreClosed(f"the batch on {self.path} is closed; nb.open() opens it again")
+            assert self._inserts is not None
             try:
-                self._is_open = True
+                self._inserts.open()
                 yield
-                self._store()
+                self._inserts.commit()
                 self._is_changed = True
                 self._check_there()
                 self._mind_log()
@@ -112,8 +92,6 @@ class Writer(Reader):
                 if isinstance(error, duckdb.Error):
                     raise self._ours(error) from error
                 raise
-            finally:
-                self._is_open = self._is_begun = False
 
     @contextmanager
     def trial(self) -> Generator[None]:
@@ -203,45 +181,13 @@ class Writer(Reader):
                 self._source = copying.Source(self.path)
             return self._source
 
-    def _store(self) -> None:
-        """Make the open transaction durable; few rows and nothing else by the one statement that inserts them."""
-        if self._is_begun:
-            self._flush()
-            self._con.execute(self._commit).complete()
-        elif self._few:
-            self._insert_few()
-
-    def _begun(self) -> duckdb.DuckDBPyConnection:
-        """The connection, in the transaction that is open, if there is one."""
-        if self._is_open and not self._is_begun:
-            self._con.execute(self._begin).complete()
-            self._is_begun = True
-        return self._con
-
     def _flushed(self) -> duckdb.DuckDBPyConnection:
-        """The same, which sees all rows that were added to it."""
-        con = self._begun()
-        self._flush()
-        return con
-
-    def _flush(self) -> None:
-        if self._few:
-            self._insert_few()
-        for table in self._dirty:
-            self._appenders[table].flush()
-        self._dirty.clear()
-
-    def _insert_few(self) -> None:
-        few = list(self._few.items())
-        self._few.clear()
-        insert = self._insert_of(tuple((table, len(rows), len(rows[0])) for table, rows in few))
-        self._con.execute(insert, [value for _, rows in few for row in rows for value in row]).complete()
+        """The writer's connection, which sees all that the open transaction has."""
+        return self._con if self._inserts is None else self._inserts.flushed()
 
     def _abandon(self) -> None:
-        self._few.clear()
-        for table in self._dirty:
-            self._appenders[table].clear()
-        self._dirty.clear()
+        if self._inserts is not None:
+            self._inserts.abandon()
         with suppress(duckdb.Error):  # a failed statement or commit may have ended the transaction already
             self._con.rollback()
 
@@ -253,21 +199,8 @@ class Writer(Reader):
 
     def append(self, table: str, rows: Columns | Sequence[Sequence[Any]]) -> None:
         """Add rows to an insert-only table within the open transaction."""
-        if isinstance(rows, Columns):
-            if len(rows) >= ARROW_ROWS and self._has_polars():
-                self._append_arrow(table, rows)
-                return
-            rows = rows.rows()
-        before = self._few.get(table, [])
-        if len(before) + len(rows) <= INSERT_ROWS and table not in self._dirty:
-            if rows:
-                self._few[table] = [*before, *rows]
-            return
-        self._begun()
-        if table not in self._appenders:
-            self._appenders[table] = self._con.appender(table)
-        self._dirty.add(table)  # first: of rows that are refused the appender keeps those before the odd one
-        self._appenders[table].append_rows(rows)
+        assert self._inserts is not None
+        self._inserts.append(table, rows)
 
     def add(self, table: str, **fields: Any) -> None:
         """Add one row to an insert-only table, by column name, within the open transaction; what is not named is NULL."""
@@ -279,34 +212,6 @@ class Writer(Reader):
         if unknown := set[str]().union(*rows) - columns.keys():
             raise TypeError(f"table {table} has no column {', '.join(sorted(unknown))}")
         self.append(table, [tuple(row.get(column) for column in columns) for row in rows])
-
-    def _insert_of(self, tables: tuple[tuple[str, int, int], ...]) -> duckdb.Statement:
-        """A statement that inserts into each table so many rows of so many columns, parsed once."""
-        found = self._inserts.get(tables)
-        if found is None:
-            places, insert = count(1), QUERIES["insert"].rstrip(";")
-            *others, last = (
-                insert.format(table=table, rows=_places(rows, columns, places)) for table, rows, columns in tables
-            )
-            text = ", ".join(f"part_{number} AS ({other})" for number, other in enumerate(others))
-            (found,) = self._con.extract_statements(f"WITH {text} {last}" if others else last)
-            self._inserts[tables] = found
-        return found
-
-    def _has_polars(self) -> bool:
-        """Whether polars is imported; if not, have that done aside, as it takes a third of a second."""
-        if self._importing is None:
-            self._importing = threading.Thread(target=importlib.import_module, args=("polars",), daemon=True)
-            self._importing.start()
-        return not self._importing.is_alive()
-
-    def _append_arrow(self, table: str, rows: Columns) -> None:
-        """Many rows at once as Arrow columns, at a third of the appender's price per row."""
-        import polars as pl
-
-        schema = {name: getattr(pl, _POLARS[kind]) for name, kind in self._columns[table].items()}
-        frame = pl.DataFrame(dict(zip(schema, rows.lists, strict=True)), schema=schema)
-        self._begun().from_arrow(ArrowStream(frame)).insert_into(table)
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a named query, on the writer's connection, seeing the open transaction."""
@@ -360,23 +265,12 @@ class Writer(Reader):
             rewriting.rewrite(Path(self.path))
 
     def _let_go(self) -> None:
-        for appender in self._appenders.values():
-            appender.clear()
-        self._appenders.clear()
-        self._inserts.clear()
+        if self._inserts is not None:
+            self._inserts.close()
         if not self.displaced():  # else it would remove the log of the file that took its place
             self._settle_files()
         close(self._con)
         self.closed = True
         # a thread that hangs keeps this store, and with it all of DuckDB: at the end of the process its bindings print that
-        for name in ("_con", "_begin", "_commit"):
+        for name in ("_con", "_inserts"):
             self.__dict__.pop(name, None)
-
-
-def _places(rows: int, columns: int, places: Iterator[int]) -> str:
-    """The places of the values of rows in a statement.
-
-    >>> _places(2, 3, count(4))
-    '($4, $5, $6), ($7, $8, $9)'
-    """
-    return ", ".join(f"({', '.join(f'${place}' for place in islice(places, columns))})" for _ in range(rows))
