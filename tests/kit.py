@@ -42,6 +42,16 @@ def is_first_try(value: object) -> bool:
     return ran.count(value) == 1
 
 
+troubles: dict[Any, Exception] = {}
+"""What `look_for_trouble` raises, by value."""
+
+
+def look_for_trouble(value: object) -> None:
+    """For steps of other modules, whose code it is no part of: raise what is said of a value."""
+    if value in troubles:
+        raise troubles[value]
+
+
 def engine(batch: nb.Batch) -> Any:
     return batch._engine
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import nbbatch as nb
-from nbbatch.engine.state import Worked
+from nbbatch.engine.prospect import Worked
 from tests.jobs import each, numbers, summing, total
 from tests.kit import HandClock, count, settle
 

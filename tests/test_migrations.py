@@ -182,6 +182,7 @@ def test_views_are_made_anew_so_that_a_corrected_one_reaches_old_stores(old: Pat
 THIRD = """
 ALTER TABLE submitted DROP COLUMN reuse;
 ALTER TABLE code DROP COLUMN parts;
+ALTER TABLE superseded DROP COLUMN copy;
 DROP TABLE reuse_key;
 DROP TABLE reusable;
 DROP TABLE lookup;

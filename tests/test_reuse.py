@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,12 +23,24 @@ from pydantic import BaseModel, SecretStr
 
 import nbbatch as nb
 from tests.jobs import numbers, total
-from tests.kit import HandClock, count, is_first_try, log, ran, settle
+from tests.kit import HandClock, TickingClock, count, is_first_try, log, look_for_trouble, ran, settle
+from tests.kit import troubles as _troubles
 
 
 @pytest.fixture(autouse=True)
 def nothing_ran() -> None:
     ran.clear()
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return TickingClock()
+
+
+@pytest.fixture
+def troubles() -> dict[int, Exception]:
+    _troubles.clear()
+    return _troubles
 
 
 @nb.step(reuse=True)
@@ -307,8 +320,134 @@ def test_a_rerun_runs_what_is_chosen(batch: nb.Batch) -> None:
     run.result(10)
     ran.clear()
     run.rerun(step="double", where=pl.col("value") == 1, quiet=True)
-    assert (run.result(10), since()) == (6, [1, "added"])
-    assert reasons(run, "double")[-1] == "asked to run again"
+    assert (run.result(10), since()) == (6, [1])  # what comes of it is looked up
+    assert (reasons(run, "double")[-1], reasons(run, "added")) == ("asked to run again", [None])
+    run.rerun(step="added", quiet=True)
+    assert (run.result(10), since(), reasons(run, "added")) == (6, ["added"], ["asked to run again"])
+
+
+# --- before each attempt --------------------------------------------------------------------------
+
+
+@nb.step(reuse=True, max_attempts=2, backoff=60)
+def checked(value: int) -> int:
+    log(value)
+    look_for_trouble(value)
+    return 10 * value
+
+
+checking = nb.Job("checking", numbers >> checked >> added)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "after_s"), [(ValueError("bad"), 120), (nb.RetryLater(60), 120), (nb.FailChunk("bad"), 0)]
+)
+def test_what_another_one_has_completed_meanwhile_is_not_tried_again(
+    batch: nb.Batch, clock: HandClock, troubles: dict[int, Exception], trouble: Exception, after_s: int
+) -> None:
+    troubles[1] = trouble
+    run = batch.submit(checking, 3)
+    settle(batch)
+    assert (since(), reasons(run, "checked")) == ([0, 1, 2], ["new input"] * 3)
+    between = clock.now()
+    troubles.clear()
+    other = batch.submit(checking, 3, new=True)
+    assert (other.result(10), since()) == (30, [1, "added"])
+    clock.advance(after_s)
+    if run.status == "FAILED":
+        run.retry(quiet=True)
+    assert (run.result(10), since(), reasons(run, "checked")) == (30, [], ["new input", None, "new input"])
+    chunk = run.chunks("checked")["id"][1]
+    assert run.steps()["reused"].to_list() == [0, 1, 1]
+    assert run.chunk(chunk).attempts()["origin"].to_list() == [None, other.reuse("checked")["chunk"][1]]
+    assert run.history(chunk=chunk)["status"].to_list()[-2:] == ["IN_PROGRESS", "COMPLETED"]
+    assert (
+        run.reuse("checked", as_of=datetime.fromtimestamp(between / 1e6, UTC))["reason"].to_list() == ["new input"] * 3
+    )
+    assert count(run) == {"COMPLETED": 5}
+
+
+def test_what_was_cancelled_is_looked_up_before_it_is_retried(batch: nb.Batch, troubles: dict[int, Exception]) -> None:
+    troubles[1] = ValueError("bad")
+    run = batch.submit(checking, 3)
+    settle(batch)
+    run.cancel()
+    troubles.clear()
+    assert batch.submit(checking, 2, new=True).result(10) == 10
+    since()
+    assert (run.retry(quiet=True).result(10), since()) == (30, ["added"])
+
+
+def test_a_retry_after_an_edit_takes_what_the_new_code_gave(batch: nb.Batch, troubles: dict[int, Exception]) -> None:
+    def edited(value: int) -> int:
+        log(value)
+        return 7 * value
+
+    troubles[1] = nb.FailChunk("bad")
+    run = batch.submit(checking, 3)
+    run.wait(10)
+    mended = nb.Job("checking", numbers >> nb.step(name="checked", reuse=True)(edited) >> added)
+    assert batch.submit(mended, 2, new=True).result(10) == 7
+    since()
+    assert (run.retry(mended, quiet=True).result(10), since()) == (27, ["added"])
+
+
+def test_what_was_asked_to_run_again_runs_however_often_it_is_tried(
+    batch: nb.Batch, troubles: dict[int, Exception]
+) -> None:
+    run = batch.submit(checking, 2)
+    run.result(10)
+    since()
+    troubles[1] = nb.FailChunk("bad")
+    run.rerun(step="checked", where=pl.col("value") == 1, quiet=True)
+    assert (run.wait(10), since()) == ("FAILED", [1])
+    troubles.clear()
+    assert (run.retry(quiet=True).result(10), since(), reasons(run, "checked")[-1]) == (
+        10, [1, "added"], "asked to run again",
+    )  # fmt: skip
+
+
+def test_a_retry_with_a_changed_file_is_another_input(batch: nb.Batch, store: Path) -> None:
+    folder = store.parent / "in"
+    folder.mkdir()
+    (folder / "a").write_text("x")
+
+    @nb.step
+    def found(place: str) -> Iterator[nb.File]:
+        yield from nb.files(place)
+
+    @nb.step(reuse=True, max_attempts=1)
+    def length(file: nb.File) -> int:
+        log(text := file.path.read_text())
+        if text == "x" and is_first_try(text):
+            raise ValueError
+        return len(text)
+
+    job = nb.Job("lengths", found >> length >> total)
+    run = batch.submit(job, str(folder))
+    run.wait(10)
+    (folder / "a").write_text("longer")
+    assert run.retry(quiet=True).result(10) == 6
+    (folder / "a").write_text("x")
+    assert (batch.submit(job, str(folder)).result(10), since()) == (1, ["longer", "x", "x"])
+    (folder / "a").write_text("longer")
+    assert (batch.submit(job, str(folder)).result(10), since()) == (6, [])
+
+
+def test_what_waits_for_its_next_attempt_is_looked_up_after_an_opening_too(
+    store: Path, clock: HandClock, troubles: dict[int, Exception]
+) -> None:
+    troubles[1] = ValueError("bad")
+    with nb.open(store, executor=nb.inline(), clock=clock) as batch:
+        batch.submit(checking, 3)
+        settle(batch)
+    troubles.clear()
+    with nb.open(store, executor=nb.inline(), clock=clock) as batch:
+        assert batch.submit(checking, 2).result(10) == 10
+        since()
+        (run,) = batch.resume(checking)
+        clock.advance(120)
+        assert (run.result(10), since()) == (30, ["added"])
 
 
 # --- every shape of chain -------------------------------------------------------------------------
@@ -579,6 +718,7 @@ class Story(RuleBasedStateMachine):
 
         @nb.step(reuse=True, max_attempts=1)
         def whole(value: int, params: dict[str, int]) -> int:
+            look_for_trouble(value)
             if strict and value % 3 == 2:
                 raise nb.SkipChunk("strict")
             return value + params["rate"]
@@ -629,6 +769,18 @@ class Story(RuleBasedStateMachine):
             run.rerun(step=step, quiet=True)
             assert run.result(20) == self._expected()
 
+    @rule(bad=st.integers(0, 9), between=st.booleans())
+    def run_and_retry(self, bad: int, between: bool) -> None:
+        _troubles[bad] = nb.FailChunk("bad")
+        run = self.batch.submit(self._job(), {"n": self.items, "rate": self.rate}, new=True)
+        ended = run.wait(20)
+        _troubles.clear()
+        if between:
+            self.run("all", None)
+        if ended == "FAILED":
+            run.retry(quiet=True)
+        assert run.result(20) == self._expected()
+
     @rule()
     def leave_and_open(self) -> None:
         run = self.batch.submit(self._job(), {"n": self.items, "rate": self.rate}, new=True)
@@ -650,5 +802,5 @@ class Story(RuleBasedStateMachine):
 
 test_whatever_happens_results_are_as_without_reuse = Story.TestCase
 test_whatever_happens_results_are_as_without_reuse.settings = settings(
-    max_examples=6, stateful_step_count=12, deadline=None
+    max_examples=5, stateful_step_count=12, deadline=None
 )

@@ -57,3 +57,23 @@ def among(items: Items, chunks: Container[int]) -> dict[int, Item]:
     {5: Item(chunk=5, attempt=1, data=b'b', errors=0, polls=0)}
     """
     return {chunk: items[place] for place, chunk in enumerate(columns(items)[0]) if chunk in chunks}
+
+
+def runs(items: Items) -> list[tuple[int, int, int]]:
+    """Consecutive chunks of equal attempt as (first chunk, how many, attempt).
+
+    >>> runs([Item(4, 1, b""), Item(5, 1, b""), Item(6, 2, b""), Item(9, 2, b"")])
+    [(4, 2, 1), (6, 1, 2), (9, 1, 2)]
+    """
+    if isinstance(items, Fresh) and isinstance(items.chunks, range):
+        return [(items.chunks[0], len(items), 1)] if items else []
+    found: list[tuple[int, int, int]] = []
+    first = total = attempt = 0
+    for item in items:
+        if item.chunk == first + total and item.attempt == attempt:
+            total += 1
+            continue
+        if total:
+            found.append((first, total, attempt))
+        first, total, attempt = item.chunk, 1, item.attempt
+    return [*found, (first, total, attempt)] if total else found

@@ -241,6 +241,7 @@ class SupersededRow(NamedTuple):
     chunk: int
     instance: int
     at_us: int
+    copy: int | None = None
 
 
 TYPES = "types of the step"

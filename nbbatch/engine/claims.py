@@ -6,14 +6,14 @@ from bisect import bisect_left
 from collections.abc import Callable
 from functools import partial
 
-from nbbatch.base.items import Fresh, Items
+from nbbatch.base.items import Fresh, Items, runs
 from nbbatch.base.rows import ClaimRow
 from nbbatch.base.states import ChunkStatus
 from nbbatch.definition import Kind
 from nbbatch.engine.limits import Pace
 from nbbatch.engine.pools import Lane
 from nbbatch.engine.settle import Changes
-from nbbatch.engine.state import PAGE_CHUNKS, LiveInstance, LiveStep, runs
+from nbbatch.engine.state import PAGE_CHUNKS, LiveInstance, LiveStep
 from nbbatch.store.database import Store
 
 NO_LIMIT = 2**62

@@ -471,7 +471,7 @@ def shut_gates(engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any], n
         if job.nodes[index].step.kind is Kind.REDUCTION:
             reductions = [chunk for (chunk,) in store.rows("chunks_of_step", row.id, index)]
             store.change_chunks(row.id, _CANCELLED, (ChunkStatus.IN_PROGRESS,), now, chunks=reductions)
-            store.run("supersede", row.id, reductions, now)
+            store.run("supersede", row.id, reductions, now, None)
             store.set_report(row.id, b"")
     return shut
 
@@ -487,7 +487,7 @@ def _retry_failed(engine: Engine, live: LiveInstance, row: InstanceRow, chunks: 
         step = live.step_at(index)
         step.counts[_FAILED.code] -= 1
         step.counts[step.waits] += 1
-        step.again.append(Again(Item(chunk, attempt + 1, None, 0, polls), _QUEUED.code))
+        step.queue(Again(Item(chunk, attempt + 1, None, 0, polls), _QUEUED.code))
     for index in shut:
         if index == live.reduction:
             engine.abandon(live.steps[index])

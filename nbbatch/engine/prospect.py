@@ -123,6 +123,29 @@ class Course:
         return tuple(self._marks)
 
 
+class Worked:
+    """For how long an instance was worked on in this process: from its first claim here, without the time it was paused."""
+
+    def __init__(self, records: int = 0, counts: Sequence[Counts] = ()) -> None:
+        self.records, self.counts = records, [list(each) for each in counts]
+        """What had been done before."""
+        self._spent_us = 0
+        self._since_us: int | None = None
+
+    def go(self, now_us: int) -> None:
+        """It is worked on from now on, if it was not."""
+        if self._since_us is None:
+            self._since_us = now_us
+
+    def stop(self, now_us: int) -> None:
+        """It is not worked on any more."""
+        self._spent_us, self._since_us = self.until(now_us), None
+
+    def until(self, end_us: int) -> int:
+        """Microseconds worked until a time."""
+        return self._spent_us + (0 if self._since_us is None else max(0, end_us - self._since_us))
+
+
 def ended(counts: Counts) -> int:
     """Chunks that are done."""
     return sum(counts[code] for code in _DONE)

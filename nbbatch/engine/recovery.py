@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from nbbatch.base.rows import DetailRow, EventRow, InstanceRow, Item, Waiting
 from nbbatch.base.states import CHUNK_BY_CODE, ChunkStatus
 from nbbatch.definition import JobDefinition
-from nbbatch.engine.state import SUSPECT_ERRORS, Again, LiveInstance, Worked
+from nbbatch.engine.prospect import Worked
+from nbbatch.engine.state import SUSPECT_ERRORS, Again, LiveInstance
 from nbbatch.store.database import Store
 from nbbatch.values.attachments import Attachments
 from nbbatch.worker.context import StoredParams
@@ -159,5 +160,4 @@ def _load_open(store: Store, live: LiveInstance) -> None:
         if status in (_C.ERRORED, _C.POLL_WAITING):
             live.wait(Waiting(due_us, chunk, index, attempt, errors, polls, status))
         else:
-            again = Again(Item(chunk, attempt + 1, None, errors, polls), code)
-            (step.suspects if errors >= SUSPECT_ERRORS else step.again).append(again)
+            step.queue(Again(Item(chunk, attempt + 1, None, errors, polls), code, errors >= SUSPECT_ERRORS))

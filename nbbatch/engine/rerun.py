@@ -92,8 +92,8 @@ def _supersede(engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any], i
     now, store = engine.clock.now(), engine.store
     if row.retain != "all" and index > 0:  # the parameters are always kept
         _check_kept(engine, row, job, index, chunks)
-    store.run("supersede", row.id, chunks, now)
     last = store.take_ids("chunk", len(chunks))
+    store.run("supersede", row.id, chunks, now, last)
     store.run("copy_chunks", row.id, chunks, last, now)
     renew_inputs(engine, row.id, job, ((last + place, index) for place in range(1, len(chunks) + 1)))
     if job.nodes[index].step.kind is Kind.REDUCTION:

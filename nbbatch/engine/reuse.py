@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from hashlib import sha256
+from itertools import islice
 from typing import Any, NamedTuple
 
 from nbbatch.base.errors import FileChanged, StoreUnreadable
@@ -20,7 +21,7 @@ from nbbatch.code.signature import type_name
 from nbbatch.definition import Kind, Node
 from nbbatch.engine.leftovers import Leftovers
 from nbbatch.engine.settle import Changes
-from nbbatch.engine.state import LiveInstance, LiveStep
+from nbbatch.engine.state import Again, LiveInstance, LiveStep
 from nbbatch.store.database import Store
 from nbbatch.values.codec import Codec
 from nbbatch.values.digests import digest_of, is_loose
@@ -35,6 +36,7 @@ MOST_BYTES = 32_000_000
 FIRST = 500
 """Chunks that are looked up while the size of what they take and give is unknown."""
 _COMPLETED = ChunkStatus.COMPLETED.code
+_TRIED = (ChunkStatus.ERRORED.code, ChunkStatus.POLL_WAITING.code)
 
 
 Begin = Callable[[LiveInstance, LiveStep, Changes, int], object]
@@ -57,7 +59,10 @@ class Part(NamedTuple):
 
     live: LiveInstance
     step: LiveStep
-    most: int
+    end: int
+    """The last id of those that are looked up for their first attempt."""
+    again: list[Again]
+    """Those that have had one."""
 
 
 class Given(NamedTuple):
@@ -159,20 +164,24 @@ class Reuse:
             if live.paused or live.failing is not None or live.status in INSTANCE_ENDED:
                 continue
             for step in reversed(live.steps):
-                if room > 0 and step.is_to_look():
-                    parts.append(Part(live, step, min(room, _most(step))))
-                    room -= min(parts[-1].most, step.last - step.looked)
+                if room > 0 and (due := step.to_look()):
+                    most = min(room, _most(step), due)
+                    again = list(islice(step.unasked, most))
+                    parts.append(Part(live, step, min(step.last, step.looked + most - len(again)), again))
+                    room -= most
         return parts
 
     def _look(self, parts: list[Part], now: int) -> None:
         """Look chunks up, store what that gives, and have memory say so. Within the open transaction."""
-        store = self._store
+        store, parts = self._store, self._sifted(parts)
+        if not parts:
+            return
         store.run("begin_lookup")
-        ends = [self._fill(place, part) for place, part in enumerate(parts)]
-        if any(part.step.looked < part.step.loaded_last for part in parts):
-            store.run("forget_lookups")
-        for (instance,) in store.rows("rerun", [part.live.id for part in parts]):
-            store.run("find_again", instance)
+        for place, part in enumerate(parts):
+            self._fill(place, part)
+        if any(part.again or part.step.looked < part.step.loaded_last for part in parts):
+            store.run("end_lookups", now)
+        store.run("find_copies", [part.live.id for part in parts])
         store.run("find_origins")
         self._take(parts)
         given = self._bring_files(parts)
@@ -183,10 +192,11 @@ class Reuse:
         if sum(chunks for chunks, _ in looked.values()) > sum(chunks for chunks, _ in found.values()):
             store.run("find_near")
             store.run("note_others", now)
-        for place, (part, end) in enumerate(zip(parts, ends, strict=True)):
+        for place, part in enumerate(parts):
             chunks, size = looked.get(place, (0, 0))
             size += sum(each.bytes for each in given if each.part == place)
-            _looked(part, end, chunks, size, all_found=found.get(place, (0, 0))[0] == chunks)
+            again = self._found_again(part) if place in found else set[int]()
+            _looked(part, chunks, size, again, all_found=found.get(place, (0, 0))[0] == chunks)
         if found:
             self._put(parts, found, given, now)
 
@@ -203,10 +213,27 @@ class Reuse:
         for place in [place for place in self._of_step if place[0] == instance]:
             del self._of_step[place]
 
+    def _sifted(self, parts: list[Part]) -> list[Part]:
+        """Parts without chunks that failed or polled, unless there is an equal one by now: most have none, and a lookup takes a while."""
+        kept: list[Part] = []
+        for part in parts:
+            tried = [each.item.chunk for each in part.again if each.status in _TRIED]
+            key = self._key(part.live, part.step.node) if tried else 0
+            let = (
+                {chunk for (chunk,) in self._store.rows("not_found", part.live.id, key, tried)} if tried else set[int]()
+            )
+            for again in part.again:
+                part.step.unasked.popleft()
+                if again.item.chunk in let:
+                    part.step.line_up(again)
+            part.live.changed = True
+            left = part._replace(again=[again for again in part.again if again.item.chunk not in let])
+            kept += [left] if left.again or left.end > left.step.looked else []
+        return kept
+
     # --- what is looked up ------------------------------------------------------------------------
 
-    def _fill(self, place: int, part: Part) -> int:
-        """Returns the last chunk that is looked up."""
+    def _fill(self, place: int, part: Part) -> None:
         live, step, node, store = part.live, part.step, part.step.node, self._store
         source = live.reuse if live.reuse and live.reuse > 0 else None
         why = "off" if live.reuse == 0 else None
@@ -221,14 +248,17 @@ class Reuse:
             source,
             why,
         )
-        end = min(step.last, step.looked + part.most)
-        store.run("look_up", live.id, node.index, step.looked, end, sorted(step.skipped), place)
+        if part.end > step.looked:
+            store.run("look_up", live.id, node.index, step.looked, part.end, sorted(step.skipped), place)
+        if part.again:
+            chunks, attempts, _, errors, polls = map(list, zip(*(each.item for each in part.again), strict=True))
+            ends = min(chunks), max(chunks)
+            store.run("look_up_again", live.id, chunks, *ends, attempts, errors, polls, place)
         if node.step.kind is Kind.REDUCTION:
             self._digest_reduction(place, live, node)
         elif node.index and (is_loose(node.input) or node.input.forms.is_open):
             rows = store.rows("inputs_looked_up", place, is_loose(node.input))
             store.run("set_inputs", [chunk for chunk, _ in rows], [digest_of(node.input, data) for _, data in rows])
-        return end
 
     def _digest_reduction(self, place: int, live: LiveInstance, node: Node) -> None:
         if not is_loose(node.input):
@@ -250,6 +280,11 @@ class Reuse:
                 node, live.params.codec, live.params.load() if takes else None, attached
             )
         return self._store.reuse_key(*key)
+
+    def _found_again(self, part: Part) -> set[int]:
+        """Which of those that have had an attempt have taken outputs."""
+        chunks = [each.item.chunk for each in part.again]
+        return {chunk for (chunk,) in self._store.rows("found_again", chunks)} if chunks else set()
 
     # --- what is taken ----------------------------------------------------------------------------
 
@@ -327,13 +362,18 @@ def _most(step: LiveStep) -> int:
     return max(1, min(MOST, int(MOST_BYTES / (step.looked_bytes + 1))))
 
 
-def _looked(part: Part, end: int, chunks: int, size: int, *, all_found: bool) -> None:
-    """A step is looked up so far; chunks and bytes are those that were in that."""
+def _looked(part: Part, chunks: int, size: int, again: set[int], *, all_found: bool) -> None:
+    """A step is looked up so far; chunks and bytes are those that were in that, and some had an attempt before and need no other."""
     step = part.step
     if all_found and step.cursor == step.looked:
-        step.cursor = end  # none is left to be claimed
-    step.looked = end
+        step.cursor = part.end  # none is left to be claimed
+    step.looked = part.end
     step.looked_bytes = size / chunks if chunks else step.looked_bytes
+    for each in part.again:
+        if each.item.chunk in again:
+            step.leave(each)
+        else:
+            step.line_up(each)
     part.live.changed = True
 
 

@@ -19,13 +19,13 @@ from copy import copy
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from nbbatch.base.items import Fresh, Items
+from nbbatch.base.items import Items
 from nbbatch.base.rows import Ended, InstanceRow, Item, Waiting
 from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.definition import JobDefinition, Kind, Node
 from nbbatch.engine import prospect
 from nbbatch.engine.decide import Counts, asks, no_chunks
-from nbbatch.engine.prospect import Course, Mark, StepWork, Times, steps_work
+from nbbatch.engine.prospect import Course, Mark, StepWork, Times, Worked, steps_work
 from nbbatch.engine.window import Window, total_of
 from nbbatch.values.attachments import Attachments
 from nbbatch.worker.context import Cancellation, StoredParams
@@ -65,31 +65,13 @@ class Again(NamedTuple):
 
     item: Item
     status: int
-
-
-def runs(items: Items) -> list[tuple[int, int, int]]:
-    """Consecutive chunks of equal attempt as (first chunk, how many, attempt).
-
-    >>> runs([Item(4, 1, b""), Item(5, 1, b""), Item(6, 2, b""), Item(9, 2, b"")])
-    [(4, 2, 1), (6, 1, 2), (9, 1, 2)]
-    """
-    if isinstance(items, Fresh) and isinstance(items.chunks, range):
-        return [(items.chunks[0], len(items), 1)] if items else []
-    found: list[tuple[int, int, int]] = []
-    first = total = attempt = 0
-    for item in items:
-        if item.chunk == first + total and item.attempt == attempt:
-            total += 1
-            continue
-        if total:
-            found.append((first, total, attempt))
-        first, total, attempt = item.chunk, 1, item.attempt
-    return [*found, (first, total, attempt)] if total else found
+    apart: bool = False
+    """Whether it is to run as a suspect."""
 
 
 _CHANGED = (
     "again", "asks", "counts", "cursor", "in_flight", "last", "loaded_last", "looked", "lots", "opened", "polling", "ready", "skipped",
-    "suspect_in_flight", "suspects",
+    "suspect_in_flight", "suspects", "unasked",
 )  # fmt: skip
 """What a turn changes in a step."""
 
@@ -132,6 +114,7 @@ class LiveStep:
         "suspects",
         "target_us",
         "times",
+        "unasked",
     )  # fmt: skip
 
     def __init__(self, node: Node, *, asks: bool = False) -> None:
@@ -160,6 +143,8 @@ class LiveStep:
         """Micro-batches to be claimed as they are: parts of one whose worker was lost, nobody knows by which of its chunks."""
         self.suspects: deque[Again] = deque()
         self.suspect_in_flight: int | None = None
+        self.unasked: deque[Again] = deque()
+        """Of a step that asks, those that are to be looked up before they are claimed again."""
         self.skipped: set[int] = set()
         """Chunks that are not to be claimed, though a window may hold them."""
         self.polling: dict[int, int] = {}
@@ -237,9 +222,22 @@ class LiveStep:
         """Highest id that may be claimed: of a step that asks, it was looked up."""
         return self.looked if self.asks else self.last
 
-    def is_to_look(self) -> bool:
-        """Whether chunks are to be looked up now."""
-        return self.asks and self.opened and self.looked < self.last and self.has_room()
+    def to_look(self) -> int:
+        """How many ids may be looked up now."""
+        if not self.asks or not self.opened:
+            return 0
+        return len(self.unasked) + (self.last - self.looked if self.has_room() else 0)
+
+    def queue(self, again: Again) -> None:
+        """Have a chunk be claimed again, once it was looked up where the step asks."""
+        if self.asks:
+            self.unasked.append(again)
+        else:
+            self.line_up(again)
+
+    def line_up(self, again: Again) -> None:
+        """Have a chunk be claimed again."""
+        (self.suspects if again.apart else self.again).append(again)
 
     @property
     def waits(self) -> int:
@@ -266,6 +264,7 @@ class LiveStep:
         self.again.clear()
         self.lots.clear()
         self.suspects.clear()
+        self.unasked.clear()
         self.suspect_in_flight = None
 
     def claimable(self) -> bool:
@@ -280,6 +279,7 @@ class LiveStep:
         """Some chunks are not to run again."""
         self.again = deque(again for again in self.again if again.item.chunk not in chunks)
         self.suspects = deque(again for again in self.suspects if again.item.chunk not in chunks)
+        self.unasked = deque(again for again in self.unasked if again.item.chunk not in chunks)
         lots = (tuple(again for again in lot if again.item.chunk not in chunks) for lot in self.lots)
         self.lots = deque(lot for lot in lots if lot)
 
@@ -332,8 +332,18 @@ class LiveStep:
         self.in_flight += len(items)
         return items
 
+    def leave(self, again: Again) -> None:
+        """A chunk that was to be claimed again need not: it counts as one that waits for its first attempt."""
+        self.polling.pop(again.item.chunk, None)
+        self.counts[self._counted(again.status)] -= 1
+        self.counts[self.waits] += 1
+
+    def _counted(self, status: int) -> int:
+        """Under what a chunk counts that is to be claimed again: its gate may have moved since."""
+        return self.waits if status in (_QUEUED, _GATE_WAITING) else status
+
     def _count_claim(self, status: int) -> None:
-        self.counts[self.waits if status in (_QUEUED, _GATE_WAITING) else status] -= 1  # its gate may have moved since
+        self.counts[self._counted(status)] -= 1
         self.counts[_IN_PROGRESS] += 1
         self.in_flight += 1
 
@@ -360,29 +370,6 @@ class LiveStep:
 
 _DECIDED = ("waiting", "staged", "status", "failing", "report", "started_us", "latest_end_us", "records", "reused")
 """What a turn changes in an instance beside its steps."""
-
-
-class Worked:
-    """For how long an instance was worked on in this process: from its first claim here, without the time it was paused."""
-
-    def __init__(self, records: int = 0, counts: Sequence[Counts] = ()) -> None:
-        self.records, self.counts = records, [list(each) for each in counts]
-        """What had been done before."""
-        self._spent_us = 0
-        self._since_us: int | None = None
-
-    def go(self, now_us: int) -> None:
-        """It is worked on from now on, if it was not."""
-        if self._since_us is None:
-            self._since_us = now_us
-
-    def stop(self, now_us: int) -> None:
-        """It is not worked on any more."""
-        self._spent_us, self._since_us = self.until(now_us), None
-
-    def until(self, end_us: int) -> int:
-        """Microseconds worked until a time."""
-        return self._spent_us + (0 if self._since_us is None else max(0, end_us - self._since_us))
 
 
 class LiveInstance:
@@ -472,7 +459,7 @@ class LiveInstance:
             due = heapq.heappop(self.waiting)
             item = Item(due.chunk, due.attempt + 1, None, due.errors, due.polls)
             step = self.steps[due.step]
-            (step.suspects if due.chunk in step.accused else step.again).append(Again(item, due.status.code))
+            step.queue(Again(item, due.status.code, due.chunk in step.accused))
 
     def shut(self, index: int) -> None:
         """The gate of a step is shut; a reduction has no chunks any more, and no report."""

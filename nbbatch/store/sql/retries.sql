@@ -34,14 +34,15 @@ WHERE o.status = {FAILED} AND d.error_type = 'FailJob';
 -- count_dropped: How many of some chunks have lost their input.
 SELECT count(*) FROM chunk WHERE instance = $1 AND id IN (SELECT unnest($2::BIGINT[])) AND data IS NULL;
 
--- supersede: Mark chunks $2 of an instance and all that came of them as replaced at $3.
+-- supersede: Mark chunks $2 of an instance and all that came of them as replaced at $3; those by copies with ids after $4 (NULL: by none).
 INSERT INTO superseded
 WITH RECURSIVE family AS (
     SELECT unnest($2::BIGINT[]) AS id
     UNION ALL
     SELECT c.id FROM chunk c JOIN family f ON c.parent = f.id WHERE c.instance = $1
 )
-SELECT c.id, c.instance, $3 FROM present_chunks($1, {NOW}) c SEMI JOIN family f ON f.id = c.id;
+SELECT c.id, c.instance, $3, n.copy FROM present_chunks($1, {NOW}) c SEMI JOIN family f ON f.id = c.id
+LEFT JOIN (SELECT id, $4 + row_number() OVER (ORDER BY id) AS copy FROM (SELECT unnest($2::BIGINT[]) AS id)) n ON n.id = c.id;
 
 -- copy_chunks: Make chunks $2 of an instance anew, in their order, with ids after $3.
 INSERT INTO chunk

@@ -2,12 +2,20 @@
 -- A lookup fills tables of its own transaction and no other's: part (steps), looking (their chunks), found (the origins), near (what others
 -- are most like) and taken (outputs, on their way to new rows).
 
+-- not_found: Chunks $3 of an instance that were looked up, and that nothing with key $2 equals.
+SELECT chunk FROM lookup WHERE instance = $1 AND until_us IS NULL AND chunk IN (SELECT unnest($3::BIGINT[]))
+    AND input NOT IN (SELECT input FROM reusable WHERE key = $2);
+
 -- begin_lookup: Make these tables anew.
 CREATE OR REPLACE TEMP TABLE part (
     part SMALLINT, instance BIGINT, step SMALLINT, key BIGINT, name VARCHAR, code VARCHAR, source BIGINT, why VARCHAR
 );
-CREATE OR REPLACE TEMP TABLE looking (chunk BIGINT, part SMALLINT, again BOOLEAN, input UUID, size BIGINT);
-CREATE OR REPLACE TEMP TABLE found (chunk BIGINT, part SMALLINT, input UUID, origin BIGINT, origin_instance BIGINT, records BIGINT);
+CREATE OR REPLACE TEMP TABLE looking (
+    chunk BIGINT, part SMALLINT, again BOOLEAN, input UUID, size BIGINT, attempt INTEGER, errors INTEGER, polls INTEGER
+);
+CREATE OR REPLACE TEMP TABLE found (
+    chunk BIGINT, part SMALLINT, input UUID, origin BIGINT, origin_instance BIGINT, records BIGINT, attempt INTEGER, errors INTEGER, polls INTEGER
+);
 CREATE OR REPLACE TEMP TABLE near (chunk BIGINT, near BIGINT, why VARCHAR);
 CREATE OR REPLACE TEMP TABLE taken (part SMALLINT, step SMALLINT, reduces BOOLEAN, parent BIGINT, seq INTEGER, data BLOB);
 
@@ -22,22 +30,24 @@ INSERT INTO part VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
 
 -- look_up: Chunks of a step from those between $3 and $4, without what has an event, is in $5 or was superseded.
 INSERT INTO looking
-SELECT c.id, $6, false, content(c.data), coalesce(octet_length(c.data), 0)
+SELECT c.id, $6, false, content(c.data), coalesce(octet_length(c.data), 0), 1, 0, 0
 FROM chunk c
 ANTI JOIN (SELECT chunk FROM event WHERE instance = $1 AND step = $2 AND chunk > $3 AND chunk <= $4) e ON e.chunk = c.id
 ANTI JOIN replaced($1) x ON x.chunk = c.id
 ANTI JOIN (SELECT unnest($5::BIGINT[]) AS chunk) s ON s.chunk = c.id
 WHERE c.instance = $1 AND c.step = $2 AND c.id > $3 AND c.id <= $4;
 
--- rerun: Of instances $1 those some of whose chunks were superseded.
-SELECT DISTINCT instance FROM superseded WHERE instance IN (SELECT unnest($1::BIGINT[]));
+-- look_up_again: Chunks $2 of an instance, between $3 and $4, before the attempts $5, after so many errors $6 and polls $7.
+INSERT INTO looking
+SELECT c.id, $8, false, content(c.data), coalesce(octet_length(c.data), 0), t.attempt, t.errors, t.polls
+FROM (
+    SELECT unnest($2::BIGINT[]) AS chunk, unnest($5::INTEGER[]) AS attempt, unnest($6::INTEGER[]) AS errors, unnest($7::INTEGER[]) AS polls
+) t
+JOIN chunk c ON c.id = t.chunk AND c.instance = $1 AND c.id >= $3 AND c.id <= $4;
 
--- find_again: Chunks of instance $1 that were made in the place of superseded ones are to run.
-UPDATE looking SET again = true FROM (
-    SELECT c.id FROM superseded s JOIN chunk o ON o.id = s.chunk AND o.instance = $1
-    JOIN chunk c ON c.instance = $1 AND c.step = o.step AND coalesce(c.parent, 0) = coalesce(o.parent, 0) AND coalesce(c.seq, -1) = coalesce(o.seq, -1)
-    WHERE s.instance = $1
-) t WHERE t.id = looking.chunk;
+-- find_copies: What was made anew by a rerun of an instance of $1 is to run.
+UPDATE looking SET again = true
+WHERE chunk IN (SELECT copy FROM superseded WHERE instance IN (SELECT unnest($1::BIGINT[])) AND copy IS NOT NULL);
 
 -- look_for_reduction: What a reduction of an instance takes: all that it reads, in its order.
 UPDATE looking SET input = coalesce((
@@ -53,8 +63,9 @@ SELECT l.chunk, c.data FROM looking l JOIN chunk c ON c.id = l.chunk WHERE l.par
 UPDATE looking SET input = g.input FROM (SELECT unnest($1::BIGINT[]) AS chunk, unnest($2::VARCHAR[])::UUID AS input) g
 WHERE g.chunk = looking.chunk;
 
--- forget_lookups: Forget what was looked up before, by those that are looked up again.
-DELETE FROM lookup WHERE instance IN (SELECT instance FROM part) AND chunk IN (SELECT chunk FROM looking);
+-- end_lookups: What was found before of those that are looked up again is so no more, as of $1.
+UPDATE lookup SET until_us = $1
+WHERE until_us IS NULL AND instance IN (SELECT instance FROM part) AND chunk IN (SELECT chunk FROM looking);
 
 -- find_origins: For each chunk the newest equal one that ran, whose outputs are there. Equal inputs are sought once: many chunks times many
 -- that ran with the same input would be far more than either.
@@ -68,7 +79,8 @@ best AS (
     ANTI JOIN superseded x ON x.chunk = k.chunk
     GROUP BY w.part, w.input
 )
-SELECT l.chunk, l.part, l.input, b.origin, b.instance, b.records FROM looking l JOIN best b ON b.part = l.part AND b.input = l.input
+SELECT l.chunk, l.part, l.input, b.origin, b.instance, b.records, l.attempt, l.errors, l.polls
+FROM looking l JOIN best b ON b.part = l.part AND b.input = l.input
 WHERE NOT l.again ORDER BY l.chunk;
 
 -- take_outputs: What the origins gave, to the only step that follows: by part that step (NULL: none, or several) and whether it reduces.
@@ -126,12 +138,15 @@ INSERT INTO output SELECT p.instance, t.step, t.parent, t.seq, t.data FROM taken
 
 -- put_events: The attempts that took outputs, with ids after $1.
 INSERT INTO event BY NAME
-SELECT $1 + row_number() OVER () AS id, f.chunk, p.instance, p.step, 1 AS attempt, {COMPLETED} AS status, 0 AS errors, 0 AS polls,
+SELECT $1 + row_number() OVER () AS id, f.chunk, p.instance, p.step, f.attempt, {COMPLETED} AS status, f.errors, f.polls,
     $2 AS started_us, $2 AS ended_us, f.records, p.code
 FROM found f JOIN part p ON p.part = f.part;
 
 -- found_counts: How many chunks of each step have taken outputs, and how many records these are.
 SELECT part, count(*), sum(records)::BIGINT FROM found GROUP BY part;
+
+-- found_again: Which of chunks $1 have taken outputs.
+SELECT chunk FROM found WHERE chunk IN (SELECT unnest($1::BIGINT[]));
 
 -- found_report: The report that a reduction has taken, as its instance has it.
 SELECT arg_max(e.report, e.id) FROM found f JOIN instance_event e ON e.instance = f.origin_instance AND e.report IS NOT NULL
@@ -141,7 +156,7 @@ WHERE f.part = $1;
 INSERT INTO near
 WITH sought AS (SELECT DISTINCT l.part, l.input FROM looking l ANTI JOIN found f ON f.chunk = l.chunk WHERE NOT l.again),
 other AS (
-    SELECT w.part, w.input, k.chunk AS near, e.id AS event, CASE
+    SELECT w.part, w.input, o.id AS near, e.id AS event, CASE
         WHEN e.status <> {COMPLETED} THEN 'failed'
         WHEN o.params || o.ways <> m.params || m.ways AND e.code <> p.code THEN 'both'
         WHEN o.params || o.ways <> m.params || m.ways THEN 'parameter'
@@ -153,7 +168,7 @@ other AS (
     JOIN part p ON p.part = w.part AND p.why IS NULL
     JOIN reuse_key m ON m.id = p.key
     JOIN reuse_key o ON o.step = p.name
-    JOIN lookup k ON k.key = o.id AND k.input = w.input
+    JOIN lookup k ON k.key = o.id AND k.input = w.input AND k.until_us IS NULL
     JOIN event e ON e.chunk = k.chunk AND e.instance = k.instance AND e.status IN ({COMPLETED}, {FAILED}, {SKIPPED})
 ),
 nearest AS (
@@ -163,15 +178,15 @@ nearest AS (
     ) GROUP BY part, input
 )
 SELECT l.chunk, n.near, n.why FROM looking l ANTI JOIN found f ON f.chunk = l.chunk
-JOIN nearest n ON n.part = l.part AND n.input = l.input AND n.near <> l.chunk WHERE NOT l.again;
+JOIN nearest n ON n.part = l.part AND n.input = l.input WHERE NOT l.again;
 
 -- note_found: Keep what took outputs.
 INSERT INTO lookup
-SELECT f.chunk, p.instance, p.step, p.key, f.input, $1, f.origin, f.origin_instance, NULL, NULL FROM found f JOIN part p ON p.part = f.part;
+SELECT f.chunk, p.instance, p.step, p.key, f.input, $1, f.origin, f.origin_instance, NULL, NULL, NULL FROM found f JOIN part p ON p.part = f.part;
 
 -- note_others: Keep what was looked up and runs.
 INSERT INTO lookup
-SELECT l.chunk, p.instance, p.step, p.key, l.input, $1, NULL, NULL, coalesce(p.why, if(l.again, 'again', n.why), 'new'), n.near
+SELECT l.chunk, p.instance, p.step, p.key, l.input, $1, NULL, NULL, coalesce(p.why, if(l.again, 'again', n.why), 'new'), n.near, NULL
 FROM looking l ANTI JOIN found f ON f.chunk = l.chunk JOIN part p ON p.part = l.part LEFT JOIN near n ON n.chunk = l.chunk;
 
 -- looked: How many chunks of a step were looked up, and the bytes of their inputs.
@@ -182,7 +197,7 @@ SELECT part, count(*), sum(size)::BIGINT FROM looking GROUP BY part;
 INSERT INTO reusable
 SELECT k.id, l.input, e.chunk, e.instance, e.id, e.records, s.retain = 'all'
 FROM event e
-JOIN lookup l ON l.chunk = e.chunk AND l.instance = e.instance AND l.origin IS NULL
+JOIN lookup l ON l.chunk = e.chunk AND l.instance = e.instance AND l.origin IS NULL AND l.until_us IS NULL
 JOIN reuse_key o ON o.id = l.key
 JOIN reuse_key k ON k.step = o.step AND k.params = o.params AND k.ways = o.ways AND k.code = e.code
 JOIN submitted s ON s.id = e.instance
@@ -206,11 +221,10 @@ SELECT c.id AS chunk, s.name AS step, CASE WHEN l.chunk IS NULL AND e.chunk IS N
     m.code, n.code AS code_before, m.params, n.params AS params_before, m.ways <> n.ways AS is_elsewhere
 FROM present_chunks($1, coalesce($4, {NOW})) c
 JOIN steps_at($1, {NOW}) s ON s.instance = c.instance AND s.step = c.step
-LEFT JOIN lookup l ON l.chunk = c.id AND l.instance = $1 AND l.asked_us <= coalesce($4, {NOW})
+LEFT JOIN lookup l ON l.chunk = c.id AND l.instance = $1 AND l.asked_us <= coalesce($4, {NOW}) AND coalesce(l.until_us > coalesce($4, {NOW}), true)
 LEFT JOIN (SELECT DISTINCT chunk FROM event WHERE instance = $1 AND started_us <= coalesce($4, {NOW})) e ON e.chunk = c.id
 LEFT JOIN reuse_key m ON m.id = l.key
-LEFT JOIN lookup o ON o.chunk = l.near
-LEFT JOIN reuse_key n ON n.id = o.key
+LEFT JOIN reuse_key n ON n.id = l.near
 WHERE ($2 IS NULL OR s.name = $2) AND ($3 IS NULL OR c.id = $3) ORDER BY c.id LIMIT $5 OFFSET $6;
 
 -- reused: How many chunks of an instance took outputs.
@@ -221,5 +235,5 @@ SELECT fingerprint, parts FROM code WHERE fingerprint IN (SELECT unnest($1::VARC
 
 -- foreseen: Of an instance's chunks that were looked up, by step how many took outputs, or why they run; as in reuse.
 SELECT l.step, l.origin IS NOT NULL AS reused, l.reason, m.code, n.code, m.params, n.params, m.ways <> n.ways, count(*)
-FROM lookup l JOIN reuse_key m ON m.id = l.key LEFT JOIN lookup o ON o.chunk = l.near LEFT JOIN reuse_key n ON n.id = o.key
+FROM lookup l JOIN reuse_key m ON m.id = l.key LEFT JOIN reuse_key n ON n.id = l.near
 WHERE l.instance = $1 GROUP BY ALL ORDER BY l.step, count(*) DESC;

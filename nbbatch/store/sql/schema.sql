@@ -145,8 +145,13 @@ CREATE TABLE attachment (
 -- A JSON object of the user's own per instance; the last one counts.
 CREATE TABLE user_data (id BIGINT, instance BIGINT, created_us BIGINT, data VARCHAR);
 
--- Chunks that a rerun replaced by others: they stay in the history and count for nothing else.
-CREATE TABLE superseded (chunk BIGINT, instance BIGINT, at_us BIGINT);
+-- Chunks that a rerun replaced: they stay in the history and count for nothing else.
+CREATE TABLE superseded (
+    chunk BIGINT,
+    instance BIGINT,
+    at_us BIGINT,
+    copy BIGINT              -- the chunk that was made anew in its place; NULL: what comes of others, or of its gate, is
+);
 
 -- Source text of each step, and of what it reaches, once per fingerprint.
 CREATE TABLE code (
@@ -177,7 +182,7 @@ CREATE TABLE reusable (
     kept BOOLEAN             -- whether its outputs stay when its instance has ended
 );
 
--- Chunks of steps with reuse, as they were looked up before they ran.
+-- Chunks of steps with reuse, as they were looked up before they ran: each time that they were to.
 CREATE TABLE lookup (
     chunk BIGINT,
     instance BIGINT,
@@ -188,7 +193,8 @@ CREATE TABLE lookup (
     origin BIGINT,           -- the chunk whose outputs it took; NULL: it runs
     origin_instance BIGINT,
     reason VARCHAR,          -- why it runs
-    near BIGINT              -- the chunk that it is most like, by which what has changed is told
+    near BIGINT,             -- the key of what it is most like, by which what has changed is told
+    until_us BIGINT          -- when it was looked up again; NULL: it was not
 );
 
 -- from format 1: Wide numbers, and whose sub-job an instance is: a column, not what its key looks like.
@@ -211,9 +217,10 @@ WHERE error_type IS NOT NULL;
 -- from format 3: Outputs are taken again where nothing has changed.
 ALTER TABLE submitted ADD COLUMN reuse BIGINT;
 ALTER TABLE code ADD COLUMN parts VARCHAR;
+ALTER TABLE superseded ADD COLUMN copy BIGINT;
 CREATE TABLE reuse_key (id BIGINT, step VARCHAR, code VARCHAR, params VARCHAR, ways VARCHAR);
 CREATE TABLE reusable (key BIGINT, input UUID, chunk BIGINT, instance BIGINT, event BIGINT, records BIGINT, kept BOOLEAN);
 CREATE TABLE lookup (
     chunk BIGINT, instance BIGINT, step SMALLINT, key BIGINT, input UUID, asked_us BIGINT, origin BIGINT, origin_instance BIGINT,
-    reason VARCHAR, near BIGINT
+    reason VARCHAR, near BIGINT, until_us BIGINT
 );

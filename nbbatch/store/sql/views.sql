@@ -240,7 +240,7 @@ FROM event e
 JOIN steps_at(i, t) s ON s.instance = e.instance AND s.step = e.step
 LEFT JOIN detail d ON d.event = e.id AND d.instance = e.instance AND e.ended_us <= t
 LEFT JOIN (SELECT chunk, instance, origin FROM lookup WHERE origin IS NOT NULL AND (i IS NULL OR instance = i)) l
-    ON l.chunk = e.chunk AND l.instance = e.instance
+    ON l.chunk = e.chunk AND l.instance = e.instance AND e.status = {COMPLETED}
 WHERE (i IS NULL OR e.instance = i) AND e.started_us <= t
 UNION ALL BY NAME
 SELECT r.instance, r.chunk, s.name AS step, r.attempt, 'IN_PROGRESS' AS status, make_timestamptz(r.claimed_us) AS started,
