@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -25,7 +26,7 @@ from typing_extensions import TypedDict
 
 import nbbatch as nb
 from nbbatch.heal.compare import fields
-from nbbatch.values import codec
+from nbbatch.values import codec, views
 from nbbatch.values.codec import Codec, codec_for
 from nbbatch.values.parameters import ParamsCodec
 from nbbatch.values.views import brief, text
@@ -295,6 +296,23 @@ def test_a_frame_comes_back_equal(frame: pl.DataFrame) -> None:
 
     assert back.schema == frame.schema
     assert back.equals(frame)
+
+
+def test_a_big_frame_of_noise_is_written_as_it_is_and_equal_ones_alike() -> None:
+    """C18"""
+    random, frames = np.random.default_rng(0), codec_for(pl.DataFrame)
+    noise = pl.DataFrame({"x": random.random(100_000), "y": random.random(100_000) < 0.5})
+    regular = pl.DataFrame({"x": range(100_000)})
+    data = frames.encode(noise)
+
+    assert len(data) > 800_000
+    assert len(frames.encode(regular)) < 400_000
+    assert frames.decode(data).equals(noise)
+    for frame in (noise, regular):
+        assert frames.encode(pl.concat([frame[:100], frame[100:]], rechunk=False)) == frames.encode(frame)
+    assert views.plain(data).equals(noise)
+    assert views.brief(data).startswith("a table")
+    assert [views.plain(half).height for half in views.halves(data)] == [50_000, 50_000]
 
 
 def test_a_frame_is_arrow_under_any_annotation() -> None:

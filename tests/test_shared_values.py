@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +18,7 @@ import pytest
 import nbbatch as nb
 from nbbatch.values import outside
 from nbbatch.values.codec import codec_for
-from nbbatch.values.outside import Reference
+from nbbatch.values.outside import Fresh, Reference, SharedFolder
 from tests.kit import engine
 
 BIG = outside.SHARED_BYTES
@@ -146,6 +148,59 @@ def _spoil(path: Path, how: str) -> None:
     path.unlink()
     if how != "missing":
         path.write_bytes({"torn": data[:-9], "longer": data + b"x", "altered": data[:-1] + b"?"}[how])
+
+
+def test_what_a_worker_has_just_written_is_read_from_its_memory_unless_the_file_was_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, fresh = SharedFolder(str(tmp_path), "ab12cd34"), Fresh()
+    monkeypatch.setattr(outside, "_fresh", fresh)
+    fresh.most_bytes = 2 * BIG + 2
+    values = [bytes([each]) * BIG for each in range(4)]
+    made = [shared.put(1, value) for value in values]
+    paths = [tmp_path / Reference.read(each).name for each in made]
+    stats = paths[3].stat()
+    paths[3].write_bytes(values[0])  # as long, so that only a reader of the file could tell …
+    os.utime(paths[3], ns=(stats.st_atime_ns, stats.st_mtime_ns))  # … were its time not that of before
+
+    assert outside.whole(made[3]) == values[3]
+    with pytest.raises(nb.StoreError, match="holds something else"):  # it was kept for one reader
+        outside.whole(made[3])
+    paths[2].unlink()
+    with pytest.raises(nb.StoreError, match="No such file"):
+        outside.whole(made[2])
+    paths[0].write_bytes(b"")
+    with pytest.raises(nb.StoreError, match="ends after"):  # two that are newer had no room beside it
+        outside.whole(made[0])
+    assert outside.whole(made[1]) == values[1]
+
+
+def test_outputs_that_cannot_be_written_fail_the_chunks_that_gave_them(store: Path, folder: Path) -> None:
+    @nb.step
+    def each(n: int) -> Iterator[int]:
+        yield from range(n)
+
+    def made(i: int) -> np.ndarray:
+        return np.full(BIG, i, dtype=np.uint8)
+
+    @nb.step(max_attempts=1, max_failed=2)
+    def give(i: int) -> np.ndarray:
+        if i < 2:
+            nb.context().warn(f"gives {i}")
+        return made(i)
+
+    names = [sha256(codec_for(np.ndarray).encode(made(i))).hexdigest() for i in range(4)]
+    with nb.processes(1) as pool, nb.open(store, executor=pool, values=folder) as batch:
+        for i in (1, 2):
+            (folder / engine(batch).leftovers.shared.store / "1" / names[i] / "in the way").mkdir(parents=True)
+        run = batch.submit(nb.Job("gives", each >> give >> look_at), 4)
+
+        assert run.wait(60) == "COMPLETED"
+        failed = run.chunks("give", status="FAILED")
+        assert failed["seq"].to_list() == [1, 2]
+        assert failed["error"].str.contains("directory").all()
+        assert {path.name for path in files(folder)} == {names[0], names[3]}
+        assert len(run.warnings) == 2
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from nbbatch.engine.settle import Changes
 from nbbatch.engine.state import PAGE_CHUNKS, LiveInstance, LiveStep
 from nbbatch.store.database import Store
 
+WAYS = 3
+"""What is handed over while all workers have work is not shared out below so many times the time that the way there takes."""
 NO_LIMIT = 2**62
 """Where a window holds no more than a page may: sorting all of it costs a third of finding the first so many."""
 
@@ -65,8 +67,10 @@ class Claims:
         if options.paced or step.node.step.job is not None:
             return 1
         fair = -(-step.counts[ChunkStatus.QUEUED.code] // lane.workers)
-        if step.mean_us:  # sharing less work than the way there takes is no gain
-            fair = max(fair, int(lane.round_us / step.mean_us))
+        if step.mean_us:
+            # sharing less work than the way there takes is no gain; while all have work, more goes with less ado
+            ways = 1 if lane.taken < lane.workers else WAYS
+            fair = max(fair, int(ways * lane.round_us / step.mean_us))
         free = self._pace.room(live, step) if options.limited else step.free()
         return max(1, min(step.size, free, max(fair, step.least())))
 

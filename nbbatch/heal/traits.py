@@ -12,7 +12,7 @@ from math import comb, prod
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from nbbatch.values.arrow_forms import read_frame
+from nbbatch.values.arrow_forms import is_frame, read_frame
 from nbbatch.values.outside import is_reference, size_of
 from nbbatch.values.views import plain
 
@@ -183,7 +183,7 @@ def _tree(data: bytes) -> Any:
     """A stored value; of a frame what its columns are, of a big value in a file how big it is."""
     if is_reference(data):
         return {"bytes": size_of(data)}
-    if not data.startswith(b"ARROW1"):
+    if not is_frame(data):
         return plain(data)
     frame: Any = read_frame(data)
     columns = {each.name: {"type": str(each.dtype), "nulls": each.null_count() > 0} for each in frame}

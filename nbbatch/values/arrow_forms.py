@@ -14,8 +14,32 @@ from nbbatch.values.tree import Form, Reader, Unstorable, Writer
 # --- polars ---------------------------------------------------------------------------------------
 
 
-def write_frame(frame: Any, compression: Any = "zstd") -> bytes:
-    """A polars frame as an Arrow file.
+SAMPLE_BYTES = 32_000
+"""Of a frame so much is compressed to see whether all of it should be …"""
+BIG_BYTES = 8 * SAMPLE_BYTES
+"""… where it is at least this big …"""
+WORTH = 0.85
+"""… and that leaves no more than this share: compressing and reading 1 MB of noise takes five times as long as writing it as it is."""
+
+
+_FILE, _STREAM = b"ARROW1", b"\xff\xff\xff\xff"
+
+
+def is_frame(data: bytes) -> bool:
+    """Whether stored bytes are what `write_frame` makes of a frame.
+
+    >>> is_frame(b"ARROW1..."), is_frame(b'"ARROW1"')
+    (True, False)
+    """
+    return data.startswith((_FILE, _STREAM))
+
+
+def write_frame(frame: Any, compression: Any = None) -> bytes:
+    """A polars frame as an Arrow file, or as an Arrow stream where it is big and does not get smaller.
+
+    Args:
+        frame: The frame.
+        compression: As polars calls it; None: what suits it.
 
     Raises:
         ValueNotStorable: It has a column that would not come back equal.
@@ -25,7 +49,7 @@ def write_frame(frame: Any, compression: Any = "zstd") -> bytes:
         raise ValueNotStorable(f"column {objects[0]!r} holds Python objects, which Arrow cannot represent")
     buffer = BytesIO()
     try:
-        frame.write_ipc(buffer, compression=compression)
+        _write(frame, buffer, compression)
         data = buffer.getvalue()
         odd = [name for name, dtype in frame.schema.items() if not _is_known(dtype)]
         if odd and not _same(frame, read_frame(data)):
@@ -39,15 +63,40 @@ def write_frame(frame: Any, compression: Any = "zstd") -> bytes:
     return data
 
 
+def _write(frame: Any, buffer: BytesIO, compression: Any) -> None:
+    """A stream is written by this very thread, a file by several that it has to wait for. Equal frames are written alike."""
+    frame = frame.rechunk()
+    if compression is None and _is_noise(frame):
+        frame.write_ipc_stream(buffer, compression="uncompressed")
+    else:
+        frame.write_ipc(buffer, compression=compression or "zstd")
+
+
+def _is_noise(frame: Any) -> bool:
+    """Whether a frame is big, and compressing it is not worth its time; the same for equal frames."""
+    size = frame.estimated_size()
+    if size < BIG_BYTES or not frame.height:
+        return False
+    rows = max(1, frame.height * SAMPLE_BYTES // size)
+    sample = frame.slice((frame.height - rows) // 2, rows)
+    return _stream_bytes(sample, "zstd") > WORTH * _stream_bytes(sample, "uncompressed")
+
+
+def _stream_bytes(frame: Any, compression: str) -> int:
+    buffer = BytesIO()
+    frame.write_ipc_stream(buffer, compression=compression)
+    return buffer.tell()
+
+
 def _odd(name: str, dtype: Any) -> str:
     return f"column {name!r} is of type {dtype}, which Arrow does not give back equal; cast it, or leave it out"
 
 
 def read_frame(data: Any) -> Any:
-    """The polars frame that an Arrow file holds."""
+    """The polars frame that an Arrow file or stream holds."""
     import polars as pl
 
-    return pl.read_ipc(BytesIO(data))
+    return (pl.read_ipc_stream if data[: len(_STREAM)] == _STREAM else pl.read_ipc)(BytesIO(data))
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic_core import to_json
 
 from nbbatch.base.errors import ValueNotStorable
-from nbbatch.values.arrow_forms import read_frame, write_frame
+from nbbatch.values.arrow_forms import is_frame, read_frame, write_frame
 from nbbatch.values.classes import MASK, NO_SECRETS
 from nbbatch.values.declared import Declared
 from nbbatch.values.files import File
@@ -56,7 +56,7 @@ _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 class Codec:
     """Encodes and decodes values of one declared type.
 
-    A type that JSON gives back equal goes through pydantic's JSON, a polars frame is an Arrow file, and all others are written by
+    A type that JSON gives back equal goes through pydantic's JSON, a polars frame is an Arrow file or stream, and all others are written by
     what they are (`tree`). So is a value that JSON would change though its type is of the first kind, such as NaN.
     """
 
@@ -228,7 +228,7 @@ class Codec:
         if is_tree(data):
             value = read(data, self.forms)
             return self._validate(value) if self._also else value
-        if data.startswith(b"ARROW1"):
+        if is_frame(data):
             return read_frame(data)
         return self._adapter.validator.validate_json(data, by_alias=True, by_name=True)
 

@@ -13,7 +13,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -21,10 +24,14 @@ from typing import Any
 
 from nbbatch.base.errors import StoreUnreadable
 from nbbatch.values.files import content
-from nbbatch.values.places import is_url, place_of
+from nbbatch.values.places import Look, is_url, place_of
 
 SHARED_BYTES = 256_000
 """Stored forms from this size on go to the folder; below, a row of the store is cheaper than a file."""
+WRITES = 3
+"""Files that a micro-batch has on their way to the folder at once."""
+FRESH_BYTES = 64_000_000
+"""Of what a worker process has written so much stays in its memory, too, for the step that follows."""
 MARK = b"@"
 """What a reference begins with, and no stored form of a value does."""
 _HEX = re.compile(r"[0-9a-f]{8,64}")
@@ -113,22 +120,105 @@ class SharedFolder:
     root: str
     store: str
 
-    def keeping(self, instance: int, encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-        """How the outputs of an instance are stored: as by ``encode``, big ones as references to files that were written."""
+    def keeping(
+        self, instance: int, encode: Callable[[Any], bytes], write: Callable[[Reference, bytes], object] | None = None
+    ) -> Callable[[Any], bytes]:
+        """How the outputs of an instance are stored: as by ``encode``, big ones as references to files that ``write`` writes, by default at once."""
 
         def keep(value: Any) -> bytes:
             data = encode(value)
-            return data if len(data) < SHARED_BYTES else self.put(instance, data)
+            return data if len(data) < SHARED_BYTES else self.put(instance, data, write)
 
         return keep
 
-    def put(self, instance: int, data: bytes) -> bytes:
-        """Write a stored form, in the place of an equal one too, which may be damaged; returns the reference."""
+    def put(self, instance: int, data: bytes, write: Callable[[Reference, bytes], object] | None = None) -> bytes:
+        """Have a stored form written, by default at once; returns the reference."""
+        made = self.reference(instance, data)
+        (write or self.write)(made, data)
+        return made.stored()
+
+    def reference(self, instance: int, data: bytes) -> Reference:
+        """To the file of a stored form."""
         digest, counts = sha256(data).hexdigest(), content(data)
         other = "" if counts is data else sha256(counts).hexdigest()
-        made = Reference(digest, len(data), self.root, self.store, instance, other)
-        place_of(self.root).put(made.name, data)
-        return made.stored()
+        return Reference(digest, len(data), self.root, self.store, instance, other)
+
+    def write(self, made: Reference, data: bytes) -> None:
+        """Write a stored form, in the place of an equal one too, which may be damaged."""
+        look = place_of(self.root).put(made.name, data)
+        if look is not None:
+            _fresh.add((self.root, made.name), look, data)
+
+
+class Writes:
+    """Files that are written while the attempts of a micro-batch go on, which end together with them."""
+
+    def __init__(self, folder: SharedFolder, writers: Executor) -> None:
+        """``writers``: threads."""
+        self._folder, self._writers = folder, writers
+        self._pending = deque[tuple[Reference, Future[None]]]()
+        self._failed: dict[bytes, BaseException] = {}
+
+    def write(self, made: Reference, data: bytes) -> None:
+        """As that of a folder, but done by another thread; few are on their way at once, as they are in memory till then."""
+        if len(self._pending) >= WRITES:
+            self._await_first()
+        self._pending.append((made, self._writers.submit(self._folder.write, made, data)))
+
+    def failed(self) -> Mapping[bytes, BaseException]:
+        """Wait until all are in their places; which are not, by their references, and why."""
+        while self._pending:
+            self._await_first()
+        return self._failed
+
+    def _await_first(self) -> None:
+        made, future = self._pending.popleft()
+        if (error := future.exception()) is not None:
+            self._failed[made.stored()] = error
+
+
+class Fresh:
+    """Values that this process has just written: the next step often runs here, and then need not read and check them."""
+
+    def __init__(self) -> None:
+        """Nothing is kept before somebody asks for it."""
+        self.most_bytes = 0
+        """Kept at most, the newest; in the process that has the store none, as its memory is a notebook's."""
+        self._kept: dict[tuple[str, str], tuple[Look, bytes]] = {}
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def add(self, file: tuple[str, str], look: Look, data: bytes) -> None:
+        """Keep what was written to a file of a root, by its name."""
+        if len(data) > self.most_bytes:
+            return
+        with self._lock:
+            self._drop(file)
+            self._kept[file] = look, data
+            self._bytes += len(data)
+            while self._bytes > self.most_bytes:
+                self._drop(next(iter(self._kept)))
+
+    def pop(self, file: tuple[str, str]) -> bytes | None:
+        """What was written there, if the file is still as it was; most values are read once, so it is kept no longer."""
+        if file not in self._kept:
+            return None
+        with self._lock:
+            look, data = self._drop(file)
+        return data if look is not None and place_of(file[0]).look(file[1]) == look else None
+
+    def _drop(self, file: tuple[str, str]) -> tuple[Look | None, bytes]:
+        look, data = self._kept.pop(file, (None, b""))
+        self._bytes -= len(data)
+        return look, data
+
+
+_fresh = Fresh()
+
+
+def keep_fresh() -> None:
+    """Have this process, a worker, keep some of what it writes in memory."""
+    _fresh.most_bytes = FRESH_BYTES
 
 
 def copied(data: bytes, instance: int) -> bytes:
@@ -177,6 +267,8 @@ def whole(data: bytes) -> bytes:
     made = Reference.read(data)
     why = ""
     for root in _roots(made):
+        if (fresh := _fresh.pop((root, made.name))) is not None:
+            return fresh
         try:
             found = place_of(root).get(made.name, made.bytes)
         except OSError as error:

@@ -21,12 +21,19 @@ from typing import Any, Protocol
 
 from nbbatch.base.private_file import replaced
 
+Look = tuple[int, int, int]
+"""What a file looks like as long as nobody touches it: its number, size and time of the last change."""
+
 
 class Place(Protocol):
     """Files under names such as ``"a/b"``."""
 
-    def put(self, name: str, data: bytes) -> None:
-        """Write a file; whoever reads meanwhile finds the old one, or the new one whole."""
+    def put(self, name: str, data: bytes) -> Look | None:
+        """Write a file; whoever reads meanwhile finds the old one, or the new one whole. Returns its look, as `look`."""
+        ...
+
+    def look(self, name: str) -> Look | None:
+        """What a file looks like; None: there is none, or looking costs about as much as reading."""
         ...
 
     def get(self, name: str, most: int) -> bytes:
@@ -79,25 +86,32 @@ class Folder:
     def __init__(self, root: str) -> None:
         self._root = Path(root)
 
-    def put(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes) -> Look | None:
         """As `Place.put`. It is on the disk before it is in its place; that it is there, the store's own commit brings to the disk."""
         path = self._root / name
         try:
-            self._put(path, data)
+            return self._put(path, data)
         except FileNotFoundError:
             if not self._root.is_dir():  # a share that is not mounted here is no place to write
                 raise OSError(
                     0, f"the folder for values, {self._root}, is not there on {socket.gethostname()}"
                 ) from None
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._put(path, data)
+            return self._put(path, data)
 
     @staticmethod
-    def _put(path: Path, data: bytes) -> None:
+    def _put(path: Path, data: bytes) -> Look:
         with replaced(path) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+            return _looks(os.fstat(file.fileno()))
+
+    def look(self, name: str) -> Look | None:
+        """As `Place.look`."""
+        with suppress(OSError):
+            return _looks(os.lstat(self._root / name))
+        return None
 
     def get(self, name: str, most: int) -> bytes:
         """As `Place.get`. It is read, not mapped: the end of a file that becomes shorter would end the process."""
@@ -138,6 +152,10 @@ class Folder:
         shutil.rmtree(self._root / folder, ignore_errors=True)
 
 
+def _looks(found: os.stat_result) -> Look:
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 class Remote:
     """A place that fsspec reaches."""
 
@@ -151,7 +169,10 @@ class Remote:
     def _at(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
 
-    def put(self, name: str, data: bytes) -> None:
+    def look(self, name: str) -> Look | None:
+        """As `Place.look`."""
+
+    def put(self, name: str, data: bytes) -> Look | None:
         """As `Place.put`."""
         path = self._at(name)
         part = f"{path}.{secrets.token_hex(4)}.part"

@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any, cast
 
 from nbbatch.base.errors import StoreUnreadable
-from nbbatch.values.arrow_forms import read_frame
+from nbbatch.values.arrow_forms import is_frame, read_frame
 from nbbatch.values.files import TAG, shown
 from nbbatch.values.outside import whole
 from nbbatch.values.tree import is_tree, joined, parted
@@ -32,7 +32,7 @@ def plain(data: bytes) -> Any:
     ({'a': [1]}, {'a': [1, 'fast']})
     """
     data = whole(data)
-    if data.startswith(b"ARROW1"):
+    if is_frame(data):
         return read_frame(data)
     if not is_tree(data):
         return json.loads(data)
@@ -99,7 +99,7 @@ def text(data: bytes) -> str | None:
     '[1]'
     """
     data = whole(data)
-    if data.startswith(b"ARROW1"):
+    if is_frame(data):
         return None
     if not is_tree(data):
         return data.decode()
@@ -113,8 +113,8 @@ def brief(data: bytes) -> str:
     >>> brief(b'{"city": "lyon", "lines": [1, 2]}'), brief(b'"a.csv"'), brief(b"ARROW1...")
     ('city=lyon · lines=[1, 2]', 'a.csv', 'a table of 9 bytes')
     """
-    if len(data) > BRIEF_BYTES or data.startswith(b"ARROW1"):
-        return f"{'a table' if data.startswith(b'ARROW1') else 'a value'} of {len(data):,} bytes"
+    if len(data) > BRIEF_BYTES or is_frame(data):
+        return f"{'a table' if is_frame(data) else 'a value'} of {len(data):,} bytes"
     value = plain(data)
     if isinstance(value, dict) and value:
         return " · ".join(f"{name}={_brief(each)}" for name, each in cast("dict[str, Any]", value).items())[:BRIEF]
@@ -170,7 +170,7 @@ def halves(data: bytes | None) -> list[bytes]:
         data = whole(data)
     except StoreUnreadable:  # which the chunk fails with
         return []
-    if data.startswith(b"ARROW1"):
+    if is_frame(data):
         from nbbatch.values.arrow_forms import write_frame
 
         frame = read_frame(data)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
 
@@ -18,7 +19,7 @@ from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
 from nbbatch.values.attachments import Attachments, Carried, Files
 from nbbatch.values.files import File
-from nbbatch.values.outside import SharedFolder
+from nbbatch.values.outside import SharedFolder, Writes
 from nbbatch.values.parameters import ParamsCodec
 from nbbatch.values.sharing import Shared
 from nbbatch.worker import capture
@@ -138,10 +139,13 @@ class MicroBatch:
     """Where big outputs go; None: into the store with all others."""
     most_us: int = 2**62
     """Once its chunks have taken so long together, those not yet begun are given back: they were thought to be quicker."""
+    writers: Executor | None = None
+    """Threads that write big outputs while further attempts run; None: each attempt writes its own."""
 
-    def kept(self, encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-        """How outputs are stored: as by ``encode``, big ones as references to files."""
-        return encode if self.values is None else self.values.keeping(self.instance, encode)
+    def kept(self, encode: Callable[[Any], bytes], writes: Writes | None = None) -> Callable[[Any], bytes]:
+        """How outputs are stored: as by ``encode``, big ones as references to files, which are there then, or when ``writes`` says so."""
+        write = writes.write if writes is not None else None
+        return encode if self.values is None else self.values.keeping(self.instance, encode, write)
 
     def cell(self, place: int) -> Cell:
         """Where to say which chunk runs."""

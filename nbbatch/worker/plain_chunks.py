@@ -9,6 +9,7 @@ from nbbatch.base.items import columns
 from nbbatch.base.rows import Item, Outcome, Results
 from nbbatch.definition import To
 from nbbatch.values.many import decoded
+from nbbatch.values.outside import Writes
 from nbbatch.worker import capture
 from nbbatch.worker.context import Context, MicroBatch
 from nbbatch.worker.files_given import calling, taking
@@ -31,12 +32,45 @@ def run_plain(micro: MicroBatch, worker: str) -> Results:
     decode, given = (taking(node), inputs) if values is None else (None, values)
     before = capture.buffer.set(None)
     try:
+        writes = Writes(micro.values, micro.writers) if micro.values and micro.writers else None
         if node.ways or len(node.targets) > 1:
-            return _spread(micro, _run(micro, worker, given, _routed_call(micro, decode), _to_each))
+            results = _run(micro, worker, given, _routed_call(micro, decode, writes), _to_each)
+            return _written(micro, _spread(micro, results), writes)
         gives, targets = node.output is not None, list(node.targets)
-        return _run(micro, worker, given, _plain_call(micro, decode), lambda data: ([data] if gives else [], targets))
+        call = _plain_call(micro, decode, writes)
+        results = _run(micro, worker, given, call, lambda data: ([data] if gives else [], targets))
+        return _written(micro, results, writes)
     finally:
         capture.buffer.reset(before)
+
+
+def _written(micro: MicroBatch, results: Results, writes: Writes | None) -> Results:
+    """The same once all its files are in their places; attempts whose file is not have failed."""
+    failed = writes.failed() if writes is not None else None
+    if not failed:
+        return results
+    odd, kept = dict(results.odd), list[int]()
+    for place, outcome in results.odd.items():
+        if (error := next((failed[each] for each in outcome.outputs if each in failed), None)) is not None:
+            said = {"log": outcome.log, "warnings": outcome.warnings, "recovered": outcome.recovered}
+            odd[place] = _unwritten(micro, place, outcome.started_us, error)._replace(worker=results.worker, **said)
+    plain = (place for place in range(len(micro.items) - results.left) if place not in results.odd)
+    for at, place in enumerate(plain):
+        if (error := failed.get(results.outputs[at])) is None:
+            kept.append(at)
+        else:
+            odd[place] = _unwritten(micro, place, results.started_us[at], error)._replace(worker=results.worker)
+    return _only(results, kept)._replace(odd=dict(sorted(odd.items())))
+
+
+def _unwritten(micro: MicroBatch, place: int, started: int, error: BaseException) -> Outcome:
+    return broken(Context(micro, micro.items[place]), started, "", error)
+
+
+def _only(results: Results, kept: list[int]) -> Results:
+    columns = (results.started_us, results.ended_us, results.outputs, results.targets)
+    started, ended, outputs, targets = ([column[at] for at in kept] if column else column for column in columns)
+    return results._replace(started_us=started, ended_us=ended, outputs=outputs, targets=targets)
 
 
 class _Place(Context):
@@ -123,13 +157,13 @@ def _call(micro: MicroBatch, decode: Decode) -> Callable[[Any], Any]:
     return function if decode is None else (lambda data: function(decode(data)))
 
 
-def _plain_call(micro: MicroBatch, decode: Decode) -> Callable[[Any], Any]:
+def _plain_call(micro: MicroBatch, decode: Decode, writes: Writes | None) -> Callable[[Any], Any]:
     """Decode, call and encode as one function: input → stored output."""
     step, call = micro.node.step, _call(micro, decode)
     if micro.node.output is None:
         name = step.name
         return lambda given: expect_nothing(name, call(given))
-    encode = micro.kept(micro.node.output.encode)
+    encode = micro.kept(micro.node.output.encode, writes)
 
     def encoded(value: Any) -> bytes:
         """What ``nb.to`` made has no stored form; here it can name but the one step that follows."""
@@ -145,9 +179,11 @@ def _plain_call(micro: MicroBatch, decode: Decode) -> Callable[[Any], Any]:
     return lambda given: encoded(call(given))
 
 
-def _routed_call(micro: MicroBatch, decode: Decode) -> Callable[[Any], tuple[bytes, tuple[int, ...]]]:
+def _routed_call(
+    micro: MicroBatch, decode: Decode, writes: Writes | None
+) -> Callable[[Any], tuple[bytes, tuple[int, ...]]]:
     """The same where several steps may follow: input → stored output, and the steps that it goes to."""
     node, call = micro.node, _call(micro, decode)
     assert node.output is not None
-    encode = micro.kept(node.output.encode)
+    encode = micro.kept(node.output.encode, writes)
     return lambda given: routed(node, encode, call(given))

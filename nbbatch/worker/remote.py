@@ -9,7 +9,7 @@ import pickle
 import secrets
 import socket
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
@@ -22,16 +22,21 @@ from nbbatch.base.rows import Results
 from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
 from nbbatch.values.attachments import Attachments, Carried, Files
-from nbbatch.values.outside import SharedFolder, told
+from nbbatch.values.outside import SharedFolder, keep_fresh, told
 from nbbatch.values.parameters import ParamsCodec
 from nbbatch.worker import logs, travel
 from nbbatch.worker.attempt import run_chunks
 from nbbatch.worker.context import Cancellation, MicroBatch, StoredParams
 from nbbatch.worker.error_text import clean
+from nbbatch.worker.executors import threads
 from nbbatch.worker.running import CALLED_OFF, UNKNOWN, Slots, slots_of
 from nbbatch.worker.travel import Missing, dumps
 
 log = logging.getLogger("nbbatch")
+
+
+WRITERS = 4
+"""Threads of a worker process that write big outputs to their folder: they mostly wait for the disk."""
 
 
 class Line(Protocol):
@@ -196,6 +201,7 @@ def run_packed(packed: Packed) -> Results | Missing | None:
     _mark_as_begun(marks, packed.slots)
     if packed.folder is not None:
         told(packed.folder.root)
+        keep_fresh()
     try:
         node, codec, hooks = _code_of(packed)
         params = _params(packed.digest, codec, packed.data, tuple(packed.secrets.items()))
@@ -207,7 +213,8 @@ def run_packed(packed: Packed) -> Results | Missing | None:
         marks.begun_us[packed.slots[0]] = steady_us()
     micro = MicroBatch(
         packed.instance, node, params, packed.items, cancellation=_Told(packed.line, marks, packed.slots), marks=marks,
-        slots=packed.slots, attachments=attached, hooks=hooks, values=packed.folder, most_us=packed.most_us,
+        slots=packed.slots, attachments=attached, hooks=hooks, values=packed.folder, writers=_writers(os.getpid()),
+        most_us=packed.most_us,
     )  # fmt: skip
     with logs.collected(packed.levels) as kept:
         results = run_chunks(micro)
@@ -229,6 +236,13 @@ def _code_of(packed: Packed) -> tuple[Node, ParamsCodec, Hooks | None]:
     if packed.is_local:
         travel.find(packed.values)
     return _unpickled(packed.digest, packed.code)
+
+
+@lru_cache(maxsize=1)
+def _writers(pid: int) -> Executor:
+    """Of a process; one that was forked has none of its parent's."""
+    del pid
+    return threads(WRITERS)
 
 
 class _Told(Cancellation):
