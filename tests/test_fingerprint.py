@@ -18,6 +18,7 @@ import pytest
 
 import nbbatch as nb
 from nbbatch.code import big_values
+from nbbatch.code.fingerprint import fingerprint as code_of
 from tests.jobs import numbers
 
 cells = count(1)
@@ -211,6 +212,20 @@ def test_what_a_value_holds_changes_the_fingerprint(holder: str, old: str, new: 
 
     assert fingerprint(cell) == fingerprint(cell)
     assert fingerprint(cell.replace(old, new)) != fingerprint(cell)
+    one, other, same = (code_of(run_cells(each)["held"]) for each in (cell, cell.replace(old, new), cell))
+    assert one == same != other  # a decider may be any of them
+
+
+def test_a_lambda_is_its_own_text_and_no_other_of_its_line() -> None:
+    cell = "RATE = 2\nkeys = [lambda v: v * RATE, lambda w: (lambda v: v + w)]\n"
+    first, second = run_cells(cell)["keys"]
+    spaced, _ = run_cells(cell.replace("v * RATE", "(v  *  # by the rate\n  RATE)"))["keys"]
+    changed, same = run_cells(cell.replace("v * RATE", "v + RATE"))["keys"]
+    other, _ = run_cells(cell.replace("RATE = 2", "RATE = 3"))["keys"]
+
+    assert code_of(first) == code_of(spaced)
+    assert code_of(second) == code_of(same)
+    assert len({code_of(each) for each in (first, changed, other, second, second(1), second(2))}) == 6
 
 
 def test_a_row_in_the_middle_of_a_table_changes_the_fingerprint() -> None:

@@ -26,9 +26,7 @@ from weakref import WeakKeyDictionary
 
 from nbbatch.code.big_values import digest_of
 from nbbatch.code.signature import written
-
-READS = 20
-"""Attempts at reading a source that may fail by chance."""
+from nbbatch.code.syntax import bare, bytecode, definition_of, lambda_of, parsed, shape, steadily
 
 _PLAIN = (int, float, complex, bool, str, bytes, type(None), range)
 MAX_VALUE_CHARS = 2_000
@@ -88,21 +86,39 @@ def _own_name(function: Any) -> str:
 
 
 def reached(function: Any) -> list[Part]:
-    """The function itself and everything it reaches, each once."""
-    if not isinstance(function, FunctionType):
+    """The function itself and everything it reaches, once by each name, in whatever order it is come upon."""
+    inner = _inner(function)
+    if inner is None:
         return [Part(_own_name(function), _mark(function), "")]
     found: list[Part] = []
-    seen: dict[int, Any] = {}
-    waiting: list[tuple[str, Any]] = [(function.__name__, function)]
+    seen: dict[int, tuple[Any, set[str]]] = {}
+    waiting: list[tuple[str, Any]] = [(_own_name(function), function)]
     while waiting:
         name, value = waiting.pop()
-        value = unwrapped(value, function)
-        if id(value) in seen:
+        value = unwrapped(value, inner)
+        _, names = seen.setdefault(id(value), (value, set()))
+        if name in names:
             continue
-        seen[id(value)] = value
-        found.append(part_of(name, value, ours=is_ours(value, function)))
-        waiting.extend(names_of(value, function))
+        if not names:
+            waiting.extend(names_of(value, inner))
+        names.add(name)
+        found.append(part_of(name, value, ours=is_ours(value, inner)))
     return found
+
+
+def _inner(function: Any) -> FunctionType | None:
+    """The function that a partial, a method or an object is called for; None: it is none of Python's."""
+    while not isinstance(function, FunctionType):
+        if isinstance(function, partial):
+            function = cast("Any", function.func)
+        elif isinstance(function, MethodType):
+            function = function.__func__
+        elif isinstance(wrapped := getattr(function, "__wrapped__", None), FunctionType):
+            function = wrapped
+        else:
+            call = getattr(cast("Any", type(function)), "__call__", None)  # noqa: B004 - that of its class is what is called
+            return call if isinstance(call, FunctionType) else None
+    return function
 
 
 def _or_else(otherwise: Callable[..., Any]) -> Callable[[F], F]:
@@ -165,13 +181,26 @@ def part_of(name: str, value: Any, *, ours: bool) -> Part:
     if ours:
         return Part(name, _class_mark(value), _class_source(value))
     if isinstance(value, FunctionType | type) or inspect.isbuiltin(value):
-        whole = f"{value.__module__}.{value.__qualname__}"
-        simple = value.__module__ and value.__qualname__.isidentifier()
+        module = _module_of(value)
+        simple = module and value.__qualname__.isidentifier()
         alias = f" as {name}" if name != value.__qualname__ else ""
-        return Part(name, whole, f"from {value.__module__} import {value.__qualname__}{alias}" if simple else "")
+        text = f"from {module} import {value.__qualname__}{alias}" if simple else ""
+        return Part(name, f"{module}.{value.__qualname__}", text)
     mark = _mark(value)
-    is_text = len(mark) <= MAX_VALUE_CHARS and _is_plain(value) and bool(_parsed(mark))  # no digest of a long one
+    is_text = len(mark) <= MAX_VALUE_CHARS and _is_plain(value) and bool(parsed(mark))  # no digest of a long one
     return Part(name, mark, f"{name} = {mark}" if is_text else "")
+
+
+def _module_of(value: Any) -> str:
+    """Where a function or class is imported from: where it is made, Python 3.13 has ``pathlib._local`` for what was ``pathlib`` before."""
+    parts = str(value.__module__).split(".")
+    for end in range(1, len(parts)):
+        outer = ".".join(parts[:end])
+        if getattr(sys.modules.get(outer), value.__qualname__, None) is value:
+            return outer
+    plain = parts[0].lstrip("_")
+    is_there = getattr(sys.modules.get(plain), value.__qualname__, None) is value
+    return plain if len(parts) == 1 and is_there else str(value.__module__)
 
 
 @_or_else(_nothing)
@@ -206,7 +235,7 @@ def _held(value: Any, function: FunctionType) -> Iterator[tuple[str, Any]]:
 def _names_of_class(value: type, function: FunctionType) -> Iterator[tuple[str, Any]]:
     known = function.__globals__
     yield from ((base.__name__, base) for base in value.__bases__ if base is not object)
-    tree = _parsed(_class_source(value))
+    tree = parsed(_class_source(value))
     yield from ((name, known[name]) for name in evaluated(tree) if name in known)
     for method in _methods(value, tree):
         yield from _names_of_function(method)
@@ -215,9 +244,9 @@ def _names_of_class(value: type, function: FunctionType) -> Iterator[tuple[str, 
 
 def _names_of_function(value: FunctionType) -> Iterator[tuple[str, Any]]:
     names, free = _loaded(value.__code__)
-    yield from ((name, value.__globals__[name]) for name in names if name in value.__globals__)
+    yield from ((name, value.__globals__[name]) for name in sorted(names) if name in value.__globals__)
     cells = dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=False))
-    yield from ((name, cells[name].cell_contents) for name in free if name in cells and _filled(cells[name]))
+    yield from ((name, cells[name].cell_contents) for name in sorted(free) if name in cells and _filled(cells[name]))
     yield from _hinted(written(value), value.__globals__)
 
 
@@ -293,54 +322,16 @@ def _function_mark(function: FunctionType) -> str:
 
 @lru_cache(maxsize=4096)
 def _meaning(code: CodeType, file: str) -> str:  # noqa: ARG001 - equal code of two cells may differ in its hints
-    """Digest of a function's own text, or of its bytecode where there is no text (or a lambda's line is not its own)."""
-    tree = definition_of(code)
-    text = bytecode(code) if tree is None else ast.dump(_bare(tree))
+    """Digest of a function's own text; of its bytecode, which is another one with each version of Python, where there is no text."""
+    tree = definition_of(code) or lambda_of(code)
+    text = bytecode(code) if tree is None else shape(bare(tree))
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
-
-
-def definition_of(code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
-    """A function's definition as its source has it; None where there is none."""
-    try:
-        tree = steadily(ast.parse, textwrap.dedent(steadily(inspect.getsource, code))).body[0]
-    except (OSError, TypeError, SyntaxError, IndexError):
-        return None
-    return tree if isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef) and tree.name == code.co_name else None
-
-
-def bytecode(code: CodeType) -> str:
-    """What runs, as text: equal for equal code, wherever it stands."""
-    consts = [bytecode(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
-    return repr((code.co_code, consts, code.co_names, code.co_varnames))
-
-
-def _bare(tree: ast.stmt) -> ast.stmt:
-    """A tree without decorators, hints' formatting and docstrings, of inner functions and classes too."""
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-            and ast.get_docstring(node) is not None
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
-    if isinstance(tree, ast.FunctionDef | ast.AsyncFunctionDef):
-        tree.decorator_list = []
-    return tree
-
-
-def steadily(read: Callable[..., Any], *args: Any) -> Any:
-    """Read source; again where Python 3.11's parser raises SystemError, as it may while another thread parses too."""
-    for _ in range(READS):
-        try:
-            return read(*args)
-        except SystemError:
-            continue
-    return read(*args)
 
 
 def _class_mark(value: type) -> str:
     """A class by its members, since a notebook's classes have no source that Python finds."""
     if source := _class_source(value):
-        return hashlib.sha256(ast.dump(_bare(steadily(ast.parse, source).body[0])).encode()).hexdigest()
+        return hashlib.sha256(shape(bare(steadily(ast.parse, source).body[0])).encode()).hexdigest()
     hints = written(value)
     fields = sorted(f"{name}:{hint if isinstance(hint, str) else repr(hint)}" for name, hint in hints.items())
     methods = sorted(
@@ -376,7 +367,7 @@ def _in_module(value: type) -> str:
         source = textwrap.dedent(steadily(inspect.getsource, value))
     except (OSError, TypeError):
         return ""
-    match _parsed(source):
+    match parsed(source):
         case [ast.ClassDef(name=value.__name__)]:
             return source
         case _:
@@ -388,7 +379,7 @@ def _in_cells(name: str, module: str) -> str:
         return ""
     for text in reversed(_cells(module)):
         if re.search(rf"^class {name}\b", text, re.MULTILINE):
-            for node in _parsed(text):
+            for node in parsed(text):
                 if isinstance(node, ast.ClassDef) and node.name == name:
                     first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
                     return "\n".join(text.splitlines()[first - 1 : node.end_lineno]) + "\n"
@@ -400,14 +391,6 @@ def _cells(module: str) -> list[str]:
     ran: list[str] = getattr(sys.modules.get(module), "_ih", [])
     cells = [entry for key, entry in list(linecache.cache.items()) if "ipykernel" in key or "ipython-input" in key]
     return ["".join(entry[2]) for entry in cells if len(entry) > 1] + ran
-
-
-@lru_cache(maxsize=1024)
-def _parsed(text: str) -> list[ast.stmt]:
-    try:
-        return steadily(ast.parse, text).body
-    except SyntaxError:  # a cell with magics
-        return []
 
 
 def _is_plain(value: Any) -> bool:
@@ -429,19 +412,27 @@ def _mark(value: Any) -> str:
     if isinstance(value, tuple | list):
         inner = ", ".join(map(_mark, value))  # pyright: ignore[reportUnknownArgumentType]
         return f"({inner},)" if isinstance(value, tuple) and value else f"[{inner}]"
-    if isinstance(value, FunctionType):
-        return _function_mark(value)
+    if isinstance(value, FunctionType | MethodType | partial):
+        return _call_mark(value)
     kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType]
     if told := digest_of(value):
         return told
     if held := _fields_of(value):  # its text has sets in it in any order
         return f"{kind.__qualname__}({', '.join(f'{name}={_mark(each)}' for name, each in held.items())})"
     if kind.__repr__ is object.__repr__:
-        return f"<{kind.__module__}.{kind.__qualname__}>"
+        return f"<{_module_of(kind)}.{kind.__qualname__}>"
     try:
         return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
     except Exception:  # a repr that raises is the value's own affair
-        return f"<{kind.__module__}.{kind.__qualname__}>"
+        return f"<{_module_of(kind)}.{kind.__qualname__}>"
+
+
+def _call_mark(value: Any) -> str:
+    if isinstance(value, MethodType):
+        return f"{_mark(value.__func__)} of {_mark(value.__self__)}"
+    if isinstance(value, partial):
+        return f"{_mark(value.func)} given {_mark(value.args)} {_mark(value.keywords)}"  # pyright: ignore[reportUnknownMemberType]
+    return _function_mark(value)
 
 
 def _fields_of(value: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from nbbatch.base.uses import EACH, GET, ITEM, Use
-from nbbatch.code.fingerprint import bytecode, definition_of
+from nbbatch.code.syntax import bytecode, definition_of
 
 _ALL = ("items", "keys", "values")
 _REACHES = {"locals", "vars", "eval", "exec", "dir", "currentframe", "_getframe", "f_locals"}

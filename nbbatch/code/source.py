@@ -16,7 +16,8 @@ from functools import lru_cache
 from types import FunctionType
 from typing import Any, cast
 
-from nbbatch.code.fingerprint import evaluated, is_ours, names_of, part_of, steadily, unwrapped
+from nbbatch.code.fingerprint import evaluated, is_ours, names_of, part_of, unwrapped
+from nbbatch.code.syntax import steadily
 
 LEAST_TEXT = 4
 """Texts of fewer characters are shown wherever they come from."""
