@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import nbbatch as nb
 from nbbatch.base.errors import ValueNotStorable
+from nbbatch.engine.pools import Lane, adapted
+from nbbatch.engine.state import MANY, TRUSTED
 from nbbatch.store.database import Store
 from nbbatch.store.inserting import INSERT_ROWS
 from tests.jobs import each
@@ -92,3 +95,59 @@ def test_a_transaction_reads_what_it_has_added_and_a_trial_leaves_nothing() -> N
 
         assert engine(batch).call(tried) == [("{}",)]
         assert store.count("user_data", 1) == 0
+
+
+def sizes(batch: nb.Batch) -> list[int]:
+    """How many chunks of the second step each micro-batch takes from now on."""
+    claims, found = engine(batch)._claims, list[int]()
+    take = claims.take
+
+    def noted(live: Any, step: Any, lane: Any) -> Any:
+        items = take(live, step, lane)
+        if step.node.index == 1 and items:
+            found.append(len(items))
+        return items
+
+    claims.take = noted
+    return found
+
+
+def test_a_run_begins_with_micro_batches_as_large_as_those_before_it_where_there_are_many() -> None:
+    """Also in another batch: what a step takes is known in the process."""
+    job = each(lambda _: None)
+    with nb.open(":memory:", workers=1) as batch:
+        first = sizes(batch)
+        batch.submit(job, 10 * MANY).result(20)
+    with nb.open(":memory:", workers=1) as batch:
+        later = sizes(batch)
+        batch.submit(job, 10 * MANY).result(20)
+        seen = len(later)
+        batch.submit(job, MANY - 1).result(20)
+
+    assert first[0] == later[seen] == 1
+    assert max(later[:seen]) > 10 * TRUSTED
+
+
+def test_a_micro_batch_sized_by_other_runs_gives_back_early_what_it_has_not_begun() -> None:
+    """L13: no result waits long because of what another run did."""
+    lane = Lane(adapted(nb.inline()))
+    learned, new = SimpleNamespace(mean_us=5.0), SimpleNamespace(mean_us=0.0)
+
+    assert 5 * lane.most_us(new) < lane.most_us(learned)  # type: ignore[arg-type]
+    assert lane.most_us(new) <= 10_000  # type: ignore[arg-type]
+
+
+def test_where_a_worker_waits_little_is_claimed_ahead_of_slow_steps() -> None:
+    lane = Lane(adapted(nb.threads(2)), 2)
+    slow: Any = SimpleNamespace(likely_us=10_000, mean_us=10_000, size=1, likely_size=1)
+
+    def claimed() -> int:
+        lane.was_idle = lane.taken < lane.workers
+        before = lane.taken
+        while lane.has_room(slow):
+            lane.taken += 1
+        return lane.taken - before
+
+    assert claimed() == 4  # one that runs and one ahead
+    lane.taken = 2
+    assert claimed() > 4

@@ -72,7 +72,7 @@ class Claims:
             ways = 1 if lane.taken < lane.workers else WAYS
             fair = max(fair, int(ways * lane.round_us / step.mean_us))
         free = self._pace.room(live, step) if options.limited else step.free()
-        return max(1, min(step.size, free, max(fair, step.least())))
+        return max(1, min(step.likely_size, free, max(fair, step.least())))
 
     def _refill(self, live: LiveInstance, step: LiveStep) -> None:
         """Read the next window of unclaimed chunks; windows double while they turn out empty.

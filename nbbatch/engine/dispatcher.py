@@ -528,6 +528,7 @@ class Engine:
     def _claim(self, lives: Sequence[LiveInstance] | None, changes: Changes, now: int) -> None:
         """Claim by demand: later steps first, so that what was begun is finished and little is in between."""
         self._pace.limits.forget_refusals()
+        self._lanes.look()
         lines = self.live.lines if lives is None else Lines(self._lanes.line, lives)
 
         def claim(live: LiveInstance, step: LiveStep) -> bool:
@@ -554,7 +555,7 @@ class Engine:
         micro = MicroBatch(
             live.id, step.node, live.params, items, self.clock.now, stop, sink, inputs, self.marks, slots,
             self._lanes.turnstiles(live, step) if lane.is_async else (), live.attachments, live.job.listeners.hooks, self.leftovers.begin(live.id),
-            lane.most_us,
+            lane.most_us(step),
         )  # fmt: skip
         flight = Flight(live, step, lane, micro, claim, step.mean_us * len(items), waits=lane.taken >= lane.workers)
         lane.taken += 1

@@ -47,7 +47,7 @@ class Known:
     def shape(self, store: Store, job: JobDefinition[Any, Any]) -> tuple[int, str] | None:
         """The newest stored instance of a job's version, and the chain it began with."""
         named = job.name, job.version
-        if named not in self._shapes:
+        if named not in self._shapes and store.take_ids("instance", 0):
             self._shapes.update((named, (row[0], row[1])) for row in store.rows("newest_shape", *named))
         return self._shapes.get(named)
 

@@ -10,13 +10,17 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from nbbatch.base.states import INSTANCE_ENDED
 from nbbatch.definition import JobDefinition
+from nbbatch.definition.base_step import BaseStep
 from nbbatch.engine.state import Learned, LiveInstance, LiveStep
 
 REFUSED = 16
 """Steps of one line that are asked though those before them found no room: theirs may be quicker."""
+_LEARNED = WeakKeyDictionary[BaseStep, Learned]()
+"""What is known of a step from other batches of this process."""
 Place = tuple[int, int]
 """Instance and minus the index of a step: the oldest instance first, and of it the last step."""
 
@@ -103,7 +107,7 @@ class Lives(dict[int, LiveInstance]):
         super().__setitem__(instance, live)
         for step in live.steps:
             name = live.job.name, live.job.version, step.node.step.name
-            step.learned = self._learned.setdefault(name, step.learned)
+            step.learned = self._learned.setdefault(name, _LEARNED.setdefault(step.node.step, step.learned))
         if any(step.asks for step in live.steps):
             self.asking[instance] = live
         live.touched = self._touched

@@ -58,6 +58,8 @@ class Lane:
     """Micro-batches in it."""
     work_us: float = 0.0
     """What is in the pool takes about this long, by what came before."""
+    was_idle: bool = False
+    """Whether a worker had nothing when claiming began: then little is claimed ahead, so that the commit comes soon."""
     refusal: str | None = None
     """Why its executor takes no work, or gave back what it had; None while it works."""
     refusals: int = 0
@@ -77,10 +79,9 @@ class Lane:
         """How much work a micro-batch should have: much beside the time that its way takes."""
         return max(self.pool.target_us, min(MOST_US, int(ROUNDS * self.round_us)))
 
-    @property
-    def most_us(self) -> int:
-        """How long a micro-batch may take and still begin a further chunk."""
-        return PATIENCE * self.target_us
+    def most_us(self, step: LiveStep) -> int:
+        """How long a micro-batch of a step may take and still begin a further chunk; shorter where only other instances tell how long one takes."""
+        return (PATIENCE if step.mean_us else 1) * self.target_us
 
     def learn(self, way_us: int) -> None:
         """A micro-batch was so long on its way, there and back."""
@@ -127,6 +128,8 @@ class Lane:
             return False
         work = step.likely_us * step.size
         ahead = min(AHEAD, int(AHEAD_US / work)) if work < SLOW_US else 0
+        if self.was_idle and step.likely_size == 1:
+            ahead = min(1, ahead)
         if work < self.pool.ahead_us:
             if ahead and (not step.mean_us or work < self.round_us / 2):
                 return False  # the next results let more travel together: better than many calls that are mostly way
@@ -233,6 +236,11 @@ class Lanes:
     def due(self, now_us: int) -> list[int]:
         """When executors that took no work are asked again."""
         return [lane.retry_us for lane in self.all() if lane.retry_us > now_us]
+
+    def look(self) -> None:
+        """Note which have nothing for a worker."""
+        for lane in self.all():
+            lane.was_idle = lane.taken < lane.workers
 
     def spare(self) -> float:
         """Seconds until a worker of any lane in use may want for work; 0 where none is in use."""

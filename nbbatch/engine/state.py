@@ -45,7 +45,9 @@ MAX_BATCH = 1_000
 TRUSTED = 16
 """… and has at most so many times the chunks that are known to take as long as thought."""
 SHARES = 8
-"""What is left of a step is shared out among workers down to this part of a micro-batch …"""
+"""What is left of a step is shared out among workers down to this part of a micro-batch, but …"""
+LEAST_US = 3_000
+"""… not less than this, which is what a further commit takes …"""
 MANY = 64
 """… where it is so many chunks: of a few, one that hangs is to keep no result waiting."""
 NOTED_US = 2_000_000
@@ -349,11 +351,15 @@ class LiveStep:
 
     @property
     def likely_us(self) -> float:
-        """How long a chunk takes, by what came before in this instance or, first, in another; 0: not known.
-
-        Good for claiming ahead; but no result waits for others because of what another instance did.
-        """
+        """How long a chunk takes, by what came before in this instance or, first, in another; 0: not known."""
         return self.mean_us or self.learned.mean_us
+
+    @property
+    def likely_size(self) -> int:
+        """How many chunks a micro-batch should have. What another instance took counts where there are many, so that few results wait for one."""
+        if self.mean_us or not self.learned.mean_us or self.counts[_QUEUED] < MANY:
+            return self.size
+        return max(1, min(MAX_BATCH, int(self.target_us / self.learned.mean_us)))
 
     def learn(self, chunks: int, spent_us: int) -> None:
         """Adapt the size of micro-batches to what the last one took."""
@@ -364,8 +370,8 @@ class LiveStep:
 
     def least(self) -> int:
         """How many chunks are too little work to be shared out among workers."""
-        is_many = self.mean_us and self.counts[_QUEUED] >= MANY
-        return int(self.target_us / SHARES / self.mean_us) if is_many else 1
+        is_many = self.likely_us and self.counts[_QUEUED] >= MANY
+        return int(max(LEAST_US, self.target_us / SHARES) / self.likely_us) if is_many else 1
 
 
 _DECIDED = ("waiting", "staged", "status", "failing", "report", "started_us", "latest_end_us", "records", "reused")

@@ -61,7 +61,7 @@ class Store(Writer):
                 self._prepare(now_us, session, is_new or path == MEMORY)
                 self._begin_writing()
                 self._chains: dict[str, int] | None = dict(self.rows("chains"))
-                self._kept: set[str] | None = None
+                self._kept: set[str] | None = {each for (each,) in self.rows("kept_codes")}
         except BaseException:
             self.close()
             raise
@@ -303,7 +303,9 @@ class Store(Writer):
         parts: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """Keep a step's source, and the names it reaches with digests (``parts``), once; ``hides`` puts stars for secrets, in what is kept too."""
-        kept = self._kept = self._kept or {each for (each,) in self.rows("kept_codes")}
+        if self._kept is None:
+            self._kept = {each for (each,) in self.rows("kept_codes")}
+        kept = self._kept
         if fingerprint not in kept:
             kept.add(fingerprint)
             text, names = hides(source) if hides else source, json.dumps(parts or {})
