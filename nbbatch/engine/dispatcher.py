@@ -535,8 +535,7 @@ class Engine:
             lane = self._lanes.of(step.node)
             return self._pace.has_room(live, step, lane) and self._claim_from(live, step, lane, changes, now)
 
-        while lines.round(claim):
-            pass
+        lines.rounds(claim)
 
     def _claim_from(self, live: LiveInstance, step: LiveStep, lane: Lane, changes: Changes, now: int) -> bool:
         items = self._claims.take(live, step, lane)

@@ -46,6 +46,11 @@ class Lines:
                     heapq.heappush(self._lines.setdefault(self._line_of(live, step), []), place)
                 self._steps[place] = live, step  # of an instance that was loaded anew, the new one
 
+    def rounds(self, claim: Callable[[LiveInstance, LiveStep], bool]) -> None:
+        """One `round` after another, as long as any claim is taken up."""
+        while self.round(claim):
+            pass
+
     def round(self, claim: Callable[[LiveInstance, LiveStep], bool]) -> bool:
         """Offer one claim to each instance that stands in line. Returns whether any was taken up.
 
