@@ -303,9 +303,7 @@ class Store(Writer):
         parts: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """Keep a step's source, and the names it reaches with digests (``parts``), once; ``hides`` puts stars for secrets, in what is kept too."""
-        if self._kept is None:
-            self._kept = {each for (each,) in self.rows("kept_codes")}
-        kept = self._kept
+        kept = self._kept = {each for (each,) in self.rows("kept_codes")} if self._kept is None else self._kept
         if fingerprint not in kept:
             kept.add(fingerprint)
             text, names = hides(source) if hides else source, json.dumps(parts or {})
