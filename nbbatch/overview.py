@@ -14,6 +14,7 @@ from nbbatch.instance import Access
 from nbbatch.job import Job
 from nbbatch.store import frames
 from nbbatch.store.user_query import Limits
+from nbbatch.values import views
 
 if TYPE_CHECKING:
     import polars as pl
@@ -73,6 +74,7 @@ class Overview(Answering):
         page = frames.page(
             self._access.store, "instances", job_name(job), text, since_us, at_us, limit=limit, offset=offset
         )
+        page = _without_tags(page)
         return page if at_us is not None else self._with_live(page)
 
     def _with_live(self, page: pl.DataFrame) -> pl.DataFrame:
@@ -186,3 +188,21 @@ def job_name(job: str | None) -> str | None:
     if isinstance(job, Job):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"job= takes a name here, such as {job.name!r}: it is for all versions of a job")
     return job
+
+
+def _without_tags(page: pl.DataFrame) -> pl.DataFrame:
+    """Parameters as JSON that anybody reads: stored with tags, they begin with a space."""
+    tagged = page["params"].str.starts_with(" ")
+    if not tagged.any():
+        return page
+    import polars as pl
+
+    params = [_plain_json(each) if each and each[0] == " " else each for each in page["params"]]
+    return page.with_columns(pl.Series("params", params, pl.String))
+
+
+def _plain_json(stored: str) -> str:
+    try:
+        return views.text(stored.encode()) or "null"
+    except ValueError:  # damaged: it is shown as it is
+        return stored

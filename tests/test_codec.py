@@ -565,7 +565,7 @@ def test_a_run_whose_parameters_hold_a_frame_is_listed(inline: nb.Batch) -> None
     frame = pl.DataFrame({"x": range(1_000), "text": ["é"] * 1_000})
     inline.submit(nb.Job("frame", look), frame).wait()
 
-    assert inline.instances()["params"].to_list() == ['{"$polars.frame":0}']
+    assert inline.instances()["params"].to_list() == ['"<polars.DataFrame>"']
 
 
 @pytest.mark.parametrize("kind", [Part | Any, pl.DataFrame | Part, Part | dict | Any])

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import nbbatch as nb
-from tests.jobs import each
+from tests.jobs import each, one_step
 from tests.kit import count, engine
 
 
@@ -108,6 +108,24 @@ def test_code_that_cannot_travel_fails_its_chunks(store: Path) -> None:
         assert run.wait(20) == "FAILED"
         assert "could not be handed to the executor" in run.errors()["error"][0]
     pool.shutdown()
+
+
+class Unreading(Executor):
+    """Its workers live, and cannot read what they are given."""
+
+    def submit(self, *args: Any, **options: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_exception(ModuleNotFoundError("No module named 'shop'"))
+        return future
+
+
+def test_a_worker_that_cannot_read_the_code_of_a_step_is_not_said_to_be_lost(store: Path) -> None:
+    with nb.open(store, nb.executor(Unreading(), workers=1, local=True)) as batch:
+        run = batch.submit(one_step(lambda i: None, max_attempts=1), 1)
+
+        assert run.wait(10) == "FAILED"
+        (error,) = run.errors()["error"]
+        assert "could not read the step's code, types or parameters: No module named 'shop'. What they import" in error
 
 
 def test_a_chunk_at_whose_end_its_worker_dies_fails_alone(store: Path) -> None:

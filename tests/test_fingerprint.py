@@ -186,6 +186,12 @@ def wrapping(function):
 @wrapping
 def wrapped(v):
     return v
+@functools.singledispatch
+def chosen(v):
+    return v
+@chosen.register
+def _(v: int):
+    return v - 7
 held = {holder}
 @nb.step
 def price(v: int) -> int:
@@ -204,6 +210,8 @@ def price(v: int) -> int:
         ("functools.cache(near)", "v + 1", "v + 2"),
         ("wrapped", "+ 5", "+ 6"),
         ("wrapped", "    return v\n", "    return -v\n"),
+        ("chosen", "v - 7", "v - 8"),
+        ("chosen", "(v: int)", "(v: float)"),
     ],
 )
 def test_what_a_value_holds_changes_the_fingerprint(holder: str, old: str, new: str) -> None:

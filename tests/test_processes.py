@@ -289,6 +289,14 @@ class Pair(NamedTuple):
 
 missing = dataclasses.MISSING
 
+@functools.singledispatch
+def shown(value: object) -> str:
+    return "any"
+
+@shown.register
+def _(value: int) -> str:
+    return f"int, {shown('')}"
+
 @nb.step(max_attempts=1)
 def parts(given: Part) -> Iterator[Part]:
     yield from (Part(number, above=given) for number in range(3))
@@ -297,6 +305,7 @@ def parts(given: Part) -> Iterator[Part]:
 def whole(part: Part) -> Whole:
     assert missing is dataclasses.MISSING
     assert Twice().number == 2
+    assert shown(1) == "int, any"
     return Whole(parts=[part])
 
 @nb.step(max_attempts=1)

@@ -52,6 +52,33 @@ def test_an_array_comes_back_as_it_was(array: np.ndarray[Any, Any]) -> None:
     assert back.flags.f_contiguous == array.flags.f_contiguous or not array.flags.contiguous
 
 
+SEEN = [
+    ({"a": np.zeros((3, 2), "f4")}, {"a": "<numpy.ndarray 3 × 2: float32>"}),
+    ([np.float64(1.5), np.int16(-3), np.bool_(True), np.float64("nan")], [1.5, -3, True, "nan"]),
+    (pd.DataFrame({"id": [1, 2], "name": ["a", "b"]}), "<pandas.DataFrame 2 × 2: id, name>"),
+    (pd.DataFrame([[1, 2]], index=["x"]), "<pandas.DataFrame 1 × 2>"),
+    (pd.DataFrame({f"c{place}": [1] for place in range(20)}, index=pd.MultiIndex.from_tuples([("a", 1)])),
+     f"<pandas.DataFrame 1 × 20: {', '.join(f'c{place}' for place in range(12))}, …>"),
+    (pd.DataFrame({"a": [1, 2]}, index=pd.IntervalIndex.from_breaks([0, 1, 2])), "<pandas.DataFrame 2 × 1: a>"),
+    (pd.Series([1, 2, 3], index=pd.date_range("2026", periods=3, tz="UTC"), name="size"), "<pandas.Series 3: size>"),
+    ([pd.Timestamp("2026-01-02 03:04"), pd.Timedelta("1h"), pd.NaT], ["2026-01-02T03:04:00", "1:00:00", None]),
+    ((pl.DataFrame({"x": [1, 2]}), pa.table({"y": [1]})), ["<polars.DataFrame 2 × 1: x>", "<pyarrow.Table 1 × 1: y>"]),
+    ({"b": bytes(1000)}, {"b": "<bytes 1,000>"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "seen"), SEEN, ids=lambda each: str(each)[:30])
+def test_who_looks_without_the_job_s_code_sees_what_it_is_and_how_big(value: Any, seen: Any) -> None:
+    assert plain(codec_for(Any).encode(value)) == seen
+
+
+def test_what_is_damaged_is_named_all_the_same() -> None:
+    assert plain(b' {"a": {"$pandas.frame": [7]}, "b": {"$numpy.scalar": []}}') == {
+        "a": "<pandas.DataFrame>",
+        "b": "<numpy.scalar>",
+    }
+
+
 def test_an_array_is_as_writable_as_it_was() -> None:
     fixed = np.arange(3)
     fixed.flags.writeable = False

@@ -25,6 +25,7 @@ from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from nbbatch.code.big_values import digest_of
+from nbbatch.code.dispatched import choices
 from nbbatch.code.signature import written
 from nbbatch.code.syntax import bare, bytecode, definition_of, lambda_of, parsed, shape, steadily
 
@@ -95,6 +96,7 @@ def reached(function: Any) -> list[Part]:
     waiting: list[tuple[str, Any]] = [(_own_name(function), function)]
     while waiting:
         name, value = waiting.pop()
+        waiting.extend(choices(value))
         value = unwrapped(value, inner)
         _, names = seen.setdefault(id(value), (value, set()))
         if name in names:

@@ -16,6 +16,7 @@ from functools import lru_cache
 from types import FunctionType
 from typing import Any, cast
 
+from nbbatch.code.dispatched import choices
 from nbbatch.code.fingerprint import evaluated, is_ours, names_of, part_of, unwrapped
 from nbbatch.code.syntax import steadily
 
@@ -57,6 +58,7 @@ def _texts(function: FunctionType) -> dict[str, str]:
         name, value = waiting.pop()
         if name in found:
             continue
+        waiting.extend(choices(value))
         value = unwrapped(value, function)
         if not name.isidentifier():  # what a value holds
             if id(value) in seen:

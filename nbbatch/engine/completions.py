@@ -12,7 +12,7 @@ from nbbatch.base.rows import Item, Results
 from nbbatch.definition import Node
 from nbbatch.engine.internal_errors import Observer
 from nbbatch.engine.limits import Flight, Pace
-from nbbatch.engine.lost import Fate, Losses, lost, timed_out, without_called_off
+from nbbatch.engine.lost import Fate, Losses, lost, timed_out, unanswered, without_called_off
 from nbbatch.engine.recovery import reload, restart
 from nbbatch.engine.settle import Changes, Clerk
 from nbbatch.engine.state import LiveInstance
@@ -147,7 +147,7 @@ class Completions:
         assert flight.future is not None
         error = flight.future.exception()
         if error is not None:
-            return lost(micro, error, now, lasted_us)
+            return lost(micro, error, now, lasted_us) if flight.is_lost() else unanswered(micro, error, now)
         results: Results = flight.future.result()
         if flight.lane.name is not None:
             results = _named(results, flight.lane.worker)

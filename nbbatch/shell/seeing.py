@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from itertools import islice
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,6 @@ from nbbatch.base.states import ChunkStatus, InstanceStatus
 from nbbatch.look import Look, LookedRun, Looks, look
 from nbbatch.shell import given, printing
 from nbbatch.shell.exit_codes import Exit
-from nbbatch.values.views import plain
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,16 +56,11 @@ def ls(place: Path, job: str | None, status: str | None, limit: int, json: bool)
     for path, why in refused.items():
         printing.note(f"{path}: {why}")
     if json:
-        printing.as_json([{**row, "params": _value(row["params"])} for row in rows.head(limit).to_dicts()])
+        printing.as_json([{**row, "params": loads(row["params"] or "null")} for row in rows.head(limit).to_dicts()])
     else:
         printing.frame(rows.head(limit), _INSTANCES, json=False)
     _tell_of_more(rows.height > limit)
     return Exit.FAILED if refused and not rows.height else Exit.DONE
-
-
-def _value(text: str | None) -> Any:
-    """What a frame has as text, as a value."""
-    return None if text is None else plain(text.encode())
 
 
 def _tell_of_more(there_are: bool) -> None:

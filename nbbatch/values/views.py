@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any, cast
 
 from nbbatch.base.errors import StoreUnreadable
+from nbbatch.values import in_words
 from nbbatch.values.arrow_forms import is_frame, read_frame
 from nbbatch.values.files import TAG, shown
 from nbbatch.values.outside import whole
@@ -23,6 +24,7 @@ BRIEF_BYTES = 100_000
 _TABLES = {"$dict", "$ordered", "$counter"}
 _MADE_OF_ITEMS = {"$tuple", "$set", "$frozenset"}
 _FRAMES = {"$polars.frame", "$polars.lazy"}
+_LIBRARIES = ("$numpy.", "$pandas.", "$polars.", "$pyarrow.")
 
 
 def plain(data: bytes) -> Any:
@@ -39,7 +41,8 @@ def plain(data: bytes) -> Any:
     tree, parts = parted(data)
     if isinstance(tree, dict) and len(cast("dict[str, Any]", tree)) == 1 and _FRAMES & {*tree}:
         ((_, part),) = cast("dict[str, int]", tree).items()
-        return read_frame(parts[part])
+        if part < len(parts):  # else the JSON stands alone, as in a frame of instances
+            return read_frame(parts[part])
     return _seen(tree, parts)
 
 
@@ -72,16 +75,9 @@ def _tagged(tag: str, inner: Any, parts: list[memoryview]) -> Any:
         return inner[0] if inner[1] is None else f"{inner[0]} {inner[1]}"
     if tag.startswith("$:") and isinstance(inner, int) and not isinstance(inner, bool) and 0 <= inner < len(parts):
         return inner
-    if _is_beside(tag, inner):
-        return f"<{tag.removeprefix('$:').removeprefix('$')}>"
-    return _seen(inner, parts)
-
-
-def _is_beside(tag: str, inner: Any) -> bool:
-    """Whether what is tagged lies in parts, for the most part."""
-    return tag.startswith(("$numpy.", "$pandas.", "$polars.", "$pyarrow.")) or (
-        tag in ("$bytes", "$bytearray") and isinstance(inner, int)
-    )
+    if tag in ("$bytes", "$bytearray") and isinstance(inner, int):
+        return f"<{tag[1:]}{f' {len(parts[inner]):,}' if inner < len(parts) else ''}>"
+    return in_words.said(tag, inner, parts) if tag.startswith(_LIBRARIES) else _seen(inner, parts)
 
 
 def _pairs(pairs: Any, parts: list[memoryview]) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import is_dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, singledispatch
 from typing import Any, cast, get_type_hints
 
+from nbbatch.code.dispatched import dispatched
 from nbbatch.values.hints import is_named_tuple, is_typed_dict
 
 CACHED: Any = type(lru_cache(len))
@@ -28,8 +29,10 @@ def pickler_class() -> Any:
 
         def reducer_override(self, obj: Any) -> Any:
             """cloudpickle sends a function under lru_cache by its name only, which a worker does not find."""
-            if isinstance(obj, CACHED) and (obj.__module__ == "__main__" or "<locals>" in obj.__qualname__):
+            if isinstance(obj, CACHED) and _travels(obj):
                 return _cached, (obj.__wrapped__, obj.cache_parameters())
+            if _travels(obj) and (functions := dispatched(obj)):  # it holds weak references
+                return _dispatching, (functions,)
             if isinstance(obj, cached_property):  # before Python 3.12 it holds a lock
                 return _cached_property, (obj.func, obj.attrname)
             above: Any = super()
@@ -38,6 +41,11 @@ def pickler_class() -> Any:
             return _name_of(obj) or above.reducer_override(obj)
 
     return Pickler
+
+
+def _travels(function: Any) -> bool:
+    """Whether a function is one of a notebook, a script or another function, which no worker can import."""
+    return getattr(function, "__module__", "") == "__main__" or "<locals>" in getattr(function, "__qualname__", "")
 
 
 def _name_of(obj: Any) -> str | None:
@@ -87,6 +95,13 @@ def _with_types(kind: Any, reduced: Any) -> Any:
 def _cached(function: Callable[..., Any], settings: dict[str, Any]) -> Any:
     """The function with a cache of its own, which fills in each process anew."""
     return lru_cache(**settings)(function)
+
+
+def _dispatching(functions: dict[type, Callable[..., Any]]) -> Any:
+    made = singledispatch(functions[object])
+    for kind, function in functions.items():
+        made.register(kind, function)
+    return made
 
 
 def _cached_property(function: Callable[..., Any], name: str | None) -> Any:

@@ -26,6 +26,7 @@ from weakref import WeakKeyDictionary
 from nbbatch.base import private_folder
 from nbbatch.code import big_values
 from nbbatch.code.big_values import Shared
+from nbbatch.code.dispatched import choices
 from nbbatch.worker.pickler import CACHED, pickler_class
 
 log = logging.getLogger("nbbatch")
@@ -220,6 +221,8 @@ def variables(functions: Iterable[Any]) -> Iterator[tuple[str, Any]]:
 def _used_by(function: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(function, CACHED):
         yield "", function.__wrapped__
+    elif functions := choices(function):
+        yield from functions
     elif isinstance(function, partial):
         yield from chain(
             [("", function.func)], (("an argument", each) for each in function.args), function.keywords.items()

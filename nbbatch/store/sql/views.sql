@@ -66,7 +66,7 @@ CREATE OR REPLACE VIEW step AS SELECT * EXCLUDE (shut) FROM steps_at(NULL, {NOW}
 
 -- Stored parameters as JSON; of those with bytes beside it, such as frames, the JSON alone: 5 bytes, its length in 8 more, then it.
 CREATE OR REPLACE MACRO stored_json(data) AS
-    CASE WHEN data[1:5] = '\x0ANBV1'::BLOB THEN regexp_extract(
+    CASE WHEN data[1:5] = '\x0ANBV1'::BLOB THEN ' ' || regexp_extract(
         decode(data[14:13 + ('0x' || hex(data[9:9]) || hex(data[8:8]) || hex(data[7:7]) || hex(data[6:6]))::BIGINT]),
         '^\{"tree":(.*),"parts":', 1, 's')
     ELSE decode(data) END;
