@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, overload
 
 from nbbatch.base.rows import Item
@@ -41,6 +41,22 @@ class Fresh(Sequence[Item]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Fresh, (self.chunks, self.inputs)
+
+
+def joined(parts: Sequence[Items]) -> Items:
+    """All parts in one: columns, where each of them is.
+
+    >>> joined([Fresh([4], [b"a"]), Fresh([7], [b"b"])]).chunks
+    [4, 7]
+    """
+    if len(parts) == 1:
+        return parts[0]
+    fresh = [part for part in parts if isinstance(part, Fresh)]
+    if len(fresh) < len(parts):
+        return [*chain.from_iterable(parts)]
+    return Fresh(
+        [*chain.from_iterable(part.chunks for part in fresh)], [*chain.from_iterable(part.inputs for part in fresh)]
+    )
 
 
 def columns(items: Items) -> tuple[Sequence[int], Sequence[bytes | None]]:

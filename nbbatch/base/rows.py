@@ -139,55 +139,6 @@ class Results(NamedTuple):
         return ended - min(*self.started_us[:1], *(outcome.started_us for outcome in self.odd.values()), ended)
 
 
-class Columns:
-    """Rows on their way to a table, as one list per column: a micro-batch is added in a few operations, not one per row."""
-
-    __slots__ = ("_row", "lists")
-
-    def __init__(self, row: Row) -> None:
-        self._row = row
-        self.lists: tuple[list[Any], ...] = tuple([] for _ in row._fields)
-
-    def append(self, row: Sequence[Any]) -> None:
-        """Add one row."""
-        for column, value in zip(self.lists, row, strict=True):
-            column.append(value)
-
-    def extend(self, total: int, /, **given: Any) -> None:
-        """Add many rows by field name; what is no list, tuple or range is the same in all of them.
-
-        >>> chunks = Columns(ChunkRow)
-        >>> chunks.extend(2, id=range(4, 6), instance=1, step=0, parent=3, seq=[0, 1], created_us=7)
-        >>> chunks.rows()
-        [(4, 1, 0, 3, 0, 7, None, None), (5, 1, 0, 3, 1, 7, None, None)]
-        """
-        values = {**self._row._field_defaults, **given}
-        for name, column in zip(self._row._fields, self.lists, strict=True):
-            column.extend(_spread(values.pop(name), total))
-        if values:
-            raise TypeError(f"{self._row.__name__} has no {', '.join(values)}")
-
-    def add(self, other: Columns) -> None:
-        """Add the rows of others of the same kind."""
-        for column, values in zip(self.lists, other.lists, strict=True):
-            column.extend(values)
-
-    def column(self, name: str) -> list[Any]:
-        """One column."""
-        return self.lists[self._row._fields.index(name)]
-
-    def rows(self) -> list[tuple[Any, ...]]:
-        """The same, row by row."""
-        return list(zip(*self.lists, strict=True))
-
-    def __len__(self) -> int:
-        return len(self.lists[0])
-
-
-def _spread(value: Any, total: int) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple | range) else [value] * total  # pyright: ignore[reportUnknownVariableType]
-
-
 class StepCounts(NamedTuple):
     """How the chunks of one step stand."""
 

@@ -89,9 +89,9 @@ class Claims:
             query = "page" if is_fresh else "page_untouched"
             most = step.page_chunks()
             limit = most if most < high - step.cursor else NO_LIMIT
-            rows = self._store.rows(query, live.id, step.node.index, step.cursor, high, limit)
-            step.add_page(rows)  # pyright: ignore[reportArgumentType] - (id, data)
-            step.cursor = high if len(rows) < most else rows[-1][0]
+            ids, inputs = self._store.columns(query, live.id, step.node.index, step.cursor, high, limit)
+            step.add_page(ids, inputs)
+            step.cursor = high if len(ids) < most else ids[-1]
             window *= 2
 
     def _with_inputs(self, live: LiveInstance, step: LiveStep, items: Items) -> Items:

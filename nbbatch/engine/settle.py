@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from nbbatch.base.columns import Columns
 from nbbatch.base.items import Fresh, Items
 from nbbatch.base.rows import (
     HEAD_CHARS,
     ChunkRow,
     ClaimRow,
-    Columns,
     DetailRow,
     EventRow,
     InstanceRow,

@@ -19,7 +19,7 @@ from copy import copy
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from nbbatch.base.items import Items
+from nbbatch.base.items import Items, joined
 from nbbatch.base.rows import Ended, InstanceRow, Item, Waiting
 from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.definition import JobDefinition, Kind, Node
@@ -30,11 +30,11 @@ from nbbatch.engine.window import Window, total_of
 from nbbatch.values.attachments import Attachments
 from nbbatch.worker.context import Cancellation, StoredParams
 
-WINDOW_CHUNKS = 20_000
+WINDOW_CHUNKS = 50_000
 """Unclaimed chunks of one step held in memory …"""
 WINDOW_BYTES = 16_000_000
 """… or about this many bytes of their inputs."""
-PAGE_CHUNKS = 5_000
+PAGE_CHUNKS = 20_000
 """Unclaimed chunks read from the store at once, if their inputs are small …"""
 FIRST_PAGE_CHUNKS = 50
 """… and while their size is unknown."""
@@ -184,12 +184,11 @@ class LiveStep:
         self.last = first + len(inputs) - 1
         self.counts[self.waits] += len(inputs)
 
-    def add_page(self, chunks: Sequence[tuple[int, bytes | None]]) -> None:
+    def add_page(self, ids: Sequence[int], inputs: Sequence[bytes | None]) -> None:
         """Put chunks that were read from the store, in the order of their ids, into the window."""
-        ids: Sequence[int] = [chunk for chunk, _ in chunks]
         if ids and ids[-1] - ids[0] == len(ids) - 1:
             ids = range(ids[0], ids[-1] + 1)
-        self.add_ready(ids, [data for _, data in chunks])
+        self.add_ready(ids, inputs)
 
     def add_ready(self, ids: Sequence[int], inputs: Sequence[bytes | None]) -> None:
         """Put chunks into the window."""
@@ -306,15 +305,14 @@ class LiveStep:
         taken = [self.again.popleft() for _ in range(min(most, len(self.again)))]
         for again in taken:
             self._count_claim(again.status)
-        items: Items = [again.item for again in taken]
-        while len(items) < most and (self.ready or self.cursor < self.known_last):
+        parts: list[Items] = [[again.item for again in taken]] if taken else []
+        while (more := most - sum(map(len, parts))) > 0 and (self.ready or self.cursor < self.known_last):
             if not self.ready:
                 refill(self)
             if not self.ready:
                 break
-            fresh = self._fresh(most - len(items))
-            items = [*items, *fresh] if items else fresh
-        return items or self._suspect()
+            parts.append(self._fresh(more))
+        return joined(parts) or self._suspect()
 
     def _suspect(self) -> Items:
         """The next suspect, alone: last of all, so that what it may kill is little."""

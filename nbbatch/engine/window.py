@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from itertools import chain
 
-from nbbatch.base.items import Fresh
+from nbbatch.base.items import Fresh, Items, joined
 
 Ids = Sequence[int]
 Inputs = Sequence[bytes | None]
@@ -48,18 +47,18 @@ class Window:
             self.bytes += total
         return total
 
-    def take(self, most: int) -> Fresh:
+    def take(self, most: int) -> Items:
         """Up to so many of the first."""
-        parts: list[tuple[Ids, Inputs]] = []
+        parts: list[Fresh] = []
         while most and self._blocks:
             parts.append(self._part(most))
-            most -= len(parts[-1][0])
-        taken = Fresh(*parts[0]) if len(parts) == 1 else _joined(parts)
-        self._count -= len(taken)
-        self.bytes -= total_of(taken.inputs)
-        return taken
+            most -= len(parts[-1])
+        for part in parts:
+            self._count -= len(part)
+            self.bytes -= total_of(part.inputs)
+        return joined(parts)
 
-    def _part(self, most: int) -> tuple[Ids, Inputs]:
+    def _part(self, most: int) -> Fresh:
         """Of the first block."""
         ids, inputs = self._blocks[0]
         part = slice(self._taken, self._taken + most)
@@ -67,16 +66,12 @@ class Window:
         if self._taken >= len(ids):
             self._blocks.popleft()
             self._taken = 0
-        return ids[part], inputs[part]
+        return Fresh(ids[part], inputs[part])
 
     def clear(self) -> None:
         """Forget all."""
         self._blocks.clear()
         self._count = self._taken = self.bytes = 0
-
-
-def _joined(parts: list[tuple[Ids, Inputs]]) -> Fresh:
-    return Fresh([*chain.from_iterable(ids for ids, _ in parts)], [*chain.from_iterable(given for _, given in parts)])
 
 
 def total_of(inputs: Inputs) -> int:

@@ -15,17 +15,15 @@ from typing import Any
 
 import duckdb
 
-from nbbatch.base.rows import ArrowStream, Columns
+from nbbatch.base.columns import Columns
+from nbbatch.base.rows import ArrowStream
+from nbbatch.store.column_frames import frame_of
 from nbbatch.store.queries import QUERIES
 
 INSERT_ROWS = 4
 """Up to so many rows of a table, a parsed INSERT is cheaper than an appender that is flushed."""
 ARROW_ROWS = 300
 """From this many rows on, Arrow columns are cheaper than the appender."""
-_POLARS = {
-    "BIGINT": "Int64", "INTEGER": "Int32", "SMALLINT": "Int16", "TINYINT": "Int8", "DOUBLE": "Float64", "BOOLEAN": "Boolean",
-    "VARCHAR": "String", "BLOB": "Binary",
-}  # fmt: skip
 
 
 class Inserts:
@@ -147,10 +145,7 @@ class Inserts:
 
     def _append_arrow(self, table: str, rows: Columns) -> None:
         """Many rows at once as Arrow columns, at a third of the appender's price per row."""
-        import polars as pl
-
-        schema = {name: getattr(pl, _POLARS[kind]) for name, kind in self._columns[table].items()}
-        frame = pl.DataFrame(dict(zip(schema, rows.lists, strict=True)), schema=schema)
+        frame = frame_of(rows, self._columns[table])
         self._begun().from_arrow(ArrowStream(frame)).insert_into(table)
 
 

@@ -19,7 +19,7 @@ from nbbatch.store.user_query import Limits
 if TYPE_CHECKING:
     import polars as pl
 
-READ_ROWS = 2_000
+READ_ROWS = 500
 """Rows fetched at a time while a reduction reads its inputs."""
 
 

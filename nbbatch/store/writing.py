@@ -12,8 +12,8 @@ from typing import Any
 
 import duckdb
 
+from nbbatch.base.columns import Columns
 from nbbatch.base.errors import StoreClosed, StoreError, ValueNotStorable
-from nbbatch.base.rows import Columns
 from nbbatch.store import checkpoint, copying, inspection, rewriting
 from nbbatch.store.connection import MEMORY, close, drop_empty_log, make_log, remove
 from nbbatch.store.inserting import Inserts
@@ -24,6 +24,8 @@ log = logging.getLogger("nbbatch")
 
 COMMIT_SECONDS = 30.0
 """How long closing waits for a transaction that is being written before it interrupts it."""
+ROWS_AT_ONCE = 500
+"""Of many rows so many are tuples at a time: with more, Python's garbage collector would look through the whole process for each page."""
 _VALUES = (
     duckdb.DataError, duckdb.InvalidInputException, duckdb.NotSupportedError, duckdb.IntegrityError,
     duckdb.OutOfMemoryException,
@@ -216,6 +218,16 @@ class Writer(Reader):
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a named query, on the writer's connection, seeing the open transaction."""
         return self._flushed().execute(QUERIES[query], list(values)).fetchall()
+
+    def columns(self, query: str, *values: Any) -> tuple[list[Any], ...]:
+        """As `rows`, column by column: for many rows."""
+        found = self._flushed().execute(QUERIES[query], list(values))
+        made: tuple[list[Any], ...] = tuple([] for _ in found.description or ())
+        while rows := found.fetchmany(ROWS_AT_ONCE):
+            for column, part in zip(made, zip(*rows, strict=True), strict=True):
+                column.extend(part)
+            rows.clear()
+        return made
 
     def run(self, query: str, *values: Any) -> None:
         """Run a named statement within the open transaction."""
