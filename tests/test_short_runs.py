@@ -35,9 +35,11 @@ class Counted:
 
 
 def counted(batch: nb.Batch) -> list[str]:
-    """What the engine's connection runs from now on."""
+    """What the engine's connections run from now on."""
     store: Any = batch._store
     store._con = store._inserts._con = Counted(store._con)
+    store._inserts._quick = Counted(store._inserts._quick)
+    store._inserts._quick.run = store._con.run
     return store._con.run
 
 

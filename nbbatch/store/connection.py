@@ -88,9 +88,20 @@ def _connected(path: str) -> duckdb.DuckDBPyConnection:
         con.execute(
             "PRAGMA disable_checkpoint_on_shutdown"
         ).complete()  # closing does it, where the file is still there
-        con.execute("SET GLOBAL lock_configuration = true").complete()
         undo.pop_all()
         return con
+
+
+def plain(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """Another connection to the same database, for inserts of a few values: there the optimizer is an eighth of the time, and no use."""
+    another = con.cursor()
+    another.execute("PRAGMA disable_optimizer").complete()
+    return another
+
+
+def lock(con: duckdb.DuckDBPyConnection) -> None:
+    """Nobody changes a setting from here on."""
+    con.execute("SET GLOBAL lock_configuration = true").complete()
 
 
 def make_log(path: str) -> None:

@@ -31,7 +31,7 @@ from nbbatch.store.connection import MEMORY, check_place, clear_errors, connect,
 from nbbatch.store.migrations import FORMAT
 from nbbatch.store.queries import QUERIES, VIEWS
 from nbbatch.store.reading import as_instance, by_name
-from nbbatch.store.writing import Writer
+from nbbatch.store.writing import Writer, chain_text
 
 log = logging.getLogger("nbbatch")
 
@@ -162,7 +162,7 @@ class Store(Writer):
         """The id of a chain of steps, stored once."""
         if self._chains is None:
             self._chains = dict(self.rows("chains"))
-        text = json.dumps([shape, *steps])
+        text = chain_text(shape, tuple(steps))
         if text not in self._chains:
             chain = self._chains[text] = self.take_ids("chain", 1) + 1
             self.add("chain", id=chain, shape=shape, steps=text)
