@@ -224,6 +224,7 @@ class ChunkHandle(Answering):
             StateError: The job is not known here and no step is given, a secret parameter is missing, or ``retain=`` has dropped
                 its input.
             DefinitionError: ``step`` is not a step.
+            ParameterError: ``params`` do not fit the job's.
             StoreClosed: The batch is closed.
 
         Example:
@@ -280,7 +281,7 @@ class ChunkHandle(Answering):
         secrets = engine.secrets.get(self.run.id, {})
         stored = replay.params_of(step, index, self.run._row.params, live.params if live else None, secrets)
         if given is not None:
-            valid = stored.codec.validate(given)
+            valid = stored.codec.checked(given, self.run._row.job)
             return StoredParams.of(stored.codec, valid)
         if (index == 0 and step.takes_input) or step.takes_params:
             stored.load()  # secrets that are missing are no error of the step
@@ -301,6 +302,7 @@ class ChunkHandle(Answering):
         Raises:
             StateError: The job is not known here and no step is given, or a secret parameter is missing.
             DefinitionError: ``step`` is not a step.
+            ParameterError: ``params`` do not fit the job's.
             StoreClosed: The batch is closed.
 
         Example:

@@ -222,6 +222,7 @@ class JobHandle(RunFuture[R_co]):
 
         Raises:
             StateError: The instance has ended, its job is not known here, ``job`` is another job, or a secret parameter is missing.
+            ParameterError: ``params`` do not fit the job's.
             ShapeError: The job's chain differs from the one the instance began with.
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
 
@@ -244,6 +245,7 @@ class JobHandle(RunFuture[R_co]):
 
         Raises:
             StateError: The instance's job is not known in this process, or ``job`` is another job.
+            ParameterError: ``params`` do not fit the job's.
             ShapeError: The job's chain differs from the one the instance began with.
             StoreClosed: The batch is closed.
 
@@ -271,6 +273,7 @@ class JobHandle(RunFuture[R_co]):
         Raises:
             StateError: The instance COMPLETED and nothing failed, its job is not known here, ``job`` is another job, a secret
                 parameter is missing, its data was dropped (``retain=``), or its ``start_limit=`` is reached.
+            ParameterError: ``params`` do not fit the job's.
             ShapeError: The job's chain differs from the one the instance began with.
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
 
@@ -310,9 +313,8 @@ class JobHandle(RunFuture[R_co]):
         engine = self._engine()
         job = job or self.job
         if params is not None:
-            codec = self._job(job).params
-            valid = codec.validate(params)
-            given = StoredParams.of(codec, valid)
+            known = self._job(job)
+            given = StoredParams.of(known.params, known.params.checked(params, known.name))
             engine.call(commands.bring_secrets, engine, self.id, job, given)
         return engine, job
 
@@ -339,6 +341,7 @@ class JobHandle(RunFuture[R_co]):
                 matches, a secret parameter is missing, its data was dropped (``retain=``), or its ``start_limit=`` is reached.
             NotFoundError: There is no such step or column.
             ValueError: ``where`` is not a condition, or does not fit the inputs.
+            ParameterError: ``params`` do not fit the job's.
             ShapeError: The job's chain differs from the one the instance began with.
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import linecache
+import os
+import subprocess
 import sys
 import tracemalloc
 import types
@@ -20,6 +22,8 @@ import nbbatch as nb
 from nbbatch.code import big_values
 from nbbatch.code.fingerprint import fingerprint as code_of
 from tests.jobs import numbers
+
+ROOT = Path(__file__).parent.parent
 
 cells = count(1)
 
@@ -178,6 +182,7 @@ class Scale:
         self.me = self
     def up(self, v):
         return v * self.by
+    __call__ = up
 def wrapping(function):
     @functools.wraps(function)
     def call(v):
@@ -378,3 +383,32 @@ def test_whatever_a_step_refers_to_its_run_goes_on(inline: nb.Batch, kind: str) 
     assert inline.submit(job, 1).wait(10) == "COMPLETED"
     assert inline.submit(job, 2).wait(10) == "COMPLETED"
     assert inline.instance(1).attempts()["code"].to_list() == inline.instance(2).attempts()["code"].to_list()
+
+
+SCRIPT = """
+import nbbatch as nb
+class Cat:
+    pass
+KINDS = {"cat": Cat, "cats": [Cat()], Cat: 1}
+@nb.step
+def price(v: int) -> int:
+    return len(KINDS)
+if __name__ == "__main__":
+    print(price.fingerprint)
+"""
+
+
+def test_a_script_and_the_module_of_its_name_mean_the_same(tmp_path: Path) -> None:
+    (tmp_path / "kinds.py").write_text(SCRIPT)
+    asked = [["kinds.py"], ["-m", "kinds"], ["-c", "import kinds; print(kinds.price.fingerprint)"]]
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    told = [
+        subprocess.run(
+            [sys.executable, *each],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True,
+        ).stdout
+        for each in asked
+    ]  # fmt: skip
+
+    assert len({*told}) == 1
+    assert len(told[0].strip()) == 12

@@ -200,3 +200,28 @@ def test_a_replay_shows_stars(inline: nb.Batch) -> None:
         for text in (repr(shown), str(shown), shown._repr_html_()):
             assert "4711" not in text
     assert "4711" not in replay.log + replay.traceback
+
+
+def test_parameters_that_do_not_fit_are_refused_without_what_they_hold(inline: nb.Batch, tmp_path: Path) -> None:
+    class Params(BaseModel):
+        server: str
+        token: SecretStr
+
+    @nb.step(max_attempts=1)
+    def ask(params: Params) -> None:
+        raise ValueError("no")
+
+    run = inline.submit(nb.Job("ask", ask), Params(server="a", token=SecretStr("tok-3b9f2c71")))
+    run.wait()
+    file = run.chunk(1).export(tmp_path / "bug.zip")
+    given = {"token": "tok-3b9f2c71"}
+    for call in (
+        lambda: run.retry(params=given),
+        lambda: run.rerun(step="ask", params=given),
+        lambda: run.chunk(1).replay(params=given),
+        lambda: nb.load_failure(file).replay(ask, params=given),
+    ):
+        with pytest.raises(nb.ParameterError, match="server: Field required") as refused:
+            call()
+        assert "tok-" not in str(refused.value)
+        assert refused.value.__cause__ is None

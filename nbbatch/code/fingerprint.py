@@ -26,6 +26,7 @@ from weakref import WeakKeyDictionary
 
 from nbbatch.code.big_values import digest_of
 from nbbatch.code.dispatched import choices
+from nbbatch.code.modules import module_of
 from nbbatch.code.signature import written
 from nbbatch.code.syntax import bare, bytecode, definition_of, lambda_of, parsed, shape, steadily
 
@@ -183,7 +184,7 @@ def part_of(name: str, value: Any, *, ours: bool) -> Part:
     if ours:
         return Part(name, _class_mark(value), _class_source(value))
     if isinstance(value, FunctionType | type) or inspect.isbuiltin(value):
-        module = _module_of(value)
+        module = module_of(value)
         simple = module and value.__qualname__.isidentifier()
         alias = f" as {name}" if name != value.__qualname__ else ""
         text = f"from {module} import {value.__qualname__}{alias}" if simple else ""
@@ -191,18 +192,6 @@ def part_of(name: str, value: Any, *, ours: bool) -> Part:
     mark = _mark(value)
     is_text = len(mark) <= MAX_VALUE_CHARS and _is_plain(value) and bool(parsed(mark))  # no digest of a long one
     return Part(name, mark, f"{name} = {mark}" if is_text else "")
-
-
-def _module_of(value: Any) -> str:
-    """Where a function or class is imported from: where it is made, Python 3.13 has ``pathlib._local`` for what was ``pathlib`` before."""
-    parts = str(value.__module__).split(".")
-    for end in range(1, len(parts)):
-        outer = ".".join(parts[:end])
-        if getattr(sys.modules.get(outer), value.__qualname__, None) is value:
-            return outer
-    plain = parts[0].lstrip("_")
-    is_there = getattr(sys.modules.get(plain), value.__qualname__, None) is value
-    return plain if len(parts) == 1 and is_there else str(value.__module__)
 
 
 @_or_else(_nothing)
@@ -414,7 +403,7 @@ def _mark(value: Any) -> str:
     if isinstance(value, tuple | list):
         inner = ", ".join(map(_mark, value))  # pyright: ignore[reportUnknownArgumentType]
         return f"({inner},)" if isinstance(value, tuple) and value else f"[{inner}]"
-    if isinstance(value, FunctionType | MethodType | partial):
+    if isinstance(value, FunctionType | MethodType | partial | type):
         return _call_mark(value)
     kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType]
     if told := digest_of(value):
@@ -422,14 +411,16 @@ def _mark(value: Any) -> str:
     if held := _fields_of(value):  # its text has sets in it in any order
         return f"{kind.__qualname__}({', '.join(f'{name}={_mark(each)}' for name, each in held.items())})"
     if kind.__repr__ is object.__repr__:
-        return f"<{_module_of(kind)}.{kind.__qualname__}>"
+        return f"<{module_of(kind)}.{kind.__qualname__}>"
     try:
         return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
     except Exception:  # a repr that raises is the value's own affair
-        return f"<{_module_of(kind)}.{kind.__qualname__}>"
+        return f"<{module_of(kind)}.{kind.__qualname__}>"
 
 
 def _call_mark(value: Any) -> str:
+    if isinstance(value, type):
+        return f"<class '{module_of(value)}.{value.__qualname__}'>"
     if isinstance(value, MethodType):
         return f"{_mark(value.__func__)} of {_mark(value.__self__)}"
     if isinstance(value, partial):

@@ -22,7 +22,7 @@ from nbbatch.definition.listeners import Event, Listeners
 from nbbatch.definition.options import SubjobOptions, checked_name, named, read_options
 from nbbatch.definition.routing import Way, address, ways_of
 from nbbatch.values.codec import Codec, codec_for
-from nbbatch.values.parameters import ParamsCodec
+from nbbatch.values.parameters import ParamsCodec, wrong
 
 if TYPE_CHECKING:
     from nbbatch.pictures.picture import Picture
@@ -302,8 +302,7 @@ class JobDefinition(Generic[P, R_co]):
                 return self.params.validate(json.loads(stored_form(params)))
         except (ValidationError, ValueError) as error:
             refused = error if isinstance(error, ValidationError) else refused
-        problems = [_problem(line) for line in refused.errors(include_input=False)]
-        raise ParameterError(self.name, [*problems, *([two_classes(names[0])] if names else [])]) from None
+        raise ParameterError(self.name, [*wrong(refused), *([two_classes(names[0])] if names else [])]) from None
 
     def _unsaid(self) -> Any:
         """The parameters where none are given: None, the first step's default, or those that a model makes of nothing."""
@@ -491,8 +490,3 @@ def _shape(node: Node) -> Mapping[str, Any]:
         "gated": node.gated,
         "targets": list(node.targets),
     }
-
-
-def _problem(line: Any) -> str:
-    path = ".".join(str(part) for part in line["loc"]) or "parameters"
-    return f"{path}: {line['msg']}"

@@ -170,7 +170,7 @@ class LoadedFailure:
     def _replayed(self, step: BaseStep, params: Any) -> Replay:
         stored = params_of(step, self.about["index"], self._params, None)
         if params is not None:
-            valid = stored.codec.validate(_fields(params))
+            valid = stored.codec.checked(_fields(params), self.about["job"])
             stored = stored.of(stored.codec, valid)
         item = Item(self.about["chunk"], self.about["attempts"] + 1, self._data or None)
         return replay(node_of(step, self.about["index"]), item, stored, [])

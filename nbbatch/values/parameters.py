@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nbbatch.base.errors import ValueNotStorable
+from nbbatch.base.errors import ParameterError, ValueNotStorable
 from nbbatch.values.classes import MASK
 from nbbatch.values.codec import (
     MASK_BYTES,
@@ -31,6 +31,14 @@ from nbbatch.values.storable import Storable, received, told
 from nbbatch.values.tree import Reader, Writer, is_tree, joined, parted, tree_of
 from nbbatch.values.type_adapters import adapter_of
 from nbbatch.values.views import is_table, leaves, plain, table
+
+
+def wrong(error: ValidationError) -> list[str]:
+    """What pydantic refuses, a line for each problem, without the values."""
+    return [
+        f"{'.'.join(map(str, line['loc'])) or 'parameters'}: {line['msg']}"
+        for line in error.errors(include_input=False)
+    ]
 
 
 class ParamsCodec:
@@ -54,6 +62,17 @@ class ParamsCodec:
             pydantic.ValidationError: They do not fit.
         """
         return self._adapter.validate_python(params, extra="forbid")
+
+    def checked(self, params: Any, job: str) -> Any:
+        """The same for a job's user, who is told what is wrong and not what was given: a secret may be in it.
+
+        Raises:
+            ParameterError: They do not fit.
+        """
+        try:
+            return self.validate(params)
+        except ValidationError as error:
+            raise ParameterError(job, wrong(error)) from None
 
     # --- storing ----------------------------------------------------------------------------------
 
