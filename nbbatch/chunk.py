@@ -215,7 +215,8 @@ class ChunkHandle(Answering):
 
         Args:
             step: The step to run, if this process does not know the job, or to try another version.
-            params: The instance's parameters, if they contain secrets that this process was not given.
+            params: The instance's parameters, if they contain secrets that this process was not given; a dict of the secrets is
+                enough.
 
         Returns:
             Its outputs or its error, and the differences to the stored outputs.
@@ -223,8 +224,8 @@ class ChunkHandle(Answering):
         Raises:
             StateError: The job is not known here and no step is given, a secret parameter is missing, or ``retain=`` has dropped
                 its input.
+            ParameterError: ``params`` is invalid, or lacks a secret.
             DefinitionError: ``step`` is not a step.
-            ParameterError: ``params`` do not fit the job's.
             StoreClosed: The batch is closed.
 
         Example:
@@ -281,8 +282,7 @@ class ChunkHandle(Answering):
         secrets = engine.secrets.get(self.run.id, {})
         stored = replay.params_of(step, index, self.run._row.params, live.params if live else None, secrets)
         if given is not None:
-            valid = stored.codec.checked(given, self.run._row.job)
-            return StoredParams.of(stored.codec, valid)
+            return stored.brought(given, self.run._row.job)
         if (index == 0 and step.takes_input) or step.takes_params:
             stored.load()  # secrets that are missing are no error of the step
         return stored
@@ -301,8 +301,8 @@ class ChunkHandle(Answering):
 
         Raises:
             StateError: The job is not known here and no step is given, or a secret parameter is missing.
+            ParameterError: ``params`` is invalid, or lacks a secret.
             DefinitionError: ``step`` is not a step.
-            ParameterError: ``params`` do not fit the job's.
             StoreClosed: The batch is closed.
 
         Example:

@@ -20,7 +20,6 @@ from nbbatch.store import frames, sequence
 from nbbatch.store.reading import Reader
 from nbbatch.store.sequence import Values
 from nbbatch.values.views import plain
-from nbbatch.worker.context import StoredParams
 from nbbatch.worker.older_class import reading
 
 if TYPE_CHECKING:
@@ -222,7 +221,6 @@ class JobHandle(RunFuture[R_co]):
 
         Raises:
             StateError: The instance has ended, its job is not known here, ``job`` is another job, or a secret parameter is missing.
-            ParameterError: ``params`` do not fit the job's.
             ShapeError: The job's chain differs from the one the instance began with.
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
 
@@ -245,7 +243,6 @@ class JobHandle(RunFuture[R_co]):
 
         Raises:
             StateError: The instance's job is not known in this process, or ``job`` is another job.
-            ParameterError: ``params`` do not fit the job's.
             ShapeError: The job's chain differs from the one the instance began with.
             StoreClosed: The batch is closed.
 
@@ -267,13 +264,14 @@ class JobHandle(RunFuture[R_co]):
 
         Args:
             job: The job with the code to run; default: the job this handle knows.
-            params: The instance's parameters, if they contain secrets that this process was not given.
+            params: The instance's parameters, if they contain secrets that this process was not given or that are new. A dict of
+                the secrets is enough: stored values stand for the others.
             quiet: Print nothing.
 
         Raises:
             StateError: The instance COMPLETED and nothing failed, its job is not known here, ``job`` is another job, a secret
                 parameter is missing, its data was dropped (``retain=``), or its ``start_limit=`` is reached.
-            ParameterError: ``params`` do not fit the job's.
+            ParameterError: ``params`` is invalid, or lacks a secret.
             ShapeError: The job's chain differs from the one the instance began with.
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
 
@@ -314,7 +312,7 @@ class JobHandle(RunFuture[R_co]):
         job = job or self.job
         if params is not None:
             known = self._job(job)
-            given = StoredParams.of(known.params, known.params.checked(params, known.name))
+            given = commands.params_of(engine, known, self._row).brought(params, known.name)
             engine.call(commands.bring_secrets, engine, self.id, job, given)
         return engine, job
 
@@ -341,7 +339,7 @@ class JobHandle(RunFuture[R_co]):
                 matches, a secret parameter is missing, its data was dropped (``retain=``), or its ``start_limit=`` is reached.
             NotFoundError: There is no such step or column.
             ValueError: ``where`` is not a condition, or does not fit the inputs.
-            ParameterError: ``params`` do not fit the job's.
+            ParameterError: ``params`` is invalid, or lacks a secret.
             ShapeError: The job's chain differs from the one the instance began with.
             StoreError: The store cannot be written, or the batch is closed (StoreClosed).
 

@@ -6,8 +6,10 @@ import base64
 import html
 import json
 import os
+import traceback
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -202,26 +204,108 @@ def test_a_replay_shows_stars(inline: nb.Batch) -> None:
     assert "4711" not in replay.log + replay.traceback
 
 
-def test_parameters_that_do_not_fit_are_refused_without_what_they_hold(inline: nb.Batch, tmp_path: Path) -> None:
-    class Params(BaseModel):
-        server: str
-        token: SecretStr
+class Auth(BaseModel):
+    user: str
+    token: SecretStr = Field(alias="bearer", min_length=12)
 
+
+class Pulled(BaseModel):
+    server: str
+    auth: Auth
+    since: int = 0
+    folder: Path = Path()
+
+
+GOOD = "tok-is-good-4711"
+
+
+@nb.step(max_attempts=1)
+def pull(params: Pulled) -> str:
+    if params.auth.token.get_secret_value() != GOOD:
+        raise PermissionError("the token is refused")
+    return f"{params.server} {params.auth.user} {params.since} {params.folder}"
+
+
+@nb.step
+def joined(texts: Iterable[str]) -> str:
+    return ", ".join(texts)
+
+
+PULL = nb.Job("pull", pull >> joined)
+
+
+@pytest.fixture
+def refused(inline: nb.Batch) -> nb.JobHandle[str]:
+    """A run whose token was no good, and is to be given again."""
+    auth = Auth.model_validate({"user": "ada", "bearer": SECRET})
+    run = inline.submit(PULL, Pulled(server="https://x", auth=auth, since=3, folder=Path("in")))
+    run.wait(10)
+    inline._engine.secrets.clear()
+    return run
+
+
+Doors = dict[str, Callable[[Any, Any, Path], Any]]
+DOORS: Doors = {
+    "retry": lambda run, params, _: run.retry(params=params, quiet=True),
+    "retry of a group": lambda run, params, _: run.failures()[0].retry(params=params, quiet=True),
+    "rerun": lambda run, params, _: run.rerun(step="pull", params=params, quiet=True),
+    "replay": lambda run, params, _: run.chunk(1).replay(params=params),
+    "debug": lambda run, params, _: run.chunk(1).debug(params=params, post_mortem=print),
+    "replay of a file": lambda run, params, path: nb.load_failure(run.chunk(1).export(path)).replay(
+        pull, params=params
+    ),
+    "check": lambda run, params, _: PULL.check(params),
+    "preview": lambda run, params, _: PULL.preview(params),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_parameters_that_are_refused_are_not_shown(refused: nb.JobHandle[str], tmp_path: Path, door: str) -> None:
+    for wrong in ({"bearer": LONG, "sever": LONG}, {"server": 1, "auth": {"bearer": LONG, "user": [LONG]}}, [LONG]):
+        with pytest.raises(nb.ParameterError) as caught:
+            DOORS[door](refused, wrong, tmp_path / "bug.zip")
+        shown = "".join(traceback.format_exception(caught.value))
+
+        assert not any(piece in shown for piece in pieces(LONG, 8))
+        assert caught.value.problems
+    assert refused.status == "FAILED"
+
+
+@pytest.mark.parametrize("name", ["bearer", "token"])
+@pytest.mark.parametrize("door", ["retry", "retry of a group", "rerun"])
+def test_a_new_secret_is_enough(refused: nb.JobHandle[str], tmp_path: Path, door: str, name: str) -> None:
+    run = DOORS[door](refused, {"auth": {name: GOOD}}, tmp_path)
+
+    assert run.result(10) == "https://x ada 3 in"
+
+
+@pytest.mark.parametrize("door", ["replay", "debug", "replay of a file"])
+def test_a_new_secret_is_enough_to_replay(refused: nb.JobHandle[str], tmp_path: Path, door: str) -> None:
+    assert DOORS[door](refused, {"auth": {"bearer": GOOD}}, tmp_path / "bug.zip").outputs == ["https://x ada 3 in"]
+
+
+def test_values_that_are_given_are_those_stored_and_secrets_are_given(refused: nb.JobHandle[str]) -> None:
+    with pytest.raises(nb.StateError, match=r"since: 3 → 4.*no new values"):
+        refused.retry(params={"auth": {"bearer": GOOD}, "since": 4})
+    with pytest.raises(nb.ParameterError, match=r"auth\.bearer: Field required"):
+        refused.retry(params={"since": 3})
+
+    assert refused.retry(params={"since": 3, "auth": {"user": "ada", "bearer": GOOD}}, quiet=True).result(10)
+
+
+@dataclass
+class Login:
+    user: str
+    token: SecretStr
+    tries: list[float] = field(default_factory=lambda: [1.5])
+
+
+def test_a_secret_of_a_dataclass_is_enough(inline: nb.Batch) -> None:
     @nb.step(max_attempts=1)
-    def ask(params: Params) -> None:
-        raise ValueError("no")
+    def log_in(login: Login) -> str:
+        return f"{login.user} {login.tries} {len({GOOD: 1}[login.token.get_secret_value()] * 'x')}"
 
-    run = inline.submit(nb.Job("ask", ask), Params(server="a", token=SecretStr("tok-3b9f2c71")))
-    run.wait()
-    file = run.chunk(1).export(tmp_path / "bug.zip")
-    given = {"token": "tok-3b9f2c71"}
-    for call in (
-        lambda: run.retry(params=given),
-        lambda: run.rerun(step="ask", params=given),
-        lambda: run.chunk(1).replay(params=given),
-        lambda: nb.load_failure(file).replay(ask, params=given),
-    ):
-        with pytest.raises(nb.ParameterError, match="server: Field required") as refused:
-            call()
-        assert "tok-" not in str(refused.value)
-        assert refused.value.__cause__ is None
+    run = inline.submit(nb.Job("log-in", log_in >> joined), Login("ada", SecretStr(SECRET), [2.0]))
+    run.wait(10)
+
+    assert run.retry(params={"token": GOOD}, quiet=True).result(10) == "ada [2.0] 1"

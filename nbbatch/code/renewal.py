@@ -5,6 +5,7 @@ A step's function finds the new class under the old name when it runs; what was 
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
+from nbbatch.base.errors import ParameterError
 from nbbatch.code.signature import Signature, accepts, members, type_name, written
 
 UNIONS = (Union, type(int | str))
@@ -188,3 +190,32 @@ def stored_form(value: Any) -> bytes:
 def two_classes(name: str) -> str:
     """What is said, and what to do, where two classes have one name."""
     return f"{name} was defined again since: they are two classes named {name}: run the cells of both steps again"
+
+
+def checked(validate: Callable[[Any], Any], params: Any, job: str) -> Any:
+    """Parameters as their declared type, wherever they are given. What is refused is never shown, as it may hold a secret.
+
+    Args:
+        validate: Raises pydantic's error.
+        params: Those given. Ones of a class that was defined again since they were made are taken where they fit the new one.
+        job: Whose.
+
+    Raises:
+        ParameterError: They are invalid; all problems are listed.
+    """
+    try:
+        return validate(params)
+    except ValidationError as error:
+        refused, names = error, namesakes(error)
+    try:
+        if names:
+            return validate(json.loads(stored_form(params)))
+    except (ValidationError, ValueError) as error:
+        refused = error if isinstance(error, ValidationError) else refused
+    problems = [_problem(line) for line in refused.errors(include_input=False)]
+    raise ParameterError(job, [*problems, *([two_classes(names[0])] if names else [])])
+
+
+def _problem(line: Any) -> str:
+    path = ".".join(str(part) for part in line["loc"]) or "parameters"
+    return f"{path}: {line['msg']}"

@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, cast, overload
 
-from pydantic import ValidationError
-
 from nbbatch.base import ranges
 from nbbatch.base.arguments import answering
 from nbbatch.base.errors import DefinitionError, ParameterError, StateError
 from nbbatch.code.big_values import one_look
-from nbbatch.code.renewal import namesakes, stored_form, two_classes
+from nbbatch.code.renewal import checked
 from nbbatch.code.signature import Kind, Signature, accepts, default_of, has_fields, type_name
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.definition.chain import ClosedChain, End, Step, links_of
@@ -22,7 +20,7 @@ from nbbatch.definition.listeners import Event, Listeners
 from nbbatch.definition.options import SubjobOptions, checked_name, named, read_options
 from nbbatch.definition.routing import Way, address, ways_of
 from nbbatch.values.codec import Codec, codec_for
-from nbbatch.values.parameters import ParamsCodec, wrong
+from nbbatch.values.parameters import ParamsCodec
 
 if TYPE_CHECKING:
     from nbbatch.pictures.picture import Picture
@@ -284,25 +282,12 @@ class JobDefinition(Generic[P, R_co]):
             3
         """
         params = self._unsaid() if params is None else params
-        try:
-            valid = self.params.validate(params)
-        except ValidationError as error:
-            valid = self._of_older_class(params, error)
+        valid = checked(self.params.validate, params, self.name)
         found = self.validate(valid) if self.validate else None
         problems = [found] if isinstance(found, str) else list(found or ())
         if problems:
             raise ParameterError(self.name, problems)
         return valid
-
-    def _of_older_class(self, params: Any, refused: ValidationError) -> P:
-        """Parameters that are of a class which was defined again since they were made, where they fit the new one."""
-        names = namesakes(refused)
-        try:
-            if names:
-                return self.params.validate(json.loads(stored_form(params)))
-        except (ValidationError, ValueError) as error:
-            refused = error if isinstance(error, ValidationError) else refused
-        raise ParameterError(self.name, [*wrong(refused), *([two_classes(names[0])] if names else [])]) from None
 
     def _unsaid(self) -> Any:
         """The parameters where none are given: None, the first step's default, or those that a model makes of nothing."""

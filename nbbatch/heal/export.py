@@ -143,12 +143,13 @@ class LoadedFailure:
 
         Args:
             step: A step of your own to run instead; then no code of the file runs.
-            params: Parameters with their secrets, which the file does not contain.
+            params: Parameters with their secrets, which the file does not contain; a dict of the secrets is enough.
             run_code: Confirms that the file's code may run.
 
         Raises:
             PermissionError: Neither a step nor ``run_code=True`` is given.
             StateError: The parameters contain secrets and ``params`` is not given.
+            ParameterError: ``params`` is invalid, or lacks a secret.
             StoreUnreadable: The file's code does not define the step.
             DefinitionError: ``step`` is not a step.
 
@@ -170,8 +171,7 @@ class LoadedFailure:
     def _replayed(self, step: BaseStep, params: Any) -> Replay:
         stored = params_of(step, self.about["index"], self._params, None)
         if params is not None:
-            valid = stored.codec.checked(_fields(params), self.about["job"])
-            stored = stored.of(stored.codec, valid)
+            stored = stored.brought(_fields(params), self.about["job"])
         item = Item(self.about["chunk"], self.about["attempts"] + 1, self._data or None)
         return replay(node_of(step, self.about["index"]), item, stored, [])
 

@@ -23,7 +23,7 @@ from nbbatch.shell.exit_codes import Exit
 if TYPE_CHECKING:
     import polars as pl
 
-_SECRETS = "Its parameters once more, as JSON, where they hold secrets: these are not stored."
+_SECRETS = "Its secret parameters once more, as JSON: they are not stored. Others may be left out."
 FRAMES = ("steps", "chunks", "attempts", "errors", "skips", "history", "logs")
 PAGE_ROWS = 100_000
 """Rows that are asked for at once."""

@@ -55,7 +55,7 @@ def forgotten(path: str) -> StateError:
     """A secret parameter that this process was not given."""
     return StateError(
         f"parameter {path} is a secret, and secrets are never stored: submit the job again with the same parameters; "
-        "of an instance that ended, run.retry(), run.rerun() and chunk.replay() take them as params="
+        "of an instance that ended, run.retry(), run.rerun() and chunk.replay() take a dict of its secrets as params="
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nbbatch.base.errors import ParameterError, ValueNotStorable
+from nbbatch.base.errors import ValueNotStorable
 from nbbatch.values.classes import MASK
 from nbbatch.values.codec import (
     MASK_BYTES,
@@ -23,6 +23,7 @@ from nbbatch.values.codec import (
     python_of,
     why_refused,
 )
+from nbbatch.values.completed import completed
 from nbbatch.values.hints import SECRETS
 from nbbatch.values.identity import digest, parts
 from nbbatch.values.masks import check_hidden, filled, forgotten, held, places, revealed, unchecked
@@ -31,14 +32,6 @@ from nbbatch.values.storable import Storable, received, told
 from nbbatch.values.tree import Reader, Writer, is_tree, joined, parted, tree_of
 from nbbatch.values.type_adapters import adapter_of
 from nbbatch.values.views import is_table, leaves, plain, table
-
-
-def wrong(error: ValidationError) -> list[str]:
-    """What pydantic refuses, a line for each problem, without the values."""
-    return [
-        f"{'.'.join(map(str, line['loc'])) or 'parameters'}: {line['msg']}"
-        for line in error.errors(include_input=False)
-    ]
 
 
 class ParamsCodec:
@@ -63,16 +56,14 @@ class ParamsCodec:
         """
         return self._adapter.validate_python(params, extra="forbid")
 
-    def checked(self, params: Any, job: str) -> Any:
-        """The same for a job's user, who is told what is wrong and not what was given: a secret may be in it.
+    def completed(self, given: Any, data: bytes) -> Any:
+        """The parameters of a dict that may lack stored values, but no secrets.
 
         Raises:
-            ParameterError: They do not fit.
+            pydantic.ValidationError: They do not fit.
         """
-        try:
-            return self.validate(params)
-        except ValidationError as error:
-            raise ParameterError(job, wrong(error)) from None
+        whole = completed(given, self.masked(data))
+        return self._adapter.validate_python(whole, extra="forbid", by_alias=True, by_name=True)
 
     # --- storing ----------------------------------------------------------------------------------
 

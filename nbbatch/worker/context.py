@@ -7,14 +7,16 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
 
 from nbbatch.base import ranges
 from nbbatch.base.clock import SystemClock
-from nbbatch.base.errors import NoContextError, ValueNotStorable
+from nbbatch.base.errors import NoContextError, ParameterError, ValueNotStorable
 from nbbatch.base.items import Items
 from nbbatch.base.rows import Item
+from nbbatch.code.renewal import checked
 from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
 from nbbatch.values.attachments import Attachments, Carried, Files
@@ -84,6 +86,18 @@ class StoredParams:
     def of(cls, codec: ParamsCodec, valid: Any) -> StoredParams:
         """Those of parameters that `ParamsCodec.validate` returned."""
         return cls(codec, codec.dump(valid), codec.secrets(valid))
+
+    def brought(self, given: Any, job: str) -> StoredParams:
+        """They as given again, for their secrets: of a dict, stored values stand for those that it lacks.
+
+        Raises:
+            ParameterError: They are invalid, or a secret is missing.
+        """
+        with suppress(ParameterError):
+            made = self.of(self.codec, checked(self.codec.validate, given, job))
+            if made.data == self.data:
+                return made
+        return self.of(self.codec, checked(lambda params: self.codec.completed(params, self.data), given, job))
 
     def load(self) -> Any:
         """They, read anew: the caller's own."""
