@@ -10,10 +10,10 @@ import pytest
 import nbbatch as nb
 from nbbatch.base.errors import ValueNotStorable
 from nbbatch.engine.pools import Lane, adapted
-from nbbatch.engine.state import MANY, TRUSTED
+from nbbatch.engine.state import MANY, TRUSTED, LiveStep
 from nbbatch.store.database import Store
 from nbbatch.store.inserting import INSERT_ROWS
-from tests.jobs import each
+from tests.jobs import each, numbers
 from tests.kit import engine
 
 GATE = {"instance": 1, "step": 0}
@@ -153,3 +153,17 @@ def test_where_a_worker_waits_little_is_claimed_ahead_of_slow_steps() -> None:
     assert claimed() == 4  # one that runs and one ahead
     lane.taken = 2
     assert claimed() > 4
+
+
+def test_quick_attempts_of_a_limited_async_step_are_claimed_ahead_for_many_commits() -> None:
+    @nb.step(concurrency=3)
+    async def ask(i: int) -> None: ...
+
+    job = nb.Job("asking", numbers >> ask)
+
+    def claimed(likely_us: float) -> int:
+        step = LiveStep(job.nodes[1])
+        step.learned.mean_us = likely_us
+        return step.free()
+
+    assert [claimed(likely) for likely in (0, 1e6, 30_000, 20)] == [6, 6, 12, 15]

@@ -230,8 +230,11 @@ class Lanes:
         limit = step.node.step.options.concurrency
         if limit is None:
             return (self._loop.turnstile,)
-        own = self._turnstiles.setdefault((live.job.name, step.node.step.name, limit), asyncio.Semaphore(limit))
-        return (own,)
+        name = live.job.name, step.node.step.name, limit
+        if name not in self._turnstiles:
+            self._turnstiles[name] = asyncio.Semaphore(limit)
+            self.limited.given += limit
+        return (self._turnstiles[name],)
 
     def due(self, now_us: int) -> list[int]:
         """When executors that took no work are asked again."""

@@ -50,6 +50,10 @@ LEAST_US = 3_000
 """… not less than this, which is what a further commit takes …"""
 MANY = 64
 """… where it is so many chunks: of a few, one that hangs is to keep no result waiting."""
+ASYNC_AHEAD_US = 100_000
+"""Attempts of an async step with a limit are claimed ahead for so much work …"""
+ASYNC_AHEAD = 4
+"""… but at most so many times what the limit allows."""
 NOTED_US = 2_000_000
 """Between two times that the progress of an instance is stored."""
 FIRST_US = 500_000
@@ -287,13 +291,14 @@ class LiveStep:
     def free(self) -> int:
         """How many chunks more may be claimed under the step's limit.
 
-        An async step claims as many again ahead: they wait at the turnstile of the event loop, so that the limit is
-        made use of while a commit runs.
+        An async step claims more ahead, as many again or, where they are quick, for so much work: they wait at the turnstile
+        of the event loop, so that the limit is made use of while a commit runs.
         """
         step = self.node.step
         if step.options.concurrency is None:
             return MAX_BATCH
-        return step.options.concurrency * (2 if step.is_async else 1) - self.in_flight
+        ahead = min(ASYNC_AHEAD, int(ASYNC_AHEAD_US / (self.likely_us or ASYNC_AHEAD_US))) if step.is_async else 0
+        return step.options.concurrency * (1 + max(ahead, step.is_async)) - self.in_flight
 
     def take(self, most: int, refill: Callable[[LiveStep], None]) -> Items:
         """Take up to ``most`` chunks to claim, or a lot; ``refill`` reads the next window of the store."""
