@@ -15,6 +15,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +26,7 @@ from rich.console import Console
 
 import nbbatch as nb
 from nbbatch.panel import terminal
-from nbbatch.shell import exit_codes, frontend, pipes, printing, steering
+from nbbatch.shell import exit_codes, following, frontend, pipes, printing, steering
 from tests.looked import going, job
 from tests.test_look import Owner, owned
 
@@ -163,9 +164,9 @@ def test_a_store_that_somebody_holds_is_locked_for_what_needs_to_hold_it(ask: As
 def test_hints_name_commands_and_options_and_every_refusal_begins_alike(ask: Ask, store: Path, owned: Owner) -> None:
     assert ask("backup", store, "copy.duckdb")[0] == 0
     for words, hint in (
-        (["show", store, 7], "nbbatch ls STORE lists"),
+        (["show", store, 7], f"nbbatch ls {store} lists"),
         (["backup", store, "copy.duckdb"], "--overwrite replaces it"),
-        (["run", "tests.looked:job", store, "--count", 3], "nbbatch ls STORE sees it"),
+        (["run", "tests.looked:job", store, "--count", 3], f"nbbatch ls {store} lists"),
         (["cancel", "none.duckdb", 1], "does not exist"),
         (["skip", store, 1, 2, "--reason", " "], "nbbatch skip needs a reason"),
         (
@@ -277,10 +278,28 @@ def test_what_is_typed_goes_before_what_a_file_says(ask: Ask) -> None:
 
 def test_a_key_has_the_same_command_done_once(ask: Ask) -> None:
     words = ("run", "shop:Shop.orders", "new.duckdb", "--day", "2026-01-02", "--shops", '["x"]', "--key", "2026-01")
-    assert [ask(*words)[0] for _ in range(2)] == [0, 0]
+    (code, said), (again, said_again) = [ask(*words) for _ in range(2)]
+    assert (code, again) == (0, 0)
+    assert "nothing was run" not in said
+    assert re.search(r"\(key '2026-01'\) COMPLETED already on 20[\d-]+ [\d:]+; nothing was run", said_again)
     code, said = ask("ls", "new.duckdb", "--json")
 
     assert (code, [row["id"] for row in json.loads(said)]) == (0, [1])
+    assert "COMPLETED · orders v1 #1" in ask("show", "new.duckdb", "key=2026-01")[1]
+    assert ask("show", "new.duckdb", "key=2027-01")[0] == 2
+
+
+def test_a_key_that_failed_runs_again_where_that_is_asked_for(ask: Ask) -> None:
+    words = ("run", "shop:Shop.orders", "new.duckdb", "--day", "2026-01-02", "--key", "k")
+    Path("broken").touch()
+    assert ask(*words)[0] == 1
+    Path("broken").unlink()
+    code, said = ask(*words)
+    assert code == 1
+    assert "FAILED already" in said
+    assert "nbbatch retry new.duckdb 1 --job shop:Shop.orders takes it up again" in said
+    assert ask(*words, "--retry")[0] == 0
+    assert ask(*words[:-2], "--retry")[0] == 2
 
 
 def test_a_run_that_fails_says_so_and_a_retry_mends_it(ask: Ask) -> None:
@@ -313,6 +332,52 @@ def test_an_error_in_the_module_of_a_job_is_shown_where_it_is(ask: Ask) -> None:
     assert code == 2
     assert "line 2, in f" in said
     assert "faulty could not be imported: ZeroDivisionError" in said
+
+
+def test_what_others_have_a_command_take_up_is_brought_to_its_end(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told, say = threading.Event(), printing.note
+
+    @nb.step
+    def late() -> Iterator[int]:
+        told.wait(20)
+        yield 1
+
+    @nb.step
+    def after(number: int) -> None: ...
+
+    def note(text: str) -> None:
+        say(text)
+        if "taken up here too" in text:
+            told.set()
+
+    monkeypatch.setattr(printing, "note", note)
+    with nb.open(store, workers=3) as batch:
+        held = nb.Job("late", late >> after)
+        paused, other = batch.submit(held, new=True).pause(), batch.submit(held, new=True)
+        assert following.follow(lambda: batch.submit(job, 3), json=False) == 0
+        assert (other.status, paused.status) == ("COMPLETED", "PAUSED")
+    assert f"instance {paused.id} is PAUSED and unfinished: nbbatch resume STORE" in capsys.readouterr().err
+
+
+def test_a_timeout_puts_back_what_runs(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        "import time, nbbatch as nb\n@nb.step\ndef wait() -> None: time.sleep(60)\njob = nb.Job('wait', wait)"
+    )
+    command = [sys.executable, "-m", "nbbatch", "run", "shop:job", "new.duckdb", "--timeout", "0.1", "--grace", "0"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    ended = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert ended.returncode == 75
+    assert re.search(r"^20[\d-]+ [\d:]+ --timeout 0.1 is over$", ended.stderr, re.MULTILINE)
+
+
+def test_lines_of_a_log_have_their_time_once_however_they_are_written() -> None:
+    file = io.StringIO()
+    stream: Any = following.Dated(file, lambda: datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    for part in ("a", "b\nc\n", "\n"):
+        stream.write(part)
+    assert file.getvalue() == "2026-01-02 03:04:05 ab\n2026-01-02 03:04:05 c\n2026-01-02 03:04:05 \n"
 
 
 # --- looking --------------------------------------------------------------------------------------
@@ -511,6 +576,7 @@ def test_orders_are_carried_out_here_where_nobody_holds_the_store(ask: Ask, stor
 def test_a_paused_run_goes_on_here_to_its_end(ask: Ask, store: Path) -> None:
     with nb.open(store) as batch:
         batch.submit(job, 3).pause()
+    assert ask("run", "tests.looked:job", store, "--count", 3)[0] == 4
     assert ask("resume", store, 1)[0] == 2
     code, said = ask("resume", store, 1, "--job", "tests.looked:job", "--json")
     assert (code, object_in(said)["status"]) == (0, "COMPLETED")

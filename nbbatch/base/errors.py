@@ -202,6 +202,7 @@ class StoreLocked(StoreError):
     """Another process has the file open.
 
     Attributes:
+        path: The file.
         pid: Its process id; None if the system does not tell.
 
     Example:
@@ -212,7 +213,7 @@ class StoreLocked(StoreError):
     """
 
     def __init__(self, path: str, pid: int | None) -> None:
-        self.pid = pid
+        self.path, self.pid = path, pid
         holder = f"process {pid}" if pid else "another process"
         super().__init__(
             f"{path} is in use by {holder}. One process at a time can hold a store: nb.look({path!r}) sees it from here and can "

@@ -18,6 +18,7 @@ class Exit(IntEnum):
     FAILED = 1
     WRONG_USE = 2
     LOCKED = 3
+    PAUSED = 4
     PUT_BACK = startup.PUT_BACK
 
 
@@ -26,7 +27,8 @@ MEANS = {
     Exit.FAILED: "the run ended FAILED or CANCELLED, or what was asked for could not be done",
     Exit.WRONG_USE: "wrong use: an option, path, id or parameter that cannot be meant; nothing was done",
     Exit.LOCKED: "another process holds the store, and what was asked for needs to hold it",
-    Exit.PUT_BACK: "SIGTERM or Ctrl-C: what ran was put back; the same command goes on with it",
+    Exit.PAUSED: "the run is PAUSED and nothing ran; `nbbatch resume` lets it go on",
+    Exit.PUT_BACK: "SIGTERM, Ctrl-C or --timeout: what ran was put back; the same command goes on with it",
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from nbbatch.base.interrupts import behind
-from nbbatch.shell import exit_codes, launching, printing, seeing, steering, watching
+from nbbatch.shell import exit_codes, launching, printing, seeing, steering, watching, wording
 from nbbatch.shell.exit_codes import Exit
 
 _EPILOG = f"""\b
@@ -21,7 +21,10 @@ Completion: eval "$(_NBBATCH_COMPLETE=bash_source nbbatch)"; zsh_source and fish
 @click.group(name="nbbatch", epilog=_EPILOG)
 @click.version_option(package_name="nbbatch", prog_name="nbbatch")
 def nbbatch() -> None:
-    """See, run and steer the jobs of nbbatch stores, whoever holds them. STORE is the path of a store's file."""
+    """See, run and steer the jobs of nbbatch stores, whoever holds them.
+
+    STORE is the path of a store's file, ID the number of an instance, or key=NAME of one that was submitted with a key.
+    """
 
 
 for _command in (
@@ -46,3 +49,5 @@ def run(words: Sequence[str] | None = None) -> int:
             raise
         printing.refusal(error)
         return code
+    finally:
+        wording.forget()

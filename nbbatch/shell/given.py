@@ -12,20 +12,52 @@ from typing import Any, TypeVar
 import click
 
 from nbbatch.job import Job
+from nbbatch.look import look
+from nbbatch.shell import wording
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 STORE = click.Path(dir_okay=False, path_type=Path)
 
 
+class Instance(click.IntRange):
+    """An instance: its id, or ``key=NAME``."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The id."""
+        kind, sign, key = str(value).partition("=")
+        if kind != "key" or not sign or ctx is None:
+            return super().convert(value, param, ctx)
+        with look(str(ctx.params["store"])) as looking:
+            rows = looking.instances(limit=None)
+        found = rows.filter(rows["key"].eq_missing(key)).select("id", "job", "version").rows()
+        if len(found) != 1:
+            some = ", ".join(f"{number} ({job} v{version})" for number, job, version in found)
+            raise click.BadParameter(f"key {key!r} names {f'several: {some}; give the id' if some else 'none here'}")
+        return found[0][0]
+
+
+def named(word: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback of a parameter whose value hints are to name."""
+
+    def keep(_ctx: click.Context, _param: click.Parameter, value: Any) -> Any:
+        wording.name(**{word: value})
+        return value
+
+    return keep
+
+
 def store(command: F) -> F:
     """A command that is about one store."""
-    return click.argument("store", type=click.Path(exists=True, dir_okay=False, path_type=Path))(command)
+    there = click.Path(exists=True, dir_okay=False, path_type=Path)
+    return click.argument("store", type=there, callback=named("STORE"))(command)
 
 
 def instance(command: F) -> F:
     """A command that is about one instance of a store."""
-    return store(click.argument("instance", metavar="ID", type=click.IntRange(min=0))(command))
+    return store(click.argument("instance", metavar="ID", type=Instance(min=0), callback=named("ID"))(command))
 
 
 def json_option(command: F) -> F:
@@ -36,7 +68,7 @@ def json_option(command: F) -> F:
 def job_option(command: F) -> F:
     """A command that needs code where no process that has it holds the store."""
     said = "The job, if no process that knows it holds the store."
-    return click.option("--job", metavar="MODULE:JOB", help=said)(command)
+    return click.option("--job", metavar="MODULE:JOB", help=said, callback=named("JOB"))(command)
 
 
 def job_at(place: str) -> Job[Any, Any]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json as json_text
+import os
 import signal
-from collections.abc import Callable, Generator
+import threading
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from nbbatch.base.errors import JobCancelled, JobFailed
+from nbbatch.base.states import InstanceStatus
 from nbbatch.batch import Batch
 from nbbatch.batch import open as open_store
 from nbbatch.job import Job
-from nbbatch.shell import exit_codes, given, model_options, printing, seeing
+from nbbatch.run import JobHandle
+from nbbatch.shell import following, given, model_options, printing
 from nbbatch.worker.processes import processes as worker_processes
 
 GRACE_SECONDS = 10.0
@@ -42,6 +45,7 @@ def where_it_runs(command: given.F) -> given.F:
     """A command that may run steps here."""
     for option in (
         click.option("--grace", type=click.FloatRange(min=0), default=GRACE_SECONDS, show_default=True, help="Seconds that running steps have after SIGTERM."),
+        click.option("--timeout", type=click.FloatRange(min=0), help="Seconds after which what is unfinished is put back, as by SIGTERM."),
         click.option("--processes", type=click.IntRange(min=1), help="Run steps in so many worker processes."),
         click.option("--workers", type=click.IntRange(min=1), help="How many chunks run at once."),
     ):  # fmt: skip
@@ -50,8 +54,8 @@ def where_it_runs(command: given.F) -> given.F:
 
 
 @click.command(cls=RunCommand)
-@click.argument("job", metavar="MODULE:JOB")
-@click.argument("store", type=given.STORE)
+@click.argument("job", metavar="MODULE:JOB", callback=given.named("JOB"))
+@click.argument("store", type=given.STORE, callback=given.named("STORE"))
 @click.option(
     "--params",
     "file",
@@ -61,22 +65,40 @@ def where_it_runs(command: given.F) -> given.F:
 )
 @click.option("--set", "sets", metavar="NAME=VALUE", multiple=True, help="One parameter; may be given again.")
 @click.option("--key", help="A name for the instance: with it, this command is done once, however often it is called.")
+@click.option("--retry", is_flag=True, help="Of a key: if its instance FAILED, run what failed again.")
 @click.option("--new", is_flag=True, help="Another instance, even if an unfinished one has equal parameters.")
 @where_it_runs
 @given.json_option
 def run(
-    job: str, store: Path, file: Any, sets: tuple[str, ...], key: str | None, new: bool, workers: int | None, processes: int | None,
-    grace: float, json: bool, **typed: str | None,
+    job: str, store: Path, file: Any, sets: tuple[str, ...], key: str | None, retry: bool, new: bool, workers: int | None,
+    processes: int | None, grace: float, timeout: float | None, json: bool, **typed: str | None,
 ) -> int:  # fmt: skip
     """Run a job, or go on with it, and wait for its end. `nbbatch run MODULE:JOB STORE --help` lists the job's own options.
 
-    An unfinished instance with equal parameters is gone on with, so the same command can be given again after a crash.
+    An unfinished instance with equal parameters is gone on with, so the same command can be given again after a crash. One
+    that is PAUSED stays so, and the command ends at once with code 4. What other commands have this process take up meanwhile is brought to
+    its end, too.
     """
+    if retry and key is None:
+        raise click.UsageError("--retry needs --key: it names the instance whose failed chunks run again")
     found = given.job_at(job)
     params = model_options.params(found, said_in(file), {**_set(sets), **_typed(typed)})
     found.check(params)
-    with opened(store, workers, processes, grace) as batch:
-        return follow(lambda: batch.submit(found, params, key=key, new=new), store, json=json)
+    with opened(store, workers, processes, grace, timeout) as batch:
+        return following.follow(lambda: _submitted(batch, found, params, key, retry, new), json=json)
+
+
+def _submitted(
+    batch: Batch, job: Job[Any, Any], params: Any, key: str | None, retry: bool, new: bool
+) -> JobHandle[Any]:
+    """The instance that is meant, which is said where it has ended before and nothing runs."""
+    run = batch.submit(job, params, key=key, new=new)
+    if run._end is None:  # pyright: ignore[reportPrivateUsage] - it had ended
+        if retry and run.status is InstanceStatus.FAILED:
+            printing.note(f"instance {run.id} FAILED before: what failed runs again")
+            return run.retry(quiet=True)
+        following.say_it_was_there(run)
+    return run
 
 
 def said_in(file: Any) -> Any:
@@ -102,13 +124,18 @@ def _typed(given: dict[str, str | None]) -> dict[str, str]:
 
 @contextmanager
 def opened(
-    store: Path, workers: int | None = None, processes: int | None = None, grace: float = GRACE_SECONDS
-) -> Generator[Batch]:
-    """The store, held by this process: SIGTERM and Ctrl-C put back what runs, and the exit code tells."""
+    store: Path, workers: int | None = None, processes: int | None = None, grace: float = GRACE_SECONDS,
+    timeout: float | None = None,
+) -> Generator[Batch]:  # fmt: skip
+    """The store, held by this process: SIGTERM, Ctrl-C and the timeout put back what runs, and the exit code tells."""
     executor = None if processes is None else worker_processes(processes)
-    with open_store(store, executor, workers=workers, on_sigterm="drain", grace=grace) as batch:
+    alarm = threading.Timer(timeout or 0, _time_is_over, [timeout])
+    alarm.daemon = True
+    with following.dated(), open_store(store, executor, workers=workers, on_sigterm="drain", grace=grace) as batch:
         try:
             try:
+                if timeout is not None:
+                    alarm.start()
                 yield batch
             except KeyboardInterrupt:
                 signal.raise_signal(signal.SIGTERM)
@@ -116,25 +143,16 @@ def opened(
             printing.note(f"told to end: what runs has {grace:g} s, the rest is put back; the same command goes on")
             raise
         finally:
+            alarm.cancel()
+            if alarm.ident is not None:
+                alarm.join()  # a signal that it sends still finds the store open
             if executor is not None:
                 executor.shutdown(wait=False)
 
 
-def follow(begin: Callable[[], Any], store: Path, *, json: bool) -> int:
-    """Have a run begin, show how it comes to its end on standard error, and say how it ended on standard output."""
-    run = begin()
-    run.wait(progress=True)
-    if json:
-        printing.as_json(seeing.facts(run))
-        return exit_codes.of_run(run.status)
-    printing.say(repr(run))
-    error = run.exception()
-    if isinstance(error, JobFailed | JobCancelled):
-        errors, retry = printing.command("errors", store, run.id), printing.command("retry", store, run.id, "--job")
-        printing.note(f"{errors} lists its errors; {retry} MODULE:JOB runs what failed again")
-    elif run.report is not None:
-        printing.say(seeing.shortened(run.report))
-    return exit_codes.of_run(run.status)
+def _time_is_over(seconds: float) -> None:
+    printing.note(f"--timeout {seconds:g} is over")
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def job_of(place: str | None, order: str, store: Path) -> Job[Any, Any]:

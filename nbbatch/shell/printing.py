@@ -19,8 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from nbbatch.base.display import safe
+from nbbatch.base.errors import StoreLocked
 from nbbatch.base.states import ChunkStatus, InstanceStatus
-from nbbatch.shell.wording import in_commands
+from nbbatch.shell.wording import in_commands, typed
 
 __all__ = ["as_json", "command", "console", "frame", "note", "notices", "refusal", "safe", "say", "table"]
 
@@ -61,7 +62,17 @@ def refusal(error: Exception) -> None:
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is not None:
         note(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n")
-    note(f"nbbatch: {error.format_message() if isinstance(error, click.ClickException) else in_commands(str(error))}")
+    note(f"nbbatch: {_words_of(error)}")
+
+
+def _words_of(error: Exception) -> str:
+    if isinstance(error, StoreLocked):
+        holder = f"process {error.pid}" if error.pid else "another process"
+        return (
+            f"{error.path} is in use by {holder}, and one process at a time can hold a store: nothing was done here. {typed('ls')} lists "
+            "its instances; nbbatch pause, resume, cancel, retry and skip are carried out by that process"
+        )
+    return error.format_message() if isinstance(error, click.ClickException) else in_commands(str(error))
 
 
 @contextmanager

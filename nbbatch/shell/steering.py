@@ -17,7 +17,7 @@ from nbbatch.base.states import InstanceStatus
 from nbbatch.batch import open as open_store
 from nbbatch.look import Look, look
 from nbbatch.run import JobHandle
-from nbbatch.shell import given, launching, printing, seeing
+from nbbatch.shell import following, given, launching, printing, seeing
 from nbbatch.shell.exit_codes import Exit
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def resume(store: Path, instance: int, job: str | None, json: bool, **where: Any
         return done
     found = launching.job_of(job, "resume", store)
     with launching.opened(store, **where) as batch:
-        return launching.follow(lambda: batch.instance(instance, found).resume(), store, json=json)
+        return following.follow(lambda: batch.instance(instance, found).resume(), json=json)
 
 
 @click.command()
@@ -115,9 +115,7 @@ def retry(store: Path, instance: int, job: str | None, file: Any, json: bool, **
         return done
     found, params = launching.job_of(job, "retry", store), launching.said_in(file)
     with launching.opened(store, **where) as batch:
-        return launching.follow(
-            lambda: batch.instance(instance, found).retry(params=params, quiet=True), store, json=json
-        )
+        return following.follow(lambda: batch.instance(instance, found).retry(params=params, quiet=True), json=json)
 
 
 # --- the store ------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ _EVERY = "Seconds between two pictures; by default 0.5 on a terminal, and elsewh
 
 @click.command()
 @given.store
-@click.argument("instance", metavar="[ID]", type=click.IntRange(min=0), required=False)
+@click.argument("instance", metavar="[ID]", type=given.Instance(min=0), required=False, callback=given.named("ID"))
 @click.option("--every", type=click.FloatRange(min=0.05), help=_EVERY)
 @given.json_option
 def watch(store: Path, instance: int | None, every: float | None, json: bool) -> int:
