@@ -21,7 +21,7 @@ from nbbatch.definition import JobDefinition
 from nbbatch.definition.listeners import safely
 from nbbatch.engine import commands
 from nbbatch.instance import Access, Frames, seen, typed
-from nbbatch.values.views import plain
+from nbbatch.values.views import untyped
 
 if TYPE_CHECKING:
     from nbbatch.pictures.progress_line import Reading
@@ -334,7 +334,7 @@ class RunFuture(Frames, Generic[R_co]):
 
     def _read_report(self, report: bytes) -> Any:
         job = self._seen()
-        return plain(report) if job is None or job.report is None else typed(job.report.decode, report)
+        return untyped(report) if job is None or job.report is None else typed(job.report.decode, report)
 
     def _why(self) -> str:
         row = self._row

@@ -17,7 +17,7 @@ from nbbatch.definition import JobDefinition
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.store import frames
 from nbbatch.store.reading import Reader
-from nbbatch.values.views import plain
+from nbbatch.values.views import untyped
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,11 +42,11 @@ LastLooks = dict[Callable[[], None], Callable[[], bool]]
 
 
 def typed(read: Callable[[bytes], Any], data: bytes) -> Any:
-    """A stored value as it is read by the types of its job; as plain JSON values where these have changed since."""
+    """A stored value as it is read by the types of its job; as one without them where these have changed since."""
     try:
         return read(data)
     except ValueError:
-        return plain(data)
+        return untyped(data)
 
 
 class Access:

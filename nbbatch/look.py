@@ -15,9 +15,11 @@ from nbbatch.base.names import Answering
 from nbbatch.base.rows import Ended, InstanceRow
 from nbbatch.base.states import INSTANCE_ENDED
 from nbbatch.base.times import Moment, portable
+from nbbatch.definition import JobDefinition
+from nbbatch.engine import commands
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.future import Timeout
-from nbbatch.instance import Access, checked_id, seen
+from nbbatch.instance import Access, checked_id, saw, seen
 from nbbatch.overview import Overview, job_name
 from nbbatch.run import JobHandle
 from nbbatch.serving import wire
@@ -136,12 +138,19 @@ class Look(Overview):
         """
         return self._looked.age
 
-    def instance(self, instance: int) -> LookedRun:
+    def instance(self, instance: int, job: JobDefinition[Any, Any] | None = None) -> LookedRun:
         """Return the handle of an instance. Its ``pause()``, ``resume()``, ``cancel()``, ``retry()`` and ``skip()`` ask the owner.
+
+        With its ``job``, values are read by its types; without, they are JSON values, with frames and arrays as such.
+
+        Args:
+            instance: Its id.
+            job: Its job, as this process has it. The owner is not told of it.
 
         Raises:
             NotFoundError: There is no such instance.
-            TypeError: ``instance`` is not an id.
+            StateError: The instance belongs to another job.
+            TypeError: ``instance`` is not an id, or ``job`` is not a job.
             StoreClosed: The look is closed.
 
         Example:
@@ -150,6 +159,10 @@ class Look(Overview):
             [1, 3, 1]
         """
         row = self._looked.stored_instance(checked_id("an instance", instance))
+        if job is not None:
+            commands.check_name(job, row)
+            job.renew()
+            saw(job)
         return LookedRun(self._access, row.id, cast("Any", seen(row)))
 
     def backup(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:

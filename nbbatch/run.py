@@ -19,7 +19,7 @@ from nbbatch.instance import checked_id, typed
 from nbbatch.store import frames, sequence
 from nbbatch.store.reading import Reader
 from nbbatch.store.sequence import Values
-from nbbatch.values.views import plain
+from nbbatch.values.views import untyped
 from nbbatch.worker.older_class import reading
 
 if TYPE_CHECKING:
@@ -488,7 +488,7 @@ class JobHandle(RunFuture[R_co]):
 
         Returns:
             A sequence that reads its values in pages. They are typed if this process has seen the instance's job, otherwise
-            plain JSON values (frames are polars frames).
+            JSON values, with frames and arrays of the libraries that are installed.
 
         Raises:
             NotFoundError: There is no such step.
@@ -543,7 +543,7 @@ class JobHandle(RunFuture[R_co]):
 
     @property
     def report(self) -> Any:
-        """The value returned by the reduction, as plain JSON values in every process; None if there is none yet.
+        """The value returned by the reduction, without its types in every process: JSON values, frames, arrays; None if there is none yet.
 
         `result` waits for it and returns it typed.
 
@@ -552,7 +552,7 @@ class JobHandle(RunFuture[R_co]):
             7.5
         """
         report = self._row.report
-        return None if report is None else plain(report)
+        return None if report is None else untyped(report)
 
     def chunk(self, chunk: int) -> ChunkHandle:
         """Return the handle of one chunk.
@@ -588,7 +588,9 @@ class JobHandle(RunFuture[R_co]):
 
     def _read_params(self, params: bytes) -> Any:
         job = self._seen()
-        return plain(params) if job is None else typed(lambda data: job.params.masked(current_form(job, data)), params)
+        return (
+            untyped(params) if job is None else typed(lambda data: job.params.masked(current_form(job, data)), params)
+        )
 
     def _place(self, step: str | None) -> tuple[int, Kind]:
         """Which step is meant, and what kind it is; None: the last."""
@@ -601,10 +603,10 @@ class JobHandle(RunFuture[R_co]):
         """How values of a step are read."""
         job = self._seen()
         if job is None:
-            return plain
+            return untyped
         node = job.nodes[index]
         read = reading(node) if side == "input" else node.output and node.output.decode
-        return partial(typed, read) if read else plain
+        return partial(typed, read) if read else untyped
 
     # --- pictures ---------------------------------------------------------------------------------
 

@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import click
+import numpy as np
+import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from rich.console import Console
 
@@ -412,6 +415,23 @@ def test_values_in_json_are_what_is_in_them_whatever_their_types(ask: Ask, store
     assert json.loads(ask("outputs", store, 1, "--step", "table", "--json")[1]) == [{"a": 1}, {"a": 2}]
 
 
+def test_frames_and_arrays_of_other_libraries_are_their_rows_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = pd.DataFrame({"a": [1], "at": [pd.Timestamp("2026-01-02")], "none": [pd.NaT]})
+    for value in (
+        rows,
+        np.ones((1, 2)),
+        pd.Series([1]),
+        pa.table({"a": [1]}),
+        pl.Series([1]),
+        pl.LazyFrame({"a": [1]}),
+        np.int16(3),
+    ):
+        printing.as_json({"held": value})
+    rows_given = '[{"a":1,"at":"2026-01-02T00:00:00","none":null}]'
+    wanted = (rows_given, "[[1.0,1.0]]", "[1]", '[{"a":1}]', "[1]", '[{"a":1}]', "3")
+    assert capsys.readouterr().out.splitlines() == [f'{{"held":{each}}}' for each in wanted]
+
+
 def test_what_a_step_gave_comes_in_order_a_value_a_line(ask: Ask, store: Path) -> None:
     done(store, 80)
     values = [2 * number for number in range(80) if number != 7]
@@ -419,7 +439,7 @@ def test_what_a_step_gave_comes_in_order_a_value_a_line(ask: Ask, store: Path) -
     assert (code, [*map(json.loads, said.splitlines())]) == (0, values)
     assert ask("outputs", store, 1, "--json") == (0, f"{sum(values)}\n")
     code, said = ask("outputs", store, 1, "--step", "doubled", "--limit", 2)
-    assert (code, said.splitlines()) == (0, ["0", "2", "there are more; --limit shows more of them"])
+    assert (code, said.splitlines()) == (0, ["0", "2", "there are more; a larger --limit shows them"])
     assert ask("outputs", store, 1, "--step", "none")[0] == 2
 
 

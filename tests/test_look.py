@@ -13,17 +13,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 import nbbatch as nb
+from nbbatch import instance
 from nbbatch.base import private_folder
 from nbbatch.panel import terminal
 from nbbatch.serving import wire
@@ -86,6 +89,39 @@ def test_a_look_shows_what_the_owner_has_and_its_orders_are_carried_out(store: P
         assert run.result() == 2 * (sum(range(20)) - 7)
         assert run.skip(run.chunks(status="FAILED")["id"][0], "not taken").skips().height == 1
         assert not run.cancel()
+
+
+class Fit(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    depth: int
+    scores: pd.DataFrame
+
+
+@nb.step
+def fit(depth: int) -> Fit:
+    return Fit(depth=depth, scores=pd.DataFrame({"score": [0.5]}, index=[f"depth {depth}"]))
+
+
+@nb.step
+def best(fits: Iterable[Fit]) -> pd.DataFrame:
+    return next(iter(fits)).scores
+
+
+def test_a_colleague_reads_frames_without_the_job_and_models_with_it(store: Path) -> None:
+    fitting = nb.Job("fits", fit >> best)
+    with nb.open(store, executor=nb.inline()) as batch:
+        scores = batch.submit(fitting, 2).result()
+    instance._seen.clear()  # as in a process that has not seen the job  # pyright: ignore[reportPrivateUsage]
+    with nb.look(store) as look:
+        (seen,) = look.instance(1).outputs("fit")
+        assert seen["depth"] == 2
+        assert seen["scores"].equals(scores)
+        assert look.instance(1).result().equals(scores)
+        assert look.instance(1).report.equals(scores)
+        (typed,) = look.instance(1, fitting).outputs("fit")
+        assert type(typed) is Fit
+        with pytest.raises(nb.StateError, match="is of job 'fits', not of 'looked at'"):
+            look.instance(1, job)
 
 
 def test_frames_by_the_owner_are_those_of_the_batch(store: Path, owned: Owner) -> None:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 import nbbatch as nb
 from nbbatch.values import storable
 from nbbatch.values.codec import codec_for
-from nbbatch.values.views import plain
+from nbbatch.values.views import plain, untyped
 
 
 def there_and_back(annotation: Any, value: Any, hops: int = 2) -> Any:
@@ -72,10 +72,45 @@ def test_who_looks_without_the_job_s_code_sees_what_it_is_and_how_big(value: Any
     assert plain(codec_for(Any).encode(value)) == seen
 
 
-def test_what_is_damaged_is_named_all_the_same() -> None:
-    assert plain(b' {"a": {"$pandas.frame": [7]}, "b": {"$numpy.scalar": []}}') == {
+class Fit(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    depth: int
+    held: Any
+
+
+HELD = [
+    pd.DataFrame({"id": [1, 2], "at": pd.date_range("2026", periods=2)}, index=["x", "y"]), pd.Series([1.5], name="a"), pd.Index([3]),
+    pl.DataFrame({"x": [1]}), pl.Series("s", [1]), pa.table({"y": [1]}), pa.array([1, None]), np.arange(6).reshape(2, 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("held", HELD, ids=lambda each: type(each).__name__)
+def test_who_has_not_the_job_reads_frames_and_arrays_all_the_same(held: Any) -> None:
+    codec = codec_for(Fit)
+    seen = untyped(codec.encode(Fit(depth=2, held=held)))
+
+    assert seen["depth"] == 2
+    assert type(seen["held"]) is type(held)
+    assert str(seen["held"]) == str(held)
+    assert str(untyped(codec_for(Any).encode(held))) == str(held)
+
+
+def test_what_of_a_frame_is_of_the_user_s_classes_is_plain_to_who_has_them_not() -> None:
+    stored = codec_for(Any | Fit).encode(
+        pd.DataFrame({"fit": [Fit(depth=1, held=None)], "pair": [(1, 2)]}, dtype=object)
+    )
+
+    assert untyped(stored).to_dict("records") == [{"fit": {"depth": 1, "held": None}, "pair": (1, 2)}]
+
+
+@pytest.mark.parametrize("read", [plain, untyped])
+def test_what_is_damaged_is_named_all_the_same(read: Any) -> None:
+    assert read(
+        b' {"a": {"$pandas.frame": [7]}, "b": {"$numpy.scalar": []}, "c": {"$numpy.array": ["<f8", [2], "C", 1, 0]}}'
+    ) == {
         "a": "<pandas.DataFrame>",
         "b": "<numpy.scalar>",
+        "c": "<numpy.ndarray 2: float64>",
     }
 
 

@@ -26,7 +26,7 @@ from nbbatch.definition.base_step import BaseStep
 from nbbatch.heal.replay import Replay, node_of, params_of, replay
 from nbbatch.pictures.markup import pre, visible
 from nbbatch.store.reading import Reader
-from nbbatch.values.views import plain
+from nbbatch.values.views import untyped
 
 if TYPE_CHECKING:
     from zipfile import ZipFile
@@ -113,7 +113,7 @@ class LoadedFailure:
 
     Attributes:
         about: Job, step, chunk, state, error, versions of Python and packages.
-        input: The stored input as plain JSON values (a frame as a polars frame); None if it is the parameters.
+        input: The stored input as JSON values, with frames and arrays as such; None if it is the parameters.
         params: The parameters as plain JSON values, secrets masked.
         code: The source that failed, with what it uses of its module.
         traceback: The stored traceback.
@@ -265,4 +265,4 @@ def _loaded(path: str | PathLike[str], *parts: bytes) -> LoadedFailure:
     if isinstance(told, dict) and isinstance(version := told.get("format"), int) and version > FORMAT:  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
         raise StoreUnreadable(f"{path} has format {version}; upgrade nbbatch to read it")
     known = About.model_validate(told, strict=True).model_dump()
-    return LoadedFailure(known, plain(data) if data else None, plain(params), code, traceback, log, data, params)
+    return LoadedFailure(known, untyped(data) if data else None, untyped(params), code, traceback, log, data, params)

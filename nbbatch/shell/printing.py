@@ -106,7 +106,14 @@ def as_json(value: Any) -> None:
 
 
 def _for_json(value: Any) -> Any:
-    return value.to_dicts() if hasattr(value, "to_dicts") else str(value)
+    if hasattr(value, "collect_schema") and hasattr(value, "collect"):  # a lazy frame
+        value = value.collect()
+    if hasattr(value, "notna") and not hasattr(value, "levels"):  # of pandas, whose missing times are no times
+        value = value.astype(object).where(value.notna(), None)
+    for way in ("to_dicts", "to_pylist", "tolist", "to_list"):  # of polars, pyarrow, numpy and pandas
+        if hasattr(value, way):
+            return getattr(value, way)()
+    return value.to_dict("records") if hasattr(value, "columns") else str(value)
 
 
 def frame(rows: pl.DataFrame, columns: Sequence[str], *, json: bool) -> None:

@@ -65,7 +65,7 @@ def ls(place: Path, job: str | None, status: str | None, limit: int, json: bool)
 
 def _tell_of_more(there_are: bool) -> None:
     if there_are:
-        printing.note("there are more; --limit shows more of them")
+        printing.note("there are more; a larger --limit shows them")
 
 
 @click.command()

@@ -168,3 +168,5 @@ _ABOUT: dict[str, Callable[[Any, Parts], str]] = {
     "$pandas.frame": _frame, "$pandas.series": _series, "$pandas.index": lambda tree, parts: _shape((_rows(tree, parts),)),
     "$polars.frame": _file, "$polars.lazy": _file, "$polars.series": _file, "$pyarrow.table": _stream, "$pyarrow.batch": _stream,
 }  # fmt: skip
+TABLES = frozenset((*_ABOUT, "$pandas.array", "$pyarrow.array", "$pyarrow.chunked"))
+"""Tags of frames, series and arrays: what JSON has no word for."""

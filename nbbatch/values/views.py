@@ -1,4 +1,4 @@
-"""Stored values without their types, for looking at: JSON values by path, frames; no code of a store's owner runs."""
+"""Stored values without the types of their job: JSON values by path, frames, arrays; no code of a store's owner runs."""
 
 # pyright: reportUnknownArgumentType=false, reportUnknownVariableType=false, reportUnknownMemberType=false
 # (types and values of user code are Any all the way down)
@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, cast
 
 from nbbatch.base.errors import StoreUnreadable
-from nbbatch.values import in_words
+from nbbatch.values import in_words, libraries
 from nbbatch.values.arrow_forms import is_frame, read_frame
 from nbbatch.values.files import TAG, shown
 from nbbatch.values.outside import whole
-from nbbatch.values.tree import is_tree, joined, parted
+from nbbatch.values.standard import NAMED
+from nbbatch.values.tree import Form, Reader, is_tree, joined, parted
 
 BRIEF = 160
 """Characters of a value in a few words."""
@@ -25,14 +26,25 @@ _TABLES = {"$dict", "$ordered", "$counter"}
 _MADE_OF_ITEMS = {"$tuple", "$set", "$frozenset"}
 _FRAMES = {"$polars.frame", "$polars.lazy"}
 _LIBRARIES = ("$numpy.", "$pandas.", "$polars.", "$pyarrow.")
+_Library = Callable[[str, Any, list[memoryview]], Any]
+"""What stands for a tagged value of another library."""
 
 
 def plain(data: bytes) -> Any:
-    """A stored value without its type: JSON values, or a frame.
+    """A stored value without its type, for texts and lists: JSON values, other libraries' in words; or a frame.
 
     >>> plain(b'{"a": [1]}'), plain(b' {"a": {"$tuple": [1, {"$:Mode": "fast"}]}}')
     ({'a': [1]}, {'a': [1, 'fast']})
     """
+    return _read(data, in_words.said)
+
+
+def untyped(data: bytes) -> Any:
+    """A stored value as who has not the job gets it: JSON values, with frames and arrays of the libraries that are installed."""
+    return _read(data, _made)
+
+
+def _read(data: bytes, library: _Library) -> Any:
     data = whole(data)
     if is_frame(data):
         return read_frame(data)
@@ -43,32 +55,55 @@ def plain(data: bytes) -> Any:
         ((_, part),) = cast("dict[str, int]", tree).items()
         if part < len(parts):  # else the JSON stands alone, as in a frame of instances
             return read_frame(parts[part])
-    return _seen(tree, parts)
+    return _seen(tree, parts, library)
 
 
-def _seen(tree: Any, parts: list[memoryview]) -> Any:
+class _Untyped:
+    """Forms of other libraries and of what comes with Python; what is of the user's classes stays plain."""
+
+    @staticmethod
+    def of(kind: type) -> Form:
+        raise TypeError(kind)
+
+    @staticmethod
+    def named(tag: str) -> Form:
+        known = NAMED.get(tag) or libraries.named(tag)
+        return known or Form(tag, lambda _, value: value, lambda reader, tree: _seen({tag: tree}, reader.parts, _made))
+
+
+def _made(tag: str, tree: Any, parts: list[memoryview]) -> Any:
+    """A frame or an array, whose form names its own kind; its words where its library is missing, or it is damaged."""
+    if tag not in in_words.TABLES:
+        return in_words.said(tag, tree, parts)
+    try:
+        return Reader(_Untyped, parts).get({tag: tree})
+    except Exception:  # as in words: whoever looks is told what it is, and sees the rest
+        return in_words.said(tag, tree, parts)
+
+
+def _seen(tree: Any, parts: list[memoryview], library: _Library) -> Any:
     """JSON with tags as it would be without."""
     if isinstance(tree, list):
-        return [_seen(each, parts) for each in cast("list[Any]", tree)]
+        return [_seen(each, parts, library) for each in cast("list[Any]", tree)]
     if not isinstance(tree, dict):
         return tree
     given = cast("dict[str, Any]", tree)
     if len(given) == 1:
         ((tag, inner),) = given.items()
         if tag[:1] == "$":
-            return _tagged(tag, inner, parts)
-    return {name: _seen(each, parts) for name, each in given.items() if name not in ("$private", "$extra")} | (
-        _pairs(given.get("$extra", ()), parts)
+            return _tagged(tag, inner, parts, library)
+    return {name: _seen(each, parts, library) for name, each in given.items() if name not in ("$private", "$extra")} | (
+        _pairs(given.get("$extra", ()), parts, library)
     )
 
 
-def _tagged(tag: str, inner: Any, parts: list[memoryview]) -> Any:
+def _tagged(tag: str, inner: Any, parts: list[memoryview], library: _Library) -> Any:
     if tag in _TABLES:
-        return _pairs(inner, parts)
+        return _pairs(inner, parts, library)
     if tag == "$defaultdict":
-        return _pairs(inner[1], parts)
+        return _pairs(inner[1], parts, library)
     if tag == "$deque":
-        return _seen(inner[1], parts)
+        return _seen(inner[1], parts, library)
     if tag == TAG:
         return shown(inner)
     if tag in ("$datetime", "$time"):
@@ -77,14 +112,14 @@ def _tagged(tag: str, inner: Any, parts: list[memoryview]) -> Any:
         return inner
     if tag in ("$bytes", "$bytearray") and isinstance(inner, int):
         return f"<{tag[1:]}{f' {len(parts[inner]):,}' if inner < len(parts) else ''}>"
-    return in_words.said(tag, inner, parts) if tag.startswith(_LIBRARIES) else _seen(inner, parts)
+    return library(tag, inner, parts) if tag.startswith(_LIBRARIES) else _seen(inner, parts, library)
 
 
-def _pairs(pairs: Any, parts: list[memoryview]) -> dict[str, Any]:
+def _pairs(pairs: Any, parts: list[memoryview], library: _Library) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
-        shown = _seen(key, parts)
-        found[shown if isinstance(shown, str) else json.dumps(shown)] = _seen(value, parts)
+        shown = _seen(key, parts, library)
+        found[shown if isinstance(shown, str) else json.dumps(shown)] = _seen(value, parts, library)
     return found
 
 
