@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,14 @@ from tests.kit import HandClock, engine, settle, statuses
 def test_two_instances_share_the_limit_of_a_step(store: Path) -> None:
     """C19"""
     lock, running, most = threading.Lock(), 0, 0
-    both = threading.Barrier(2, timeout=10)
+    both, calls = threading.Barrier(2, timeout=10), count()
 
-    def crowd(value: int) -> None:
+    def crowd(_: int) -> None:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
-        if value < 2:  # the first two of an instance wait for one another, so that the limit is made use of
+        if next(calls) < 2:  # the first two wait for one another, so that the limit is made use of
             both.wait()
         with lock:
             running -= 1
@@ -43,6 +43,16 @@ def test_two_instances_share_the_limit_of_a_step(store: Path) -> None:
             run.wait(20)
 
     assert most == 2
+
+
+def test_quick_chunks_of_a_limited_step_travel_together(store: Path) -> None:
+    """C19"""
+    with nb.open(store, workers=4) as batch:
+        job = each(lambda i: None, concurrency=1)
+        batch.submit(job, 10).wait(20)
+        before = engine(batch).turns
+        assert batch.submit(job, 2_000).wait(30) == "COMPLETED"
+        assert engine(batch).turns - before < 500
 
 
 def _starts(run: nb.JobHandle[Any], step: str) -> list[float]:

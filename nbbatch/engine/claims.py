@@ -10,7 +10,6 @@ from nbbatch.base.items import Fresh, Items, runs
 from nbbatch.base.rows import ClaimRow
 from nbbatch.base.states import ChunkStatus
 from nbbatch.definition import Kind
-from nbbatch.engine.limits import Pace
 from nbbatch.engine.pools import Lane
 from nbbatch.engine.settle import Changes
 from nbbatch.engine.state import PAGE_CHUNKS, LiveInstance, LiveStep
@@ -25,21 +24,19 @@ NO_LIMIT = 2**62
 class Claims:
     """Takes chunks of steps that a lane has room for."""
 
-    def __init__(self, store: Store, pace: Pace, wake: Callable[[], None]) -> None:
+    def __init__(self, store: Store, wake: Callable[[], None]) -> None:
         """Of one engine.
 
         Args:
             store: Where inputs are read.
-            pace: What limited steps may start now.
             wake: Asks for another turn.
         """
         self._store = store
-        self._pace = pace
         self._wake = wake
 
     def take(self, live: LiveInstance, step: LiveStep, lane: Lane) -> Items:
         """As many chunks as a micro-batch should have, with their inputs; none if none is there yet."""
-        items = step.take(self._size(live, step, lane), partial(self._refill, live))
+        items = step.take(self._size(step, lane), partial(self._refill, live))
         return self._with_inputs(live, step, items) if items else items
 
     def keep(self, live: LiveInstance, step: LiveStep, items: Items, changes: Changes, now: int) -> int | None:
@@ -62,17 +59,16 @@ class Claims:
         )  # fmt: skip
         return claim
 
-    def _size(self, live: LiveInstance, step: LiveStep, lane: Lane) -> int:
+    def _size(self, step: LiveStep, lane: Lane) -> int:
         options, step.target_us = step.node.step.options, lane.target_us
         if options.paced or step.node.step.job is not None:
             return 1
-        fair = -(-step.counts[ChunkStatus.QUEUED.code] // lane.workers)
+        fair = -(-step.counts[ChunkStatus.QUEUED.code] // min(lane.workers, options.concurrency or lane.workers))
         if step.mean_us:
             # sharing less work than the way there takes is no gain; while all have work, more goes with less ado
             ways = 1 if lane.taken < lane.workers else WAYS
             fair = max(fair, int(ways * lane.round_us / step.mean_us))
-        free = self._pace.room(live, step) if options.limited else step.free()
-        return max(1, min(step.likely_size, free, max(fair, step.least())))
+        return max(1, min(step.likely_size, step.free(), max(fair, step.least())))
 
     def _refill(self, live: LiveInstance, step: LiveStep) -> None:
         """Read the next window of unclaimed chunks; windows double while they turn out empty.

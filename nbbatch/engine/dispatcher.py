@@ -126,7 +126,7 @@ class Engine:
             store, marks, self.live, self.flights, self._pace, clerk, self.observer, self._packer.lacked
         )
         self._fallback = Fallback(self._commit, self._completions.restore, self._stop, clock.now)
-        self._claims, self._reuse = Claims(store, self._pace, self.wake), Reuse(store, self.leftovers, self._first_claim, self.wake)  # fmt: skip
+        self._claims, self._reuse = Claims(store, self.wake), Reuse(store, self.leftovers, self._first_claim, self.wake)  # fmt: skip
         self._stopping = self._is_held = self._abandoned = False
         """The second: claim nothing more. The third: what still runs is not waited for any more."""
         self._thread = threading.Thread(target=self._loop, name="nbbatch-dispatcher", daemon=True)
@@ -554,7 +554,7 @@ class Engine:
         micro = MicroBatch(
             live.id, step.node, live.params, items, self.clock.now, stop, sink, inputs, self.marks, slots,
             self._lanes.turnstiles(live, step) if lane.is_async else (), live.attachments, live.job.listeners.hooks, self.leftovers.begin(live.id),
-            lane.most_us(step),
+            lane.most_us(step), is_fail_fast=live.job.fail_fast,
         )  # fmt: skip
         flight = Flight(live, step, lane, micro, claim, step.mean_us * len(items), waits=lane.taken >= lane.workers)
         lane.taken += 1

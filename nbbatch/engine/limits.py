@@ -50,12 +50,12 @@ class Limits:
         """When a start that was refused since the last `forget_refusals` is allowed; None: none was."""
 
     def room(self, name: Name, options: Options, running: int, under_way: Sequence[int], now_us: int) -> int:
-        """How many chunks of a step may be claimed.
+        """How many micro-batches of a step may be claimed; under a rate each has one chunk.
 
         Args:
             name: Of the step.
             options: Its options.
-            running: Its chunks that are claimed, in all instances.
+            running: Those that are claimed, in all instances.
             under_way: Where it has a rate: when each of them began; the present for those that have not.
             now_us: The present.
         """
@@ -217,13 +217,16 @@ class Pace:
         return has_worker and self.room(live, step) > 0
 
     def room(self, live: LiveInstance, step: LiveStep) -> int:
-        """How many chunks of a limited step may be claimed, with those of other instances counted."""
+        """How many micro-batches of a limited step may be claimed, with those of other instances counted; of an async one, how many chunks.
+
+        A micro-batch runs one chunk after another, so of quick ones many count as one.
+        """
         code = step.node.step
         if code.is_async and not code.options.paced:  # its turnstile limits it
             return step.free()
         name, taken = (live.job.name, code.name), 0
         if code.options.concurrency is not None:
-            taken = sum(len(f.micro.items) for f in self._flights | self._expired if f.name == name)
+            taken = sum(flight.name == name for flight in self._flights | self._expired)
         now = self.steady()
         under_way = (
             [] if code.options.rate is None else [self._began_us(each, now) or now for each in self._rated[name]]

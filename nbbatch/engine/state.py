@@ -289,16 +289,16 @@ class LiveStep:
         self.lots = deque(lot for lot in lots if lot)
 
     def free(self) -> int:
-        """How many chunks more may be claimed under the step's limit.
+        """How many chunks more may be claimed under an async step's limit.
 
-        An async step claims more ahead, as many again or, where they are quick, for so much work: they wait at the turnstile
-        of the event loop, so that the limit is made use of while a commit runs.
+        It claims more ahead, as many again or, where they are quick, for so much work: they wait at the turnstile of the event loop, so
+        that the limit is made use of while a commit runs. Of other steps micro-batches are counted, by `Pace`: each runs one chunk at a time.
         """
         step = self.node.step
-        if step.options.concurrency is None:
+        if step.options.concurrency is None or not step.is_async:
             return MAX_BATCH
-        ahead = min(ASYNC_AHEAD, int(ASYNC_AHEAD_US / (self.likely_us or ASYNC_AHEAD_US))) if step.is_async else 0
-        return step.options.concurrency * (1 + max(ahead, step.is_async)) - self.in_flight
+        ahead = min(ASYNC_AHEAD, int(ASYNC_AHEAD_US / (self.likely_us or ASYNC_AHEAD_US)))
+        return step.options.concurrency * (1 + max(ahead, 1)) - self.in_flight
 
     def take(self, most: int, refill: Callable[[LiveStep], None]) -> Items:
         """Take up to ``most`` chunks to claim, or a lot; ``refill`` reads the next window of the store."""

@@ -43,7 +43,8 @@ def run_chunks(micro: MicroBatch) -> Results:
     outcomes, until = dict[int, Outcome](), micro.now() + micro.most_us
     for place, item in enumerate(micro.items):
         outcomes[place] = run_item(micro, item, worker, cell)[0]
-        if outcomes[place].ended_us > until:
+        is_failure = outcomes[place].status is not ChunkStatus.COMPLETED
+        if outcomes[place].ended_us > until or (is_failure and micro.is_fail_fast):
             break
     return Results([], [], [], worker, outcomes, left=len(micro.items) - len(outcomes))
 

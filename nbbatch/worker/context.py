@@ -153,6 +153,8 @@ class MicroBatch:
     """Where big outputs go; None: into the store with all others."""
     most_us: int = 2**62
     """Once its chunks have taken so long together, those not yet begun are given back: they were thought to be quicker."""
+    is_fail_fast: bool = False
+    """Whether the chunks after one that did not complete are given back too, as the job may end by it."""
     writers: Executor | None = None
     """Threads that write big outputs while further attempts run; None: each attempt writes its own."""
 

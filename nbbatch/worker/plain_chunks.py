@@ -103,7 +103,7 @@ def _run(micro: MicroBatch, worker: str, given: Sequence[Any], run: Callable[[An
             output = run(data)
         except BaseException as error:
             odd[place] = broken(ctx, begun, worker, error)
-            begun = now()
+            begun, until = now(), -1 if micro.is_fail_fast else until
             continue
         end = now()
         if ctx.said:

@@ -83,7 +83,8 @@ class Packed:
     is_suspect: bool = False
     """Whether its worker was lost before, so that it has to be known for sure whether it began."""
     most_us: int = 2**62
-    """As of the micro-batch."""
+    is_fail_fast: bool = False
+    """As of the micro-batch, both."""
     brought: dict[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
     """Values that its worker is expected to lack."""
     line: Line | None = None
@@ -121,7 +122,7 @@ class Packer:
         return Packed(
             f"{self.owner}-{next(self._numbers)}", micro.instance, digest, code, values, is_local, data, attached,
             micro.params.secrets, micro.items, marks, micro.slots, micro.values, socket.gethostname(), logs.levels(),
-            micro.node.step.options.timeout is not None, is_suspect, micro.most_us, brought,
+            micro.node.step.options.timeout is not None, is_suspect, micro.most_us, micro.is_fail_fast, brought,
         )  # fmt: skip
 
     def _data(self, micro: MicroBatch, values: dict[str, str]) -> bytes | str:
@@ -214,7 +215,7 @@ def run_packed(packed: Packed) -> Results | Missing | None:
     micro = MicroBatch(
         packed.instance, node, params, packed.items, cancellation=_Told(packed.line, marks, packed.slots), marks=marks,
         slots=packed.slots, attachments=attached, hooks=hooks, values=packed.folder, writers=_writers(os.getpid()),
-        most_us=packed.most_us,
+        most_us=packed.most_us, is_fail_fast=packed.is_fail_fast,
     )  # fmt: skip
     with logs.collected(packed.levels) as kept:
         results = run_chunks(micro)
