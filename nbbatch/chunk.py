@@ -211,7 +211,10 @@ class ChunkHandle(Answering):
     # --- again --------------------------------------------------------------------------------------
 
     def replay(self, step: BaseStep | None = None, *, params: Any = None) -> replay.Replay:
-        """Run its step on the stored input, in this thread, with the current code. Nothing is stored.
+        """Run its step on the stored input, in this thread. Nothing is stored.
+
+        The step is that of the job that the run knows, and calls functions as they are now. One whose own cell was run again is
+        passed: ``chunk.replay(price)``.
 
         Args:
             step: The step to run, if this process does not know the job, or to try another version.

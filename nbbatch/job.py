@@ -18,7 +18,9 @@ class Job(JobDefinition[P, R_co], Generic[P, R_co]):
     __doc__ = JobDefinition.__doc__
 
     def preview(self, params: P | dict[str, Any] | None = None, *, limit: int | None = 5) -> Preview:
-        """Run the chain on the first few items of each step, in this thread, without a store. Nothing is kept.
+        """Run the chain on the first few items of each step, in this thread, without a store. Nothing is stored.
+
+        The steps do run: files that they write and requests that they send are written and sent.
 
         The first step runs to its end, because only it knows how many items there are. The reduction runs on the outputs of the
         preview. A step that is a job previews that job.

@@ -71,7 +71,7 @@ def run(command: list[str], folder: Path) -> None:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("block", blocks(), ids=lambda block: f"{block.document}: {block.heading}")
 def test_commands_work_as_they_are_written(folder: Path, block: Block) -> None:
-    program = f'nbbatch() {{ "{sys.executable}" -m nbbatch "$@"; }}\n{block.commands}'
+    program = f'nbbatch() {{ python -m nbbatch "$@"; }}\npython() {{ "{sys.executable}" "$@"; }}\n{block.commands}'
     run(["bash", "-euo", "pipefail", "-c", program], folder)
 
 

@@ -62,25 +62,22 @@ def test_every_public_name_stands_in_the_reference_once() -> None:
     assert {name: from_code.thing(name) for name in public()} == public()
 
 
-INNER = {
-    "Job.renew", "Job.renewed_step", "Job.current", "Job.shape_difference", "Batch.usable", "Batch.holds", "inline.submit", "File.of",
-    "VirtualClock.steady", "VirtualClock.until", "VirtualClock.subscribe", "Fault.strike",
-}  # fmt: skip
-"""Called by nbbatch itself."""
-
-
 def told() -> Iterator[tuple[str, str]]:
     """Public names and the members of classes, with their docstrings."""
     for name, value in public().items():
         yield name, from_code._doc(value)
         for member, function in from_code.members(value).items() if inspect.isclass(value) else ():
-            path = f"{value.__name__}.{member}"
-            if path not in INNER:
-                yield path, inspect.getdoc(from_code._function(function)) or ""
+            yield f"{value.__name__}.{member}", inspect.getdoc(from_code._function(function)) or ""
 
 
 def test_every_public_name_has_an_example() -> None:
     assert [name for name, doc in told() if ">>> " not in doc] == []
+
+
+def test_nothing_is_left_out_that_is_not_there() -> None:
+    there = {f"{value.__name__}.{each}" for value in public().values() if inspect.isclass(value) for each in dir(value)}
+
+    assert from_code.NOT_TOLD <= there
 
 
 def test_the_examples_of_public_names_are_run() -> None:
@@ -106,7 +103,7 @@ def test_no_signature_hides_its_arguments() -> None:
             else [(f"{value.__name__}.{key}", each) for key, each in from_code.members(value).items()] if inspect.isclass(value)
             else []
         )
-        if callable(member) and path not in INNER
+        if callable(member)
     ]  # fmt: skip
     hidden = [path for path, each in functions if {"args", "kwargs", "options"} & {*inspect.signature(each).parameters}]
 
@@ -322,4 +319,8 @@ def test_pages_are_written_as_markdown_without_directives_of_code(tmp_path: Path
     assert "@nb.step" in llms.as_markdown(ROOT / "docs" / "index.md")
     assert "- [Options](docs/reference/options.md)" in (tmp_path / "llms.txt").read_text(encoding="utf-8")
     assert "| `max_attempts` | `4` |" in (tmp_path / "docs/reference/options.md").read_text(encoding="utf-8")
-    assert "```python\n" in (tmp_path / "notebooks/03-debug-and-heal.md").read_text(encoding="utf-8")
+    told = (tmp_path / "notebooks/03-debug-and-heal.md").read_text(encoding="utf-8")
+    assert "```python\n" in told
+    assert "```text\nPriced(shop='berlin', euros=12.5)\n```" in told  # what a cell shows
+    assert (tmp_path / "notebooks/loopback.py").exists()  # which notebooks import
+    assert (tmp_path / "notebooks/03-debug-and-heal.ipynb").exists()

@@ -26,6 +26,11 @@ import nbbatch
 ROOT = Path(__file__).resolve().parents[2]
 INSIDE = {"Answering", "LogBuffer"}
 """Bases whose methods are not for users."""
+NOT_TOLD = {
+    "Job.renew", "Job.renewed_step", "Job.current", "Job.shape_difference", "Batch.usable", "Batch.holds", "inline.submit", "File.of",
+    "VirtualClock.steady", "VirtualClock.until", "VirtualClock.subscribe", "Fault.strike",
+}  # fmt: skip
+"""Members that nbbatch itself calls."""
 FENCE = re.compile(r"^```\{from-code\} (.+)\n```$", re.MULTILINE)
 
 
@@ -61,7 +66,7 @@ def members(kind: type) -> dict[str, Any]:
     for base in reversed(kind.__mro__):
         if base.__module__.startswith("nbbatch") and base.__name__ not in INSIDE and base not in told_there:
             found |= {name: value for name, value in vars(base).items() if not name.startswith("_") and _is_told(value)}
-    return found
+    return {name: value for name, value in found.items() if f"{kind.__name__}.{name}" not in NOT_TOLD}
 
 
 def _is_told(value: Any) -> bool:
@@ -113,7 +118,8 @@ def _doc(value: Any) -> str:
     own = inspect.getdoc(value) or ""
     init = getattr(value, "__init__", None) if inspect.isclass(value) else None
     is_ours = getattr(inspect.unwrap(init) if init else None, "__module__", "").startswith("nbbatch")
-    return "\n\n".join(each for each in (own, (inspect.getdoc(init) if is_ours else "") or "") if each)
+    made = inspect.cleandoc(init.__doc__ or "") if is_ours and init else ""  # its own: getdoc would give that of object
+    return "\n\n".join(each for each in (own, made) if each)
 
 
 def arguments(doc: str) -> dict[str, str]:

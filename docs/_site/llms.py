@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from docs._site.from_code import ROOT, filled
 
@@ -13,6 +15,8 @@ INCLUDED = re.compile(r"^```\{include\} (\S+)\n:code: python\n```$", re.MULTILIN
 FRONT = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 CONTENTS = re.compile(r"^```\{toctree\}\n.*?^```\n*", re.MULTILINE | re.DOTALL)
 PICTURE = re.compile(r"!\[([^\]]*)\]\([^)]*\)(?:\{[^}]*\})?")
+MOST_SHOWN = 4_000
+"""Characters of what a cell shows."""
 SUMMARY = "Durable, typed, per-item batch jobs that live in a Jupyter notebook: a Python library on DuckDB, polars and pydantic."
 
 
@@ -26,8 +30,7 @@ def as_markdown(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
         return plain(filled(text), path)
-    cells = json.loads(text)["cells"]
-    return "\n\n".join(_cell(each["cell_type"], "".join(each["source"])) for each in cells) + "\n"
+    return "\n\n".join(part for each in json.loads(text)["cells"] for part in _cell(each)) + "\n"
 
 
 def plain(text: str, path: Path) -> str:
@@ -38,8 +41,16 @@ def plain(text: str, path: Path) -> str:
     return PICTURE.sub(r"(Picture: \1)", text).replace(".ipynb)", ".md)").rstrip() + "\n"
 
 
-def _cell(kind: str, text: str) -> str:
-    return text if kind == "markdown" else f"```python\n{text}\n```"
+def _cell(cell: Mapping[str, Any]) -> Iterator[str]:
+    """The text of a cell, or its code and what it shows as text."""
+    text = "".join(cell["source"])
+    yield text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```"
+    shown = [
+        "".join(each.get("text") or each.get("data", {}).get("text/plain") or ()).rstrip()
+        for each in cell.get("outputs", ())
+    ]
+    if any(shown):
+        yield "```text\n{}\n```".format("\n".join(filter(None, shown))[:MOST_SHOWN])
 
 
 def listing(titles: Mapping[str, str]) -> str:
@@ -49,7 +60,7 @@ def listing(titles: Mapping[str, str]) -> str:
 
 
 def write(folder: Path, titles: Mapping[str, str]) -> None:
-    """Write them into the folder of the built site.
+    """Write them into the folder of the built site, with the notebooks themselves and what they import.
 
     Args:
         folder: Where the site is.
@@ -61,4 +72,6 @@ def write(folder: Path, titles: Mapping[str, str]) -> None:
             made = folder / f"{page}.md"
             made.parent.mkdir(parents=True, exist_ok=True)
             made.write_text(as_markdown(path), encoding="utf-8")
+    for beside in (each for ending in ("*.ipynb", "*.py") for each in (ROOT / "notebooks").glob(ending)):
+        shutil.copy(beside, folder / "notebooks" / beside.name)
     (folder / "llms.txt").write_text(listing(titles), encoding="utf-8")
