@@ -28,7 +28,9 @@ AHEAD = 8
 SPARE_US = 20_000
 """Work that a worker still has before it when a commit begins; with more, what arrives is waited for."""
 PATIENCE = 12
-"""A micro-batch that takes so many times as long as it should gives back what it has not begun."""
+"""A micro-batch that takes so many times as long as it should gives back what it has not begun …"""
+PATIENCE_AT_FIRST = 3
+"""… and one whose size other instances of its step have told, so many times."""
 SOON_US = 1_000
 """What workers finish within this time shares the commit with what has arrived: it costs more than they lose by it."""
 ROUNDS = 10
@@ -80,8 +82,8 @@ class Lane:
         return max(self.pool.target_us, min(MOST_US, int(ROUNDS * self.round_us)))
 
     def most_us(self, step: LiveStep) -> int:
-        """How long a micro-batch of a step may take and still begin a further chunk; shorter where only other instances tell how long one takes."""
-        return (PATIENCE if step.mean_us else 1) * self.target_us
+        """How long a micro-batch of a step may take and still begin a further chunk."""
+        return (PATIENCE if step.mean_us else PATIENCE_AT_FIRST) * self.target_us
 
     def learn(self, way_us: int) -> None:
         """A micro-batch was so long on its way, there and back."""
