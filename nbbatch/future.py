@@ -342,9 +342,20 @@ class RunFuture(Frames, Generic[R_co]):
         text = f"instance {self.id} of job {row.job!r} failed: {row.error}"
         if first:
             step, chunk, kind, error = first[0]
-            text += f". First failure, in step {step!r}, chunk {chunk}: {kind}: {error}"
+            given = self._item(chunk)
+            said = "" if error and error in (row.error or "") else f": {error}"  # FailJob's text is the run's
+            text += f". First failure, in step {step!r}, chunk {chunk}{f' ({given})' if given else ''}: {kind}{said}"
+            if kind == "FailJob":
+                return f"{text}. run.errors() lists all; run.retry() tries again"
             text += f". run.chunk({chunk}).debug() stops at the line"
         return f"{text}. run.errors() lists all; mend the cell, then run.retry(job)"
+
+    def _item(self, chunk: int) -> str:
+        """The input of a chunk where it is a single value, such as a file; fields of a model are for those who look, not for logs."""
+        from nbbatch.heal.inputs import briefs, short
+
+        told = briefs(self._store, self.id, [chunk]).get(chunk)
+        return "" if told is None or " · " in told.input else short(told.input)
 
     @property
     def _row(self) -> InstanceRow:

@@ -341,6 +341,8 @@ class Frames(Answering):
     ) -> pl.DataFrame:  # fmt: skip
         """What steps printed, logged, warned of and recovered from, in order of the attempts' ends.
 
+        A reused chunk said nothing here: `reuse` names the instance and the chunk (``origin``) that ran, and that instance has its logs.
+
         Columns: chunk, step, attempt, ended, kind ("log", "warning" or "recovered"), text.
 
         Args:

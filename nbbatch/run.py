@@ -401,7 +401,7 @@ class JobHandle(RunFuture[R_co]):
             1 failed chunk, 1 cause
             1 × ValueError: could not convert string to float: …  [price, price: return float(order.price)]
                 1 of 1 has price = "2,50"; 0 of 4 good ones do
-                for example chunk 10: could not convert string to float: '2,50'
+                for example chunk 10 (id=3 · price=2,50): could not convert string to float: '2,50'
         """
         from nbbatch.heal.failures import Actions, failures
 

@@ -29,7 +29,7 @@ from rich.console import Console
 
 import nbbatch as nb
 from nbbatch.panel import terminal
-from nbbatch.shell import exit_codes, following, frontend, pipes, printing, steering
+from nbbatch.shell import exit_codes, following, frontend, pipes, printing, seeing, steering
 from tests.looked import going, job
 from tests.test_look import Owner, owned
 
@@ -313,13 +313,18 @@ def test_a_run_that_fails_says_so_and_a_retry_mends_it(ask: Ask) -> None:
 
     code, said = ask("errors", "new.duckdb", 1, "--traceback")
     assert (code, "ValueError" in said, "\x1b" in said) == (0, True, False)
+    assert re.search(r"FAILED +check +2026-01-02 north 0 +1 +FAILED", said)
+    assert re.search(r"check +2026-01-02 north 0 +FAILED", ask("chunks", "new.duckdb", 1)[1])
     Path("broken").unlink()
     code, said = ask("retry", "new.duckdb", 1, "--job", "shop:Shop.orders")
     assert (code, "secrets are never stored" in said) == (1, True)
-    Path("p.json").write_text('{"day": "2026-01-02"}')
-    assert ask("retry", "new.duckdb", 1, "--job", "shop:Shop.orders", "--params", "p.json")[0] == 0
+    Path("p.json").write_text('{"token": "s3cret"}')
+    code, said = ask("retry", "new.duckdb", 1, "--job", "shop:Shop.orders", "--params", "p.json")
+    assert (code, bool(re.search("check .*3 to retry", said)), "its errors" in said) == (0, True, False)
     code, said = ask("show", "new.duckdb", 1)
     assert (code, "✓ COMPLETED" in said, "2026-01-02 north 2" in said) == (0, True, True)
+    assert "lists its errors: no chunk is FAILED by now" in said
+    assert re.search(r"COMPLETED +check +2026-01-02 north 0 +1 +FAILED", ask("errors", "new.duckdb", 1)[1])
 
 
 def test_a_job_without_parameters_and_one_with_a_single_one_run(ask: Ask) -> None:
@@ -633,3 +638,39 @@ def test_frames_are_exported_whole_however_they_are_read(
     assert ask("export", store, 1, "out", "--format", "csv", "--frame", "errors")[0] == 0
     assert pl.read_csv("out/errors.csv")["error"].to_list() == ["seven is not taken"]
     assert not [each for each in Path("out").iterdir() if each.name.startswith(".")]
+
+
+def test_runs_that_nobody_works_on_are_told(ask: Ask, store: Path) -> None:
+    done(store)
+    assert "nobody works" not in ask("ls", store)[1]
+    with nb.open(store, executor=nb.inline()) as batch:
+        batch.submit(cast("Any", job), 3, new=True).pause()
+        assert "nobody works" not in ask("ls", store)[1]
+
+    for place in (store, store.parent):
+        said = ask("ls", place)[1]
+        assert "nobody works on 1 unfinished instance" in said
+        assert f"nbbatch resume {store} 2 --job MODULE:JOB" in said
+
+
+def test_what_is_reused_is_chosen_at_the_command(ask: Ask) -> None:
+    words = ("run", "shop:Shop.orders", "new.duckdb", "--day", "2026-01-02", "--new")
+    steps = []
+    for more in (("--reuse",), ("--reuse",), ("--no-reuse",)):
+        code, said = ask(*words, *more, "--json")
+        assert code == 0, said
+        rows = object_in(ask("show", "new.duckdb", len(steps) + 1, "--json")[1])["steps"]
+        steps.append(sum(row["reused"] for row in rows))
+
+    assert steps == [0, 4, 0]
+
+
+def test_a_long_report_is_shown_in_lines() -> None:
+    lines = seeing.report(
+        {"bad": [f"line {number} of this file is no good" for number in range(9)], "good": 3}
+    ).splitlines()
+
+    assert len(lines) > 3
+    assert max(map(len, lines)) <= seeing.WIDE
+    assert seeing.report({"a": [1, 2]}) == "{'a': [1, 2]}"
+    assert seeing.report("a" * 200) == repr("a" * 200)

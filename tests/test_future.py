@@ -154,6 +154,16 @@ def test_waiting_takes_a_limit_in_every_form(batch: nb.Batch, clock: HandClock, 
         run.wait("soon")
 
 
+def test_what_a_fail_job_says_is_told_once(batch: nb.Batch) -> None:
+    def refuse(_: int) -> None:
+        raise nb.FailJob("the token is refused")
+
+    with pytest.raises(nb.JobFailed, match=r"step 'only', chunk 1: FailJob\. .*run\.retry\(\) tries again") as caught:
+        batch.submit(one_step(refuse), 3).result(10)
+
+    assert str(caught.value).count("the token is refused") == 1
+
+
 def test_a_failed_result_names_the_chunk_and_the_way_to_debug(batch: nb.Batch) -> None:
     run = batch.submit(one_step(lambda _: 1 / 0, max_attempts=1), 3)
 

@@ -635,3 +635,45 @@ def test_a_list_that_was_empty_differs_from_what_else_it_may_be(batch: nb.Batch,
     run.wait(30)
     assert not run.chunk(1).replay(listing(after).nodes[0].step).same
     assert run.chunk(1).replay().same
+
+
+class Visit(BaseModel):
+    patient: str
+    day: int
+
+
+@pytest.mark.parametrize(
+    ("item", "told", "in_error"),
+    [
+        ("a.csv", "a.csv", "chunk 3 (a.csv): ValueError"),
+        (nb.File, "a.csv", "chunk 3 (a.csv): ValueError"),
+        (Visit(patient="Ada", day=2), "patient=Ada · day=2", "chunk 3: ValueError"),
+        ("two\nlines " * 20, f"{'two lines ' * 7}two lines…", f"({'two lines ' * 7}two lines…): ValueError"),
+    ],
+)
+def test_what_failed_is_told_by_its_input(
+    inline: nb.Batch, tmp_path: Path, item: Any, told: str, in_error: str
+) -> None:
+    """The text of an exception goes to logs: fields of a model are not in it."""
+    (tmp_path / "a.csv").write_text("1")
+    made = nb.File(tmp_path / "a.csv") if item is nb.File else item
+
+    def items(n: int) -> Iterator[Any]:
+        yield from ["good", made]
+
+    def fail(each: Any) -> None:
+        if each != "good":
+            raise ValueError("no")
+
+    kind = type(made)
+    items.__annotations__["return"] = Iterator[str | kind]
+    fail.__annotations__["each"] = str | kind
+    run = inline.submit(nb.Job("fail", nb.step(items) >> nb.step(max_attempts=1)(fail)), 1)
+    group = run.failures()[0] if run.wait(10) == "FAILED" else None
+
+    assert group is not None
+    assert (group.input, f"chunk 3 ({told}): no" in str(group)) == (told, True)
+    assert run.failures().frame()["input"].to_list() == [told]
+    with pytest.raises(nb.JobFailed) as caught:
+        run.result()
+    assert in_error in str(caught.value)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from nbbatch.base.display import plural
 from nbbatch.base.rows import HEAD_CHARS
 from nbbatch.base.times import time_of
+from nbbatch.heal.inputs import briefs, short
 from nbbatch.heal.traits import Good, Trait
 from nbbatch.pictures.markup import Listed
 from nbbatch.store.frames import check_page
@@ -148,6 +149,7 @@ class FailureGroup:
         traits: What their inputs have in common, compared with COMPLETED chunks; the most significant first.
         example: Id of one of them: ``run.chunk(group.example)``.
         message: The beginning of the error text of the example.
+        input: The input of the example in a few words; "" if it is the parameters.
     """
 
     cause: Cause
@@ -156,6 +158,7 @@ class FailureGroup:
     last: Any
     traits: list[Trait]
     message: str
+    input: str
     _actions: Actions = field(repr=False)
 
     @property
@@ -187,7 +190,8 @@ class FailureGroup:
 
     def __str__(self) -> str:
         head = f"{len(self):,} × {self.cause.type}: {self.cause.message}  [{self.cause.step}, {self.cause.line}]"
-        example = f"for example chunk {self.example}: {self.message[:200]}"
+        given = f" ({self.input})" if self.input else ""
+        example = f"for example chunk {self.example}{given}: {self.message[:200]}"
         return "\n    ".join([head, *map(str, self.traits), example])
 
     __repr__ = __str__
@@ -208,21 +212,22 @@ class Failures(Listed[FailureGroup]):
     def frame(self) -> pl.DataFrame:
         """One row per group.
 
-        Columns: step, error_type, message, line, count, first, last, example (chunk id), traits (text).
+        Columns: step, error_type, message, line, count, first, last, example (chunk id), input (of the
+        example, in a few words), traits (text).
         """
         import polars as pl
 
         rows = [
             (
                 each.cause.step, each.cause.type, each.cause.message, each.cause.line, len(each), each.first, each.last,
-                each.example, "; ".join(map(str, each.traits)),
+                each.example, each.input, "; ".join(map(str, each.traits)),
             )
             for each in self
         ]  # fmt: skip
         text, time = pl.String, pl.Datetime("us", "UTC")
         schema = {
             "step": text, "error_type": text, "message": text, "line": text, "count": pl.Int64, "first": time, "last": time,
-            "example": pl.Int64, "traits": text,
+            "example": pl.Int64, "input": text, "traits": text,
         }  # fmt: skip
         return pl.DataFrame(rows, schema=schema, orient="row")
 
@@ -242,14 +247,19 @@ def failures(store: Reader, instance: int, actions: Actions, limit: int | None =
     check_page(limit)
     causes = grouped(Kind(*row) for row in store.fetch("failed_kinds", instance, limit, MAX_KINDS))
     traits = _Traits(store, instance, MAX_GOOD if limit is None else min(limit, MAX_GOOD))
-    return Failures(_group(cause, kinds, traits, actions) for cause, kinds in causes.items())
+    told = briefs(store, instance, [min(kind.chunks[0] for kind in kinds) for kinds in causes.values()])
+    inputs = {chunk: short(each.input) for chunk, each in told.items()}
+    return Failures(_group(cause, kinds, traits, inputs, actions) for cause, kinds in causes.items())
 
 
-def _group(cause: Cause, kinds: list[Kind], traits: _Traits, actions: Actions) -> FailureGroup:
+def _group(
+    cause: Cause, kinds: list[Kind], traits: _Traits, inputs: Mapping[int, str], actions: Actions
+) -> FailureGroup:
     chunks = sorted(chunk for kind in kinds for chunk in kind.chunks)
     first, last = min(kind.first_us for kind in kinds), max(kind.last_us for kind in kinds)
     message = min(kinds, key=lambda kind: kind.chunks[0]).head
-    return FailureGroup(cause, chunks, time_of(first), time_of(last), traits.of(cause.step, chunks), message, actions)
+    common, given = traits.of(cause.step, chunks), inputs.get(chunks[0], "")
+    return FailureGroup(cause, chunks, time_of(first), time_of(last), common, message, given, actions)
 
 
 class _Traits:

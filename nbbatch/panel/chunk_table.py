@@ -6,14 +6,14 @@ looked for among all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nbbatch.base.states import ChunkStatus
+from nbbatch.heal.inputs import briefs
 from nbbatch.store import frames
 from nbbatch.store.reading import Reader
-from nbbatch.values.views import BRIEF_BYTES, brief
 
 if TYPE_CHECKING:
     import polars as pl
@@ -86,16 +86,13 @@ def page(store: Reader, instance: int, chosen: Filter, params: bytes = b"") -> P
     next_ = None
     if rows.height > ROWS:
         next_ = (ids[-1], None if chosen.offset is None else chosen.offset + ROWS)
-    found = store.fetch("chunk_briefs", instance, min(ids), max(ids), ids, BRIEF_BYTES) if ids else []
-    return Page(shown, next_, _inputs(found, params), {chunk: worker or "" for chunk, *_, worker in found})
-
-
-def _inputs(found: Sequence[Sequence[Any]], params: bytes) -> dict[int, str]:
-    said: dict[int, str] = {}
-    for chunk, is_first, data, size, _ in found:
-        value = params if is_first else data
-        said[chunk] = brief(value) if value else f"a value of {size:,} bytes" if size else ""
-    return said
+    told = briefs(store, instance, ids, params)
+    return Page(
+        shown,
+        next_,
+        {chunk: each.input for chunk, each in told.items()},
+        {chunk: each.worker for chunk, each in told.items()},
+    )
 
 
 def _in_order(store: Reader, instance: int, chosen: Filter) -> pl.DataFrame:

@@ -45,7 +45,7 @@ def _say_end(run: JobHandle[Any], *, json: bool) -> None:
         errors, retry = wording.typed("errors", run.id), wording.typed("retry", run.id)
         printing.note(f"{errors} lists its errors; {retry} runs what failed again")
     elif run.report is not None:
-        printing.say(seeing.shortened(run.report))
+        printing.say(seeing.report(run.report))
 
 
 def say_it_was_there(run: JobHandle[Any]) -> None:

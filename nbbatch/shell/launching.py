@@ -6,7 +6,7 @@ import json as json_text
 import os
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,11 +67,16 @@ def where_it_runs(command: given.F) -> given.F:
 @click.option("--key", help="A name for the instance: with it, this command is done once, however often it is called.")
 @click.option("--retry", is_flag=True, help="Of a key: if its instance FAILED, run what failed again.")
 @click.option("--new", is_flag=True, help="Another instance, even if an unfinished one has equal parameters.")
+@click.option(
+    "--reuse/--no-reuse",
+    default=None,
+    help="Take outputs of completed chunks that are equal, of all steps or of none; by default as the steps say.",
+)
 @where_it_runs
 @given.json_option
 def run(
-    job: str, store: Path, file: Any, sets: tuple[str, ...], key: str | None, retry: bool, new: bool, workers: int | None,
-    processes: int | None, grace: float, timeout: float | None, json: bool, **typed: str | None,
+    job: str, store: Path, file: Any, sets: tuple[str, ...], key: str | None, retry: bool, new: bool, reuse: bool | None,
+    workers: int | None, processes: int | None, grace: float, timeout: float | None, json: bool, **typed: str | None,
 ) -> int:  # fmt: skip
     """Run a job, or go on with it, and wait for its end. `nbbatch run MODULE:JOB STORE --help` lists the job's own options.
 
@@ -85,14 +90,15 @@ def run(
     params = model_options.params(found, said_in(file), {**_set(sets), **_typed(typed)})
     found.check(params)
     with opened(store, workers, processes, grace, timeout) as batch:
-        return following.follow(lambda: _submitted(batch, found, params, key, retry, new), json=json)
+        return following.follow(
+            lambda: _submitted(lambda: batch.submit(found, params, key=key, new=new, reuse=reuse), retry=retry),
+            json=json,
+        )
 
 
-def _submitted(
-    batch: Batch, job: Job[Any, Any], params: Any, key: str | None, retry: bool, new: bool
-) -> JobHandle[Any]:
+def _submitted(submit: Callable[[], JobHandle[Any]], *, retry: bool) -> JobHandle[Any]:
     """The instance that is meant, which is said where it has ended before and nothing runs."""
-    run = batch.submit(job, params, key=key, new=new)
+    run = submit()
     if run._end is None:  # pyright: ignore[reportPrivateUsage] - it had ended
         if retry and run.status is InstanceStatus.FAILED:
             printing.note(f"instance {run.id} FAILED before: what failed runs again")

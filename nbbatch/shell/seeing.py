@@ -7,12 +7,17 @@ from contextlib import contextmanager
 from itertools import islice
 from json import loads
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pprint import pformat
+from typing import TYPE_CHECKING, Any, cast
 
 import click
+from pydantic import BaseModel
+from rich.pretty import pretty_repr
 
+from nbbatch.base.display import plural
 from nbbatch.base.rows import InstanceRow
-from nbbatch.base.states import ChunkStatus, InstanceStatus
+from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
+from nbbatch.heal.inputs import briefs, short
 from nbbatch.look import Look, LookedRun, Looks, look
 from nbbatch.shell import given, printing
 from nbbatch.shell.exit_codes import Exit
@@ -23,9 +28,14 @@ if TYPE_CHECKING:
 ROWS = 50
 """Rows of a table unless --limit says otherwise."""
 
+WIDE = 110
+"""Characters of a line of a report."""
+MOST_OF_REPORT = 4_000
+HEALED = ": no chunk is FAILED by now"
+
 _INSTANCES = ("store", "id", "job", "status", "progress", "key", "created", "seconds", "error")
-_CHUNKS = ("id", "step", "status", "attempts", "seconds", "due", "error_type", "error")
-_ERRORS = ("chunk", "step", "attempt", "status", "ended", "error_type", "error")
+_CHUNKS = ("id", "step", "input", "status", "attempts", "seconds", "due", "error_type", "error")
+_ERRORS = ("chunk", "now", "step", "input", "attempt", "status", "ended", "error_type", "error")
 _STEPS = (
     "step", "chunks", "completed", "failed", "skipped", "cancelled", "errored", "poll_waiting", "gate_waiting", "queued",
     "in_progress", "reused", "records", "median_seconds",
@@ -53,6 +63,7 @@ def ls(place: Path, job: str | None, status: str | None, limit: int, json: bool)
         many: Any = found
         rows: pl.DataFrame = many.instances(job=job, status=status, limit=limit + 1)
         refused = found.refused if isinstance(found, Looks) else {}
+        left = _left_alone(found, rows.head(limit), place)
     for path, why in refused.items():
         printing.note(f"{path}: {why}")
     if json:
@@ -60,7 +71,25 @@ def ls(place: Path, job: str | None, status: str | None, limit: int, json: bool)
     else:
         printing.frame(rows.head(limit), _INSTANCES, json=False)
     _tell_of_more(rows.height > limit)
+    if left and not json:
+        resume = printing.command("resume", *left[0], "--job")
+        printing.note(
+            f"nobody works on {plural(len(left), 'unfinished instance')}: what ran or submitted it goes on with it, or {resume} MODULE:JOB"
+        )
     return Exit.FAILED if refused and not rows.height else Exit.DONE
+
+
+def _left_alone(found: Look | Looks, rows: pl.DataFrame, place: Path) -> list[tuple[str, int]]:
+    """Unfinished instances of stores that no process holds: their owner was killed, or ended before them."""
+    looks = {str(place): found} if isinstance(found, Look) else {each.path: each for each in found}
+    unheld = {path for path, each in looks.items() if each.owner is None and each.via != "batch"}
+    stores = rows["store"] if "store" in rows.columns else [str(place)] * rows.height
+    ended = {str(each) for each in INSTANCE_ENDED}
+    return [
+        (path, each)
+        for path, each, status in zip(stores, rows["id"], rows["status"], strict=True)
+        if path in unheld and status not in ended
+    ]
 
 
 def _tell_of_more(there_are: bool) -> None:
@@ -84,9 +113,10 @@ def show(store: Path, instance: int, json: bool) -> int:
         for warning in run.warnings:
             printing.say(f"warning: {warning}")
         if run.report is not None:
-            printing.say(f"report: {shortened(run.report)}")
+            printing.say(f"report: {report(run.report)}")
         if run.errors(limit=1).height:
-            printing.note(f"{printing.command('errors', store, instance)} lists its errors")
+            healed = run.status is InstanceStatus.COMPLETED and not steps["failed"].sum()
+            printing.note(f"{printing.command('errors', store, instance)} lists its errors{HEALED if healed else ''}")
     return Exit.DONE
 
 
@@ -100,6 +130,16 @@ def shortened(value: Any) -> str:
     """A value in a line."""
     text = repr(value)
     return text if len(text) <= 1_000 else f"{text[:1_000]}…"
+
+
+def report(value: Any) -> str:
+    """A report as people read it: over several lines, where one is too short."""
+    text = repr(value)
+    if len(text) > WIDE and isinstance(value, dict | list | tuple | set):
+        text = pformat(cast("object", value), width=WIDE, compact=True, sort_dicts=False)
+    elif len(text) > WIDE and isinstance(value, BaseModel):
+        text = pretty_repr(value, max_width=WIDE)
+    return text if len(text) <= MOST_OF_REPORT else f"{text[:MOST_OF_REPORT]}… (--json has all)"
 
 
 def facts(run: Any) -> dict[str, Any]:
@@ -122,7 +162,8 @@ def chunks(store: Path, instance: int, step: str | None, status: str | None, lim
     """List the chunks of an instance."""
     with run_of(store, instance) as run:
         rows = run.chunks(step, status=status, limit=limit + 1)
-    printing.frame(rows.head(limit), _CHUNKS, json=json)
+        shown = _with_inputs(run, rows.head(limit), "id")
+    printing.frame(shown, _CHUNKS, json=json)
     _tell_of_more(rows.height > limit)
     return Exit.DONE
 
@@ -138,12 +179,32 @@ def errors(store: Path, instance: int, step: str | None, traceback: bool, limit:
     with run_of(store, instance) as run:
         before = max(0, _count_errors(run, step) - limit)
         rows = run.errors(step, limit=limit, offset=before).reverse()
+        rows = _with_states(run, _with_inputs(run, rows, "chunk"))
     printing.frame(rows, _ERRORS, json=json)
     if traceback and not json:
         for chunk, text in rows.select("chunk", "traceback").iter_rows():
             printing.say(f"\nchunk {chunk}\n{text}")
     _tell_of_more(before > 0)
     return Exit.DONE
+
+
+def _with_inputs(run: Any, rows: pl.DataFrame, chunk: str) -> pl.DataFrame:
+    """Rows about chunks with a column that says in a few words which item each is."""
+    import polars as pl
+
+    told = briefs(run._store, run.id, rows[chunk].unique().to_list())
+    said = [short(told[each].input) or None if each in told else None for each in rows[chunk]]
+    return rows.with_columns(pl.Series("input", said, pl.String))
+
+
+def _with_states(run: Any, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows about attempts with a column of the present state of their chunk: whether there is anything left to do."""
+    import polars as pl
+
+    ids = rows["chunk"].unique().to_list()
+    found = run._store.frame("chunks_by_id", run.id, min(ids, default=0), max(ids, default=0), ids)
+    states = dict(zip(found["id"], found["status"], strict=True))
+    return rows.with_columns(pl.Series("now", [states.get(each) for each in rows["chunk"]], pl.String))
 
 
 def _count_errors(run: Any, step: str | None) -> int:

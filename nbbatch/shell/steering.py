@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +117,13 @@ def retry(store: Path, instance: int, job: str | None, file: Any, json: bool, **
         return done
     found, params = launching.job_of(job, "retry", store), launching.said_in(file)
     with launching.opened(store, **where) as batch:
-        return following.follow(lambda: batch.instance(instance, found).retry(params=params, quiet=True), json=json)
+        return following.follow(lambda: _retried(batch.instance(instance, found), params), json=json)
+
+
+def _retried(run: JobHandle[Any], params: Any) -> JobHandle[Any]:
+    """What it does is said beside the result."""
+    with redirect_stdout(sys.stderr):
+        return run.retry(params=params)
 
 
 # --- the store ------------------------------------------------------------------------------------

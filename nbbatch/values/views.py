@@ -13,7 +13,7 @@ from typing import Any, cast
 from nbbatch.base.errors import StoreUnreadable
 from nbbatch.values import in_words, libraries
 from nbbatch.values.arrow_forms import is_frame, read_frame
-from nbbatch.values.files import TAG, shown
+from nbbatch.values.files import TAG, Look, shown
 from nbbatch.values.outside import whole
 from nbbatch.values.standard import NAMED
 from nbbatch.values.tree import Form, Reader, is_tree, joined, parted
@@ -139,7 +139,7 @@ def text(data: bytes) -> str | None:
 
 
 def brief(data: bytes) -> str:
-    """A stored value in a few words, for a list of many.
+    """A stored value in a few words, for a list of many; a file by its name.
 
     >>> brief(b'{"city": "lyon", "lines": [1, 2]}'), brief(b'"a.csv"'), brief(b"ARROW1...")
     ('city=lyon · lines=[1, 2]', 'a.csv', 'a table of 9 bytes')
@@ -147,9 +147,13 @@ def brief(data: bytes) -> str:
     if len(data) > BRIEF_BYTES or is_frame(data):
         return f"{'a table' if is_frame(data) else 'a value'} of {len(data):,} bytes"
     value = plain(data)
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict) and value and not _is_file(value):
         return " · ".join(f"{name}={_brief(each)}" for name, each in cast("dict[str, Any]", value).items())[:BRIEF]
     return _brief(value)
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, dict) and {"name", *Look._fields} <= value.keys()
 
 
 def is_table(value: Any) -> bool:
@@ -165,6 +169,8 @@ def table(frame: Any) -> str:
 def _brief(value: Any) -> str:
     if is_table(value):
         return table(value)
+    if _is_file(value):
+        return value["name"]
     said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return said if len(said) <= BRIEF else said[: BRIEF - 1] + "…"
 

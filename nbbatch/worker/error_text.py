@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Protocol
 
 from nbbatch.base.errors import RetryLater, Signal
 from nbbatch.base.rows import Failure
+from nbbatch.code.modules import module_of
 
 MAX_TEXT_CHARS = 200_000
 """Error messages and tracebacks longer than this lose their middle."""
@@ -40,12 +42,26 @@ def failure(error: BaseException, hides: Hides | None = None) -> Failure | None:
     if isinstance(error, Signal):
         reason = tidy(_reason(error), hides)
         return None if isinstance(error, RetryLater) and not reason else Failure(type(error).__name__, reason, "")
-    kind = type(error)
-    name = (
-        kind.__qualname__ if kind.__module__ in {"builtins", "__main__"} else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    name = type_name(type(error))
     trace, raised = _traceback(error)
     return Failure(clean(name), tidy(text_of(error), hides), tidy(trace, hides), tidy(raised, hides)[:MAX_LINE_CHARS])
+
+
+def type_name(kind: type[BaseException]) -> str:
+    """A class of errors by the name that users write: of a private module, where it is imported from.
+
+    >>> from pydantic import ValidationError
+    >>> type_name(ValueError), type_name(ValidationError)
+    ('ValueError', 'pydantic.ValidationError')
+    """
+    module = kind.__module__
+    if module in {"builtins", "__main__"}:
+        return kind.__qualname__
+    if "._" in f".{module}":
+        module = module_of(kind)
+        public = module.removesuffix("_core")  # pydantic_core is to pydantic what a private module is
+        module = public if getattr(sys.modules.get(public), kind.__qualname__, None) is kind else module
+    return f"{module}.{kind.__qualname__}"
 
 
 def tidy(text: str, hides: Hides | None) -> str:
