@@ -387,9 +387,12 @@ def test_whatever_a_step_refers_to_its_run_goes_on(inline: nb.Batch, kind: str) 
 
 SCRIPT = """
 import nbbatch as nb
+from pydantic import BaseModel, TypeAdapter
 class Cat:
     pass
-KINDS = {"cat": Cat, "cats": [Cat()], Cat: 1}
+class Dog(BaseModel):
+    name: str
+KINDS = {"cat": Cat, "cats": [Cat()], Cat: 1, "dogs": list[Dog], "any": Cat | None, "read": TypeAdapter(list[Dog])}
 @nb.step
 def price(v: int) -> int:
     return len(KINDS)
@@ -412,3 +415,26 @@ def test_a_script_and_the_module_of_its_name_mean_the_same(tmp_path: Path) -> No
 
     assert len({*told}) == 1
     assert len(told[0].strip()) == 12
+
+
+TYPES = """
+from pydantic import BaseModel, TypeAdapter
+from typing import Annotated
+class Dog(BaseModel):
+    name: str
+KIND = TypeAdapter(list[Dog])
+@nb.step
+def price(v: int) -> int:
+    return bool(KIND)
+"""
+
+
+@pytest.mark.parametrize(
+    "kind", ["TypeAdapter(list[Dog])", "list[Dog]", "{'a': Dog | None}", "TypeAdapter(dict[str, Annotated[Dog, 1]])"]
+)
+def test_a_class_within_a_type_counts_by_its_code(kind: str) -> None:
+    source = TYPES.replace("TypeAdapter(list[Dog])", kind)
+
+    assert fingerprint(source) == fingerprint(source + "\n# the same")
+    assert fingerprint(source) != fingerprint(source.replace("name: str", "name: int"))
+    assert fingerprint(TYPES) != fingerprint(TYPES.replace("list[Dog]", "set[Dog]"))

@@ -29,6 +29,7 @@ from nbbatch.code.dispatched import choices
 from nbbatch.code.modules import module_of
 from nbbatch.code.signature import written
 from nbbatch.code.syntax import bare, bytecode, definition_of, lambda_of, parsed, shape, steadily
+from nbbatch.code.type_values import made_of
 
 _PLAIN = (int, float, complex, bool, str, bytes, type(None), range)
 MAX_VALUE_CHARS = 2_000
@@ -214,6 +215,8 @@ def _held(value: Any, function: FunctionType) -> Iterator[tuple[str, Any]]:
         held = value.values()  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
     elif isinstance(value, tuple | list | AbstractSet):
         held = value  # pyright: ignore[reportUnknownVariableType]
+    elif parts := made_of(value):
+        held = parts
     elif is_object:
         held = [cast("Any", type(value)), *getattr(value, "__dict__", {}).values()]
     else:
@@ -406,7 +409,7 @@ def _mark(value: Any) -> str:
     if isinstance(value, FunctionType | MethodType | partial | type):
         return _call_mark(value)
     kind: type[Any] = type(value)  # pyright: ignore[reportUnknownVariableType]
-    if told := digest_of(value):
+    if told := digest_of(value) or ", ".join(map(_mark, made_of(value))):
         return told
     if held := _fields_of(value):  # its text has sets in it in any order
         return f"{kind.__qualname__}({', '.join(f'{name}={_mark(each)}' for name, each in held.items())})"
