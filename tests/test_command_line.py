@@ -450,7 +450,7 @@ def test_what_a_step_gave_comes_in_order_a_value_a_line(ask: Ask, store: Path) -
 
 def test_of_many_errors_the_newest_are_listed(ask: Ask) -> None:
     Path("broken").touch()
-    ask("run", "shop:Shop.orders", "new.duckdb", "--day", "2026-01-02", "--set", "count=5")
+    ask("run", "shop:Shop.orders", "new.duckdb", "--day", "2026-01-02", "--set", "count=5", "--workers", 1)
     for more in range(3):
         code, said = ask("errors", "new.duckdb", 1, "--json", "--limit", 3 + more)
         rows = json.loads(said.splitlines()[0])
