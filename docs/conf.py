@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from importlib.metadata import version as installed
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+SOURCE = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Source"]
 
 project = "nbbatch"
 author = "the authors of nbbatch"
@@ -50,12 +53,14 @@ html_theme = "pydata_sphinx_theme"
 html_title = "nbbatch"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_favicon = "_static/icon.svg"
 html_additional_pages = {"index": "home.html"}
 html_show_sourcelink = False
 html_copy_source = False
 html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {"text": "nbbatch"},
+    "github_url": SOURCE,
     "navigation_with_keys": False,
     "navbar_align": "left",
     "header_links_before_dropdown": 8,

@@ -211,8 +211,8 @@ class Frames(Answering):
         """One row per chunk, in order of creation: whether it took the outputs of an equal one (``reuse=`` of `step`), or why it ran.
 
         Columns: chunk, step, reused (null: it has not been its turn), instance and origin (that gave the outputs first, and the chunk
-        of it), reason. Reasons are: new input · code changed, with the names · parameter changed, with the names · where outputs go
-        changed · output dropped (``retain=``) · did not complete before · came of RetryLater · asked to run again (`rerun`) · of
+        of it), reason. Reasons are: new input · code changed, with the names · parameter changed, with the names · types changed ·
+        where outputs go changed · output dropped (``retain=``) · did not complete before · came of RetryLater · asked to run again (`rerun`) · of
         another instance (``submit(reuse=run)``) · never asked.
 
         Args:
