@@ -247,7 +247,7 @@ def _watched_commits(job: nb.Job, n: int) -> tuple[float, float]:
     with folder() as path, nb.open(path / "bench.duckdb", workers=WORKERS) as batch:
         engine: Any = batch._engine  # pyright: ignore[reportPrivateUsage]
         write = engine.write
-        engine.write = lambda changes: taken.append(seconds(lambda: write(changes)))
+        engine.write = lambda *given: taken.append(seconds(lambda: write(*given)))
         return seconds(lambda: batch.submit(job, n).result()), max(taken)
 
 
