@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 import nbbatch as nb
 from nbbatch import testing
+from nbbatch.heal import inputs
 from tests.jobs import double, numbers, summing, total
 from tests.kit import HandClock, count, settle
 
@@ -225,6 +226,7 @@ CHILD = """
 import sys
 import nbbatch as nb
 from nbbatch import testing
+from nbbatch.heal import inputs
 from tests.test_heal import value
 
 with nb.open(sys.argv[1]) as batch:
@@ -677,3 +679,14 @@ def test_what_failed_is_told_by_its_input(
     with pytest.raises(nb.JobFailed) as caught:
         run.result()
     assert in_error in str(caught.value)
+
+
+def test_inputs_of_many_chunks_are_read_in_pages(inline: nb.Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "AT_ONCE", 2)
+    run = inline.submit(summing(), 5)
+    run.wait(10)
+    ids = run.chunks("double")["id"].to_list()
+
+    told = inputs.briefs(run._store, run.id, ids[::-1])
+
+    assert {chunk: each.input for chunk, each in told.items()} == dict(zip(ids, "01234", strict=True))

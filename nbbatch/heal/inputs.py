@@ -10,6 +10,8 @@ from nbbatch.values.views import BRIEF_BYTES, brief
 
 SHORT = 80
 """Characters of an input beside other words."""
+AT_ONCE = 1_000
+"""Inputs that are read at once: they may be long."""
 
 
 class Brief(NamedTuple):
@@ -29,14 +31,15 @@ def briefs(store: Reader, instance: int, chunks: Sequence[int], params: bytes = 
         chunks: Their ids.
         params: The stored parameters, which the first chunk is given; those without are not told.
     """
-    if not chunks:
-        return {}
     told: dict[int, Brief] = {}
-    for chunk, is_first, data, size, worker in store.fetch(
-        "chunk_briefs", instance, min(chunks), max(chunks), list(chunks), BRIEF_BYTES
-    ):
-        value = params if is_first else data
-        told[chunk] = Brief(brief(value) if value else f"a value of {size:,} bytes" if size else "", worker or "")
+    ids = sorted(chunks)
+    for start in range(0, len(ids), AT_ONCE):
+        page = ids[start : start + AT_ONCE]
+        for chunk, is_first, data, size, worker in store.fetch(
+            "chunk_briefs", instance, page[0], page[-1], page, BRIEF_BYTES
+        ):
+            value = params if is_first else data
+            told[chunk] = Brief(brief(value) if value else f"a value of {size:,} bytes" if size else "", worker or "")
     return told
 
 
