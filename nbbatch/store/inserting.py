@@ -8,6 +8,7 @@ not optimize it, that takes a third less than a statement for each table.
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, islice
@@ -25,6 +26,8 @@ INSERT_ROWS = 4
 """Up to so many rows of a table, a parsed INSERT is cheaper than an appender that is flushed."""
 ARROW_ROWS = 300
 """From this many rows on, Arrow columns are cheaper than the appender."""
+IMPORT_ROWS = 10_000
+"""So many such rows are worth that polars is imported for them, where nobody has: it takes a quarter of a second of a core."""
 
 
 class Inserts:
@@ -45,6 +48,8 @@ class Inserts:
         self._is_open = self._is_begun = False
         """Whether a transaction is open, and whether DuckDB was told so."""
         self._importing: threading.Thread | None = None
+        self._many = 0
+        """Rows so far that came as many."""
         self._appenders: dict[str, duckdb.Appender] = {}
         self._dirty: set[str] = set()
         """Tables whose appenders hold rows."""
@@ -111,7 +116,7 @@ class Inserts:
     def append(self, table: str, rows: Columns | Sequence[Sequence[Any]]) -> None:
         """Add rows within the open transaction."""
         if isinstance(rows, Columns):
-            if len(rows) >= ARROW_ROWS and self._has_polars():
+            if len(rows) >= ARROW_ROWS and self._has_polars(len(rows)):
                 self._append_arrow(table, rows)
                 return
             rows = rows.rows()
@@ -145,12 +150,13 @@ class Inserts:
             self._parsed[tables] = found
         return found
 
-    def _has_polars(self) -> bool:
-        """Whether polars is imported; if not, have that done aside, as it takes a third of a second."""
-        if self._importing is None:
+    def _has_polars(self, rows: int) -> bool:
+        """Whether polars is imported; if not, have that done aside once there are rows enough."""
+        self._many += rows
+        if self._importing is None and (self._many >= IMPORT_ROWS or "polars" in sys.modules):
             self._importing = threading.Thread(target=importlib.import_module, args=("polars",), daemon=True)
             self._importing.start()
-        return not self._importing.is_alive()
+        return self._importing is not None and not self._importing.is_alive()
 
     def _append_arrow(self, table: str, rows: Columns) -> None:
         """Many rows at once as Arrow columns, at a third of the appender's price per row."""

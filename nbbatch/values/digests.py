@@ -7,7 +7,7 @@ from collections.abc import MutableSet
 from collections.abc import Set as AbstractSet
 
 from nbbatch.values.codec import Codec
-from nbbatch.values.files import File, content
+from nbbatch.values.files import CONTENT, File, changed
 from nbbatch.values.identity import in_order
 from nbbatch.values.outside import whole
 from nbbatch.values.tree import is_tree, joined, parted, write
@@ -23,5 +23,5 @@ def is_loose(codec: Codec) -> bool:
 def digest_of(codec: Codec, data: bytes) -> str:
     """A digest of what a stored value means: sets are put in order, and files count by their content."""
     inside = whole(data)
-    tree, parts = parted(content(inside if is_tree(inside) else write(codec.decode(inside), codec.forms)))
-    return hashlib.sha256(joined(in_order(tree), parts)).hexdigest()[:32]
+    tree, parts = parted(inside if is_tree(inside) else write(codec.decode(inside), codec.forms))
+    return hashlib.sha256(joined(in_order(changed(tree, CONTENT)), parts)).hexdigest()[:32]

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast, final
 
@@ -26,6 +27,8 @@ from nbbatch.base.errors import FileChanged
 from nbbatch.values.tree import is_tree, joined, parted
 
 TAG = "$file"
+CONTENT = itemgetter(slice(1, 3))
+"""What counts of what is stored of a file."""
 _TICK_NS = 50_000_000
 """How long a file system may give one time to what is written at different ones …"""
 _COARSE_NS = 2_000_000_000
@@ -433,7 +436,7 @@ def content(data: bytes) -> bytes:
     >>> content(b' [{"$file":["/a/x","x","12ab",3,7,true]}]')
     b' [{"$file":["x","12ab"]}]'
     """
-    return _with_files(data, lambda tree: tree[1:3])
+    return _with_files(data, CONTENT)
 
 
 def renewed(data: bytes) -> bytes:
@@ -453,14 +456,15 @@ def _with_files(data: bytes, change: Callable[[list[Any]], list[Any]]) -> bytes:
     if not is_tree(data) or b'"$file"' not in data:
         return data
     tree, parts = parted(data)
-    return joined(_changed(tree, change), parts)
+    return joined(changed(tree, change), parts)
 
 
-def _changed(tree: Any, change: Callable[[list[Any]], list[Any]]) -> Any:
+def changed(tree: Any, change: Callable[[list[Any]], list[Any]]) -> Any:
+    """A JSON with tags whose files are others."""
     if isinstance(tree, list):
-        return [_changed(each, change) for each in tree]  # pyright: ignore[reportUnknownVariableType]
+        return [changed(each, change) for each in tree]  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(tree, dict):
         return tree
     if TAG in tree:
         return {TAG: change(tree[TAG])}  # pyright: ignore[reportUnknownArgumentType]
-    return {name: _changed(each, change) for name, each in tree.items()}  # pyright: ignore[reportUnknownVariableType]
+    return {name: changed(each, change) for name, each in tree.items()}  # pyright: ignore[reportUnknownVariableType]
