@@ -216,6 +216,8 @@ class ChunkHandle(Answering):
         The step is that of the job that the run knows, and calls functions as they are now. One whose own cell was run again is
         passed: ``chunk.replay(price)``.
 
+        Once the cell of the step was run again, that is the new step, whether or not the cell of the job was run again too.
+
         Args:
             step: The step to run, if this process does not know the job, or to try another version.
             params: The instance's parameters, if they contain secrets that this process was not given; a dict of the secrets is
@@ -269,7 +271,7 @@ class ChunkHandle(Answering):
             )
 
     def _node(self) -> Node:
-        """Its step as the run's job has it now."""
+        """Its step as the run's job has it, or as its cell or module has defined it again since."""
         if self.run.job is None:
             row = self.run._row
             raise StateError(
@@ -277,6 +279,8 @@ class ChunkHandle(Answering):
                 f"{self.step!r} that you pass; batch.instance({row.id}, job) gives chunks that know theirs"
             )
         node: Node = next(node for node in self.run.job.nodes if node.step.name == self.step)
+        if (redefined := node.step.redefined) is not None:
+            return replay.node_of(redefined, node.index)
         return dataclasses.replace(node, code=node.step.fingerprint)
 
     def _params(self, step: BaseStep, index: int, given: Any) -> StoredParams:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import shutil
 import subprocess
 import sys
@@ -172,6 +173,61 @@ def test_a_replay_gives_what_is_stored_and_stores_nothing(batch: nb.Batch) -> No
     with pytest.raises(nb.DefinitionError, match=r"@nb\.step"):
         run.chunk(4).replay(abs)  # type: ignore[arg-type]
     assert run.chunk(4).replay(scaled(5).nodes[1].step).changes[0] == ("value", "4", "10")
+
+
+CELL = """
+@nb.step(name="fit", max_attempts={attempts}, backoff=60)
+def fit(n: int) -> int:
+    return 12 // (n - {place})
+"""
+
+
+def fitting(names: dict[str, Any], place: int, attempts: int = 1) -> nb.Job[int, int]:
+    """Run the cell of a step, and that of its job."""
+    text = CELL.format(place=place, attempts=attempts)
+    name = f"/tmp/ipykernel_1/{place}.py"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    exec(compile(text, name, "exec"), names)
+    return nb.Job("fits", numbers >> names["fit"] >> total)
+
+
+def test_a_replay_runs_the_step_whose_cell_was_run_again_and_a_retry_tells_of_it(
+    inline: nb.Batch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, Any] = {"nb": nb, "__name__": "shop"}
+    run = inline.submit(fitting(names, 1), 3)
+    run.wait(10)
+    (chunk,) = map(run.chunk, run.chunks(status="FAILED")["id"])
+    assert isinstance(chunk.replay().error, ZeroDivisionError)
+
+    old = names["fit"]
+    fitting(names, 7)
+    assert chunk.replay().outputs == [-2]
+    assert isinstance(chunk.replay(old).error, ZeroDivisionError)
+    run.retry().wait(10)
+    code = names["fit"].fingerprint[:4]
+    assert f"fit was defined again since, as {code}: run the cell of the job too" in capsys.readouterr().out
+
+    names["as_it_was"] = old
+    assert isinstance(chunk.replay().error, ZeroDivisionError)
+    assert str(run.plan()).count("\n") == 0
+
+
+def test_a_plan_counts_chunks_that_wait_for_another_attempt_which_runs_its_code(
+    inline: nb.Batch, clock: HandClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, Any] = {"nb": nb, "__name__": "shop"}
+    run = inline.submit(fitting(names, 1, attempts=3), 3)
+    settle(inline)
+    before = names["fit"].fingerprint[:4]
+
+    mended = fitting(names, 7, attempts=3)
+    said = f"fit {before} → {names['fit'].fingerprint[:4]}: 0 to retry, 2 kept, 1 waiting for another attempt, which runs this code"
+    assert str(run.plan(mended)) == said
+    run.retry(mended)
+    assert capsys.readouterr().out == f"{said}\n"
+    clock.advance(600)
+    assert run.result(10) == 12 // (0 - 1) + 12 // (1 - 7) + 12 // (2 - 1)
 
 
 @pytest.mark.parametrize("chunk", [1, 5])

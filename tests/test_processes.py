@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import linecache
 import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -18,7 +20,7 @@ import pytest
 from pydantic import BaseModel
 
 import nbbatch as nb
-from nbbatch.worker import processes
+from nbbatch.worker import processes, travel
 from tests.jobs import dies_once, each, numbers
 from tests.kit import count, engine
 
@@ -331,6 +333,19 @@ def test_classes_of_a_script_travel_with_the_types_of_their_fields_and_without_c
     script.write_text(KINDS_OF_A_SCRIPT)
     said = subprocess.run([sys.executable, script], capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
+
+
+def test_lines_of_a_notebook_cell_are_in_tracebacks_of_workers() -> None:
+    text, name = "def fit(n):\n    return 1 / n\n", "/tmp/ipykernel_1/2.py"
+    names = {"__name__": "__main__"}
+    exec(compile(text, name, "exec"), names)
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    code, _ = travel.Values().packed(names["fit"], [names["fit"]], "step 'fit'")
+    del linecache.cache[name]  # as in a worker
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        travel.loads(code)(0)
+    assert "    return 1 / n\n" in "".join(traceback.format_exception(raised.value))
 
 
 class Words(BaseModel):

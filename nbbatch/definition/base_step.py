@@ -99,6 +99,20 @@ class BaseStep:
     """The job that it is, see `Job.as_step`; None for a function."""
 
     @property
+    def redefined(self) -> BaseStep | None:
+        """The step that its module or notebook has in its place by now, as its cell was run again and not that of the job; else None.
+
+        A step that is still to be found under some other name is meant as it is.
+        """
+        scope = self.scope
+        found = scope.get(getattr(self.function, "__name__", ""))
+        if not isinstance(found, BaseStep) or found.function is self.function or found.name != self.name:
+            return None
+        is_same = found.kind is self.kind and found.function.__qualname__ == self.function.__qualname__
+        is_held = any(value is self and not name.startswith("_") for name, value in tuple(scope.items()))
+        return found if is_same and not is_held else None
+
+    @property
     def fingerprint(self) -> str:
         """Digest of its code and of what that reaches, as things stand now; comments and formatting make no difference."""
         job = self.job

@@ -32,11 +32,19 @@ class Line:
     left: int = 0
     """Failed chunks that were not chosen, and stay so."""
     verb: str = "retry"
+    waiting: int = 0
+    """Chunks that wait for their next attempt anyway: it runs the new code."""
+    redefined: str | None = None
+    """Fingerprint of the step that its module or notebook has by now, where the job has an older one."""
 
     def __str__(self) -> str:
         old, new = (self.before or "")[:4], self.after[:4]
         code = f"{old} → {new}" if old and old != new else f"{new}, unchanged" if old else new
         rest = f", {self.left:,} left as they are" if self.left else ""
+        if self.waiting:
+            rest += f", {self.waiting:,} waiting for another attempt, which runs this code"
+        if self.redefined:
+            rest += f"\n{self.step} was defined again since, as {self.redefined[:4]}: run the cell of the job too, and {self.verb} with that job"
         return f"{self.step} {code}: {self.retried:,} to {self.verb}, {self.kept:,} kept{rest}"
 
 
@@ -52,7 +60,7 @@ class Plan:
         return sum(line.retried for line in self.lines)
 
     def __str__(self) -> str:
-        return "\n".join(str(line) for line in self.lines if line.retried) or "nothing to retry"
+        return "\n".join(str(line) for line in self.lines if line.retried or line.waiting) or "nothing to retry"
 
     __repr__ = __str__
 
@@ -84,10 +92,14 @@ def _plan(
     rows = {step: rest for step, *rest in store.fetch("plan", instance, failed, done)}
     lines: list[Line] = []
     for node in job.current():
-        again, kept, left, code = rows.get(node.index, (0, 0, 0, None))
+        again, kept, left, code, waiting = rows.get(node.index, (0, 0, 0, None, 0))
         if node.step.kind is Kind.REDUCTION and any(line.retried for line in lines):
             again, kept, left = again + kept + left, 0, 0
-        lines.append(Line(node.step.name, code, node.code, again, kept, left, verb))
+        waiting = waiting if verb == "retry" else 0
+        newer = node.step.redefined if again or waiting else None
+        lines.append(
+            Line(node.step.name, code, node.code, again, kept, left, verb, waiting, newer and newer.fingerprint)
+        )
     return Plan(tuple(lines))
 
 

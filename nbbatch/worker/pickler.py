@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import is_dataclass
 from functools import cached_property, lru_cache, singledispatch
+from types import FunctionType
 from typing import Any, cast, get_type_hints
 
 from nbbatch.code.dispatched import dispatched
@@ -23,6 +24,8 @@ def pickler_class() -> Any:
 
     class Pickler(cloudpickle.Pickler):
         apart: Mapping[int, str]
+        sources: set[str]
+        """Files of the functions that travelled as they are, not by their names."""
 
         def persistent_id(self, obj: Any) -> str | None:
             return self.apart.get(id(obj))
@@ -38,7 +41,10 @@ def pickler_class() -> Any:
             above: Any = super()
             if isinstance(obj, type):
                 return _with_types(obj, above.reducer_override(obj))
-            return _name_of(obj) or above.reducer_override(obj)
+            reduced = _name_of(obj) or above.reducer_override(obj)
+            if isinstance(obj, FunctionType) and reduced is not NotImplemented:
+                self.sources.add(obj.__code__.co_filename)
+            return reduced
 
     return Pickler
 

@@ -7,6 +7,7 @@ machine map the file: however many there are, its arrays are in memory once, and
 
 from __future__ import annotations
 
+import linecache
 import logging
 import mmap
 import os
@@ -55,15 +56,21 @@ class Lacking(Exception):
 
 def dumps(code: Any) -> bytes:
     """Anything that steps are made of; what their notebook or script defines travels with it."""
-    return _dumps(code, {}, None)
+    return _dumps(code, {}, None, set())
 
 
-def _dumps(code: Any, apart: Mapping[int, str], buffers: list[pickle.PickleBuffer] | None) -> bytes:
+def _dumps(code: Any, apart: Mapping[int, str], buffers: list[pickle.PickleBuffer] | None, sources: set[str]) -> bytes:
     buffer = BytesIO()
     pickler = pickler_class()(buffer, protocol=5, buffer_callback=None if buffers is None else buffers.append)
-    pickler.apart = apart
+    pickler.apart, pickler.sources = apart, sources
     pickler.dump(code)
     return buffer.getvalue()
+
+
+def _cells(sources: Iterable[str]) -> dict[str, str]:
+    """The text of notebook cells by their names: no file has it, and a traceback shows lines of it."""
+    cached = {name: linecache.cache.get(name) for name in sorted(sources) if not Path(name).exists()}
+    return {name: "".join(entry[2]) for name, entry in cached.items() if entry is not None and len(entry) == 4}
 
 
 # --- where it comes from -------------------------------------------------------------------------
@@ -100,7 +107,9 @@ class Values:
             if size >= TOLD and key not in self._told and not isinstance(value, Shared):
                 self._told.add(key)
                 log.warning("%s", _advice(whose, name, value, size))
-        return _dumps(code, apart, None), paths
+        sources = set[str]()
+        data = _dumps(code, apart, None, sources)
+        return pickle.dumps(_cells(sources)) + data, paths
 
     def _kept(self, value: Any) -> tuple[str, int] | None:
         """The name and size of a value that is big; None: it is not, or cannot travel by itself."""
@@ -110,7 +119,7 @@ class Values:
             return copy, len(self._mapped[copy])
         try:
             buffers = list[pickle.PickleBuffer]()
-            data = _dumps(value, {}, buffers)
+            data = _dumps(value, {}, buffers, set())
             parts = _layout(data, buffers)
             size = sum(map(len, parts))
             if size < BIG:
@@ -133,7 +142,7 @@ class Values:
     def add(self, value: Any) -> tuple[str, str]:
         """A file for a value: its name and path; it is there until `remove`."""
         buffers = list[pickle.PickleBuffer]()
-        parts = _layout(_dumps(value, {}, buffers), buffers)
+        parts = _layout(_dumps(value, {}, buffers, set()), buffers)
         key = self._write(parts, sum(map(len, parts)))
         return key, str(self._paths[key])
 
@@ -317,7 +326,11 @@ def loads(data: bytes) -> Any:
     Raises:
         Lacking: This process has not all of its values.
     """
-    return _Unpickler(BytesIO(data)).load()
+    stream = BytesIO(data)
+    cells: dict[str, str] = pickle.load(stream)  # noqa: S301 - made by `Values`, as the code is
+    for name, text in cells.items():
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    return _Unpickler(stream).load()
 
 
 class _Unpickler(pickle.Unpickler):

@@ -1,6 +1,7 @@
 -- Chunks that are done again.
 
--- plan: By step, chunks that are done again, kept and left out, and the code that ran them last, preferably that which failed. Done again are
+-- plan: By step, chunks that are done again, kept and left out, the code that ran them last, preferably that which failed, and how many wait
+-- for another attempt. Done again are
 -- those that failed or were cancelled (of $2; NULL: all), and chunks $3 with all that came of them; without any $3 nothing is searched.
 WITH RECURSIVE family AS (
     SELECT unnest($3::BIGINT[]) AS id
@@ -9,23 +10,24 @@ WITH RECURSIVE family AS (
 ),
 open AS (
     SELECT k.step, k.code, k.status = {FAILED} AS failed, k.chunk IN (FROM family) AS again,
-        k.status IN {RETRIED} AS ended_badly, $2 IS NULL OR k.chunk IN (SELECT unnest($2::BIGINT[])) AS chosen
+        k.status IN {RETRIED} AS ended_badly, k.status = {ERRORED} AS waiting, $2 IS NULL OR k.chunk IN (SELECT unnest($2::BIGINT[])) AS chosen
     FROM open_chunks($1, {NOW}) k
 ),
 part AS (
     SELECT step, count(*) FILTER (again OR (ended_badly AND chosen)) AS again, 0 AS kept,
-        count(*) FILTER (ended_badly AND NOT again AND NOT chosen) AS left_out, coalesce(mode(code) FILTER (failed), mode(code)) AS code, 0 AS rank
+        count(*) FILTER (ended_badly AND NOT again AND NOT chosen) AS left_out, coalesce(mode(code) FILTER (failed), mode(code)) AS code, 0 AS rank,
+        count(*) FILTER (waiting) AS waiting
     FROM open GROUP BY step
     UNION ALL
-    SELECT k.step, count(*), 0, 0, NULL, 1 FROM untouched_chunks($1, {NOW}) k SEMI JOIN family f ON f.id = k.id
+    SELECT k.step, count(*), 0, 0, NULL, 1, 0 FROM untouched_chunks($1, {NOW}) k SEMI JOIN family f ON f.id = k.id
     WHERE len($3::BIGINT[]) > 0 GROUP BY k.step
     UNION ALL
-    SELECT step, 0, count(*), 0, arg_max(code, event), 2 FROM done_chunks($1, {NOW}) GROUP BY step
+    SELECT step, 0, count(*), 0, arg_max(code, event), 2, 0 FROM done_chunks($1, {NOW}) GROUP BY step
     UNION ALL
-    SELECT k.step, count(*), -count(*), 0, NULL, 3 FROM done_chunks($1, {NOW}) k SEMI JOIN family f ON f.id = k.chunk
+    SELECT k.step, count(*), -count(*), 0, NULL, 3, 0 FROM done_chunks($1, {NOW}) k SEMI JOIN family f ON f.id = k.chunk
     WHERE len($3::BIGINT[]) > 0 GROUP BY k.step
 )
-SELECT step, sum(again)::BIGINT, sum(kept)::BIGINT, sum(left_out)::BIGINT, arg_min(code, rank) FROM part GROUP BY step ORDER BY step;
+SELECT step, sum(again)::BIGINT, sum(kept)::BIGINT, sum(left_out)::BIGINT, arg_min(code, rank), sum(waiting)::BIGINT FROM part GROUP BY step ORDER BY step;
 
 -- count_stopped: How many chunks of an instance stand FAILED by a FailJob.
 SELECT count(*) FROM open_chunks($1, {NOW}) o JOIN detail d ON d.event = o.event AND d.instance = $1
