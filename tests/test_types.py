@@ -18,9 +18,9 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 import nbbatch as nb
-from nbbatch.values import storable
+from nbbatch.values import in_words, storable
 from nbbatch.values.codec import codec_for
-from nbbatch.values.views import plain, untyped
+from nbbatch.values.views import BRIEF, brief, plain, untyped
 
 
 def there_and_back(annotation: Any, value: Any, hops: int = 2) -> Any:
@@ -82,6 +82,29 @@ HELD = [
     pd.DataFrame({"id": [1, 2], "at": pd.date_range("2026", periods=2)}, index=["x", "y"]), pd.Series([1.5], name="a"), pd.Index([3]),
     pl.DataFrame({"x": [1]}), pl.Series("s", [1]), pa.table({"y": [1]}), pa.array([1, None]), np.arange(6).reshape(2, 3),
 ]  # fmt: skip
+
+
+def test_a_big_value_is_told_by_its_short_fields_and_the_sizes_of_its_frames() -> None:
+    class Task(BaseModel):
+        model_config = ConfigDict(arbitrary_types_allowed=True)
+        train: pd.DataFrame
+        note: str
+        depth: int
+
+    train = pd.DataFrame(
+        np.random.default_rng(1).random((1000, 21)), columns=[f"column_{place}" for place in range(21)]
+    )
+    said = brief(codec_for(Task).encode(Task(train=train, note="n" * 60, depth=4)))
+    assert said.startswith("depth=4 · train=<pandas.DataFrame 1,000 × 21: column_0, column_1")
+    assert len(said) <= BRIEF
+
+
+def test_a_large_table_of_arrow_is_not_read_for_a_few_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = codec_for(Any).encode({"a": 1, "table": pl.DataFrame({"x": range(1000)})})
+    assert brief(stored) == "a=1 · table=<polars.DataFrame 1,000 × 1: x>"
+    monkeypatch.setattr(in_words, "_READ_BYTES", 1000)
+    assert brief(stored) == "a=1 · table=<polars.DataFrame>"
+    assert brief(codec_for(pl.DataFrame).encode(pl.DataFrame({"x": range(1000)}))) == "a table of 1,000 × 1"
 
 
 @pytest.mark.parametrize("held", HELD, ids=lambda each: type(each).__name__)

@@ -23,6 +23,8 @@ _NAMES = {
 }  # fmt: skip
 _MOST = 12
 """Columns that are named."""
+_READ_BYTES = 1_000_000
+"""Larger tables of Arrow are only named."""
 _KINDS = {"f": "float", "i": "int", "u": "uint", "c": "complex"}
 _NUMBERS = {
     "f2": "e",
@@ -89,7 +91,7 @@ def _number(tree: Any) -> Any:
 def _file(part: int, parts: Parts) -> str:
     import polars as pl
 
-    frame = pl.read_ipc(BytesIO(parts[part]))
+    frame = pl.read_ipc(_small(parts[part]))
     return _shape(frame.shape, frame.columns)
 
 
@@ -101,7 +103,13 @@ def _stream(part: int, parts: Parts) -> str:
 def _read(part: int, parts: Parts) -> Any:
     import polars as pl
 
-    return pl.read_ipc_stream(BytesIO(parts[part]))
+    return pl.read_ipc_stream(_small(parts[part]))
+
+
+def _small(part: memoryview) -> BytesIO:
+    if len(part) > _READ_BYTES:
+        raise ValueError(f"{len(part):,} bytes are too many to be read for a few words")
+    return BytesIO(part)
 
 
 # --- pandas ---------------------------------------------------------------------------------------

@@ -251,6 +251,15 @@ def is_tree(data: bytes) -> bool:
     return data[:1] in (b" ", b"\n")
 
 
+def head_bytes(data: bytes) -> int:
+    """How long the JSON is: it is read, and the parts beside it need not be.
+
+    >>> head_bytes(b' {"a":1}')
+    8
+    """
+    return _HEAD.unpack_from(data)[1] if data[:1] == b"\n" else len(data)
+
+
 def parted(data: bytes) -> tuple[Any, list[memoryview]]:
     """The JSON and the parts, which are views of the bytes.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import Any, cast
 
 from nbbatch.base.errors import StoreUnreadable
@@ -16,12 +17,14 @@ from nbbatch.values.arrow_forms import is_frame, read_frame
 from nbbatch.values.files import TAG, Look, shown
 from nbbatch.values.outside import whole
 from nbbatch.values.standard import NAMED
-from nbbatch.values.tree import Form, Reader, is_tree, joined, parted
+from nbbatch.values.tree import Form, Reader, head_bytes, is_tree, joined, parted
 
 BRIEF = 160
 """Characters of a value in a few words."""
 BRIEF_BYTES = 100_000
-"""Longer values are not read for it."""
+"""Longer values are not read for it, but for the JSON of those that have parts beside it."""
+_SHORT = 40
+"""Fields of so many characters come first where not all find room."""
 _TABLES = {"$dict", "$ordered", "$counter"}
 _MADE_OF_ITEMS = {"$tuple", "$set", "$frozenset"}
 _FRAMES = {"$polars.frame", "$polars.lazy"}
@@ -144,12 +147,24 @@ def brief(data: bytes) -> str:
     >>> brief(b'{"city": "lyon", "lines": [1, 2]}'), brief(b'"a.csv"'), brief(b"ARROW1...")
     ('city=lyon · lines=[1, 2]', 'a.csv', 'a table of 9 bytes')
     """
-    if len(data) > BRIEF_BYTES or is_frame(data):
-        return f"{'a table' if is_frame(data) else 'a value'} of {len(data):,} bytes"
+    if is_frame(data):
+        return _brief_table(data)
+    if head_bytes(data) > BRIEF_BYTES:
+        return f"a value of {len(data):,} bytes"
     value = plain(data)
-    if isinstance(value, dict) and value and not _is_file(value):
-        return " · ".join(f"{name}={_brief(each)}" for name, each in cast("dict[str, Any]", value).items())[:BRIEF]
-    return _brief(value)
+    if not isinstance(value, dict) or not value or _is_file(value):
+        return _brief(value)
+    fields = [f"{name}={_brief(each)}" for name, each in cast("dict[str, Any]", value).items()]
+    if len(" · ".join(fields)) > BRIEF:
+        fields.sort(key=lambda each: len(each) > _SHORT)
+    return " · ".join(fields)[:BRIEF]
+
+
+def _brief_table(data: bytes) -> str:
+    with suppress(Exception):  # it is damaged
+        if len(data) <= BRIEF_BYTES:
+            return table(read_frame(data))
+    return f"a table of {len(data):,} bytes"
 
 
 def _is_file(value: Any) -> bool:
