@@ -674,3 +674,29 @@ def test_a_long_report_is_shown_in_lines() -> None:
     assert max(map(len, lines)) <= seeing.WIDE
     assert seeing.report({"a": [1, 2]}) == "{'a': [1, 2]}"
     assert seeing.report("a" * 200) == repr("a" * 200)
+
+
+def test_values_are_exported_as_json_lines_and_frames_in_them_as_rows(ask: Ask, store: Path) -> None:
+    @nb.step(name="a/b é")
+    def table(number: int) -> pd.DataFrame:
+        return pd.DataFrame({"n": [number, 2 * number]})
+
+    @nb.step
+    def whole(tables: Iterable[pd.DataFrame]) -> dict[str, pd.DataFrame]:
+        return {"all": pd.concat(tables)}
+
+    @nb.step
+    def numbers(count: int) -> Iterator[int]:
+        yield from range(1, count)
+
+    with nb.open(store, executor=nb.inline()) as batch:
+        batch.submit(nb.Job("tables", numbers >> table >> whole), 3).wait()
+    code, said = ask("export", store, 1, "out", "--values", "--frame", "steps", "--json")
+    names = [Path(each).name for each in json.loads(said)]
+    assert (code, names) == (
+        0,
+        ["steps.parquet", "outputs-0-numbers.jsonl", "outputs-1-a_b_é.jsonl", "outputs-2-whole.jsonl"],
+    )
+    assert Path("out/outputs-0-numbers.jsonl").read_text() == "1\n2\n"
+    assert Path("out/outputs-1-a_b_é.jsonl").read_text() == '[{"n":1},{"n":2}]\n[{"n":2},{"n":4}]\n'
+    assert Path("out/outputs-2-whole.jsonl").read_text() == '{"all":[{"n":1},{"n":2},{"n":2},{"n":4}]}\n'

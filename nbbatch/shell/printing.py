@@ -23,7 +23,7 @@ from nbbatch.base.errors import StoreLocked
 from nbbatch.base.states import ChunkStatus, InstanceStatus
 from nbbatch.shell.wording import in_commands, typed
 
-__all__ = ["as_json", "command", "console", "frame", "note", "notices", "refusal", "safe", "say", "table"]
+__all__ = ["as_json", "command", "console", "frame", "json_of", "note", "notices", "refusal", "safe", "say", "table"]
 
 if TYPE_CHECKING:
     import polars as pl
@@ -102,7 +102,12 @@ class _Notes(logging.Handler):
 
 def as_json(value: Any) -> None:
     """One line of JSON: what JSON has no word for is null where it is no number, and text where it is no value; a frame is its rows."""
-    click.echo(to_json(value, inf_nan_mode="null", bytes_mode="base64", fallback=_for_json).decode())
+    click.echo(json_of(value))
+
+
+def json_of(value: Any) -> bytes:
+    """What `as_json` prints."""
+    return to_json(value, inf_nan_mode="null", bytes_mode="base64", fallback=_for_json)
 
 
 def _for_json(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import click
 
 from nbbatch.base.display import plural
 from nbbatch.base.errors import StateError
+from nbbatch.base.private_file import replaced
 from nbbatch.base.states import InstanceStatus
 from nbbatch.batch import open as open_store
 from nbbatch.look import Look, look
@@ -181,18 +183,36 @@ def backup(store: Path, path: Path, overwrite: bool, json: bool) -> int:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--format", "kind", type=click.Choice(["parquet", "csv"]), default="parquet", show_default=True)
 @click.option("--frame", "frames", multiple=True, type=click.Choice(FRAMES), help="Only this one; may be given again.")
+@click.option("--values", is_flag=True, help="The report and the outputs of each step too, as JSON lines.")
 @given.json_option
-def export(store: Path, instance: int, folder: Path, kind: str, frames: tuple[str, ...], json: bool) -> int:
+def export(
+    store: Path, instance: int, folder: Path, kind: str, frames: tuple[str, ...], values: bool, json: bool
+) -> int:
     """Write the frames of an instance into a folder, a file each: steps, chunks, attempts, errors, skips, history, logs."""
     with seeing.run_of(store, instance) as run:
         folder.mkdir(parents=True, exist_ok=True)
         written = [_written(folder / f"{name}.{kind}", whole(getattr(run, name))) for name in frames or FRAMES]
+        written += _values(folder, run) if values else []
     for path in written:
         if not json:
             printing.say(str(path))
     if json:
         printing.as_json([str(path) for path in written])
     return Exit.DONE
+
+
+def _values(folder: Path, run: Any) -> list[Path]:
+    """Files of a step's outputs, a value a line in the order of the items; of a reduction that is its report."""
+    written: list[Path] = []
+    for place, step in enumerate(run.steps()["step"]):
+        outputs = run.outputs(step)
+        if len(outputs):
+            name = re.sub(r"[^\w.-]", "_", step)[:50]  # of which some systems take 255 bytes
+            path = folder / f"outputs-{place}-{name}.jsonl"
+            with replaced(path) as file:
+                file.writelines(printing.json_of(value) + b"\n" for value in outputs)
+            written.append(path)
+    return written
 
 
 def whole(read: Callable[..., pl.DataFrame]) -> pl.DataFrame:
