@@ -230,6 +230,18 @@ def test_a_plan_counts_chunks_that_wait_for_another_attempt_which_runs_its_code(
     assert run.result(10) == 12 // (0 - 1) + 12 // (1 - 7) + 12 // (2 - 1)
 
 
+def test_the_code_of_two_runs_is_compared(inline: nb.Batch) -> None:
+    names: dict[str, Any] = {"nb": nb, "__name__": "shop"}
+    before, after = (inline.submit(fitting(names, place), 3, new=True) for place in (7, 8))
+    before.wait(10)
+    after.wait(10)
+
+    changes = after.code("fit").since(before.code("fit")).splitlines()
+    assert "-    return 12 // (n - 7)" in changes
+    assert "+    return 12 // (n - 8)" in changes
+    assert after.code("fit").since(after.code("fit")) == ""
+
+
 @pytest.mark.parametrize("chunk", [1, 5])
 def test_the_first_step_and_the_reduction_are_replayed_too(batch: nb.Batch, chunk: int) -> None:
     run = batch.submit(scaled(2), 3)

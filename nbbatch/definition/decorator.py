@@ -38,7 +38,8 @@ class StepDecorator:
         gate: Start only when all steps before are completely done.
         concurrency: Maximum number of chunks of this step that run at once in one batch.
         rate: Maximum number of calls of the step that begin in any one second in one batch. A fraction above 1 is rounded down; 0.5 is
-            one call in two seconds. On workers of other hosts a call counts from when it is handed over.
+            one call in two seconds. They may begin at one moment: ``rate=20`` is not a call each 50 ms. On workers of other hosts a
+            call counts from when it is handed over.
         timeout: Maximum duration of an attempt: seconds, a timedelta or text. A longer attempt counts as an error
             (TimeoutError), and its late result is discarded. An async step is cancelled. A worker of ``nb.processes()`` is killed
             and replaced. A thread, or a worker of another library, cannot be stopped: it stays occupied until the step returns,

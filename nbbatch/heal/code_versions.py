@@ -48,11 +48,21 @@ class Versions(Listed[Version]):
         Raises:
             IndexError: There is no such version.
         """
-        if len(self) < 2:
-            return ""
+        return self._changes(self[old], self[new]) if len(self) > 1 else ""
+
+    def since(self, earlier: Versions) -> str:
+        """The changes from the newest code of another run to that of this one, as a unified diff; "" if neither has another.
+
+        Why a step did not reuse what an earlier run had: ``run.code("price").since(before.code("price"))``.
+
+        Args:
+            earlier: The versions of the step in the other run.
+        """
+        return self._changes(earlier[-1], self[-1]) if self and earlier else ""
+
+    def _changes(self, before: Version, after: Version) -> str:
         import difflib
 
-        before, after = self[old], self[new]
         lines = difflib.unified_diff(
             before.source.splitlines(), after.source.splitlines(),
             f"{self.step} {before.fingerprint[:4]}", f"{self.step} {after.fingerprint[:4]}", lineterm="",

@@ -60,7 +60,8 @@ def nothing(now: Snapshot) -> str:
     handed = now.states.get(ChunkStatus.IN_PROGRESS, 0)
     if handed and not now.waits:
         return (
-            f"{handed:,} chunk{'' if handed == 1 else 's'} handed to workers: which of them run just now is not known."
+            f"{handed:,} chunk{'' if handed == 1 else 's'} handed to workers, which have not said yet that they began: "
+            "worker processes take a moment to start, and those of a cluster tell of calls with a timeout= only."
         )
     return f"Nothing runs at this moment. {now.waits or _waiting(now)}".strip()
 

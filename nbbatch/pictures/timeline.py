@@ -311,8 +311,17 @@ def _text(head: str, lanes: Sequence[str], bars: Sequence[Bar], span: float) -> 
     for place, lane in enumerate(lanes):
         mine = [bar for bar in bars if bar.lane == place]
         busy = sum((bar.end - bar.start) * bar.busy for bar in mine)
-        lines.append(f"  {clip(lane, 24):<{wide}}  {spark(mine, span)}  {busy / span if span else 0:4.0%} busy")
+        lines.append(f"  {clip(lane, 24):<{wide}}  {spark(mine, span)}  {_busy(busy / span if span else 0.0)}")
     return "\n".join(lines)
+
+
+def _busy(share: float) -> str:
+    """How busy a lane was; that of async steps has many attempts at once.
+
+    >>> _busy(0.5), _busy(10.29)
+    (' 50% busy', '10.3 at once')
+    """
+    return f"{share:.1f} at once" if share > 1.05 else f"{share:4.0%} busy"
 
 
 def spark(bars: Sequence[Bar], span: float, width: int = 40) -> str:
