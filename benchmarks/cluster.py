@@ -64,7 +64,13 @@ def w13(runs: int, full: bool) -> list[Figure]:
         print("W13 skipped, Ray is not installed: pip install 'nbbatch[ray]'")
         return []
     ray: Any = import_module("ray")
-    ray.init(num_cpus=2 * WORKERS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        num_cpus=2 * WORKERS,
+        object_store_memory=200_000_000,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
 
     def remote(bare: Callable[[int], int], n: int) -> None:
         task = ray.remote(bare)

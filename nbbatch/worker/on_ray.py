@@ -1,21 +1,21 @@
 """Steps as tasks of a Ray cluster.
 
     engine ─submit─▶ OnRay ─remote()─▶ Ray ─▶ worker process: run_packed
-                       │ ▲                        │
-        hold, call off ▼ │ begun                  │ may I begin? does anybody wait?
-                    ┌─────────┐                   │
-                    │ _Board  │ ◀─────────────────┘
-                    └─────────┘
+                       │ ▲                      │ ▲
+        hold, call off ▼ │ begun          begun ▼ │ words, as they come
+                    ┌───────────────────────────────┐
+                    │            _Board             │
+                    └───────────────────────────────┘
 
 No file of ours is on another host, and Ray says no word of a task between its start and its end. So an actor of ours, which
-needs no core, passes on what the file of marks tells of local workers. It is started again where its process dies. Ray
-itself would run a task again whose worker died; of ours none, as the engine is to know.
+needs no core, passes on what the file of marks tells of local workers. It is started again where its process dies. Each worker
+process always has a question open there, which is answered when there is news: so no task waits for an answer before it begins.
+Ray itself would run a task again whose worker died; of ours none, as the engine is to know.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import suppress
@@ -29,10 +29,10 @@ from nbbatch.worker import travel
 from nbbatch.worker.adapters import Elsewhere
 from nbbatch.worker.remote import Packed, run_packed
 
-ASK_SECONDS = 0.1
-"""How often a step that looks at ``context().cancelled`` again and again asks the board."""
 ANSWER_SECONDS = 10
-"""How long a worker waits for the board before it begins without its word."""
+"""How long a worker waits for the board before it begins without its word: in a new process, or as a suspect."""
+LISTENERS = 100_000
+"""Questions that the board may have open at once."""
 LOST = ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "LocalRayletDiedError")
 """What Ray calls the death of a worker."""
 
@@ -93,7 +93,7 @@ class OnRay(Elsewhere):
     def open(self, owner: str, wake: Callable[[], None]) -> None:
         with suppress(Exception):  # Ray was shut down: that is told while chunks wait
             if not self._wakes:
-                self._board = self._ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
+                self._board = self._ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=LISTENERS)(_Board).remote()
         super().open(owner, wake)
 
     def close(self, owner: str) -> None:
@@ -109,7 +109,7 @@ class OnRay(Elsewhere):
         packed = args[0] if args and isinstance(args[0], Packed) else None
         if packed is None:
             return self._run.remote(fn, args, kwargs).future()
-        line = _Line(self._board, packed.call, told=packed.is_timed or packed.is_suspect)
+        line = _Line(self._board, packed.call, packed.is_timed, packed.is_suspect)
         values = {name: self._value(name, path) for name, path in packed.values.items()}
         return self._run.remote(_run_packed, (replace(packed, line=line), values), {}).future()
 
@@ -132,19 +132,19 @@ class OnRay(Elsewhere):
         return tuple(found for name in names if (found := getattr(self._ray.exceptions, name, None)) is not None)
 
     def hold(self, owner: str) -> None:
-        self._tell("hold", owner)
+        self._tell(owner)
 
     def call_off(self, call: str) -> None:
-        self._tell("call_off", call)
+        self._tell(call)
 
     def kill(self, future: Future[Any]) -> None:
         reference = getattr(future, "object_ref", None)
         with suppress(Exception):  # it has ended, or Ray was shut down
             self._ray.cancel(reference, force=True)
 
-    def _tell(self, what: str, name: str) -> None:
+    def _tell(self, word: str) -> None:
         with suppress(Exception):  # Ray was shut down
-            getattr(self._board, what).remote(name)
+            self._board.tell.remote(word)
 
     def _listen(self) -> None:
         """Have the board tell what has begun, ever anew."""
@@ -165,17 +165,13 @@ class _Board:
     """An actor that passes words on between an engine and the workers."""
 
     def __init__(self) -> None:
-        self._held, self._called_off, self._begun = set[str](), set[str](), list[str]()
-        self._news = asyncio.Event()
+        self._words, self._begun = list[str](), list[str]()
+        self._told, self._news = asyncio.Event(), asyncio.Event()
 
-    async def begin(self, call: str, told: bool) -> bool:
-        """A worker is about to begin a call; False: it shall not."""
-        if call.rpartition("-")[0] in self._held:
-            return False
-        if told:
-            self._begun.append(call)
-            self._news.set()
-        return True
+    async def begin(self, call: str) -> None:
+        """A worker begins a call."""
+        self._begun.append(call)
+        self._news.set()
 
     async def news(self) -> list[str]:
         """Calls that have begun since the last time; waits for one."""
@@ -184,47 +180,89 @@ class _Board:
         begun, self._begun = self._begun, []
         return begun
 
-    async def hold(self, owner: str) -> None:
-        self._held.add(owner)
+    async def tell(self, word: str) -> None:
+        """An engine of which nothing is to begin any more, or a call that nobody waits for."""
+        self._words.append(word)
+        told, self._told = self._told, asyncio.Event()
+        told.set()
 
-    async def call_off(self, call: str) -> None:
-        self._called_off.add(call)
-
-    async def is_called_off(self, call: str) -> bool:
-        return call in self._called_off
+    async def words(self, known: int, waits: bool) -> tuple[int, list[str]]:
+        """How many words there are, and those after so many; where it waits, there is one at least."""
+        known = known if known <= len(self._words) else 0  # this actor was started again
+        if waits and known == len(self._words):
+            await self._told.wait()
+        return len(self._words), self._words[known:]
 
 
 # --- on a worker ---------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+class _Heard:
+    """The words of a board as far as they have come to this process, which asks for more all the time."""
+
+    def __init__(self, board: Any) -> None:
+        self._board, self._count, self._words = board, 0, set[str]()
+        self._asks = self._is_gone = False
+        """The second: it is gone for good, and so is its engine, which waits for nothing any more."""
+        first = board.words.remote(0, False).future()
+        with suppress(Exception):
+            first.exception(ANSWER_SECONDS)
+            self._hear(first)
+
+    def has(self, word: str) -> bool:
+        if not (self._asks or self._is_gone):  # it did not answer just now
+            self._ask()
+        return self._is_gone or word in self._words
+
+    def _ask(self) -> None:
+        self._asks = True
+        self._board.words.remote(self._count, True).future().add_done_callback(self._hear)
+
+    def _hear(self, answer: Future[tuple[int, list[str]]]) -> None:
+        self._asks = False
+        try:
+            self._count, new = answer.result()
+        except import_module("ray").exceptions.ActorDiedError:
+            self._is_gone = True
+        except Exception:  # asked anew by whoever wants to know
+            self._count = 0
+        else:
+            self._words.update(new)
+            self._ask()
+
+
+_boards: dict[Any, _Heard] = {}
+"""The last few, by what Ray calls them."""
+MOST = 4
+
+
+def _heard_of(board: Any) -> _Heard:
+    name = board._actor_id
+    if name not in _boards:
+        while len(_boards) >= MOST:
+            _boards.pop(next(iter(_boards)))
+        _boards[name] = _Heard(board)
+    return _boards[name]
+
+
+@dataclass(frozen=True, slots=True)
 class _Line:
     board: Any
     call: str
-    told: bool
-    asked: float = 0.0
-    answer: bool = False
+    is_timed: bool
+    is_suspect: bool
 
     def begin(self) -> bool:
-        return self._ask(self.board.begin, self.call, self.told, otherwise=True)
+        if _heard_of(self.board).has(self.call.rpartition("-")[0]):
+            return False
+        if self.is_timed or self.is_suspect:
+            told = self.board.begin.remote(self.call).future()
+            with suppress(Exception):  # a suspect may die the moment it runs, so it waits; not by ray.get, under which
+                told.result(ANSWER_SECONDS if self.is_suspect else 0)  # Ray gives the task's core to another one
+        return True
 
     def is_called_off(self) -> bool:
-        if not self.answer and time.monotonic() - self.asked >= ASK_SECONDS:
-            self.answer, self.asked = self._ask(self.board.is_called_off, self.call, otherwise=False), time.monotonic()
-        return self.answer
-
-    def _ask(self, method: Any, *args: Any, otherwise: bool) -> bool:
-        """What the board says; one that is gone for good is of an engine that waits for nothing any more.
-
-        Not by ``ray.get``, under which Ray gives the task's core to another one, for which it may have to start a process.
-        """
-        errors: Any = import_module("ray").exceptions
-        try:
-            return method.remote(*args).future().result(ANSWER_SECONDS)
-        except errors.ActorDiedError:
-            return not otherwise
-        except (errors.RayError, TimeoutError):
-            return otherwise
+        return _heard_of(self.board).has(self.call)
 
 
 def _run_here(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
