@@ -2,6 +2,8 @@
 
 ``python -m benchmarks.child chain N STORE`` runs W1 on a store and prints figures as JSON; ``tally N STORE`` runs W1
 with a file in which each call of the middle step counts its item, and waits to be killed; ``resume N STORE`` goes on with it.
+``wide N STORE`` and ``shared_wide N STORE`` run W16, print figures when nine tenths are done, and wait to be killed; ``reopen N STORE`` goes on
+with the second.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nbbatch as nb
-from benchmarks.jobs import chain, emit, last
+from benchmarks.jobs import chain, emit, last, shared_wide, wide
 from benchmarks.measure import WORKERS
 
 
@@ -103,10 +106,52 @@ def resume(n: int, store: Path) -> dict[str, float]:
     }
 
 
+def wide_figures(job: nb.Job[int, None], n: int, store: Path) -> dict[str, float]:
+    """Rate, memory and standstills of W16, whose items run while it is being read; goes on until it is killed."""
+    batch = nb.open(store, workers=WORKERS)
+    batch.submit(job, 10).result()
+    before, started = peak_mb(), time.perf_counter()
+    run = batch.submit(job, n)
+    since, longest, seen, early = started, 0.0, (0, 0), 0
+    while seen[-1] < 0.9 * n:
+        time.sleep(0.01)
+        steps, now = run.steps(), time.perf_counter()
+        counts = *steps["queued"], *steps["completed"]
+        if counts != seen:
+            longest, since, seen = max(longest, now - since), now, counts
+        early = counts[-1] if any(steps["queued"][:-1]) or any(steps["in_progress"][:-1]) else early
+    taken = time.perf_counter() - started
+    return {"rate": seen[-1] / taken, "peak_mb": peak_mb() - before, "still_s": longest, "early": early / n}
+
+
+def reopen(n: int, store: Path) -> dict[str, float]:
+    """Open W16 after a kill, and go on with it."""
+    before, opening = peak_mb(), time.perf_counter()
+    with nb.open(store, workers=WORKERS) as batch:
+        opened = time.perf_counter()
+        run = batch.submit(shared_wide, n)
+        first = run.steps()["completed"][-1]
+        while run.steps()["completed"][-1] == first:
+            time.sleep(0.005)
+        begun, peak = time.perf_counter(), peak_mb() - before
+        run.result()
+        open_mb = peak_mb() - before
+    return {"open_s": opened - opening, "first_s": begun - opened, "peak_mb": peak, "all_mb": open_mb}
+
+
 def main() -> None:
     what, n, store = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-    run = {"chain": chain_figures, "tally": tally, "resume": resume}[what]
-    print(json.dumps(run(n, store)))
+    run = {
+        "chain": chain_figures,
+        "tally": tally,
+        "resume": resume,
+        "reopen": reopen,
+        "wide": partial(wide_figures, wide),
+        "shared_wide": partial(wide_figures, shared_wide),
+    }[what]
+    print(json.dumps(run(n, store)), flush=True)
+    if what.endswith("wide"):
+        threading.Event().wait()
 
 
 if __name__ == "__main__":

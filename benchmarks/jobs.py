@@ -5,6 +5,7 @@ W2 fan-out and reduction: ranges → pages → rows, the rows gated, their value
 W3 cpu: items of pure Python that takes about 20 ms. W4 io: items that sleep 20 ms.
 W7 big values: texts of 100 kB; DataFrames of 10,000 rows.
 W10 arrays: numpy arrays of 1 MB. W15 reuse: the chain of W1, its outputs taken again.
+W16 wide: one step gives n numbers, another one takes each; the same with a step between that gives 10,000 of them each time.
 """
 
 from __future__ import annotations
@@ -178,4 +179,20 @@ def weigh(array: np.ndarray) -> None:
     assert len(array) == ARRAY
 
 
+SHARE = 10_000
+"""Numbers that one chunk of `shares` stands for."""
+
+
+@nb.step
+def shares(n: int) -> Iterator[int]:
+    yield from range(0, n, SHARE)
+
+
+@nb.step
+def numbers_of(first: int) -> Iterator[int]:
+    yield from range(first, first + SHARE)
+
+
+wide = nb.Job("w16-wide", emit >> last)
+shared_wide = nb.Job("w16-shared", shares >> numbers_of >> last)
 array_chain = nb.Job("arrays", arrays >> turn >> weigh)

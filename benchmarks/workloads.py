@@ -1,4 +1,4 @@
-"""W1 … W10 and W15: each gives the figures of one workload; nbbatch and what it is compared with run by turns."""
+"""W1 … W10, W15 and W16: each gives the figures of one workload; nbbatch and what it is compared with run by turns."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import nbbatch as nb
@@ -350,4 +351,54 @@ def _taken_again(n: int) -> float:
     return taken
 
 
-ALL = {"W1": w1, "W2": w2, "W3": w3, "W4": w4, "W5": w5, "W6": w6, "W7": w7, "W8": w8, "W9": w9, "W10": w10, "W15": w15}
+def w16(runs: int, full: bool) -> list[Figure]:
+    """Ten million items of one fan-out, and of a thousand; these killed when nine tenths are done, and opened again."""
+    if not full:
+        print("W16 skipped: --full runs it")
+        return []
+    n = 10_000_000
+    with folder() as path:
+        alone = _until_nine_tenths("wide", n, path / "wide.duckdb")
+        found = _until_nine_tenths("shared_wide", n, path / "bench.duckdb")
+        again = child_figures("reopen", n, path / "bench.duckdb")
+    return [
+        *_wide(f"{n:,} items of one fan-out", alone),
+        *_wide(f"{n:,} items of {n // jobs.SHARE:,} fan-outs", found, most=500, still=1),
+        Figure("W16", "  done before all were read", "of all", [found["early"]], ">= 0.5"),
+        Figure("W16", "  killed at nine tenths: opening", "s", [again["open_s"]], "<= 2"),
+        Figure("W16", "  submit to first new chunk", "s", [again["first_s"]]),
+        Figure("W16", "  peak memory above imports until then", "MB", [again["peak_mb"]], "<= 500"),
+        Figure("W16", "  and until the end", "MB", [again["all_mb"]], "<= 500"),
+    ]
+
+
+def _until_nine_tenths(what: str, n: int, store: Path) -> dict[str, float]:
+    with subprocess.Popen(child(what, n, store), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        found = json.loads(process.stdout.readline())
+        process.kill()
+    return found
+
+
+def _wide(what: str, found: dict[str, float], most: int = 0, still: int = 0) -> list[Figure]:
+    return [
+        Figure("W16", what, "chunks/s", [found["rate"]]),
+        Figure("W16", "  peak memory above imports", "MB", [found["peak_mb"]], f"<= {most}" if most else ""),
+        Figure("W16", "  longest time in which nothing moved", "s", [found["still_s"]], f"<= {still}" if still else ""),
+    ]
+
+
+ALL = {
+    "W1": w1,
+    "W2": w2,
+    "W3": w3,
+    "W4": w4,
+    "W5": w5,
+    "W6": w6,
+    "W7": w7,
+    "W8": w8,
+    "W9": w9,
+    "W10": w10,
+    "W15": w15,
+    "W16": w16,
+}

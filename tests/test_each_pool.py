@@ -421,7 +421,7 @@ def test_workers_on_another_host_have_what_steps_need_and_no_file_of_this_one(
 
     with (
         distributed.LocalCluster(
-            processes=False, protocol="tcp://", host="127.0.0.1", n_workers=0, dashboard_address=":0", silence_logs=50
+            processes=False, protocol="tcp://", host="127.0.0.1", n_workers=0, dashboard_address=None, silence_logs=50
         ) as cluster,
         distributed.Client(cluster) as client,
         subprocess.Popen(
@@ -470,7 +470,7 @@ def test_no_more_run_at_once_than_a_cluster_has_of_a_resource(store: Path, tmp_p
             n_workers=1,
             threads_per_worker=3,
             resources={"GPU": 1},
-            dashboard_address=":0",
+            dashboard_address=None,
             silence_logs=50,
         ) as cluster,
         distributed.Client(cluster) as client,
@@ -501,7 +501,7 @@ def test_workers_that_come_later_work_too(store: Path) -> None:
     distributed: Any = pytest.importorskip("distributed", reason="the extra nbbatch[dask] is not installed")
     with (
         distributed.LocalCluster(
-            n_workers=0, processes=False, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+            n_workers=0, processes=False, threads_per_worker=1, dashboard_address=None, silence_logs=50
         ) as cluster,
         distributed.Client(cluster) as client,
         nb.open(store, nb.dask(client)) as batch,
@@ -520,7 +520,7 @@ def test_a_scheduler_that_is_gone_charges_nothing_and_is_told(store: Path) -> No
     """R34"""
     distributed: Any = pytest.importorskip("distributed", reason="the extra nbbatch[dask] is not installed")
     cluster = distributed.LocalCluster(
-        n_workers=1, processes=False, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+        n_workers=1, processes=False, threads_per_worker=1, dashboard_address=None, silence_logs=50
     )
     client = distributed.Client(cluster)
     job = each(lambda value: time.sleep(0.01), max_attempts=1)
@@ -536,6 +536,58 @@ def test_a_scheduler_that_is_gone_charges_nothing_and_is_told(store: Path) -> No
     with nb.open(store, nb.inline()) as again:
         (run,) = again.resume(job)
         assert run.wait(30) == "COMPLETED"
+
+
+def test_a_controller_of_ipyparallel_that_is_gone_charges_nothing_and_is_told(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R34"""
+    library = remote("ipyparallel")
+    monkeypatch.setattr("nbbatch.worker.on_ipyparallel.ANSWER_SECONDS", 2)
+    cluster = library.Cluster(n=1, log_level=50, engine_timeout=50)
+    client = cluster.start_and_connect_sync(activate=False)
+    job = each(lambda value: time.sleep(0.01), max_attempts=1)
+    with nb.open(store, nb.ipyparallel(client)) as batch:
+        run = batch.submit(job, 300)
+        while run.steps()["completed"][1] < 5:
+            assert not run.done()
+        cluster.controller.signal(signal.SIGKILL)
+        while "controller has not answered" not in repr(run):
+            assert not run.done()
+        assert run.errors().is_empty()
+    client.close()
+    cluster.stop_cluster_sync()
+    with nb.open(store, nb.inline()) as again:
+        (run,) = again.resume(job)
+        assert run.wait(30) == "COMPLETED"
+
+
+LATE = """
+import time, ray, nbbatch as nb
+from collections.abc import Iterator
+from ray.cluster_utils import Cluster
+@nb.step
+def numbers(n: int) -> Iterator[int]: yield from range(n)
+@nb.step(max_attempts=1)
+def work(i: int) -> None: time.sleep(0.01)
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 10**8, "include_dashboard": False})
+ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+with nb.open(":memory:", nb.ray()) as batch:
+    run = batch.submit(nb.Job("late", numbers >> work), 20)
+    while "has no workers" not in repr(run): assert not run.done()
+    cluster.add_node(num_cpus=1, object_store_memory=10**8)
+    assert run.wait(60) == "COMPLETED"
+    assert batch._engine._lanes.main.workers == 1
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+def test_a_node_of_ray_that_comes_later_works_too(tmp_path: Path) -> None:
+    remote("ray")
+    script = tmp_path / "late.py"
+    script.write_text(LATE)
+    subprocess.run([sys.executable, "-W", "ignore", str(script)], check=True, timeout=150)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ from nbbatch.worker.adapters import Elsewhere, Refused, WorkerLost
 from nbbatch.worker.remote import Packed, run_packed
 
 BEGUN = "nbbatch-begun"
+ANSWER_SECONDS = 10
+"""A controller that does not answer for so long is lost: its client would wait for it for ever."""
 
 
 def ipyparallel(client: Any) -> Executor:
@@ -65,6 +67,12 @@ class OnIpyparallel(Elsewhere):
     def count(self) -> int:
         if self._client._closed:
             raise ConnectionError("the client was closed")
+        asked = self._client._send(
+            self._client._query_stream, "queue_request", content={"targets": [], "verbose": False}
+        )
+        asked.wait(ANSWER_SECONDS)
+        if not asked.done():
+            raise ConnectionError(f"its controller has not answered for {ANSWER_SECONDS} s")
         return len(self._client.ids)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
