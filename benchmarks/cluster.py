@@ -46,7 +46,7 @@ def w11(runs: int, full: bool) -> list[Figure]:
         return []
     import distributed
 
-    options: dict[str, Any] = {"threads_per_worker": 2, "dashboard_address": None, "silence_logs": 50}
+    options: dict[str, Any] = {"threads_per_worker": 2, "dashboard_address": ":0", "silence_logs": 50}
     with distributed.LocalCluster(n_workers=WORKERS, **options) as cluster, distributed.Client(cluster) as client:
         pool = nb.dask(client)
 
@@ -102,7 +102,7 @@ def w14(runs: int, full: bool) -> list[Figure]:
     import distributed
 
     job = nb.Job("frames", numbers >> make_frame >> sum_frame >> total)
-    options: dict[str, Any] = {"threads_per_worker": 2, "dashboard_address": None, "silence_logs": 50}
+    options: dict[str, Any] = {"threads_per_worker": 2, "dashboard_address": ":0", "silence_logs": 50}
     with distributed.LocalCluster(n_workers=WORKERS, **options) as cluster, distributed.Client(cluster) as client:
 
         def ours() -> float:

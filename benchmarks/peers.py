@@ -149,7 +149,7 @@ def dask(n: int, path: Path) -> float:
     from dask.distributed import Client
 
     with Client(
-        processes=False, n_workers=1, threads_per_worker=WORKERS, dashboard_address=None, local_directory=str(path)
+        processes=False, n_workers=1, threads_per_worker=WORKERS, dashboard_address=":0", local_directory=str(path)
     ) as client:
         started = time.perf_counter()
         squares = client.map(jobs.bare_square, range(n), pure=False)

@@ -47,7 +47,7 @@ def kill(pool: Any) -> None:
 def on_dask() -> Iterator[Pool]:
     distributed: Any = pytest.importorskip("distributed", reason="the extra nbbatch[dask] is not installed")
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as cluster,
         distributed.Client(cluster) as client,
     ):
         connect = f"nb.dask(__import__('distributed').Client({cluster.scheduler_address!r}))"
@@ -421,7 +421,7 @@ def test_workers_on_another_host_have_what_steps_need_and_no_file_of_this_one(
 
     with (
         distributed.LocalCluster(
-            processes=False, protocol="tcp://", host="127.0.0.1", n_workers=0, dashboard_address=None, silence_logs=50
+            processes=False, protocol="tcp://", host="127.0.0.1", n_workers=0, dashboard_address=":0", silence_logs=50
         ) as cluster,
         distributed.Client(cluster) as client,
         subprocess.Popen(
@@ -470,7 +470,7 @@ def test_no_more_run_at_once_than_a_cluster_has_of_a_resource(store: Path, tmp_p
             n_workers=1,
             threads_per_worker=3,
             resources={"GPU": 1},
-            dashboard_address=None,
+            dashboard_address=":0",
             silence_logs=50,
         ) as cluster,
         distributed.Client(cluster) as client,
@@ -501,7 +501,7 @@ def test_workers_that_come_later_work_too(store: Path) -> None:
     distributed: Any = pytest.importorskip("distributed", reason="the extra nbbatch[dask] is not installed")
     with (
         distributed.LocalCluster(
-            n_workers=0, processes=False, threads_per_worker=1, dashboard_address=None, silence_logs=50
+            n_workers=0, processes=False, threads_per_worker=1, dashboard_address=":0", silence_logs=50
         ) as cluster,
         distributed.Client(cluster) as client,
         nb.open(store, nb.dask(client)) as batch,
@@ -520,7 +520,7 @@ def test_a_scheduler_that_is_gone_charges_nothing_and_is_told(store: Path) -> No
     """R34"""
     distributed: Any = pytest.importorskip("distributed", reason="the extra nbbatch[dask] is not installed")
     cluster = distributed.LocalCluster(
-        n_workers=1, processes=False, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        n_workers=1, processes=False, threads_per_worker=1, dashboard_address=":0", silence_logs=50
     )
     client = distributed.Client(cluster)
     job = each(lambda value: time.sleep(0.01), max_attempts=1)
