@@ -19,10 +19,12 @@ import duckdb
 import pytest
 
 import nbbatch as nb
+from nbbatch.base.rows import ClaimRow, EventRow
+from nbbatch.base.states import ChunkStatus
 from nbbatch.store import queries
 from nbbatch.store.database import Store
 from tests.jobs import double, each, numbers, one_step, summing, total
-from tests.kit import HandClock, count, settle, statuses
+from tests.kit import HandClock, count, engine, settle, statuses
 
 
 class Foreign(Executor):
@@ -513,3 +515,40 @@ def wait_until_busy(thread: threading.Thread) -> None:
     clock = time.pthread_getcpuclockid(thread.ident)
     while time.clock_gettime(clock) < 0.1:
         assert thread.is_alive()
+
+
+def test_attempts_that_have_not_ended_are_found_among_many_that_have(store: Path) -> None:
+    """R1"""
+
+    @nb.step
+    def poll(i: int) -> None:
+        raise nb.RetryLater(3600)
+
+    first, many = 1_000_000, 9_000
+    lost, twice, again, late = first + 7, first + 5_345, first + 8_000, first + 8_999
+    with nb.open(store, nb.inline()) as batch:
+        run, owner = batch.submit(nb.Job("polls", poll), 1), engine(batch)
+        place = {"instance": run.id, "step": 0}
+        claim = partial(ClaimRow, session=owner.store.session, chunks=1, claimed_us=1, **place)
+        event = partial(
+            EventRow, status=ChunkStatus.COMPLETED.code, errors=0, polls=0, started_us=1, ended_us=2, **place
+        )
+        claims = [claim(id=-at, first=at, attempt=1)._replace(chunks=500) for at in range(first, first + many, 500)]
+        claims += [claim(id=-1, first=twice, attempt=1), claim(id=-2, first=again, attempt=2)]
+        claims.append(claim(id=-3, first=first - 5_000, attempt=1)._replace(session=owner.store.session - 1))
+        ended = [at for at in range(first, first + many) if at not in (lost, twice)]
+        events = [event(id=-at, chunk=at, attempt=2 if at == late else 1) for at in ended]
+        events.append(event(id=-1, chunk=first + 3_000, attempt=1))  # by hand
+
+        def write() -> None:
+            with owner.store.transaction():
+                owner.store.append("claim", claims)
+                owner.store.append("event", events)
+
+        owner.call(write)
+
+        assert batch.sql("SELECT chunk, attempt FROM running ORDER BY chunk").rows() == [
+            (lost, 1),
+            (twice, 1),
+            (again, 2),
+        ]

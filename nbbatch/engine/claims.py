@@ -17,6 +17,8 @@ from nbbatch.store.database import Store
 
 WAYS = 3
 """What is handed over while all workers have work is not shared out below so many times the time that the way there takes."""
+MOST_WINDOW = 1_000_000
+"""Ids that are looked through at once."""
 NO_LIMIT = 2**62
 """Where a window holds no more than a page may: sorting all of it costs a third of finding the first so many."""
 
@@ -71,7 +73,7 @@ class Claims:
         return max(1, min(step.likely_size, step.free(), max(fair, step.least())))
 
     def _refill(self, live: LiveInstance, step: LiveStep) -> None:
-        """Read the next window of unclaimed chunks; windows double while they turn out empty.
+        """Read the next window of unclaimed chunks; windows double while they turn out empty, up to what takes little memory.
 
         What this very turn makes is not in the store yet: it is read in the next turn.
         """
@@ -88,7 +90,7 @@ class Claims:
             ids, inputs = self._store.columns(query, live.id, step.node.index, step.cursor, high, limit)
             step.add_page(ids, inputs)
             step.cursor = high if len(ids) < most else ids[-1]
-            window *= 2
+            window = min(2 * window, MOST_WINDOW)
 
     def _with_inputs(self, live: LiveInstance, step: LiveStep, items: Items) -> Items:
         """Fetch the stored inputs of chunks that are claimed again."""

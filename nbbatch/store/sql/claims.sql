@@ -4,7 +4,9 @@
 SELECT id, data FROM chunk WHERE id > $3 AND id <= $4 AND instance = $1 AND step = $2 ORDER BY id LIMIT $5;
 
 -- page_untouched: As page, without chunks that have an event or were superseded: for windows that were worked in before.
-SELECT id, data FROM untouched_chunks($1, {NOW}) WHERE id > $3 AND id <= $4 AND step = $2 ORDER BY id LIMIT $5;
+SELECT c.id, c.data FROM present_chunks($1, {NOW}) c
+ANTI JOIN (SELECT chunk FROM event WHERE instance = $1 AND chunk > $3 AND chunk <= $4) e ON e.chunk = c.id
+WHERE c.id > $3 AND c.id <= $4 AND c.step = $2 ORDER BY c.id LIMIT $5;
 
 -- inputs_by_id: Stored inputs of some chunks.
 SELECT id, data FROM chunk WHERE id >= $2 AND id <= $3 AND instance = $1 AND id IN (SELECT unnest($4::BIGINT[]));

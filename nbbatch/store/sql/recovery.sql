@@ -7,8 +7,8 @@ FROM tally($1, {NOW}) k LEFT JOIN spent($1, {NOW}) p ON p.step = k.step ORDER BY
 
 -- to_run_again: Chunks of an instance that have an event and are to be claimed again. What waits since an earlier opening, by events up
 -- to $3, waits no longer from this one on, at $2, than it had to altogether: the clock may have been set back between them.
-SELECT chunk, step, status, attempt, errors, polls, if(event > $3, due_us, least(due_us, $2 + due_us - ended_us)) FROM standing($1, {NOW})
-WHERE event IS NOT NULL AND status IN ({QUEUED}, {GATE_WAITING}, {ERRORED}, {POLL_WAITING}) ORDER BY chunk;
+SELECT chunk, step, status, attempt, errors, polls, if(event > $3, due_us, least(due_us, $2 + due_us - ended_us)) FROM undone($1, {NOW}, true)
+WHERE status IN ({QUEUED}, {GATE_WAITING}, {ERRORED}, {POLL_WAITING}) ORDER BY chunk;
 
 -- polling_since: When the chunks of a step that poll began the first attempt that did so, since they last ended.
 SELECT e.chunk, min(e.started_us) FROM event e LEFT JOIN (
