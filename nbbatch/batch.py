@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
-from nbbatch.base import private_folder, ranges
+from nbbatch.base import private_folder
 from nbbatch.base.arguments import answering
 from nbbatch.base.clock import Clock, SystemClock
 from nbbatch.base.display import plural, warn
@@ -25,9 +25,8 @@ from nbbatch.base.rows import Ended
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.base.times import Duration, Moment, moment
 from nbbatch.definition.listeners import safely
-from nbbatch.engine import commands, recovery, subjobs, submit
+from nbbatch.engine import alike, commands, purges, recovery, subjobs, submit
 from nbbatch.engine.dispatcher import Engine
-from nbbatch.engine.known import say_what_was_before
 from nbbatch.engine.state import LiveInstance
 from nbbatch.instance import Access, checked_id, saw
 from nbbatch.job import Job
@@ -354,21 +353,14 @@ class Batch(Overview):
         stored = StoredParams.of(job.params, valid)
         identity = job.params.identity(valid)
 
-        def begin() -> tuple[int, Future[Ended] | None, tuple[int, int] | None]:
+        def begin() -> tuple[int, Future[Ended] | None, list[alike.Said]]:
             instance, end = submit.submit(engine, brought, job, stored, identity, key, new, retain, None, wish)
-            is_another = (
-                key is None and not new and any(each.born and each.born[1].id == instance for each in engine.pending)
-            )
-            known = engine.known
-            return (
-                instance,
-                end,
-                known.end_before(engine.store, job, identity) if is_another and known.has_some(job) else None,
-            )
+            is_new = any(each.born and each.born[1].id == instance for each in engine.pending)
+            return instance, end, alike.of_new(engine, job, identity, key, instance) if is_new and not new else []
 
-        instance, end, before = engine.call(begin)
-        if before is not None:
-            say_what_was_before(instance, *before)
+        instance, end, said = engine.call(begin)
+        for each in said:
+            each.say()
         return JobHandle(self._access, instance, job, end)
 
     def resume(self, job: Job[Any, R]) -> list[JobHandle[R]]:
@@ -478,16 +470,8 @@ class Batch(Overview):
             1
         """
         engine = self._access.engine()
-        statuses = commands.statuses(status, INSTANCE_ENDED)
-        if not statuses <= INSTANCE_ENDED:
-            raise ValueError(f"purge() removes instances that have ended, not {status!r}")
-        kept = None if keep_last is None else ranges.whole(keep_last, "keep_last=", least=0)
-        before = moment(0 if older_than is None and kept is not None else older_than, self._clock.now(), "older_than=")
-        if before is None:
-            raise ValueError(
-                "purge() needs older_than=, such as '30 days', or keep_last=; older_than=0 purges all that have ended"
-            )
-        count = engine.call(commands.purge, engine, before + 1, statuses, job_name(job), kept)
+        which = purges.meant(older_than, keep_last, status, job_name(job), self._clock.now())
+        count = engine.call(commands.purge, engine, *which)
         engine.leftovers.settle()
         return count
 
@@ -548,6 +532,11 @@ class Batch(Overview):
     def _end(self, left: Callable[[], float]) -> None:
         """Let go of everything, each part even if one before it fails; when interrupted, without waiting any more."""
         self._closing = True
+        if self._sigterm.has_begun:
+            log.info(
+                "SIGTERM: what runs in %s has %g s to end, the rest is put back; the same program goes on with it",
+                self.path, self._sigterm.grace,
+            )  # fmt: skip
         with ExitStack() as parts:  # from the last to the first
             last = (
                 self._forget,

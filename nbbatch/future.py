@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
@@ -12,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from nbbatch.base.clock import LOOK_SECONDS, result_of
-from nbbatch.base.display import warn
+from nbbatch.base.display import in_notebook, warn
 from nbbatch.base.errors import JobCancelled, JobFailed, StoreClosed
 from nbbatch.base.rows import Ended, InstanceRow
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
@@ -21,6 +22,7 @@ from nbbatch.definition import JobDefinition
 from nbbatch.definition.listeners import safely
 from nbbatch.engine import commands
 from nbbatch.instance import Access, Frames, seen, typed
+from nbbatch.store.connection import MEMORY
 from nbbatch.values.views import untyped
 
 if TYPE_CHECKING:
@@ -346,9 +348,18 @@ class RunFuture(Frames, Generic[R_co]):
             said = "" if error and error in (row.error or "") else f": {error}"  # FailJob's text is the run's
             text += f". First failure, in step {step!r}, chunk {chunk}{f' ({given})' if given else ''}: {kind}{said}"
             if kind == "FailJob":
-                return f"{text}. run.errors() lists all; run.retry() tries again"
+                return f"{text}. {self._what_next('run.retry() tries again')}"
             text += f". run.chunk({chunk}).debug() stops at the line"
-        return f"{text}. run.errors() lists all; mend the cell, then run.retry(job)"
+        place = "cell" if in_notebook() else "code"
+        return f"{text}. {self._what_next(f'mend the {place}, then run.retry(job)')}"
+
+    def _what_next(self, call: str) -> str:
+        """What to call, and for who reads it in a program's log or a mail the commands."""
+        path, text = self._store.path, f"run.errors() lists all; {call}"
+        if in_notebook() or path == MEMORY:
+            return text
+        named = f"{shlex.quote(path)} {self.id}"
+        return f"{text}. From a shell: nbbatch errors {named}; nbbatch retry {named} --job MODULE:JOB"
 
     def _item(self, chunk: int) -> str:
         """The input of a chunk where it is a single value, such as a file; fields of a model are for those who look, not for logs."""

@@ -116,6 +116,30 @@ def test_a_job_that_fails_fast_starts_nothing_beyond_its_budget(batch: nb.Batch)
     assert "3 failed in step 'visit', more than max_failed=2 allows" in str(error)
 
 
+def test_the_reason_of_a_failure_counts_all_that_failed_and_names_the_budget_that_was_spent(threaded: nb.Batch) -> None:
+    """L2"""
+    go = threading.Event()
+
+    def work(value: int) -> None:
+        if value == 0:
+            raise KeyError(value)  # is skipped, and spends the budget of skips
+        if value == 2:
+            go.wait(10)
+        raise KeyError(value)
+
+    options = {"max_attempts": 1, "skip_on": KeyError, "max_skipped": 1}
+    run = threaded.submit(job_of(work, options, fail_fast=True), 3)
+    while not run.steps()["failed"][1]:
+        threading.Event().wait(0.01)
+    go.set()
+    error = str(run.exception(10))
+
+    assert (
+        "2 failed in step 'visit' (max_skipped=1 is reached, so no more is skipped), more than max_failed=0 allows"
+        in error
+    )
+
+
 def test_a_share_is_not_judged_before_all_chunks_are_there(batch: nb.Batch) -> None:
     """L2"""
 

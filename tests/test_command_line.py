@@ -29,8 +29,8 @@ from rich.console import Console
 
 import nbbatch as nb
 from nbbatch.panel import terminal
-from nbbatch.shell import exit_codes, following, frontend, pipes, printing, seeing, steering
-from tests.looked import going, job
+from nbbatch.shell import exit_codes, following, frontend, pipes, printing, seeing, steering, watching
+from tests.looked import doubled, going, job, numbers, total
 from tests.test_look import Owner, owned
 
 __all__ = ["owned"]
@@ -327,6 +327,17 @@ def test_a_run_that_fails_says_so_and_a_retry_mends_it(ask: Ask) -> None:
     assert re.search(r"COMPLETED +check +2026-01-02 north 0 +1 +FAILED", ask("errors", "new.duckdb", 1)[1])
 
 
+def test_a_skip_of_all_that_failed_says_what_takes_the_run_to_its_end(ask: Ask, store: Path) -> None:
+    with nb.open(store, executor=nb.inline()) as batch:
+        run = batch.submit(nb.Job("strict", numbers >> doubled >> total), 9)
+        assert run.wait() == "FAILED"
+        (chunk,) = run.chunks(status="FAILED")["id"]
+    said = ask("skip", store, 1, chunk, "--reason", "known")[1]
+    assert f"nothing is FAILED any more: nbbatch retry {store} 1 goes on" in said
+    assert "failed in step" not in said  # it was, and is not any more
+    assert "what failed was skipped by hand" in said
+
+
 def test_a_job_without_parameters_and_one_with_a_single_one_run(ask: Ask) -> None:
     assert ask("run", "shop:idle", "new.duckdb")[0] == 0
     assert ask("run", "tests.looked:job", "new.duckdb", "--count", 3)[0] == 0
@@ -401,6 +412,29 @@ def test_what_is_read_comes_as_a_table_and_whole_as_json(ask: Ask, store: Path) 
     assert "more" in ask("chunks", store, 1, "--limit", 3)[1]
     assert json.loads(ask("show", store, 1, "--json")[1])["steps"][1]["completed"] == 19
     assert json.loads(ask("ls", store, "--json")[1])[0]["params"] == 20
+
+
+def test_a_check_asks_for_what_ended_since(ask: Ask, store: Path) -> None:
+    done(store)
+    failed = ("--status", "failed", "--exit-code")
+    assert ask("ls", store, *failed)[0] == 0
+    assert ask("ls", store, *failed, "--status", "Completed", "--since", "1 h")[0] == 1
+    assert ask("ls", store, "--exit-code", "--since", "0 s")[0] == 0
+    assert ask("ls", store, "--since", "some day")[0] == 2
+
+
+def test_a_run_that_nobody_works_on_is_told_from_one_that_runs(
+    ask: Ask, store: Path, owned: Owner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert json.loads(ask("ls", store, "--json")[1])[0]["process"] == str(owned.process.pid)
+    owned.kill()
+    assert re.search("looked at +1 .*nobody", ask("ls", store)[1])
+    assert f"nobody works on it: submit its job again, or nbbatch resume {store} 1" in ask("show", store, 1)[1]
+    with nb.look(store) as looking:
+        told = list[int]()
+        for _ in range(2):
+            assert watching.is_over(looking, [looking.instance(1)], told) is False
+    assert capsys.readouterr().err.count("nobody works on instance 1") == 1
 
 
 def test_values_in_json_are_what_is_in_them_whatever_their_types(ask: Ask, store: Path) -> None:
@@ -576,9 +610,14 @@ def test_on_a_terminal_the_picture_is_redrawn(store: Path) -> None:
 
 def test_orders_go_to_the_process_that_holds_the_store(ask: Ask, store: Path, owned: Owner) -> None:
     assert ask("pause", store, 1, "--json") == (0, '{"id":1,"status":"PAUSED"}\n')
-    assert ask("resume", store, 1)[0] == 0
+    assert "was being worked on" not in ask("resume", store, 1)[1]
+    assert "not PAUSED: it was being worked on already" in ask("resume", store, 1)[1]
     assert ask("skip", store, 1, 9, "--reason", "by hand", "--json")[0] == 0
     assert json.loads(ask("show", store, 1, "--json")[1])["steps"][1]["skipped"] == 1
+    ask("pause", store, 1)
+    said = ask("retry", store, 1)[1]
+    assert "stays PAUSED: nbbatch resume" in said
+    assert "nothing of instance 1 had FAILED" in said
     assert ask("cancel", store, 1, "--json") == (0, '{"id":1,"status":"CANCELLED"}\n')
     assert ask("pause", store, 1)[0] == 1
     assert ask("purge", store, "--older-than", "1 h", "--json") == (0, '{"purged":0}\n')
@@ -614,7 +653,8 @@ def test_what_has_ended_is_purged_but_for_the_last(ask: Ask, store: Path) -> Non
     assert ask("purge", store, "--older-than", "30d", "--keep-last", 3, "--json") == (0, '{"purged":0}\n')
     assert ask("purge", store, "--keep-last", 3, "--json") == (0, '{"purged":1}\n')
     assert ask("purge", store, "--older-than", 0, "--job", "other", "--json") == (0, '{"purged":0}\n')
-    assert ask("purge", store, "--older-than", 0, "--status", "COMPLETED")[0] == 0
+    assert ask("purge", store, "--older-than", 0, "--dry-run", "--json") == (0, '{"would_purge":[2,3,4]}\n')
+    assert ask("purge", store, "--older-than", 0, "--status", "completed")[0] == 0
     assert ask("ls", store, "--json") == (0, "[]\n")
 
 

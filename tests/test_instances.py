@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shlex
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,6 +21,15 @@ from pydantic import BaseModel, Field, SecretStr
 import nbbatch as nb
 from tests.jobs import double, drop, each, numbers, one_step, summing, total
 from tests.kit import HandClock, count, settle, statuses
+
+
+class Old(BaseModel):
+    day: str
+
+
+class Renewed(BaseModel):
+    day: str
+    book: str
 
 
 class Colour(Enum):
@@ -544,6 +554,70 @@ def test_submitting_what_has_ended_says_so_in_a_line(batch: nb.Batch, caplog: py
         ("INFO", "instance 4 begins anew, as instance 2 of equal parameters ended CO"),
     ]
     assert "batch.instance(1, job).retry()" in caplog.messages[0]
+
+
+def test_a_key_does_not_hide_that_the_same_is_unfinished_or_was_done_by_another_version(
+    store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S5, S6, S10"""
+
+    @nb.step
+    def later(_: int) -> None:
+        raise nb.RetryLater("1 hour")
+
+    job = nb.Job("later", later)
+    with nb.open(store, nb.inline()) as batch:
+        batch.submit(job, 3, key="day")
+        batch.submit(job, 3)
+        batch.submit(job, 4)
+        batch.submit(job, 4, key="other")
+        assert [text[:50] for text in caplog.messages] == [
+            "instance 2 begins beside instance 1 of equal param",
+            "instance 4 begins beside instance 3 of equal param",
+        ]
+        assert "has key 'day'" in caplog.messages[0]
+        batch.cancel()
+    with nb.open(store, nb.inline()) as batch:
+        batch.submit(job, 5, key="five")
+    caplog.clear()
+    with nb.open(store, nb.inline()) as batch:  # it has not seen the job
+        batch.submit(job, 5)
+        batch.submit(job, 6)
+        batch.submit(nb.Job("later", later, version=2), 3, key="day")
+    beside, of_version = caplog.messages
+    assert "instance 6 begins beside instance 5" in beside
+    assert "instance 1 of version 1, with key 'day' too, ended CANCELLED" in of_version
+
+
+def test_what_is_refused_after_a_change_of_the_job_says_what_brings_it_back(store: Path) -> None:
+    """S6, S9"""
+
+    @nb.step
+    def bill(day: Old) -> None:
+        raise nb.FailChunk("no shop")
+
+    @nb.step
+    def billed(day: Renewed) -> None: ...
+
+    @nb.step
+    def before(day: Old) -> Old:
+        return day
+
+    with nb.open(store, nb.inline()) as batch:
+        run = batch.submit(nb.Job("bill", bill), Old(day="monday"), key="k")
+        assert f"nbbatch errors {shlex.quote(str(store))} 1; nbbatch retry" in str(run.exception(10))
+        with pytest.raises(nb.StateError, match=r"older form \(book.*upgrade="):
+            batch.submit(
+                nb.Job("bill", nb.step(name="bill")(billed.function)), Renewed(day="monday", book="main"), key="k"
+            )
+        with pytest.raises(nb.ShapeError, match="The job given is version 2: give the definition of version 1"):
+            run.retry(nb.Job("bill", before >> bill, version=2))
+
+
+def test_a_program_that_is_told_to_end_logs_it(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"), nb.open(store, nb.inline()) as batch:
+        batch._sigterm.begin()  # pyright: ignore[reportPrivateUsage] - what the signal does first
+    assert "SIGTERM: what runs in" in caplog.text
 
 
 def test_a_run_can_be_awaited(threaded: nb.Batch) -> None:

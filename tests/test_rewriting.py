@@ -57,6 +57,17 @@ def left_over(store: Path) -> list[str]:
     return [each.name for each in store.parent.iterdir() if each != store]
 
 
+def test_a_purge_of_a_third_is_given_back_at_once(store: Path) -> None:
+    """L12"""
+    with nb.open(store, executor=nb.inline()) as batch:
+        for count in (75, 150):
+            batch.submit(noisy, count).wait()
+    size = store.stat().st_size
+    with nb.open(store) as batch:
+        assert batch.purge(keep_last=1) == 1
+    assert store.stat().st_size < 0.8 * size
+
+
 def test_the_file_gives_back_what_was_purged_and_keeps_the_rest_as_it_was(store: Path) -> None:
     """L12"""
     filled(store)

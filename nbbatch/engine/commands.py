@@ -31,7 +31,7 @@ from nbbatch.engine import prospect
 from nbbatch.engine.changed_files import renew_inputs
 from nbbatch.engine.decide import to_shut
 from nbbatch.engine.dispatcher import Engine
-from nbbatch.engine.known import current_form, meant
+from nbbatch.engine.known import advice, current_form, meant, way_back
 from nbbatch.engine.recovery import load, recover
 from nbbatch.engine.settle import Changes
 from nbbatch.engine.state import Again, LiveInstance
@@ -106,10 +106,7 @@ def _existing(
         return _unfinished(engine, job, identity)
     if row is not None and row.identity != identity and meant(job, row.params)[0] != identity:
         difference = job.params.difference(row.params, params.data)
-        raise StateError(
-            f"{named} instance {row.id}, which has other parameters: {difference}. "
-            "Submit the same parameters, or choose another key"
-        )
+        raise StateError(f"{named} instance {row.id}, which has other parameters: {difference}. {advice(job, row)}")
     return row
 
 
@@ -253,7 +250,7 @@ def check_shape(job: JobDefinition[Any, Any], row: InstanceRow) -> None:
     if row.shape != job.shape:
         raise ShapeError(
             f"instance {row.id} of job {row.job!r} version {row.version} began with another chain: "
-            f"{job.shape_difference(row.shape)}. Raise the job's version=, or bring the old chain back"
+            f"{job.shape_difference(row.shape)}. {way_back(job, row)}"
         )
 
 
@@ -583,7 +580,7 @@ def purge(
     for instance in gone:
         engine.secrets.pop(instance, None)
     engine.leftovers.end(*gone)
-    engine.store.checkpoint()
+    engine.store.checkpoint(purged=True)
     return len(gone)
 
 

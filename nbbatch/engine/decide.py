@@ -70,6 +70,23 @@ def over_budget(nodes: Sequence[Node], counts: Sequence[Counts]) -> Node | None:
     return next(settled, None)
 
 
+FAST = "(fail_fast)"
+"""What the reason ends with of an instance that ends as soon as too many chunks have failed."""
+
+
+def too_many(nodes: Sequence[Node], counts: Sequence[Counts]) -> str | None:
+    """Why a job that fails fast ends, as the counts are; None: it goes on."""
+    node = over_budget(nodes, counts)
+    if node is None:
+        return None
+    options, found = node.step.options, counts[node.index]
+    spent = options.max_skipped is not None and found[ChunkStatus.SKIPPED.code] >= options.max_skipped
+    why = f" (max_skipped={options.max_skipped} is reached, so no more is skipped)" if spent else ""
+    return (
+        f"{found[_FAILED]} failed in step {node.step.name!r}{why}, more than max_failed={node.max_failed} allows {FAST}"
+    )
+
+
 def asks(node: Node, wish: int | None, *, has_secrets: bool) -> bool:
     """Whether chunks of a step are looked up, and may be found by others: none is that may know a secret.
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from nbbatch.base.errors import NbbatchError
 from nbbatch.base.rows import InstanceRow
-from nbbatch.base.states import INSTANCE_BY_CODE, INSTANCE_ENDED, InstanceStatus
+from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.definition import JobDefinition
 from nbbatch.engine.state import LiveInstance
 from nbbatch.store.database import Store
@@ -33,12 +33,16 @@ class Known:
         self._older: dict[tuple[str, int, int], tuple[Any, dict[str, int]]] = {}
         self._ends: dict[tuple[str, int], dict[str, End] | None] = {}
         """By identity; None: there are too many of them."""
+        self._waiting: dict[tuple[str, int], dict[tuple[str, bool], list[InstanceRow]]] = {}
+        self._elsewhere: dict[tuple[str, int], dict[str, tuple[int, int, int | None]]] = {}
 
     def forget(self) -> None:
         """Ask again: instances were removed, or are live no more."""
         self._shapes.clear()
         self._older.clear()
         self._ends.clear()
+        self._waiting.clear()
+        self._elsewhere.clear()
 
     def has_some(self, job: JobDefinition[Any, Any]) -> bool:
         """Whether a submit found a stored instance of a job's version."""
@@ -64,6 +68,31 @@ class Known:
             return ends.get(identity)
         return next(iter(store.rows("latest_end", *named, identity)), None)  # pyright: ignore[reportReturnType] - (id, code)
 
+    def waiting(
+        self, store: Store, job: JobDefinition[Any, Any], identity: str, *, keyed: bool
+    ) -> tuple[int, str | None] | None:
+        """An unfinished instance of equal parameters, with or without a key, that was stored when this was asked first; and its key."""
+        named = job.name, job.version
+        if named not in self._waiting:
+            found = self._waiting[named] = dict[tuple[str, bool], list[InstanceRow]]()
+            for row in store.unfinished_of(*named):
+                if row.parent is None:
+                    found.setdefault((row.identity, row.key is not None), []).append(row)
+        for row in self._waiting[named].get((identity, keyed), ()):
+            if store.instance(row.id).status not in INSTANCE_ENDED:
+                return row.id, row.key
+        return None
+
+    def of_other_version(
+        self, store: Store, job: JobDefinition[Any, Any], key: str
+    ) -> tuple[int, int, int | None] | None:
+        """The newest instance of another version of a job with this key, its version, and the code of the state it came to last."""
+        named = job.name, job.version
+        if named not in self._elsewhere:
+            rows = store.rows("keyed_elsewhere", *named, MOST_ENDS)
+            self._elsewhere[named] = {name: (instance, version, code) for name, instance, version, code in rows}
+        return self._elsewhere[named].get(key)
+
     def ended(self, live: LiveInstance, status: InstanceStatus) -> None:
         """An instance has ended."""
         named = live.job.name, live.job.version
@@ -86,16 +115,19 @@ class Known:
         return None if row is None or row.status in INSTANCE_ENDED else row
 
 
-def say_what_was_before(instance: int, before: int, code: int) -> None:
-    """In one line: equal parameters have ended already, and this is another instance."""
-    if (status := INSTANCE_BY_CODE[code]) is InstanceStatus.COMPLETED:
-        level, advice = logging.INFO, f"batch.instance({before}).result() is its report, key= names one for good"
-    else:
-        level, advice = logging.WARNING, f"batch.instance({before}, job).retry() runs what failed there again"
-    log.log(
-        level, "instance %d begins anew, as instance %d of equal parameters ended %s: %s, new=True says that a new one is meant",
-        instance, before, status, advice,
-    )  # fmt: skip
+def advice(job: JobDefinition[Any, Any], row: InstanceRow) -> str:
+    """What to do where a key's instance has other parameters."""
+    why = meant(job, row.params)[1]
+    if not why:
+        return "Submit the same parameters, or choose another key"
+    return f"The stored ones are of an older form ({why}): nb.Job(upgrade=) brings them up to date, another version= or key begins anew"
+
+
+def way_back(job: JobDefinition[Any, Any], row: InstanceRow) -> str:
+    """What to do where a job's chain is not the one that an instance began with."""
+    if job.version != row.version:
+        return f"The job given is version {job.version}: give the definition of version {row.version}"
+    return "Raise the job's version=, or bring the old chain back"
 
 
 def _by_meaning(store: Store, job: JobDefinition[Any, Any]) -> dict[str, int]:

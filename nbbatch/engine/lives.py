@@ -104,8 +104,9 @@ class Lives(dict[int, LiveInstance]):
         """When chunks of an instance are due that wait for their time; at least the first of each that has any."""
         self._alarm_of: dict[int, int] = {}
         self._learned: dict[tuple[str, int, str], Learned] = {}
-        self._jobs: dict[tuple[str, int], _Namesakes] = {}
-        self._job_of: dict[int, tuple[str, int]] = {}
+        self._jobs: dict[tuple[str, int, bool], _Namesakes] = {}
+        """By job, version, and whether they have a key."""
+        self._job_of: dict[int, tuple[str, int, bool]] = {}
 
     def __setitem__(self, instance: int, live: LiveInstance) -> None:
         self.pop(instance)
@@ -181,8 +182,8 @@ class Lives(dict[int, LiveInstance]):
     def file(self, live: LiveInstance) -> None:
         """Have it be found by its job and what its parameters mean, as they are now."""
         self._unfile(live.id)
-        if live.key is None and live.parent is None:
-            named = self._job_of[live.id] = live.job.name, live.job.version
+        if live.parent is None:
+            named = self._job_of[live.id] = live.job.name, live.job.version, live.key is not None
             self._jobs.setdefault(named, _Namesakes()).add(live)
 
     def _unfile(self, instance: int) -> None:
@@ -192,9 +193,9 @@ class Lives(dict[int, LiveInstance]):
             if not self._jobs[named]:
                 del self._jobs[named]
 
-    def like(self, job: JobDefinition[Any, Any], identity: str) -> Iterator[LiveInstance]:
-        """Those without a key that people submitted and whose parameters may mean this, the newest first."""
-        found = self._jobs.get((job.name, job.version))
+    def like(self, job: JobDefinition[Any, Any], identity: str, *, keyed: bool = False) -> Iterator[LiveInstance]:
+        """Those that people submitted, with or without a key, whose parameters may mean this, the newest first."""
+        found = self._jobs.get((job.name, job.version, keyed))
         return iter(()) if found is None else found.like(job.params.type, identity)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from nbbatch.base.errors import StateError
 from nbbatch.base.rows import InstanceRow
-from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
+from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.definition import JobDefinition, Kind
 from nbbatch.engine.changed_files import renew_inputs
 from nbbatch.engine.commands import (
@@ -130,11 +130,31 @@ def skip_all(
     row = engine.store.instance(instance)
     if row.status is not InstanceStatus.FAILED or job is None:
         skip(engine, instance, chunks, reason)
+        _set_reason(engine, row)
         return
     check_retained(row)
     check_shape(job, row)
     skip(engine, instance, chunks, reason)
     counts = [each.counts for each in engine.store.counts(instance)]
-    stopped = engine.store.rows("count_stopped", instance) != [(0,)]
-    if not stopped and all(within_budget(counts[node.index], node.max_failed) for node in job.nodes):
+    if not _is_stopped(engine, row) and all(within_budget(counts[node.index], node.max_failed) for node in job.nodes):
         take_up(engine, row, job, [])  # it only goes on to its end: no start that `start_limit` counts
+    else:
+        _set_reason(engine, row)
+
+
+def _is_stopped(engine: Engine, row: InstanceRow) -> bool:
+    """Whether a FailJob ended it."""
+    return engine.store.rows("count_stopped", row.id) != [(0,)]
+
+
+def _set_reason(engine: Engine, row: InstanceRow) -> None:
+    """Of an instance that stays FAILED though chunks that had failed were skipped: what is FAILED still."""
+    if row.status is not InstanceStatus.FAILED or row.ended_us is None or _is_stopped(engine, row):
+        return
+    names = [name for (name,) in engine.store.rows("step_names", row.id)]
+    failed = [(names[each.step], each.counts[ChunkStatus.FAILED.code]) for each in engine.store.counts(row.id)]
+    text = "; ".join(f"{count} failed in step {name!r}" for name, count in failed if count)
+    with engine.store.transaction():
+        engine.store.note(
+            row.id, row.ended_us, None, text or "what failed was skipped by hand; run.retry(job) goes on to its end"
+        )

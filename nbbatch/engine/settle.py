@@ -33,7 +33,7 @@ from nbbatch.base.rows import (
 from nbbatch.base.states import CHUNK_ENDED, ChunkStatus
 from nbbatch.definition import Kind, Node, Options
 from nbbatch.definition.base_step import BaseStep
-from nbbatch.engine.decide import over_budget
+from nbbatch.engine.decide import too_many
 from nbbatch.engine.state import LiveInstance, LiveStep
 from nbbatch.values.views import halves
 from nbbatch.worker.context import Page
@@ -118,7 +118,7 @@ class Clerk:
             self._settle_odd(live, step, items[place], outcome, changes, now, code)
         self._close(live, step, items, results)
         if live.job.fail_fast and results.odd and live.failing is None:
-            live.failing = _too_many(live)
+            live.failing = too_many(live.job.nodes, live.counts)
 
     def _settle_plain(
         self, live: LiveInstance, step: LiveStep, items: Items, results: Results, changes: Changes, now: int,
@@ -266,15 +266,6 @@ def _by_target(
     for target in sorted(set(targets)):
         places = [place for place, each in enumerate(targets) if each == target]
         yield target, [chunks[place] for place in places], [outputs[place] for place in places]
-
-
-def _too_many(live: LiveInstance) -> str | None:
-    """Why a job that fails fast ends; None: it goes on."""
-    node = over_budget(live.job.nodes, live.counts)
-    if node is None:
-        return None
-    failed = live.counts[node.index][ChunkStatus.FAILED.code]
-    return f"{failed} failed in step {node.step.name!r}, more than max_failed={node.max_failed} allows (fail_fast)"
 
 
 def stage(live: LiveInstance, page: Page, changes: Changes) -> None:

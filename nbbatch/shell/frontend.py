@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from nbbatch.base.interrupts import behind
-from nbbatch.shell import exit_codes, launching, printing, seeing, steering, watching, wording
+from nbbatch.shell import exit_codes, launching, listing, printing, seeing, steering, watching, wording
 from nbbatch.shell.exit_codes import Exit
 
 _EPILOG = f"""\b
@@ -28,7 +28,7 @@ def nbbatch() -> None:
 
 
 for _command in (
-    seeing.ls, seeing.show, seeing.chunks, seeing.errors, seeing.outputs, watching.watch, launching.run, steering.pause, steering.resume,
+    listing.ls, seeing.show, seeing.chunks, seeing.errors, seeing.outputs, watching.watch, launching.run, steering.pause, steering.resume,
     steering.cancel, steering.retry, steering.skip, steering.purge, steering.backup, steering.export,
 ):  # fmt: skip
     nbbatch.add_command(_command)

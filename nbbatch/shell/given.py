@@ -65,6 +65,14 @@ def json_option(command: F) -> F:
     return click.option("--json", "json", is_flag=True, help="JSON, for programs.")(command)
 
 
+def statuses_option(states: list[str]) -> Callable[[F], F]:
+    """A command that takes some of these states."""
+    kind = click.Choice(states, case_sensitive=False)
+    return click.option(
+        "--status", "statuses", multiple=True, type=kind, help="Only in this state; may be given again."
+    )
+
+
 def job_option(command: F) -> F:
     """A command that needs code where no process that has it holds the store."""
     said = "The job, if no process that knows it holds the store."

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from itertools import islice
-from json import loads
 from pathlib import Path
 from pprint import pformat
 from typing import TYPE_CHECKING, Any, cast
@@ -14,13 +13,13 @@ import click
 from pydantic import BaseModel
 from rich.pretty import pretty_repr
 
-from nbbatch.base.display import plural
 from nbbatch.base.rows import InstanceRow
-from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
+from nbbatch.base.states import ChunkStatus, InstanceStatus
 from nbbatch.heal.inputs import briefs, short
-from nbbatch.look import Look, LookedRun, Looks, look
+from nbbatch.look import Look, LookedRun, look
 from nbbatch.shell import given, printing
 from nbbatch.shell.exit_codes import Exit
+from nbbatch.shell.wording import in_commands
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,14 +32,13 @@ WIDE = 110
 MOST_OF_REPORT = 4_000
 HEALED = ": no chunk is FAILED by now"
 
-_INSTANCES = ("store", "id", "job", "status", "progress", "key", "created", "seconds", "error")
 _CHUNKS = ("id", "step", "input", "status", "attempts", "seconds", "due", "error_type", "error")
 _ERRORS = ("chunk", "now", "step", "input", "attempt", "status", "ended", "error_type", "error")
 _STEPS = (
     "step", "chunks", "completed", "failed", "skipped", "cancelled", "errored", "poll_waiting", "gate_waiting", "queued",
     "in_progress", "reused", "records", "median_seconds",
 )  # fmt: skip
-_limit = click.option("--limit", type=click.IntRange(min=1), default=ROWS, show_default=True, help="Rows at most.")
+limited = click.option("--limit", type=click.IntRange(min=1), default=ROWS, show_default=True, help="Rows at most.")
 
 
 @contextmanager
@@ -51,48 +49,8 @@ def run_of(store: Path, instance: int) -> Generator[LookedRun]:
         yield looking.instance(instance)
 
 
-@click.command()
-@click.argument("place", type=click.Path(exists=True, path_type=Path), default=".")
-@click.option("--job", help="Only this job's name.")
-@click.option("--status", type=click.Choice([each.value for each in InstanceStatus], case_sensitive=False))
-@_limit
-@given.json_option
-def ls(place: Path, job: str | None, status: str | None, limit: int, json: bool) -> int:
-    """List the instances of a store, or of all stores (*.duckdb) in a folder, newest first."""
-    with look(place) as found:
-        many: Any = found
-        rows: pl.DataFrame = many.instances(job=job, status=status, limit=limit + 1)
-        refused = found.refused if isinstance(found, Looks) else {}
-        left = _left_alone(found, rows.head(limit), place)
-    for path, why in refused.items():
-        printing.note(f"{path}: {why}")
-    if json:
-        printing.as_json([{**row, "params": loads(row["params"] or "null")} for row in rows.head(limit).to_dicts()])
-    else:
-        printing.frame(rows.head(limit), _INSTANCES, json=False)
-    _tell_of_more(rows.height > limit)
-    if left and not json:
-        resume = printing.command("resume", *left[0], "--job")
-        printing.note(
-            f"nobody works on {plural(len(left), 'unfinished instance')}: what ran or submitted it goes on with it, or {resume} MODULE:JOB"
-        )
-    return Exit.FAILED if refused and not rows.height else Exit.DONE
-
-
-def _left_alone(found: Look | Looks, rows: pl.DataFrame, place: Path) -> list[tuple[str, int]]:
-    """Unfinished instances of stores that no process holds: their owner was killed, or ended before them."""
-    looks = {str(place): found} if isinstance(found, Look) else {each.path: each for each in found}
-    unheld = {path for path, each in looks.items() if each.owner is None and each.via != "batch"}
-    stores = rows["store"] if "store" in rows.columns else [str(place)] * rows.height
-    ended = {str(each) for each in INSTANCE_ENDED}
-    return [
-        (path, each)
-        for path, each, status in zip(stores, rows["id"], rows["status"], strict=True)
-        if path in unheld and status not in ended
-    ]
-
-
-def _tell_of_more(there_are: bool) -> None:
+def tell_of_more(there_are: bool) -> None:
+    """Say that not all were shown."""
     if there_are:
         printing.note("there are more; a larger --limit shows them")
 
@@ -107,7 +65,7 @@ def show(store: Path, instance: int, json: bool) -> int:
         if json:
             printing.as_json({**facts(run), "steps": steps.to_dicts(), "warnings": run.warnings})
             return Exit.DONE
-        printing.say(repr(run))
+        printing.say(in_commands(repr(run)))
         printing.say(f"params: {shortened(run.params)}")
         printing.frame(steps, told(steps), json=False)
         for warning in run.warnings:
@@ -156,7 +114,7 @@ def facts(run: Any) -> dict[str, Any]:
 @given.instance
 @click.option("--step", help="Only of this step.")
 @click.option("--status", type=click.Choice([each.value for each in ChunkStatus], case_sensitive=False))
-@_limit
+@limited
 @given.json_option
 def chunks(store: Path, instance: int, step: str | None, status: str | None, limit: int, json: bool) -> int:
     """List the chunks of an instance."""
@@ -164,7 +122,7 @@ def chunks(store: Path, instance: int, step: str | None, status: str | None, lim
         rows = run.chunks(step, status=status, limit=limit + 1)
         shown = _with_inputs(run, rows.head(limit), "id")
     printing.frame(shown, _CHUNKS, json=json)
-    _tell_of_more(rows.height > limit)
+    tell_of_more(rows.height > limit)
     return Exit.DONE
 
 
@@ -172,7 +130,7 @@ def chunks(store: Path, instance: int, step: str | None, status: str | None, lim
 @given.instance
 @click.option("--step", help="Only of this step.")
 @click.option("--traceback", is_flag=True, help="With the traceback of each.")
-@_limit
+@limited
 @given.json_option
 def errors(store: Path, instance: int, step: str | None, traceback: bool, limit: int, json: bool) -> int:
     """List the attempts of an instance that ended in an error, newest first."""
@@ -184,7 +142,7 @@ def errors(store: Path, instance: int, step: str | None, traceback: bool, limit:
     if traceback and not json:
         for chunk, text in rows.select("chunk", "traceback").iter_rows():
             printing.say(f"\nchunk {chunk}\n{text}")
-    _tell_of_more(before > 0)
+    tell_of_more(before > 0)
     return Exit.DONE
 
 
@@ -228,5 +186,5 @@ def outputs(store: Path, instance: int, step: str | None, limit: int | None, jso
                 printing.as_json(value)
             else:
                 printing.say(shortened(value).replace("\n", " ⏎ "))
-    _tell_of_more(len(values) > most)
+    tell_of_more(len(values) > most)
     return Exit.DONE

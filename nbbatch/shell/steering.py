@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,12 @@ import click
 from nbbatch.base.display import plural
 from nbbatch.base.errors import StateError
 from nbbatch.base.private_file import replaced
-from nbbatch.base.states import InstanceStatus
+from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.batch import open as open_store
+from nbbatch.engine import purges
 from nbbatch.look import Look, look
 from nbbatch.run import JobHandle
-from nbbatch.shell import following, given, launching, printing, seeing
+from nbbatch.shell import following, given, launching, listing, printing, seeing, wording
 from nbbatch.shell.exit_codes import Exit
 
 if TYPE_CHECKING:
@@ -45,7 +47,9 @@ def asked(store: Path, instance: int, order: Callable[[Any], object], *, json: b
 
 
 def _done(run: Any, *, json: bool) -> int:
-    printing.as_json({"id": run.id, "status": str(run.status)}) if json else printing.say(repr(run))
+    printing.as_json({"id": run.id, "status": str(run.status)}) if json else printing.say(
+        wording.in_commands(repr(run))
+    )
     return Exit.DONE
 
 
@@ -88,7 +92,38 @@ def _cancel(run: Any) -> None:
 @given.json_option
 def skip(store: Path, instance: int, chunks: tuple[int, ...], reason: str, json: bool) -> int:
     """Leave chunks out, for a reason; gates count them as done."""
-    return _ordered(store, instance, lambda run: [run.skip(each, reason) for each in chunks], json=json)
+    return _ordered(store, instance, partial(_skip, chunks=chunks, reason=reason), json=json)
+
+
+def _skip(run: Any, chunks: tuple[int, ...], reason: str) -> None:
+    for each in chunks:
+        run.skip(each, reason)
+    if run.status is InstanceStatus.FAILED:
+        left = run.steps()["failed"].sum()
+        what = (
+            f"{plural(left, 'chunk')} FAILED still: {{}} runs what failed again"
+            if left
+            else "nothing is FAILED any more: {} goes on"
+        )
+        printing.note(
+            f"instance {run.id} has ended; {what.format(wording.typed('retry', run.id))} and takes it to its end"
+        )
+
+
+def _resume(run: Any) -> None:
+    status = run.status
+    run.resume()
+    if status is not InstanceStatus.PAUSED:
+        printing.note(f"instance {run.id} was {status}, not PAUSED: it was being worked on already")
+
+
+def _retry(run: Any) -> None:
+    status, failed = run.status, run.steps()["failed"].sum()
+    run.retry(quiet=True)
+    if status is InstanceStatus.PAUSED:
+        printing.note(f"instance {run.id} stays PAUSED: {wording.typed('resume', run.id)} lets it go on")
+    if not failed and status not in INSTANCE_ENDED:
+        printing.note(f"nothing of instance {run.id} had FAILED: nothing was queued again")
 
 
 @click.command()
@@ -98,7 +133,7 @@ def skip(store: Path, instance: int, chunks: tuple[int, ...], reason: str, json:
 @given.json_option
 def resume(store: Path, instance: int, job: str | None, json: bool, **where: Any) -> int:
     """Go on with a paused instance; or with one that nobody works on, here and to its end, with --job."""
-    done = asked(store, instance, lambda run: run.resume(), json=json)
+    done = asked(store, instance, _resume, json=json)
     if done is not None:
         return done
     found = launching.job_of(job, "resume", store)
@@ -114,7 +149,7 @@ def resume(store: Path, instance: int, job: str | None, json: bool, **where: Any
 @given.json_option
 def retry(store: Path, instance: int, job: str | None, file: Any, json: bool, **where: Any) -> int:
     """Run failed chunks again: by the process that holds the store, or here and to the end, with --job."""
-    done = asked(store, instance, lambda run: run.retry(quiet=True), json=json)
+    done = asked(store, instance, _retry, json=json)
     if done is not None:
         return done
     found, params = launching.job_of(job, "retry", store), launching.said_in(file)
@@ -136,16 +171,17 @@ def _retried(run: JobHandle[Any], params: Any) -> JobHandle[Any]:
 @click.option("--older-than", help="Those that ended longer ago, such as 30d or '12 hours', or before an ISO date.")
 @click.option("--keep-last", type=click.IntRange(min=0), help="But never the last so many of each job.")
 @click.option("--job", help="Only this job's name.")
-@click.option(
-    "--status",
-    "statuses",
-    multiple=True,
-    type=click.Choice([each.value for each in InstanceStatus]),
-    help="Only these.",
-)
+@given.statuses_option([each.value for each in InstanceStatus])
+@click.option("--dry-run", is_flag=True, help="Remove nothing: list what would go.")
 @given.json_option
 def purge(
-    store: Path, older_than: str | None, keep_last: int | None, job: str | None, statuses: tuple[str, ...], json: bool
+    store: Path,
+    older_than: str | None,
+    keep_last: int | None,
+    job: str | None,
+    statuses: tuple[str, ...],
+    dry_run: bool,
+    json: bool,
 ) -> int:
     """Remove instances that have ended, for good, and give their space back to the disk.
 
@@ -156,11 +192,25 @@ def purge(
     which: dict[str, Any] = {"older_than": older_than, "keep_last": keep_last, "job": job, "status": statuses or None}
     with look(store) as looking:
         assert isinstance(looking, Look)
+        if dry_run:
+            return _list_purged(looking, json=json, **which)
         count = None if looking.owner is None else looking.purge(**which)
     if count is None:
         with open_store(store) as batch:
             count = batch.purge(**which)
     printing.as_json({"purged": count}) if json else printing.say(f"{plural(count, 'instance')} purged")
+    return Exit.DONE
+
+
+def _list_purged(looking: Look, *, json: bool, **which: Any) -> int:
+    access = looking._access  # pyright: ignore[reportPrivateUsage]
+    asked = purges.meant(**which, now_us=access.engine().clock.now()).asked
+    ids = sorted(number for (number,) in access.store.fetch("ended_before", *asked))
+    if json:
+        printing.as_json({"would_purge": ids})
+    else:
+        rows = looking.instances(limit=None)
+        printing.frame(rows.filter(rows["id"].is_in(ids)), listing.COLUMNS, json=False)
     return Exit.DONE
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -10,7 +12,7 @@ import click
 from nbbatch.base.states import INSTANCE_ENDED
 from nbbatch.look import Look, LookedRun, look
 from nbbatch.panel import terminal
-from nbbatch.shell import exit_codes, given, pipes, printing, seeing
+from nbbatch.shell import exit_codes, given, pipes, printing, seeing, wording
 from nbbatch.shell.exit_codes import Exit
 
 MOST = 20
@@ -35,7 +37,7 @@ def watch(store: Path, instance: int | None, every: float | None, json: bool) ->
             runs = unfinished(looking) if instance is None else [looking.instance(instance)]
             if not runs:
                 printing.note("every instance has ended")
-            until_ended(runs, every, json=json)
+            until_ended(runs, every, partial(is_over, looking, runs, []), json=json)
             return max((exit_codes.of_run(run.status) for run in runs), default=Exit.DONE)
     except KeyboardInterrupt:
         return Exit.DONE
@@ -48,15 +50,26 @@ def unfinished(looking: Look) -> list[LookedRun]:
     return [looking.instance(each) for each in ids.head(MOST)]
 
 
-def until_ended(runs: list[LookedRun], every: float | None, *, json: bool) -> None:
-    """Show how runs stand until they have ended; the last picture is that of their end."""
+def until_ended(runs: list[LookedRun], every: float | None, is_over: Callable[[], bool], *, json: bool) -> None:
+    """Show how runs stand until they have ended, or it is over; the last picture is that of their end."""
     if json:
-        for _ in terminal.looks(runs, every or terminal.LINE_SECONDS, until=_left):
+        for _ in terminal.looks(runs, every or terminal.LINE_SECONDS, until=is_over):
             for run in runs:
                 printing.as_json(seeing.facts(run))
     else:
-        terminal.watch(runs, every, printing.console(), _left)
+        terminal.watch(runs, every, printing.console(), is_over)
 
 
-def _left() -> bool:
+def is_over(looking: Look, runs: Sequence[LookedRun], told: list[int]) -> bool:
+    """Whether nobody reads any more; says once of each run that nothing works on it, so that it isn't waited for in silence."""
+    for run in runs:
+        idle = run.status not in INSTANCE_ENDED and not run.attached
+        if idle and run.id not in told:
+            told.append(run.id)
+            resume = wording.typed("resume", run.id)
+            printing.note(
+                f"nobody works on instance {run.id} of {looking.path} now; it is waited for. {resume} goes on with it"
+            )
+        elif not idle and run.id in told:
+            told.remove(run.id)
     return not pipes.is_read(sys.stdout)

@@ -179,10 +179,11 @@ class Store(Writer):
             self.run("add_reuse_key", self._keys[key], *key)
         return self._keys[key]
 
-    def _note(
+    def note(
         self, instance: int, now_us: int | None, status: InstanceStatus | None, text: str | None = None,
         progress: float | None = None, failing: str | None = None, report: bytes | None = None,
     ) -> None:  # fmt: skip
+        """Record that something of an instance is otherwise from here on, within the open transaction."""
         event = self.take_ids("event", 1) + 1
         code = None if status is None else status.code
         self.add(
@@ -234,19 +235,19 @@ class Store(Writer):
         """
         if new not in INSTANCE_TRANSITIONS[old]:
             raise StateError(f"instance {instance} is {old} and cannot become {new}")
-        self._note(instance, now_us, new, text, progress, failing="" if new in INSTANCE_ENDED else None)
+        self.note(instance, now_us, new, text, progress, failing="" if new in INSTANCE_ENDED else None)
 
     def set_progress(self, instance: int, now_us: int, share: float) -> None:
         """Record how far an instance is, for those who see it while nothing works on it."""
-        self._note(instance, now_us, None, progress=share)
+        self.note(instance, now_us, None, progress=share)
 
     def set_failing(self, instance: int, text: str) -> None:
         """Record that a FailJob was raised; the instance ends when its running chunks have."""
-        self._note(instance, None, None, failing=text)
+        self.note(instance, None, None, failing=text)
 
     def set_report(self, instance: int, report: bytes) -> None:
         """Store what the reduction returned; empty: there is none any more."""
-        self._note(instance, None, None, report=report)
+        self.note(instance, None, None, report=report)
 
     def first_chunk(self, instance: int) -> int:
         """Id of the chunk an instance began with."""

@@ -27,6 +27,8 @@ log = logging.getLogger("nbbatch")
 
 WORTH = 0.5
 """The share of waste from which a file is written anew."""
+WORTH_PURGED = 0.2
+"""… after a purge, which is to give space back."""
 LEAST_BYTES = 3 << 20
 """A smaller file is left as it is: an empty store has half of that. Its size is known without asking DuckDB, which takes 10 ms."""
 GROUP_ROWS = 122_880

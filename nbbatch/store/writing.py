@@ -52,8 +52,9 @@ class Writer(Reader):
         self._is_new = is_new
         self._is_changed = False
         """A session has begun; until then the files are as they were, and closing leaves them so."""
+        self._worth = rewriting.WORTH
         self._is_wasteful = False
-        """Closed, most of its file is waste."""
+        """Closed, so much of its file is waste that it is written anew."""
         self._file: os.stat_result | None = None
         """Which file it is; None: in memory, or not open yet."""
         self._source: copying.Source | None = None
@@ -161,8 +162,14 @@ class Writer(Reader):
         except FileNotFoundError:
             make_log(self.path)
 
-    def checkpoint(self) -> bool:
-        """Write the log into the file and free what was deleted; put off while somebody reads. Returns whether it was done."""
+    def checkpoint(self, *, purged: bool = False) -> bool:
+        """Write the log into the file and free what was deleted; put off while somebody reads. Returns whether it was done.
+
+        Args:
+            purged: Somebody wants space back: less waste is reason enough to write the file anew when it is closed.
+        """
+        if purged:
+            self._worth = rewriting.WORTH_PURGED
         try:
             with nullcontext() if self.path == MEMORY else checkpoint.kept(self._con, self.source()):
                 self._con.execute("CHECKPOINT").complete()
@@ -270,7 +277,7 @@ class Writer(Reader):
                 self._is_wasteful = (
                     self.path != MEMORY
                     and Path(self.path).stat().st_size >= rewriting.LEAST_BYTES
-                    and rewriting.wasted(self._con, self._columns) >= rewriting.WORTH
+                    and rewriting.wasted(self._con, self._columns) >= self._worth
                 )
         elif self._is_new:
             remove(self.path)

@@ -111,3 +111,8 @@ QUALIFY row_number() OVER (PARTITION BY s.identity ORDER BY s.id DESC, e.id DESC
 SELECT s.id, e.status FROM submitted s JOIN instance_event e ON e.instance = s.id AND e.status IS NOT NULL
 WHERE s.job = $1 AND s.version = $2 AND s.identity = $3 AND s.key IS NULL AND s.parent IS NULL
 ORDER BY s.id DESC, e.id DESC LIMIT 1;
+
+-- keyed_elsewhere: Keys of other versions of a job, of at most $3: the newest instance of each, its version and its last state.
+SELECT s.key, s.id, s.version, e.status FROM submitted s LEFT JOIN instance_event e ON e.instance = s.id AND e.status IS NOT NULL
+WHERE s.job = $1 AND s.version <> $2 AND s.key IS NOT NULL AND s.parent IS NULL
+QUALIFY row_number() OVER (PARTITION BY s.key ORDER BY s.id DESC, e.id DESC) = 1 LIMIT $3;
