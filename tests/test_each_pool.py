@@ -51,7 +51,8 @@ def on_dask() -> Iterator[Pool]:
         distributed.Client(cluster) as client,
     ):
         connect = f"nb.dask(__import__('distributed').Client({cluster.scheduler_address!r}))"
-        yield Pool(nb.dask(client), client.restart, connect)
+        # a restart under load may lose a nanny with its worker for good: it is not waited for, and no law needs both after it
+        yield Pool(nb.dask(client), lambda: client.restart(wait_for_workers=False), connect)
 
 
 def on_ray() -> Iterator[Pool]:
@@ -246,8 +247,9 @@ def test_closing_waits_for_what_runs_and_puts_back_what_does_not(pool: Pool, sto
     job = each(wait, max_attempts=1)
     batch = nb.open(store, pool.executor)
     batch.submit(job, 30)
-    for value in range(2):
-        await_path(tmp_path / f"ran {value}")
+    await_path(tmp_path / "ran 0")
+    if engine(batch)._lanes.main.workers > 1:
+        await_path(tmp_path / "ran 1")
     closing = threading.Thread(target=batch.close)
     closing.start()
     while not engine(batch)._stopping:
