@@ -53,11 +53,6 @@ class Column:
         else:
             self.parts.append(Same(given, total))
 
-    def append(self, value: Any) -> None:
-        """Add the value of one row."""
-        last = self.parts[-1] if self.parts else None
-        self.extend(value if isinstance(last, Same) and last.value == value else [value], 1)
-
     def add(self, other: Column) -> None:
         """Add all values of another one."""
         for part in other.parts:
@@ -82,16 +77,26 @@ class Column:
 class Columns:
     """Rows of one kind."""
 
-    __slots__ = ("_row", "columns")
+    __slots__ = ("_columns", "_row", "_single")
 
     def __init__(self, row: Row) -> None:
         self._row = row
-        self.columns = [Column() for _ in row._fields]
+        self._columns = [Column() for _ in row._fields]
+        self._single: list[Sequence[Any]] = []
+        """The last rows, which were added one by one: many of them become columns at once."""
 
     def append(self, row: Sequence[Any]) -> None:
         """Add one row."""
-        for column, value in zip(self.columns, row, strict=True):
-            column.append(value)
+        self._single.append(row)
+
+    @property
+    def columns(self) -> list[Column]:
+        """By place."""
+        if self._single:
+            for column, values in zip(self._columns, zip(*self._single, strict=True), strict=True):
+                column.extend(values, len(values))
+            self._single.clear()
+        return self._columns
 
     def extend(self, total: int, /, **given: Any) -> None:
         """Add many rows by field name; what is no list, tuple or range is the same in all of them.
@@ -122,4 +127,4 @@ class Columns:
         return list(zip(*(column.flat() for column in self.columns), strict=True))
 
     def __len__(self) -> int:
-        return len(self.columns[0])
+        return len(self._columns[0]) + len(self._single)
