@@ -217,10 +217,14 @@ WHERE error_type IS NOT NULL;
 -- from format 3: Outputs are taken again where nothing has changed.
 ALTER TABLE submitted ADD COLUMN reuse BIGINT;
 ALTER TABLE code ADD COLUMN parts VARCHAR;
-ALTER TABLE superseded ADD COLUMN copy BIGINT;
 CREATE TABLE reuse_key (id BIGINT, step VARCHAR, code VARCHAR, params VARCHAR, ways VARCHAR);
 CREATE TABLE reusable (key BIGINT, input UUID, chunk BIGINT, instance BIGINT, event BIGINT, records BIGINT, kept BOOLEAN);
 CREATE TABLE lookup (
     chunk BIGINT, instance BIGINT, step SMALLINT, key BIGINT, input UUID, asked_us BIGINT, origin BIGINT, origin_instance BIGINT,
-    reason VARCHAR, near BIGINT, until_us BIGINT
+    reason VARCHAR, near BIGINT
 );
+
+-- from format 4: Chunks are looked up before each of their attempts; what a chunk is like is told by its key; what a rerun made anew is known.
+ALTER TABLE superseded ADD COLUMN copy BIGINT;
+ALTER TABLE lookup ADD COLUMN until_us BIGINT;
+UPDATE lookup SET near = (SELECT max(key) FROM reusable WHERE reusable.chunk = lookup.near) WHERE near IS NOT NULL;
