@@ -8,11 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import duckdb
 import pytest
+from pydantic import BaseModel
 
 import nbbatch as nb
 from nbbatch.store import database as stores
@@ -21,8 +22,8 @@ from tests.jobs import each, numbers, summing, total
 from tests.kit import count, settle
 
 NEXT = {
-    4: "CREATE TABLE label (instance BIGINT, text VARCHAR); INSERT INTO label SELECT id, job FROM submitted",
-    5: "ALTER TABLE label ADD COLUMN size INTEGER; UPDATE label SET size = length(text); DROP VIEW instances",
+    5: "CREATE TABLE label (instance BIGINT, text VARCHAR); INSERT INTO label SELECT id, job FROM submitted",
+    6: "ALTER TABLE label ADD COLUMN size INTEGER; UPDATE label SET size = length(text); DROP VIEW instances",
 }
 
 
@@ -39,7 +40,7 @@ def old(store: Path) -> Path:
 @pytest.fixture
 def newer(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """This nbbatch knows two formats more."""
-    monkeypatch.setattr(stores, "FORMAT", 6)
+    monkeypatch.setattr(stores, "FORMAT", 7)
     monkeypatch.setattr(migrations, "MIGRATIONS", NEXT)
     return monkeypatch
 
@@ -58,14 +59,14 @@ def test_an_older_store_opens_as_the_present_one_with_a_copy_beside_it(old: Path
         assert paused.resume().result(10) == 20
 
     assert rows(old, "SELECT text, size FROM label ORDER BY instance") == [("summing", 7), ("paused", 6)]
-    assert rows(old, "SELECT value FROM meta WHERE name = 'format'") == [("6",)]
+    assert rows(old, "SELECT value FROM meta WHERE name = 'format'") == [("7",)]
     assert rows(old, "SELECT status FROM instances ORDER BY id") == [("COMPLETED",), ("COMPLETED",)]
-    copy = old.with_name("store.format4.duckdb")
+    copy = old.with_name("store.format5.duckdb")
     assert copy.read_bytes() == before
     newer.undo()
     with nb.open(copy, executor=nb.inline()) as batch:
         assert batch.instances()["status"].to_list() == ["PAUSED", "COMPLETED"]
-    with pytest.raises(nb.StoreUnreadable, match="has store format 6; this nbbatch knows up to 4"):
+    with pytest.raises(nb.StoreUnreadable, match="has store format 7; this nbbatch knows up to 5"):
         nb.open(old)
 
 
@@ -79,29 +80,29 @@ def test_what_a_log_holds_is_in_the_copy_too(old: Path, newer: pytest.MonkeyPatc
     done = subprocess.run([sys.executable, "-c", code, str(old)], cwd=Path(__file__).parent.parent)
     assert done.returncode == -signal.SIGKILL
     assert Path(f"{old}.wal").exists()
-    newer.setattr(stores, "FORMAT", 6)
+    newer.setattr(stores, "FORMAT", 7)
     newer.setattr(migrations, "MIGRATIONS", NEXT)
     nb.open(old).close()
 
-    for store in (old, old.with_name("store.format4.duckdb")):
+    for store in (old, old.with_name("store.format5.duckdb")):
         assert rows(store, "SELECT job FROM submitted ORDER BY id") == [("summing",), ("paused",), ("last",)]
 
 
 def test_a_second_copy_does_not_take_the_place_of_another_one(old: Path, newer: pytest.MonkeyPatch) -> None:
     """R9"""
-    copy = old.with_name("store.format4.duckdb")
+    copy = old.with_name("store.format5.duckdb")
     copy.write_text("somebody's")
     nb.open(old).close()
 
     assert copy.read_text() == "somebody's"
-    assert rows(old.with_name("store.format4.2.duckdb"), "SELECT count(*) FROM submitted") == [(2,)]
+    assert rows(old.with_name("store.format5.2.duckdb"), "SELECT count(*) FROM submitted") == [(2,)]
 
 
 @pytest.mark.parametrize(
     ("known", "text"),
     [
-        ({**NEXT, 4: "CREATE TABLE extra (id INTEGER); SELECT nothing FROM nowhere"}, "nowhere"),
-        ({4: NEXT[4]}, "can no longer migrate"),
+        ({**NEXT, 5: "CREATE TABLE extra (id INTEGER); SELECT nothing FROM nowhere"}, "nowhere"),
+        ({5: NEXT[5]}, "can no longer migrate"),
     ],
     ids=["a statement that fails", "too old"],
 )
@@ -143,12 +144,12 @@ from tests.test_migrations import NEXT
 class Deadly(dict):
     times = 0
     def __getitem__(self, number):
-        self.times += number == 4
+        self.times += number == 5
         if self.times == int(sys.argv[2]):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__getitem__(number)
 
-database.FORMAT, migrations.MIGRATIONS = 6, Deadly(NEXT)
+database.FORMAT, migrations.MIGRATIONS = 7, Deadly(NEXT)
 nb.open(sys.argv[1])
 """
 
@@ -156,12 +157,12 @@ nb.open(sys.argv[1])
 def test_a_kill_in_the_middle_leaves_the_old_store(old: Path) -> None:
     """R9"""
     for moment in ("1", "2", "2"):  # while it is tried whether it can be done, and then in the middle of it, twice
-        assert not old.with_name("store.format4.duckdb").exists() or moment == "2"
+        assert not old.with_name("store.format5.duckdb").exists() or moment == "2"
         done = subprocess.run([sys.executable, "-c", CHILD, str(old), moment], cwd=Path(__file__).parent.parent)
         assert done.returncode == -signal.SIGKILL
 
-    assert not old.with_name("store.format4.2.duckdb").exists()
-    for store in (old, old.with_name("store.format4.duckdb")):
+    assert not old.with_name("store.format5.2.duckdb").exists()
+    for store in (old, old.with_name("store.format5.duckdb")):
         with nb.open(store, executor=nb.inline()) as batch:
             assert batch.instance(1, summing()).result() == 2450
             assert {name for (name,) in batch._store.fetch("tables")}.isdisjoint({"label"})
@@ -179,23 +180,30 @@ def test_views_are_made_anew_so_that_a_corrected_one_reaches_old_stores(old: Pat
         assert batch.instance(1).attempts()["status"].to_list() == ["COMPLETED"] * 52
 
 
-THIRD = """
+FOURTH = """
+ALTER TABLE superseded DROP COLUMN copy;
+ALTER TABLE lookup DROP COLUMN until_us;
+UPDATE lookup SET near = (SELECT max(chunk) FROM reusable WHERE reusable.key = lookup.near) WHERE near IS NOT NULL;
+UPDATE meta SET value = '4' WHERE name = 'format';
+"""
+"""Makes a store of format 4 of one of format 5."""
+THIRD = f"""
+{FOURTH}
 ALTER TABLE submitted DROP COLUMN reuse;
 ALTER TABLE code DROP COLUMN parts;
-ALTER TABLE superseded DROP COLUMN copy;
 DROP TABLE reuse_key;
 DROP TABLE reusable;
 DROP TABLE lookup;
 UPDATE meta SET value = '3' WHERE name = 'format';
 """
-"""Makes a store of format 3 of one of format 4."""
+"""Makes a store of format 3 of one of format 5."""
 SECOND = f"""
 {THIRD}
 ALTER TABLE detail DROP COLUMN head;
 ALTER TABLE detail DROP COLUMN raised;
 UPDATE meta SET value = '2' WHERE name = 'format';
 """
-"""Makes a store of format 2 of one of format 4."""
+"""Makes a store of format 2 of one of format 5."""
 FIRST = f"""
 {SECOND}
 ALTER TABLE submitted ALTER version TYPE INTEGER;
@@ -204,7 +212,7 @@ UPDATE submitted SET key = 'sub-job of chunk ' || parent WHERE parent IS NOT NUL
 ALTER TABLE submitted DROP COLUMN parent;
 UPDATE meta SET value = '1' WHERE name = 'format';
 """
-"""Makes a store of format 1 of one of format 4."""
+"""Makes a store of format 1 of one of format 5."""
 
 
 def made_older(store: Path, statements: str) -> None:
@@ -274,6 +282,37 @@ def test_what_a_store_of_the_third_format_did_before_is_done_once_more_and_then_
             for k in (2, 3)
         ]
         assert reasons == [["new input"] * 3, [None] * 3]
+
+
+def test_why_chunks_of_a_store_of_the_fourth_format_ran_is_told_as_before(store: Path) -> None:
+    """R9"""
+
+    def scaled(value: int, params: Factor) -> int:
+        return value * params.factor
+
+    first = nb.step(name="numbers")(items)
+    job = nb.Job("scaled", first >> nb.step(scaled, reuse=True) >> total)
+    with nb.open(store, executor=nb.inline()) as batch:
+        before = [
+            batch.submit(job, Factor(n=3, factor=factor)).wait(10) and batch.instance(k).reuse("scaled")
+            for k, factor in ((1, 2), (2, 5))
+        ]
+        assert before[1]["reason"].to_list() == ["parameter changed: factor"] * 3
+    made_older(store, FOURTH)
+
+    with nb.open(store, executor=nb.inline()) as batch:
+        assert [batch.instance(k).reuse("scaled").rows() for k in (1, 2)] == [frame.rows() for frame in before]
+        again = batch.submit(job, Factor(n=3, factor=5), new=True)
+        assert (again.result(10), again.reuse("scaled")["reused"].to_list()) == (15, [True] * 3)
+
+
+class Factor(BaseModel):
+    n: int
+    factor: int
+
+
+def items(params: Factor) -> Iterator[int]:
+    yield from range(params.n)
 
 
 def twice(value: int) -> int:
