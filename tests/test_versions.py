@@ -1,7 +1,7 @@
 """Code and values are the same to reuse in each version of Python and with each seed of hashes.
 
 Looked at are this Python with other seeds, and whatever others there are: ``python3.12`` and later on the PATH, pyenv's, and those that
-NBBATCH_PYTHONS lists (with a colon between two). What needs no package is compared in all, a store where nbbatch's packages are there too.
+NBBATCH_PYTHONS lists (with a colon between two), if they have the packages that are needed: pydantic for code, for a store all of nbbatch's.
 """
 
 from __future__ import annotations
@@ -176,14 +176,16 @@ print(json.dumps(found))
 """
 
 
-def _pythons() -> list[str]:
-    """Other versions of Python, each by a path that runs."""
+def _pythons(*needs: str) -> list[str]:
+    """Other versions of Python that have some packages, each by a path that runs."""
     listed = os.environ.get("NBBATCH_PYTHONS", "").split(os.pathsep)
     pyenv = [str(each) for name in NAMES for each in Path.home().glob(f".pyenv/versions/*/bin/{name}")]
     found = {}
     for python in filter(None, [*listed, *map(shutil.which, NAMES), *pyenv]):
         told = subprocess.run(
-            [python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True
+            [python, "-c", f"import {', '.join(needs)}, sys; print(*sys.version_info[:2])"],
+            capture_output=True,
+            text=True,
         )
         if told.returncode == 0:
             found.setdefault(told.stdout, python)
@@ -200,7 +202,7 @@ def test_code_means_the_same_in_each_version_of_python_and_with_each_seed(tmp_pa
     (tmp_path / "samples.py").write_text(SAMPLES)
     here = _marks(sys.executable, tmp_path, "1")
     assert len(here) == len({each[""] for each in here.values()}) > 15
-    for python in [sys.executable, *_pythons()]:
+    for python in [sys.executable, *_pythons("pydantic")]:
         there = _marks(python, tmp_path, "2")
         differ = {name: [part for part in here[name] if here[name][part] != there[name].get(part)] for name in here}
         assert {name: parts for name, parts in differ.items() if parts} == {}, python
@@ -262,8 +264,7 @@ with nb.open(sys.argv[1], executor=nb.inline()) as batch:
 def test_a_store_is_reused_by_whatever_python_opens_it(store: Path) -> None:
     script = store.parent / "keys.py"
     script.write_text(STORE)
-    needs = "import duckdb, polars, pydantic"
-    pythons = [each for each in _pythons() if subprocess.run([each, "-c", needs], capture_output=True).returncode == 0]
+    pythons = _pythons("duckdb", "polars", "pydantic")
     if not pythons:
         pytest.skip("no other version of Python has nbbatch's packages")
     for place, python in enumerate([sys.executable, *pythons]):
