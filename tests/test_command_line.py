@@ -429,7 +429,10 @@ def test_a_run_that_nobody_works_on_is_told_from_one_that_runs(
     assert json.loads(ask("ls", store, "--json")[1])[0]["process"] == str(owned.process.pid)
     owned.kill()
     assert re.search("looked at +1 .*nobody", ask("ls", store)[1])
-    assert f"nobody works on it: submit its job again, or nbbatch resume {store} 1" in ask("show", store, 1)[1]
+    assert (
+        f"nobody works on it: it waits for its job; submit it again, or nbbatch resume {store} 1"
+        in ask("show", store, 1)[1]
+    )
     with nb.look(store) as looking:
         told = list[int]()
         for _ in range(2):

@@ -62,7 +62,7 @@ def run_line(
     if row.key is not None:
         parts.append(f"key {clip(row.key, 100)!r}")
     if waits:
-        parts.append("nobody works on it: submit its job again, or batch.resume(job)")
+        parts.append("nobody works on it: it waits for its job; submit it again, or batch.resume(job)")
     parts.append(counted(steps, "chunk"))
     if reused:
         parts.append(f"reused {reused:,}")
