@@ -31,7 +31,8 @@ def words(call: ast.Call) -> set[str]:
 
 def rows(page: str) -> list[list[str]]:
     lines = (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines()
-    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("|")]
+    head = next(place for place, line in enumerate(lines) if re.fullmatch(r"\|.*\| code \| test \|", line))
+    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines[head:] if line.startswith("|")]
     return [[cell.strip().replace("\\|", "|") for cell in row] for row in cells[2:]]
 
 
