@@ -55,6 +55,27 @@ def test_quick_chunks_of_a_limited_step_travel_together(store: Path) -> None:
         assert engine(batch).turns - before < 500
 
 
+def test_nothing_is_claimed_behind_work_that_may_take_long(store: Path) -> None:
+    began, release = threading.Event(), threading.Event()
+
+    def hold(_: int) -> None:
+        began.set()
+        release.wait(10)
+
+    quick = each(lambda i: None)
+    with nb.open(store, workers=1) as batch:
+        batch.submit(quick, 5).wait(10)  # so that it is known to be quick
+        batch.submit(each(hold, name="held"), 1)
+        assert began.wait(10)
+        run = batch.submit(quick, 6)
+        first = run.chunks()["id"][0]
+        run.skip(first, "not wanted")  # a chunk that is claimed is not skipped
+        release.set()
+
+        assert run.wait(10) == "COMPLETED"
+        assert run.chunks()["status"].to_list() == ["SKIPPED"]
+
+
 def _starts(run: nb.JobHandle[Any], step: str) -> list[float]:
     """Seconds after the clock's beginning."""
     return [round(t.timestamp() - START_US / 1e6, 3) for t in run.attempts(step)["started"].sort().to_list()]

@@ -86,7 +86,7 @@ class Completions:
         if not is_ours:
             return []
         self._flights.discard(flight)
-        flight.lane.taken -= 1
+        flight.leave()
         if not is_live:
             return self._dropped(live, flight.micro.items)
         if flight.is_called_off() and not is_lost:
@@ -219,7 +219,7 @@ class Completions:
         """Forget micro-batches whose claims were not stored; none was handed to a worker."""
         for flight in [flight for flight in self._flights if flight.future is None]:
             self._flights.discard(flight)
-            flight.lane.taken -= 1
+            flight.leave()
             flight.lane.work_us -= flight.work_us
             self._pace.withdraw(flight)
             self._marks.give_back(flight.micro.slots)

@@ -44,7 +44,7 @@ from nbbatch.engine.lives import Lines, Lives
 from nbbatch.engine.lost import failed_future, submitted
 from nbbatch.engine.notifications import Notifications, Notify
 from nbbatch.engine.now import Now
-from nbbatch.engine.pools import Lane, Lanes, no_subjobs
+from nbbatch.engine.pools import SLOW_US, Lane, Lanes, no_subjobs
 from nbbatch.engine.reuse import Reuse
 from nbbatch.engine.settle import Changes, Clerk, stage
 from nbbatch.engine.state import LiveInstance, LiveStep, resolve
@@ -556,9 +556,9 @@ class Engine:
             self._lanes.turnstiles(live, step) if lane.is_async else (), live.attachments, live.job.listeners.hooks, self.leftovers.begin(live.id),
             lane.most_us(step), is_fail_fast=live.job.fail_fast,
         )  # fmt: skip
-        flight = Flight(live, step, lane, micro, claim, step.mean_us * len(items), waits=lane.taken >= lane.workers)
-        lane.taken += 1
-        lane.work_us += flight.work_us
+        waits, is_quick = lane.taken >= lane.workers, 0 < step.likely_us * len(items) < SLOW_US
+        flight = Flight(live, step, lane, micro, claim, step.mean_us * len(items), waits=waits, is_quick=is_quick)
+        flight.enter()
         self.flights.add(flight)
         self._pace.promise(flight)
         changes.after.append(partial(self._launch, flight))

@@ -133,6 +133,19 @@ class Flight:
     """Whether all workers were taken when it was claimed."""
     lasted_us: int | None = None
     """How long it had run when it was abandoned; None: it was not."""
+    is_quick: bool = True
+    """Whether it was known that it takes no longer than others may wait behind it."""
+
+    def enter(self) -> None:
+        """Its lane has one more."""
+        self.lane.taken += 1
+        self.lane.long += not self.is_quick
+        self.lane.work_us += self.work_us
+
+    def leave(self) -> None:
+        """Its lane has one less."""
+        self.lane.taken -= 1
+        self.lane.long -= not self.is_quick
 
     def is_lost(self) -> bool:
         """Whether its worker died, or its pool broke."""
@@ -323,7 +336,7 @@ class Pace:
             flight.lane.pool.landed(flight.call.call)
         if flight in self._expired:
             self._expired.discard(flight)
-            flight.lane.taken -= 1
+            flight.leave()
 
     def forget(self) -> None:
         """The engine stopped: nothing that was under way counts."""

@@ -58,6 +58,8 @@ class Lane:
     """Whether it is the event loop."""
     taken: int = 0
     """Micro-batches in it."""
+    long: int = 0
+    """Those of them that take long, or nobody knows how long."""
     work_us: float = 0.0
     """What is in the pool takes about this long, by what came before."""
     was_idle: bool = False
@@ -126,8 +128,8 @@ class Lane:
             return False
         if self.taken < self.workers:
             return True
-        if self.pool.is_inline or not step.likely_us:
-            return False
+        if self.pool.is_inline or not step.likely_us or self.long >= self.workers:
+            return False  # of the last: what is claimed ahead of work that takes long can be neither skipped nor run elsewhere
         work = step.likely_us * step.size
         ahead = min(AHEAD, int(AHEAD_US / work)) if work < SLOW_US else 0
         if self.was_idle and step.likely_size == 1:
@@ -260,7 +262,7 @@ class Lanes:
     def forget(self) -> None:
         """Whatever is in them counts no more."""
         for lane in self.all():
-            lane.taken, lane.work_us = 0, 0.0
+            lane.taken, lane.long, lane.work_us = 0, 0, 0.0
 
     def close(self, owner: str) -> None:
         """End the executors that are not the user's."""
