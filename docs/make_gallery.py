@@ -243,7 +243,7 @@ def long(gallery: Gallery, folder: Path) -> None:
     with nb.open(folder / "long.duckdb", workers=6) as batch:
         run = batch.submit(_long(40), 100)
         gates.price.release(40)
-        until(lambda: len(run.now()) > 1)
+        until(lambda: run.steps()["completed"][20] == 100 and len(run.now()) > 0)  # all are before the one that waits
         for name, look in LOOKS.items():
             gallery.panel(f"forty-steps{name}", run, **look)
         gallery.panel("forty-steps-timeline", run, "Timeline")
