@@ -5,7 +5,7 @@ Counts of one step are a list indexed by ``ChunkStatus.code`` (entry 0 is not us
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nbbatch.base.states import CHUNK_ENDED, ChunkStatus, InstanceStatus
@@ -68,6 +68,15 @@ def over_budget(nodes: Sequence[Node], counts: Sequence[Counts]) -> Node | None:
     done = done_steps(nodes, counts)
     settled = (n for n in exceeding if not isinstance(n.max_failed, float) or all(done[each] for each in n.sources))
     return next(settled, None)
+
+
+def told(failed: Iterable[tuple[str, int]]) -> str:
+    """How many chunks FAILED, by the names of their steps; empty: none did.
+
+    >>> told([("price", 2), ("drop", 0), ("count", 1)])
+    "2 failed in step 'price'; 1 failed in step 'count'"
+    """
+    return "; ".join(f"{count} failed in step {name!r}" for name, count in failed if count)
 
 
 FAST = "(fail_fast)"

@@ -27,7 +27,7 @@ from nbbatch.engine.commands import (
     store_cancelled,
     take_up,
 )  # fmt: skip
-from nbbatch.engine.decide import within_budget
+from nbbatch.engine.decide import told, within_budget
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.worker.context import StoredParams
 
@@ -152,8 +152,7 @@ def _set_reason(engine: Engine, row: InstanceRow) -> None:
     if row.status is not InstanceStatus.FAILED or row.ended_us is None or _is_stopped(engine, row):
         return
     names = [name for (name,) in engine.store.rows("step_names", row.id)]
-    failed = [(names[each.step], each.counts[ChunkStatus.FAILED.code]) for each in engine.store.counts(row.id)]
-    text = "; ".join(f"{count} failed in step {name!r}" for name, count in failed if count)
+    text = told((names[each.step], each.counts[ChunkStatus.FAILED.code]) for each in engine.store.counts(row.id))
     with engine.store.transaction():
         engine.store.note(
             row.id, row.ended_us, None, text or "what failed was skipped by hand; run.retry(job) goes on to its end"

@@ -24,7 +24,7 @@ from nbbatch.base.rows import Ended, InstanceRow, Item, Waiting
 from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.definition import JobDefinition, Kind, Node
 from nbbatch.engine import prospect
-from nbbatch.engine.decide import FAST, Counts, asks, no_chunks, too_many
+from nbbatch.engine.decide import FAST, Counts, asks, no_chunks, told, too_many
 from nbbatch.engine.prospect import Course, Mark, StepWork, Times, Worked, steps_work
 from nbbatch.engine.window import Window, total_of
 from nbbatch.values.attachments import Attachments
@@ -577,7 +577,7 @@ class LiveInstance:
         if self.failing is not None:
             is_fast = self.failing.endswith(FAST)  # since then others that ran have failed, too
             return (too_many(self.job.nodes, self.counts) if is_fast else None) or self.failing
-        return "; ".join(f"{count} failed in step {name!r}" for name, count in self.failed_steps().items())
+        return told(self.failed_steps().items())
 
     @property
     def reduction(self) -> int:
