@@ -12,8 +12,9 @@ import math
 import struct
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from typing import Any
+
+from nbbatch.values.arrow_forms import read_frame
 
 Parts = Sequence[memoryview]
 _NAMES = {
@@ -88,28 +89,16 @@ def _number(tree: Any) -> Any:
 # --- Arrow ----------------------------------------------------------------------------------------
 
 
-def _file(part: int, parts: Parts) -> str:
-    import polars as pl
-
-    frame = pl.read_ipc(_small(parts[part]))
-    return _shape(frame.shape, frame.columns)
-
-
-def _stream(part: int, parts: Parts) -> str:
+def _table(part: int, parts: Parts) -> str:
     frame = _read(part, parts)
     return _shape(frame.shape, frame.columns)
 
 
 def _read(part: int, parts: Parts) -> Any:
-    import polars as pl
-
-    return pl.read_ipc_stream(_small(parts[part]))
-
-
-def _small(part: memoryview) -> BytesIO:
-    if len(part) > _READ_BYTES:
-        raise ValueError(f"{len(part):,} bytes are too many to be read for a few words")
-    return BytesIO(part)
+    data = parts[part]
+    if len(data) > _READ_BYTES:
+        raise ValueError(f"{len(data):,} bytes are too many to be read for a few words")
+    return read_frame(data)
 
 
 # --- pandas ---------------------------------------------------------------------------------------
@@ -174,7 +163,7 @@ _PLAIN: dict[str, Callable[[Any], Any]] = {
 _ABOUT: dict[str, Callable[[Any, Parts], str]] = {
     "$numpy.array": _array, "$numpy.recarray": _array, "$numpy.matrix": _array, "$numpy.masked": lambda tree, _: _array(tree[0], ()),
     "$pandas.frame": _frame, "$pandas.series": _series, "$pandas.index": lambda tree, parts: _shape((_rows(tree, parts),)),
-    "$polars.frame": _file, "$polars.lazy": _file, "$polars.series": _file, "$pyarrow.table": _stream, "$pyarrow.batch": _stream,
+    "$polars.frame": _table, "$polars.lazy": _table, "$polars.series": _table, "$pyarrow.table": _table, "$pyarrow.batch": _table,
 }  # fmt: skip
 TABLES = frozenset((*_ABOUT, "$pandas.array", "$pyarrow.array", "$pyarrow.chunked"))
 """Tags of frames, series and arrays: what JSON has no word for."""
