@@ -166,8 +166,9 @@ def test_a_look_outlives_its_owner_keeps_nobody_out_and_finds_the_next_one(store
 def test_closing_waits_for_nobody_who_might_look(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = nb.open(store)
     monkeypatch.setattr(batch._owner._server, "timeout", None)  # so that only a knock ends its waiting
+    waiting = batch._owner._thread
     batch.close()
-    assert not any(each.name == "nbbatch-owner" for each in threading.enumerate())
+    assert not waiting.is_alive()
 
 
 @pytest.mark.parametrize("owned", ["no"], indirect=True)
