@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 import nbbatch as nb
+from nbbatch.base.columns import Columns
 from nbbatch.base.errors import ValueNotStorable
+from nbbatch.base.rows import OutputRow
 from nbbatch.engine.pools import Lane, adapted
 from nbbatch.engine.state import MANY, TRUSTED, LiveStep
 from nbbatch.store.database import Store
-from nbbatch.store.inserting import INSERT_ROWS
+from nbbatch.store.inserting import ARROW_ROWS, INSERT_ROWS
 from tests.jobs import each, numbers
 from tests.kit import engine
 
@@ -57,6 +59,30 @@ def test_each_turn_of_a_run_of_one_item_is_one_statement_and_a_submit_reads_noth
         assert len(ran) <= engine(batch).turns - before <= len(job.nodes) + 1
         assert not any(text.startswith(("BEGIN", "COMMIT", "SELECT")) for text in ran), ran
         assert read == []
+
+
+def test_many_rows_of_a_table_are_planned_once_and_stored_as_they_came() -> None:
+    def page(first: int) -> Columns:
+        made = Columns(OutputRow)
+        seqs = range(first, first + ARROW_ROWS)
+        made.extend(ARROW_ROWS, instance=1, step=2, parent=3, seq=seqs, data=[str(seq).encode() for seq in seqs])
+        return made
+
+    with nb.open(":memory:") as batch:
+        store, ran = batch._store, counted(batch)
+
+        def write(first: int) -> None:
+            with store.transaction():
+                store.append("output", page(first))
+
+        engine(batch).call(write, 0)
+        begun = len(ran)
+        for first in (ARROW_ROWS, 2 * ARROW_ROWS):
+            engine(batch).call(write, first)
+
+        assert [text.split()[0].upper() for text in ran[begun:]] == ["BEGIN", "EXECUTE", "COMMIT"] * 2
+        stored = store.cursor().execute("SELECT seq, data FROM output ORDER BY seq").fetchall()
+        assert stored == [(seq, str(seq).encode()) for seq in range(3 * ARROW_ROWS)]
 
 
 def add_gate(store: Store, event: Any) -> None:

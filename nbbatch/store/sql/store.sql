@@ -80,6 +80,10 @@ WHERE NOT c.internal AND c.schema_name = 'main' ORDER BY c.table_name, c.column_
 -- insert: Add rows to a table.
 INSERT INTO {table} VALUES {rows};
 
+-- insert_frame: Add the rows of a frame to a table, by a plan that is kept: the first statement makes it.
+PREPARE insert_{frames} AS INSERT INTO {table} FROM {frames};
+EXECUTE insert_{frames};
+
 -- count: How many rows a query has.
 SELECT count(*) FROM ({query});
 
