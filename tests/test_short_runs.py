@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 from typing import Any
 
+import polars as pl
 import pytest
 
 import nbbatch as nb
@@ -81,8 +83,10 @@ def test_many_rows_of_a_table_are_planned_once_and_stored_as_they_came() -> None
             engine(batch).call(write, first)
 
         assert [text.split()[0].upper() for text in ran[begun:]] == ["BEGIN", "EXECUTE", "COMMIT"] * 2
-        stored = store.cursor().execute("SELECT seq, data FROM output ORDER BY seq").fetchall()
-        assert stored == [(seq, str(seq).encode()) for seq in range(3 * ARROW_ROWS)]
+        stored = pl.DataFrame(
+            store.cursor().execute("SELECT seq, data FROM output ORDER BY seq").fetchall(), orient="row"
+        )
+        assert stored.rows() == [(seq, str(seq).encode()) for seq in range(3 * ARROW_ROWS)]
 
 
 def add_gate(store: Store, event: Any) -> None:
@@ -179,6 +183,27 @@ def test_where_a_worker_waits_little_is_claimed_ahead_of_slow_steps() -> None:
     assert claimed() == 4  # one that runs and one ahead
     lane.taken = 2
     assert claimed() > 4
+
+
+def test_the_rest_is_claimed_ahead_while_workers_do_the_first_so_that_no_result_waits_for_it() -> None:
+    go, claimed = threading.Event(), threading.Semaphore(0)
+    job = each(lambda _: go.wait(20))
+    with nb.open(":memory:", workers=2) as batch:
+        go.set()
+        batch.submit(job, 2).result(20)
+        for learned in engine(batch).live._learned.values():
+            learned.mean_us = 10_000
+        take = engine(batch)._claims.take
+        engine(batch)._claims.take = lambda *given: claimed.release() or take(*given)
+        go.clear()
+        run = batch.submit(job, 20)
+        found = [
+            claimed.acquire(timeout=10) for _ in range(1 + 2 * 2 + 1)
+        ]  # the numbers, what two workers have, and more
+        go.set()
+        run.result(20)
+
+    assert all(found)
 
 
 def test_quick_attempts_of_a_limited_async_step_are_claimed_ahead_for_many_commits() -> None:

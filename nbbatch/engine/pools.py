@@ -63,7 +63,11 @@ class Lane:
     work_us: float = 0.0
     """What is in the pool takes about this long, by what came before."""
     was_idle: bool = False
-    """Whether a worker had nothing when claiming began: then little is claimed ahead, so that the commit comes soon."""
+    """Whether a worker had nothing when claiming began: then little is claimed ahead, so that the commit comes soon …"""
+    is_short: bool = False
+    """… and whether more would have been otherwise: it is in a turn of its own, while workers have what they need."""
+    wake: Callable[[], None] = lambda: None
+    """Asks for that turn."""
     refusal: str | None = None
     """Why its executor takes no work, or gave back what it had; None while it works."""
     refusals: int = 0
@@ -132,8 +136,11 @@ class Lane:
             return False  # of the last: what is claimed ahead of work that takes long can be neither skipped nor run elsewhere
         work = step.likely_us * step.size
         ahead = min(AHEAD, int(AHEAD_US / work)) if work < SLOW_US else 0
-        if self.was_idle and step.likely_size == 1:
-            ahead = min(1, ahead)
+        if self.was_idle and step.likely_size == 1 and ahead > 1:
+            if self.taken >= 2 * self.workers and not self.is_short:
+                self.is_short = True
+                self.wake()
+            ahead = 1
         if work < self.pool.ahead_us:
             if ahead and (not step.mean_us or work < self.round_us / 2):
                 return False  # the next results let more travel together: better than many calls that are mostly way
@@ -183,6 +190,7 @@ class Lanes:
         """The engine, whose calls begin with ``owner``, begins to use them."""
         for lane in self.all():
             lane.pool.open(owner, wake)
+            lane.wake = wake
 
     def recall(self, owner: str, flights: Iterable[tuple[Lane, Future[Any]]]) -> None:
         """Have all that no worker has begun given back, but for coroutines, which wait for their turn on the loop."""
@@ -247,7 +255,7 @@ class Lanes:
     def look(self) -> None:
         """Note which have nothing for a worker."""
         for lane in self.all():
-            lane.was_idle = lane.taken < lane.workers
+            lane.was_idle, lane.is_short = lane.taken < lane.workers, False
 
     def spare(self) -> float:
         """Seconds until a worker of any lane in use may want for work; 0 where none is in use."""
