@@ -22,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from pydantic import BaseModel, SecretStr
 
 import nbbatch as nb
+from nbbatch.engine import reuse
 from tests.jobs import numbers, total
 from tests.kit import HandClock, TickingClock, count, is_first_try, log, look_for_trouble, ran, settle
 from tests.kit import troubles as _troubles
@@ -223,6 +224,86 @@ def test_equal_inputs_are_sought_once(inline: nb.Batch) -> None:
     again = inline.submit(job, chunks)
     again.result(5)  # each with each would take a minute
     assert again.steps()["reused"].to_list() == [0, chunks]
+
+
+def test_what_is_made_of_what_was_taken_is_looked_up_in_the_same_transaction(
+    inline: nb.Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, look = list[int](), inline._engine._reuse._look
+    monkeypatch.setattr(inline._engine._reuse, "_look", lambda parts, *rest: (looks.append(1), look(parts, *rest)))
+    job = nb.Job("long", nb.step(numbers.function, name="numbers", reuse=True) >> double >> _named("b") >> _end())
+    inline.submit(job, 700).result(20)
+    looks.clear()
+    again = inline.submit(job, 700)
+    again.result(10)
+    assert (again.steps()["reused"].to_list(), len(looks)) == ([1, 700, 700, 700], 1)
+    assert list(again.outputs("double")) == list(range(0, 1400, 2))
+
+
+def _end() -> nb.Step[float, None]:
+    return nb.step(_takes_any, name="end", reuse=True)
+
+
+def _named(name: str) -> nb.Step[int, int]:
+    @nb.step(name=name, reuse=True)
+    def same(value: int) -> int:
+        log(name)
+        return value
+
+    return same
+
+
+def test_the_newest_of_equal_results_is_taken_in_a_later_step_too(
+    inline: nb.Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbbatch.engine.reuse.MANY", 0)
+    job = nb.Job("newest", numbers >> double >> _named("b") >> _named("c") >> _end())
+    first = inline.submit(job, 3)
+    first.result(10)
+
+    def origins() -> list[set[int]]:
+        run = inline.submit(job, 3, new=True)
+        run.result(10)
+        return [set(run.reuse(step)["instance"].to_list()) for step in ("double", "b", "c")]
+
+    assert origins() == [{first.id}] * 3
+    newer = inline.submit(job, 3, new=True, reuse=False)
+    newer.result(10)
+    assert origins() == [{newer.id}] * 3
+    assert newer.rerun(step="b", quiet=True) is not None
+    newer.result(10)
+    assert origins() == [{newer.id}] * 3
+
+
+def test_digests_that_are_taken_along_are_those_that_others_look_for(
+    inline: nb.Batch, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbbatch.engine.reuse.MANY", 0)
+
+    @nb.step(reuse=True)
+    def anything(value: int) -> Any:
+        log(value)
+        return {"all": {value, value + 1}, "text": "x" * value}
+
+    @nb.step(reuse=True)
+    def bag(value: Any) -> set[int]:
+        log("bag")
+        return set(value["all"])
+
+    @nb.step(reuse=True)
+    def size(values: set[int]) -> int:
+        log("size")
+        return len(values)
+
+    job = nb.Job("bags", numbers >> anything >> bag >> size >> _end())
+    inline.submit(job, 20).result(10)
+    kept = inline.submit(job, 20, new=True)
+    kept.result(10)
+    inline.purge(older_than=0, keep_last=1)
+    ran.clear()
+    third = inline.submit(job, 20, new=True)  # finds by what was kept with the second one, which took all
+    third.result(10)
+    assert (since(), set(third.reuse("size")["instance"])) == ([], {kept.id})
 
 
 def test_a_plan_says_before_a_submit_what_would_be_reused_and_leaves_nothing(batch: nb.Batch) -> None:
@@ -590,8 +671,8 @@ from tests.test_reuse import doubling
 batch = nb.open(sys.argv[1], executor=nb.inline())
 batch.submit(doubling, 30).result(60)
 inner, calls = batch._engine._reuse._look, []
-def look(parts, now):
-    inner(parts, now)
+def look(parts, *rest):
+    inner(parts, *rest)
     calls.append(len(parts))
     if len(calls) == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -692,6 +773,9 @@ def test_a_file_is_what_it_holds_and_one_that_a_step_has_made_must_still_be_ther
 # --- as if it had never been ----------------------------------------------------------------------
 
 
+_MANY = reuse.MANY
+
+
 class Story(RuleBasedStateMachine):
     """Edits, new items, other parameters, purges, reruns and openings in any order: results are those of runs without reuse."""
 
@@ -752,14 +836,18 @@ class Story(RuleBasedStateMachine):
     def edit(self, factor: int, strict: bool) -> None:
         self.factor, self.strict = factor, strict
 
+    @rule(many=st.sampled_from([0, reuse.MANY]))
+    def how_digests_come(self, many: int) -> None:
+        reuse.MANY = many
+
     @rule(rate=st.integers(1, 2))
     def other_parameter(self, rate: int) -> None:
         self.rate = rate
 
-    @rule(retain=st.sampled_from(["all", "all", "failed", "none"]), reuse=st.sampled_from([None, None, True, False]))
-    def run(self, retain: str, reuse: bool | None) -> None:
+    @rule(retain=st.sampled_from(["all", "all", "failed", "none"]), wish=st.sampled_from([None, None, True, False]))
+    def run(self, retain: str, wish: bool | None) -> None:
         params = {"n": self.items, "rate": self.rate}
-        run = self.batch.submit(self._job(), params, new=True, retain=retain, reuse=reuse)
+        run = self.batch.submit(self._job(), params, new=True, retain=retain, reuse=wish)
         assert run.result(20) == self._expected()
         assert not run._engine().live
 
@@ -798,6 +886,7 @@ class Story(RuleBasedStateMachine):
         self.batch.purge(older_than=0, keep_last=keep)
 
     def teardown(self) -> None:
+        reuse.MANY = _MANY
         self.batch.close()
         shutil.rmtree(self.place.parent)
 

@@ -1,7 +1,8 @@
 """Chunks of steps with ``reuse=`` are looked up before they are claimed: what has not changed is not done again.
 
 A lookup is part of a turn's transaction, many chunks at a time. Whatever equals a completed chunk gets outputs of its own, copied
-within the store, and never comes to a worker; the rest is claimed as any other. So nothing of either is lost by a kill.
+within the store, and never comes to a worker; the rest is claimed as any other. So nothing of either is lost by a kill. Chunks that are
+made of what was taken are looked up in the same transaction, while it has room: what they take is at hand, and most of its digests are known.
 """
 
 from __future__ import annotations
@@ -29,12 +30,16 @@ from nbbatch.values.files import noting
 from nbbatch.values.outside import copied
 from nbbatch.values.parameters import ParamsCodec
 
-MOST = 100_000
-"""Chunks that one transaction looks up at most: other instances wait meanwhile …"""
+MOST = 245_760
+"""Chunks that one transaction looks up at most: other instances wait meanwhile. Twice as many as DuckDB writes straight into the file …"""
 MOST_BYTES = 32_000_000
 """… or about so many bytes of their inputs and outputs."""
 FIRST = 500
 """Chunks that are looked up while the size of what they take and give is unknown."""
+SINGLE_RESULTS = 10
+"""Up to so many results for each chunk it is worth to see whether all are of different inputs."""
+MANY = 5_000
+"""From so many outputs on, digests that are known are found quicker than they are made."""
 _COMPLETED = ChunkStatus.COMPLETED.code
 _TRIED = (ChunkStatus.ERRORED.code, ChunkStatus.POLL_WAITING.code)
 
@@ -63,6 +68,8 @@ class Part(NamedTuple):
     """The last id of those that are looked up for their first attempt."""
     again: list[Again]
     """Those that have had one."""
+    chunks: int
+    """About how many they are."""
 
 
 class Given(NamedTuple):
@@ -75,6 +82,21 @@ class Given(NamedTuple):
     there: int
     """So many of them have a value."""
     bytes: int
+    places: int | None
+    """The sum of their places among all that was taken; None: they have none."""
+
+
+class Made(NamedTuple):
+    """Chunks of one step that a lookup made."""
+
+    live: LiveInstance
+    step: LiveStep
+    parts: list[int]
+    """The places of what they were made of among the parts that were looked up."""
+    size: float
+    """Their mean size."""
+    base: int | None
+    """Their ids are their places after this one, and no other chunk of the step is still to be looked up; None: that is not so."""
 
 
 def key_of(node: Node, codec: ParamsCodec, params: Any, attached: Iterable[tuple[str, str]] = ()) -> Key:
@@ -125,6 +147,8 @@ class Reuse:
         self._store, self._leftovers, self._begin, self._wake = store, leftovers, begin, wake
         self._of_step: dict[tuple[int, int], Key] = {}
         """Keys by instance and index of a step."""
+        self._single = set[int]()
+        """Ids of keys that are known to have one result for each input."""
 
     def ask(
         self, asking: Mapping[int, LiveInstance], lives: Iterable[LiveInstance] | None, changes: Changes, now: int
@@ -146,45 +170,71 @@ class Reuse:
             self._begin(part.live, part.step, changes, now)
             part.live.worked.go(now)
         if parts:
-            changes.writes.append(partial(self._look, parts, now))
+            changes.writes.append(partial(self._look, parts, now, changes))
             changes.after.append(self._wake)
 
     def look_on(self, live: LiveInstance, now: int) -> bool:
         """Look up what is due of one instance, within the open transaction; whether there was any."""
         parts = self._due([live])
         if parts:
-            self._look(parts, now)
+            self._look(parts, now, Changes())
         return bool(parts)
 
     def _due(self, lives: Iterable[LiveInstance]) -> list[Part]:
         """What is to be looked up now, the oldest instance and the last steps first; a turn's worth of it."""
         parts: list[Part] = []
-        room = MOST
+        room = 1.0
         for live in lives:
             if live.paused or live.failing is not None or live.status in INSTANCE_ENDED:
                 continue
+            share = 1.0
             for step in reversed(live.steps):
-                if room > 0 and (due := step.to_look()):
-                    most = min(room, _most(step), due)
-                    again = list(islice(step.unasked, most))
-                    parts.append(Part(live, step, min(step.last, step.looked + most - len(again)), again))
-                    room -= most
+                if step.to_look() and (most := _fitting(step, min(room, share))):
+                    parts.append(_part(live, step, most, islice(step.unasked, most)))
+                    room -= _room_of(parts[-1])
+                share = 0.5 if step.asks else share  # the rest is for what is made of it
         return parts
 
-    def _look(self, parts: list[Part], now: int) -> None:
-        """Look chunks up, store what that gives, and have memory say so. Within the open transaction."""
-        store, parts = self._store, self._sifted(parts)
-        if not parts:
-            return
+    def _look(self, parts: list[Part], now: int, changes: Changes) -> None:
+        """Look chunks up, and what is made by that, store what that gives, and have memory say so. Within the open transaction."""
+        parts, room, made = self._sifted(parts), 1.0, list[Made]()
+        while parts:
+            made = self._look_once(parts, made, now)
+            room -= sum(map(_room_of, parts))
+            parts = self._next(made, room)
+            for part in parts:
+                self._begin(part.live, part.step, changes, now)
+
+    def _next(self, made: list[Made], room: float) -> list[Part]:
+        """Those of the chunks that were just made that are looked up in the same transaction."""
+        parts: list[Part] = []
+        for live, step, _, size, _ in made:
+            if step.to_look() <= len(step.unasked):
+                continue
+            if step.looked_bytes is None:
+                ((given,),) = self._store.rows("likely_bytes", self._key(live, step.node))
+                step.looked_bytes = None if given is None else size + given
+            if most := _fitting(step, room):
+                parts.append(_part(live, step, most, ()))
+                room -= _room_of(parts[-1])
+        return parts
+
+    def _look_once(self, parts: list[Part], before: list[Made], now: int) -> list[Made]:
+        """Look chunks up and store what that gives; returns what was made of it, as ``before`` was."""
+        store = self._store
         store.run("begin_lookup")
         for place, part in enumerate(parts):
-            self._fill(place, part)
+            self._fill(place, part, before)
+        store.run("begin_finding")
         if any(part.again or part.step.looked < part.step.loaded_last for part in parts):
             store.run("end_lookups", now)
-        store.run("find_copies", [part.live.id for part in parts])
-        store.run("find_origins")
-        self._take(parts)
-        given = self._bring_files(parts)
+        if not before:
+            store.run("find_copies", [part.live.id for part in parts])
+        store.run("find_only_origins" if self._are_single(sum(part.chunks for part in parts)) else "find_origins")
+        found = {place: rest for place, *rest in store.rows("found_counts")}
+        if found:
+            self._take(parts, sum(records for _, records in found.values()))
+        given = self._bring_files(parts) if found else []
         looked = {place: rest for place, *rest in store.rows("looked")}
         found = {place: rest for place, *rest in store.rows("found_counts")}
         if found:
@@ -197,13 +247,13 @@ class Reuse:
             size += sum(each.bytes for each in given if each.part == place)
             again = self._found_again(part) if place in found else set[int]()
             _looked(part, chunks, size, again, all_found=found.get(place, (0, 0))[0] == chunks)
-        if found:
-            self._put(parts, found, given, now)
+        return self._put(parts, found, given, now) if found else []
 
     def keep(self, changes: Changes) -> None:
         """Have what ran be found by others, within the open transaction that stores it."""
         if not changes.reusable:
             return
+        self._single.clear()  # a purge needs no such thing: in place of what it takes it leaves one result at most
         for live, node in changes.reusable.values():
             self._key(live, node)
         self._store.run("keep_reusable", min(changes.events.column("id")) - 1)
@@ -233,7 +283,7 @@ class Reuse:
 
     # --- what is looked up ------------------------------------------------------------------------
 
-    def _fill(self, place: int, part: Part) -> None:
+    def _fill(self, place: int, part: Part, before: list[Made]) -> None:
         live, step, node, store = part.live, part.step, part.step.node, self._store
         source = live.reuse if live.reuse and live.reuse > 0 else None
         why = "off" if live.reuse == 0 else None
@@ -248,12 +298,15 @@ class Reuse:
             source,
             why,
         )
-        if part.end > step.looked:
+        made = next((each for each in before if each.step is step and each.base is not None), None)
+        if made:
+            store.run("look_up_taken", made.base, node.index, step.looked, part.end, place, made.parts)
+        elif part.end > step.looked:
             store.run("look_up", live.id, node.index, step.looked, part.end, sorted(step.skipped), place)
         if part.again:
             chunks, attempts, _, errors, polls = map(list, zip(*(each.item for each in part.again), strict=True))
-            ends = min(chunks), max(chunks)
-            store.run("look_up_again", live.id, chunks, *ends, attempts, errors, polls, place)
+            store.run("look_up_again", live.id, chunks, min(chunks), max(chunks), place)
+            store.run("note_tried", chunks, attempts, errors, polls)
         if node.step.kind is Kind.REDUCTION:
             self._digest_reduction(place, live, node)
         elif node.index and (is_loose(node.input) or node.input.forms.is_open):
@@ -286,9 +339,20 @@ class Reuse:
         chunks = [each.item.chunk for each in part.again]
         return {chunk for (chunk,) in self._store.rows("found_again", chunks)} if chunks else set()
 
+    def _are_single(self, chunks: int) -> bool:
+        """Whether no key of what is looked up has several results for one input, so that none is the newest. False where that would take long."""
+        results = dict[int, int](self._store.rows("results_of_keys"))
+        asked = results.keys() - self._single
+        if sum(results[key] for key in asked) > SINGLE_RESULTS * chunks:
+            return False
+        several = {key for (key,) in self._store.rows("keys_of_equals", list(asked))} if asked else set[int]()
+        self._single |= asked - several
+        return not several
+
     # --- what is taken ----------------------------------------------------------------------------
 
-    def _take(self, parts: list[Part]) -> None:
+    def _take(self, parts: list[Part], records: int) -> None:
+        """Take what the origins gave, about so many outputs."""
         nodes = [part.step.node for part in parts]
         targets = [node.targets[0] if node.targets and not node.ways else None for node in nodes]
         if any(target is not None for target in targets):
@@ -296,7 +360,14 @@ class Reuse:
                 target is not None and part.live.steps[target].node.step.kind is Kind.REDUCTION
                 for part, target in zip(parts, targets, strict=True)
             ]
-            self._store.run("take_outputs", targets, reduces)
+            follow = [
+                None if target is None else part.live.steps[target] for part, target in zip(parts, targets, strict=True)
+            ]
+            keys = [
+                self._key(part.live, step.node) if step and step.asks else None
+                for part, step in zip(parts, follow, strict=True)
+            ]
+            self._store.run("take_outputs", targets, reduces, keys, records >= MANY)
         if several := [place for place, node in enumerate(nodes) if node.ways]:
             self._store.run("take_ways", several)
 
@@ -325,14 +396,16 @@ class Reuse:
             given = [Given(*row) for row in store.rows("taken_counts")]
         return given
 
-    def _put(self, parts: list[Part], found: dict[int, list[int]], given: list[Given], now: int) -> None:
-        """Store what was found, and count it."""
+    def _put(self, parts: list[Part], found: dict[int, list[int]], given: list[Given], now: int) -> list[Made]:
+        """Store what was found, and count it; returns what was made of it."""
         store = self._store
         event = store.take_ids("event", sum(chunks for chunks, _ in found.values()))
-        chunk = store.take_ids("chunk", made := sum(each.chunks for each in given if not each.reduces))
+        goes = [each for each in given if not each.reduces]
+        chunk = store.take_ids("chunk", count := sum(each.chunks for each in goes))
+        has_places = sum(each.places or 0 for each in goes) == count * (count + 1) // 2
         store.run("put_events", event, now)
-        if made:
-            store.run("put_chunks", chunk, now)
+        if count:
+            store.run("put_in_place" if has_places else "put_chunks", chunk, now)
         if any(each.reduces for each in given):
             store.run("put_outputs")
         for place, (chunks, records) in found.items():
@@ -341,9 +414,7 @@ class Reuse:
                 live = parts[place].live
                 ((live.report,),) = store.rows("found_report", place)
                 store.set_report(live.id, live.report or b"")
-        for each in given:
-            if not each.reduces:
-                parts[each.part].live.steps[each.step].emit_many(chunk + 1, chunk + made, each.chunks)
+        return _emitted(parts, goes, chunk, count, has_places=has_places)
 
 
 def _is_changed(codec: Codec, data: bytes) -> bool:
@@ -356,10 +427,43 @@ def _is_changed(codec: Codec, data: bytes) -> bool:
     return False
 
 
-def _most(step: LiveStep) -> int:
+def _emitted(parts: list[Part], given: list[Given], chunk: int, count: int, *, has_places: bool) -> list[Made]:
+    """Count chunks that were made of what was taken, with ids after ``chunk``."""
+    made: dict[int, Made] = {}
+    for each in given:
+        live = parts[each.part].live
+        step = live.steps[each.step]
+        base = chunk if has_places and step.looked == step.last else None
+        last = made.setdefault(id(step), Made(live, step, [], each.bytes / each.chunks, base))
+        last.parts.append(each.part)
+        step.emit_many(chunk + 1, chunk + count, each.chunks)
+    return list(made.values())
+
+
+def _part(live: LiveInstance, step: LiveStep, most: int, again: Iterable[Again]) -> Part:
+    """So many chunks of a step at most, those first that have had an attempt."""
+    again = list(again)
+    end = min(step.last, step.looked + most - len(again))
+    return Part(live, step, end, again, end - step.looked + len(again))
+
+
+def _fitting(step: LiveStep, room: float) -> int:
+    """How many chunks of a step are looked up where so much of a transaction's room is left."""
+    if room <= 0:
+        return 0
     if step.looked_bytes is None:
         return FIRST
-    return max(1, min(MOST, int(MOST_BYTES / (step.looked_bytes + 1))))
+    return max(int(room * _most(step)), int(room >= 0.5))
+
+
+def _room_of(part: Part) -> float:
+    """What looking them up takes of a transaction's room."""
+    return part.chunks / (MOST if part.step.looked_bytes is None else _most(part.step))
+
+
+def _most(step: LiveStep) -> float:
+    """How many chunks of a step have room in one transaction."""
+    return min(MOST, MOST_BYTES / ((step.looked_bytes or 0) + 1))
 
 
 def _looked(part: Part, chunks: int, size: int, again: set[int], *, all_found: bool) -> None:

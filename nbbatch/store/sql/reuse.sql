@@ -1,23 +1,27 @@
 -- Chunks that take the outputs of equal ones which completed before.
--- A lookup fills tables of its own transaction and no other's: part (steps), looking (their chunks), found (the origins), near (what others
--- are most like) and taken (outputs, on their way to new rows).
+-- A lookup fills tables of its own transaction and no other's: part (steps), looking (their chunks), tried (those of them that have had
+-- attempts), found (the origins, in the order of the chunks, and how many outputs those up to there gave), near (what others are most like)
+-- and taken (outputs, on their way to new rows; their place among them, and their digests where these are known).
 
 -- not_found: Chunks $3 of an instance that were looked up, and that nothing with key $2 equals.
 SELECT chunk FROM lookup WHERE instance = $1 AND until_us IS NULL AND chunk IN (SELECT unnest($3::BIGINT[]))
     AND input NOT IN (SELECT input FROM reusable WHERE key = $2);
 
--- begin_lookup: Make these tables anew.
+-- begin_lookup: Make those of them anew that say what is looked up.
 CREATE OR REPLACE TEMP TABLE part (
     part SMALLINT, instance BIGINT, step SMALLINT, key BIGINT, name VARCHAR, code VARCHAR, source BIGINT, why VARCHAR
 );
-CREATE OR REPLACE TEMP TABLE looking (
-    chunk BIGINT, part SMALLINT, again BOOLEAN, input UUID, size BIGINT, attempt INTEGER, errors INTEGER, polls INTEGER
-);
+CREATE OR REPLACE TEMP TABLE looking (chunk BIGINT, part SMALLINT, again BOOLEAN, input UUID, size BIGINT);
+CREATE OR REPLACE TEMP TABLE tried (chunk BIGINT, attempt INTEGER, errors INTEGER, polls INTEGER);
+
+-- begin_finding: And then the others.
 CREATE OR REPLACE TEMP TABLE found (
-    chunk BIGINT, part SMALLINT, input UUID, origin BIGINT, origin_instance BIGINT, records BIGINT, attempt INTEGER, errors INTEGER, polls INTEGER
+    chunk BIGINT, part SMALLINT, input UUID, origin BIGINT, origin_instance BIGINT, records BIGINT, place BIGINT
 );
 CREATE OR REPLACE TEMP TABLE near (chunk BIGINT, near BIGINT, why VARCHAR);
-CREATE OR REPLACE TEMP TABLE taken (part SMALLINT, step SMALLINT, reduces BOOLEAN, parent BIGINT, seq INTEGER, data BLOB);
+CREATE OR REPLACE TEMP TABLE taken (
+    part SMALLINT, step SMALLINT, reduces BOOLEAN, parent BIGINT, seq INTEGER, data BLOB, place BIGINT, input UUID
+);
 
 -- reuse_keys: What is known to make outputs the same.
 SELECT id, step, code, params, ways FROM reuse_key;
@@ -30,20 +34,27 @@ INSERT INTO part VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
 
 -- look_up: Chunks of a step from those between $3 and $4, without what has an event, is in $5 or was superseded.
 INSERT INTO looking
-SELECT c.id, $6, false, content(c.data), coalesce(octet_length(c.data), 0), 1, 0, 0
+SELECT c.id, $6, false, content(c.data), coalesce(octet_length(c.data), 0)
 FROM chunk c
 ANTI JOIN (SELECT chunk FROM event WHERE instance = $1 AND step = $2 AND chunk > $3 AND chunk <= $4) e ON e.chunk = c.id
 ANTI JOIN replaced($1) x ON x.chunk = c.id
 ANTI JOIN (SELECT unnest($5::BIGINT[]) AS chunk) s ON s.chunk = c.id
 WHERE c.instance = $1 AND c.step = $2 AND c.id > $3 AND c.id <= $4;
 
--- look_up_again: Chunks $2 of an instance, between $3 and $4, before the attempts $5, after so many errors $6 and polls $7.
+-- look_up_taken: Chunks of a step between $3 and $4 that were made of what was just taken of parts $6, with ids after $1: nobody has touched
+-- them yet.
 INSERT INTO looking
-SELECT c.id, $8, false, content(c.data), coalesce(octet_length(c.data), 0), t.attempt, t.errors, t.polls
-FROM (
-    SELECT unnest($2::BIGINT[]) AS chunk, unnest($5::INTEGER[]) AS attempt, unnest($6::INTEGER[]) AS errors, unnest($7::INTEGER[]) AS polls
-) t
-JOIN chunk c ON c.id = t.chunk AND c.instance = $1 AND c.id >= $3 AND c.id <= $4;
+SELECT $1 + place, $5, false, coalesce(input, content(data)), coalesce(octet_length(data), 0)
+FROM taken
+WHERE step = $2 AND NOT reduces AND place > $3::BIGINT - $1 AND place <= $4::BIGINT - $1 AND part IN (SELECT unnest($6::SMALLINT[]));
+
+-- look_up_again: Chunks $2 of an instance, between $3 and $4.
+INSERT INTO looking
+SELECT c.id, $5, false, content(c.data), coalesce(octet_length(c.data), 0)
+FROM chunk c WHERE c.instance = $1 AND c.id >= $3 AND c.id <= $4 AND c.id IN (SELECT unnest($2::BIGINT[]));
+
+-- note_tried: Their next attempts, the errors so far and the polls.
+INSERT INTO tried SELECT unnest($1::BIGINT[]), unnest($2::INTEGER[]), unnest($3::INTEGER[]), unnest($4::INTEGER[]);
 
 -- find_copies: What was made anew by a rerun of an instance of $1 is to run.
 UPDATE looking SET again = true
@@ -67,6 +78,12 @@ WHERE g.chunk = looking.chunk;
 UPDATE lookup SET until_us = $1
 WHERE until_us IS NULL AND instance IN (SELECT instance FROM part) AND chunk IN (SELECT chunk FROM looking);
 
+-- results_of_keys: How many results there are for each key that is looked up.
+SELECT key, count(*) FROM reusable WHERE key IN (SELECT key FROM part) GROUP BY key;
+
+-- keys_of_equals: Of keys $1 those with several results for one input.
+SELECT key FROM reusable WHERE list_contains($1::BIGINT[], key) GROUP BY key HAVING count(*) > count(DISTINCT input);
+
 -- find_origins: For each chunk the newest equal one that ran, whose outputs are there. Equal inputs are sought once: many chunks times many
 -- that ran with the same input would be far more than either.
 INSERT INTO found
@@ -79,24 +96,43 @@ best AS (
     ANTI JOIN superseded x ON x.chunk = k.chunk
     GROUP BY w.part, w.input
 )
-SELECT l.chunk, l.part, l.input, b.origin, b.instance, b.records, l.attempt, l.errors, l.polls
-FROM looking l JOIN best b ON b.part = l.part AND b.input = l.input
-WHERE NOT l.again ORDER BY l.chunk;
+SELECT *, sum(records) OVER (ROWS UNBOUNDED PRECEDING) FROM (
+    SELECT l.chunk, l.part, l.input, b.origin, b.instance, b.records
+    FROM looking l JOIN best b ON b.part = l.part AND b.input = l.input
+    WHERE NOT l.again ORDER BY l.chunk
+);
 
--- take_outputs: What the origins gave, to the only step that follows: by part that step (NULL: none, or several) and whether it reduces.
+-- find_only_origins: The same where no key has several results for one input.
+INSERT INTO found
+SELECT *, sum(records) OVER (ROWS UNBOUNDED PRECEDING) FROM (
+    SELECT l.chunk, l.part, l.input, k.chunk AS origin, k.instance, k.records
+    FROM looking l
+    JOIN part p ON p.part = l.part AND p.why IS NULL
+    JOIN reusable k ON k.key = p.key AND k.input = l.input AND k.kept AND (p.source IS NULL OR k.instance = p.source)
+    ANTI JOIN superseded x ON x.chunk = k.chunk
+    WHERE NOT l.again ORDER BY l.chunk
+);
+
+-- take_outputs: What the origins gave, to the only step that follows: by part that step (NULL: none, or several), whether it reduces, and its
+-- key. With $4 the digests too, of what was looked up by that key: for many that is less than to make them anew.
 -- Lists, not a table that is joined: of a fan-out DuckDB expects few rows, and would look the table's one up for each of them.
 INSERT INTO taken
-SELECT f.part, ($1::SMALLINT[])[f.part + 1], ($2::BOOLEAN[])[f.part + 1], f.chunk, o.seq, o.data
+SELECT f.part, ($1::SMALLINT[])[f.part + 1], ($2::BOOLEAN[])[f.part + 1], f.chunk, o.seq, o.data, f.place - f.records + o.seq + 1,
+    CASE WHEN k.key = ($3::BIGINT[])[f.part + 1] THEN k.input END
 FROM found f
 JOIN (
     SELECT id, instance, parent, seq, data FROM chunk WHERE seq IS NOT NULL UNION ALL SELECT 0, instance, parent, seq, data FROM output
 ) o ON o.parent = f.origin AND o.instance = f.origin_instance
 ANTI JOIN redone(NULL) x ON x.chunk = o.id
+LEFT JOIN (
+    SELECT chunk, key, input FROM lookup
+    WHERE $4 AND until_us IS NULL AND list_contains($3::BIGINT[], key) AND instance IN (SELECT DISTINCT origin_instance FROM found)
+) k ON k.chunk = o.id
 WHERE ($1::SMALLINT[])[f.part + 1] IS NOT NULL;
 
 -- take_ways: Of parts $1, which several steps follow, it goes to those of the same names.
 INSERT INTO taken
-SELECT f.part, m.step, m.kind = 'reduction', f.chunk, o.seq, o.data
+SELECT f.part, m.step, m.kind = 'reduction', f.chunk, o.seq, o.data, NULL, NULL
 FROM found f
 JOIN (
     SELECT id, instance, step, parent, seq, data FROM chunk WHERE seq IS NOT NULL
@@ -125,10 +161,23 @@ DELETE FROM found WHERE chunk IN (
 -- leave_taken: Nor is what else their origins gave.
 DELETE FROM taken WHERE parent NOT IN (SELECT chunk FROM found);
 
--- taken_counts: How many chunks each step gets of which, and how many outputs a reduction; how many of them are there, and their bytes.
-SELECT part, step, reduces, count(*), count(data), coalesce(sum(octet_length(data)), 0)::BIGINT FROM taken GROUP BY ALL;
+-- taken_counts: How many chunks each step gets of which, and how many outputs a reduction; how many of them are there, and their bytes; and
+-- the sum of their places.
+SELECT part, step, reduces, count(*), count(data), coalesce(sum(octet_length(data)), 0)::BIGINT, sum(place)::BIGINT FROM taken GROUP BY ALL;
 
--- put_chunks: Make chunks of what was taken, with ids after $1.
+-- likely_bytes: How many bytes chunks with key $1 gave, on average of some of them.
+SELECT coalesce(sum(octet_length(o.data)), 0)::BIGINT / nullif(count(DISTINCT k.chunk), 0)
+FROM (SELECT chunk, instance FROM reusable WHERE key = $1 AND kept LIMIT 500) k
+LEFT JOIN (
+    SELECT instance, parent, data FROM chunk WHERE seq IS NOT NULL UNION ALL SELECT instance, parent, data FROM output
+) o ON o.parent = k.chunk AND o.instance = k.instance;
+
+-- put_in_place: Make chunks of what was taken, all of which has a place, with ids after $1.
+INSERT INTO chunk
+SELECT $1 + t.place, p.instance, t.step, t.parent, t.seq, $2, t.data, NULL
+FROM taken t JOIN part p ON p.part = t.part WHERE NOT t.reduces;
+
+-- put_chunks: The same where not all has.
 INSERT INTO chunk
 SELECT $1 + row_number() OVER (ORDER BY t.parent, t.seq), p.instance, t.step, t.parent, t.seq, $2, t.data, NULL
 FROM taken t JOIN part p ON p.part = t.part WHERE NOT t.reduces;
@@ -138,9 +187,9 @@ INSERT INTO output SELECT p.instance, t.step, t.parent, t.seq, t.data FROM taken
 
 -- put_events: The attempts that took outputs, with ids after $1.
 INSERT INTO event BY NAME
-SELECT $1 + row_number() OVER () AS id, f.chunk, p.instance, p.step, f.attempt, {COMPLETED} AS status, f.errors, f.polls,
-    $2 AS started_us, $2 AS ended_us, f.records, p.code
-FROM found f JOIN part p ON p.part = f.part;
+SELECT $1 + row_number() OVER () AS id, f.chunk, p.instance, p.step, coalesce(t.attempt, 1) AS attempt, {COMPLETED} AS status,
+    coalesce(t.errors, 0) AS errors, coalesce(t.polls, 0) AS polls, $2 AS started_us, $2 AS ended_us, f.records, p.code
+FROM found f JOIN part p ON p.part = f.part LEFT JOIN tried t ON t.chunk = f.chunk;
 
 -- found_counts: How many chunks of each step have taken outputs, and how many records these are.
 SELECT part, count(*), sum(records)::BIGINT FROM found GROUP BY part;
