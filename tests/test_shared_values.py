@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
+from typing import BinaryIO
 
 import numpy as np
+import polars as pl
 import pytest
 
 import nbbatch as nb
@@ -97,6 +99,49 @@ def test_a_text_is_a_value_like_any_other(store: Path, folder: Path) -> None:
     with nb.open(store, executor=nb.inline(), values=folder) as batch:
         assert batch.submit(nb.Job("texts", text >> size >> both), BIG).result() == [BIG]
         assert len(files(folder)) == 1
+
+
+def test_a_big_frame_writes_itself_to_the_file_that_its_bytes_would_be(folder: Path) -> None:
+    codec, shared = codec_for(pl.DataFrame), SharedFolder(str(folder), "ab12cd34")
+    frame = pl.concat([pl.DataFrame({"a": np.random.default_rng(n).random(20_000)}) for n in (1, 2)], rechunk=False)
+    folder.mkdir()
+    encoded = shared.keeping(1, codec.encode, codec.pouring)(frame)  # there is no folder of the instance yet
+    (path,) = files(folder)
+    path.unlink()
+    poured = shared.keeping(1, pytest.fail, codec.pouring)(frame)
+
+    assert poured == encoded
+    assert [(each, each.stat().st_mode & 0o777) for each in files(folder)] == [(path, 0o600)]
+    assert path.read_bytes() == codec.encode(frame)
+    assert codec.decode(poured).equals(frame)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pl.DataFrame({"a": np.zeros(100_000)}),  # gets smaller
+        pl.DataFrame({"a": np.random.default_rng(1).random(1_000)}),
+        pl.DataFrame({"a": [object()] * 100_000}, schema={"a": pl.Object}),
+    ],
+)
+def test_other_frames_are_encoded_first(frame: pl.DataFrame) -> None:
+    assert codec_for(pl.DataFrame).pouring(frame) is None
+
+
+def test_a_frame_that_cannot_write_itself_is_encoded_and_a_file_that_cannot_be_placed_is_said(folder: Path) -> None:
+    def fail(file: BinaryIO) -> None:
+        file.write(b"half")
+        raise OSError("the disk is full")
+
+    shared = SharedFolder(str(folder), "ab12cd34")
+    (folder / "ab12cd34" / "1").mkdir(parents=True)
+    made = Reference.read(shared.keeping(1, lambda _: b"x" * BIG, lambda _: fail)("any"))
+
+    assert files(folder) == [folder / made.name]
+    (folder / "ab12cd34" / "1" / sha256(b"y" * BIG).hexdigest() / "in the way").mkdir(parents=True)
+    with pytest.raises(OSError, match="directory"):
+        shared.keeping(1, pytest.fail, lambda _: lambda file: file.write(b"y" * BIG))("any")
+    assert files(folder) == [folder / made.name]
 
 
 def test_equal_values_of_an_instance_are_one_file(store: Path, folder: Path) -> None:
@@ -380,4 +425,4 @@ def test_another_folder_for_a_store_that_is_open_is_said(store: Path, folder: Pa
 @pytest.mark.parametrize("values", [3, "", None.__class__])
 def test_what_is_no_folder_is_refused(store: Path, values: object) -> None:
     with pytest.raises(TypeError, match="values= takes a folder or a URL"):
-        nb.open(store, values=values)  # type: ignore[arg-type]
+        nb.open(store, values=values)

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, MutableSequence, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
-from typing import Annotated, Any, final, get_args, get_origin
+from typing import Annotated, Any, BinaryIO, final, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic_core import to_json
 
 from nbbatch.base.errors import ValueNotStorable
-from nbbatch.values.arrow_forms import is_frame, read_frame, write_frame
+from nbbatch.values.arrow_forms import is_frame, pouring, read_frame, write_frame
 from nbbatch.values.classes import MASK, NO_SECRETS
 from nbbatch.values.declared import Declared
 from nbbatch.values.files import File
@@ -202,6 +202,12 @@ class Codec:
         if not _is_frame(type(value)):
             raise TypeError(f"declared polars.DataFrame, but got {type(value).__name__}")
         return _sized(write_frame(value))
+
+    def pouring(self, value: Any) -> Callable[[BinaryIO], None] | None:
+        """What writes a value straight to a file, the bytes that `encode` gives of it; None: it is encoded first."""
+        if self.media != "arrow" or not _is_frame(type(value)) or value.estimated_size() > MAX_VALUE_BYTES // 2:
+            return None
+        return pouring(value)
 
     def _valid(self, value: Any) -> Any:
         """The value as the declared type, unchanged.

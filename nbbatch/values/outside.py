@@ -18,9 +18,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from nbbatch.base.errors import StoreUnreadable
 from nbbatch.values.files import content
@@ -34,6 +35,10 @@ FRESH_BYTES = 64_000_000
 """Of what a worker process has written so much stays in its memory, too, for the step that follows."""
 MARK = b"@"
 """What a reference begins with, and no stored form of a value does."""
+Write = Callable[["Reference", Callable[[], None]], object]
+"""Does what brings a file to its place, now or a little later."""
+Pouring = Callable[[Any], Callable[[BinaryIO], None] | None]
+"""Gives what writes a value's stored form straight to a file; None: it is to be encoded first."""
 _HEX = re.compile(r"[0-9a-f]{8,64}")
 _open: dict[str, None] = {}
 """Folders and URLs that this process was told of, in the order of the telling."""
@@ -121,20 +126,40 @@ class SharedFolder:
     store: str
 
     def keeping(
-        self, instance: int, encode: Callable[[Any], bytes], write: Callable[[Reference, bytes], object] | None = None
+        self, instance: int, encode: Callable[[Any], bytes], pouring: Pouring, write: Write | None = None
     ) -> Callable[[Any], bytes]:
         """How the outputs of an instance are stored: as by ``encode``, big ones as references to files that ``write`` writes, by default at once."""
 
         def keep(value: Any) -> bytes:
+            pour = pouring(value)
+            if pour is not None and (made := self._poured(instance, pour, write or _at_once)) is not None:
+                return made
             data = encode(value)
             return data if len(data) < SHARED_BYTES else self.put(instance, data, write)
 
         return keep
 
-    def put(self, instance: int, data: bytes, write: Callable[[Reference, bytes], object] | None = None) -> bytes:
+    def put(self, instance: int, data: bytes, write: Write | None = None) -> bytes:
         """Have a stored form written, by default at once; returns the reference."""
         made = self.reference(instance, data)
-        (write or self.write)(made, data)
+        (write or _at_once)(made, partial(self.write, made, data))
+        return made.stored()
+
+    def _poured(self, instance: int, pour: Callable[[BinaryIO], None], write: Write) -> bytes | None:
+        """The reference to a file that a value writes itself to; None: it could not, and the ordinary way does it or says why."""
+        part = place_of(self.root).part(f"{self.store}/{instance}")
+        if part is None:
+            return None
+        try:
+            pour(part.file)
+            digest, size = part.digest()
+        except BaseException as error:  # polars panics with an exception of its own, which is no Exception
+            part.drop()
+            if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
+                raise
+            return None
+        made = Reference(digest, size, self.root, self.store, instance)
+        write(made, partial(part.place, digest))
         return made.stored()
 
     def reference(self, instance: int, data: bytes) -> Reference:
@@ -150,20 +175,24 @@ class SharedFolder:
             _fresh.add((self.root, made.name), look, data)
 
 
+def _at_once(_: Reference, act: Callable[[], None]) -> None:
+    act()
+
+
 class Writes:
     """Files that are written while the attempts of a micro-batch go on, which end together with them."""
 
-    def __init__(self, folder: SharedFolder, writers: Executor) -> None:
+    def __init__(self, writers: Executor) -> None:
         """``writers``: threads."""
-        self._folder, self._writers = folder, writers
+        self._writers = writers
         self._pending = deque[tuple[Reference, Future[None]]]()
         self._failed: dict[bytes, BaseException] = {}
 
-    def write(self, made: Reference, data: bytes) -> None:
-        """As that of a folder, but done by another thread; few are on their way at once, as they are in memory till then."""
+    def write(self, made: Reference, act: Callable[[], None]) -> None:
+        """Have a file be brought to its place by another thread; few are on their way at once, as most are in memory till then."""
         if len(self._pending) >= WRITES:
             self._await_first()
-        self._pending.append((made, self._writers.submit(self._folder.write, made, data)))
+        self._pending.append((made, self._writers.submit(act)))
 
     def failed(self) -> Mapping[bytes, BaseException]:
         """Wait until all are in their places; which are not, by their references, and why."""

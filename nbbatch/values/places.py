@@ -8,12 +8,14 @@ fsspec is imported for a URL only.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import secrets
 import shutil
 import socket
 import stat
+import tempfile
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +32,10 @@ class Place(Protocol):
 
     def put(self, name: str, data: bytes) -> Look | None:
         """Write a file; whoever reads meanwhile finds the old one, or the new one whole. Returns its look, as `look`."""
+        ...
+
+    def part(self, folder: str) -> Part | None:
+        """A file to be written bit by bit, which comes into a folder once it is whole; None: there are none such, or no such folder yet."""
         ...
 
     def look(self, name: str) -> Look | None:
@@ -80,6 +86,37 @@ def place_of(root: str) -> Place:
     return Remote(root) if is_url(root) else Folder(root)
 
 
+class Part:
+    """A file that is being written, under a name of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make it."""
+        number, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)  # with mode 0600
+        self._path, self.file = Path(name), os.fdopen(number, "w+b", buffering=0)
+
+    def digest(self) -> tuple[str, int]:
+        """SHA-256 of what was written, and how much it is: read again, as whoever wrote it may not have passed by here."""
+        self.file.seek(0)
+        return hashlib.file_digest(self.file, "sha256").hexdigest(), self.file.tell()
+
+    def place(self, name: str) -> None:
+        """Have it on the disk, then in its place, as `Place.put` does; or gone, if that fails."""
+        try:
+            os.fsync(self.file.fileno())
+            self._path.replace(self._path.with_name(name))
+        except BaseException:
+            self.drop()
+            raise
+        self.file.close()
+
+    def drop(self) -> None:
+        """It is not wanted."""
+        with suppress(OSError):
+            self._path.unlink()
+        with suppress(OSError):
+            self.file.close()
+
+
 class Folder:
     """A folder of this machine, or a network share in it."""
 
@@ -98,6 +135,12 @@ class Folder:
                 ) from None
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             return self._put(path, data)
+
+    def part(self, folder: str) -> Part | None:
+        """As `Place.part`."""
+        with suppress(OSError):
+            return Part(self._root / folder)
+        return None
 
     @staticmethod
     def _put(path: Path, data: bytes) -> Look:
@@ -168,6 +211,9 @@ class Remote:
 
     def _at(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
+
+    def part(self, folder: str) -> Part | None:
+        """As `Place.part`."""
 
     def look(self, name: str) -> Look | None:
         """As `Place.look`."""

@@ -123,8 +123,8 @@ class _Attempt:
     def __init__(self, micro: MicroBatch, item: Item, worker: str, cell: Cell, *, aloud: bool) -> None:
         self._micro, self._item, self._worker, self._cell = micro, item, worker, cell
         self._node = node = micro.node
-        encode = node.output.encode if node.output is not None else None
-        self._encode = encode if encode is None or node.step.kind is Kind.REDUCTION else micro.kept(encode)
+        is_report, codec = node.step.kind is Kind.REDUCTION, node.output
+        self._encode = None if codec is None else codec.encode if is_report else micro.kept(codec)
         self._only = node.targets[0] if len(node.targets) == 1 and not node.ways else None
         self._outputs: list[bytes] = []
         self._targets: list[int] = []

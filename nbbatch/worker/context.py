@@ -20,6 +20,7 @@ from nbbatch.code.renewal import checked
 from nbbatch.definition import Node
 from nbbatch.definition.listeners import Hooks
 from nbbatch.values.attachments import Attachments, Carried, Files
+from nbbatch.values.codec import Codec
 from nbbatch.values.files import File
 from nbbatch.values.outside import SharedFolder, Writes
 from nbbatch.values.parameters import ParamsCodec
@@ -158,10 +159,14 @@ class MicroBatch:
     writers: Executor | None = None
     """Threads that write big outputs while further attempts run; None: each attempt writes its own."""
 
-    def kept(self, encode: Callable[[Any], bytes], writes: Writes | None = None) -> Callable[[Any], bytes]:
-        """How outputs are stored: as by ``encode``, big ones as references to files, which are there then, or when ``writes`` says so."""
+    def kept(self, codec: Codec, writes: Writes | None = None) -> Callable[[Any], bytes]:
+        """How outputs are stored: as by a codec, big ones as references to files, which are there then, or when ``writes`` says so."""
         write = writes.write if writes is not None else None
-        return encode if self.values is None else self.values.keeping(self.instance, encode, write)
+        return (
+            codec.encode
+            if self.values is None
+            else self.values.keeping(self.instance, codec.encode, codec.pouring, write)
+        )
 
     def cell(self, place: int) -> Cell:
         """Where to say which chunk runs."""

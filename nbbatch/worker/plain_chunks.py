@@ -32,7 +32,7 @@ def run_plain(micro: MicroBatch, worker: str) -> Results:
     decode, given = (taking(node), inputs) if values is None else (None, values)
     before = capture.buffer.set(None)
     try:
-        writes = Writes(micro.values, micro.writers) if micro.values and micro.writers else None
+        writes = Writes(micro.writers) if micro.values and micro.writers else None
         if node.ways or len(node.targets) > 1:
             results = _run(micro, worker, given, _routed_call(micro, decode, writes), _to_each)
             return _written(micro, _spread(micro, results), writes)
@@ -163,7 +163,7 @@ def _plain_call(micro: MicroBatch, decode: Decode, writes: Writes | None) -> Cal
     if micro.node.output is None:
         name = step.name
         return lambda given: expect_nothing(name, call(given))
-    encode = micro.kept(micro.node.output.encode, writes)
+    encode = micro.kept(micro.node.output, writes)
 
     def encoded(value: Any) -> bytes:
         """What ``nb.to`` made has no stored form; here it can name but the one step that follows."""
@@ -185,5 +185,5 @@ def _routed_call(
     """The same where several steps may follow: input → stored output, and the steps that it goes to."""
     node, call = micro.node, _call(micro, decode)
     assert node.output is not None
-    encode = micro.kept(node.output.encode, writes)
+    encode = micro.kept(node.output, writes)
     return lambda given: routed(node, encode, call(given))
