@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from random import randbytes
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -250,10 +251,10 @@ def test_a_value_that_holds_itself_is_refused() -> None:
 
 def test_a_value_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """C13"""
-    monkeypatch.setattr(codec, "MAX_VALUE_BYTES", 10)
+    monkeypatch.setattr(codec, "MAX_VALUE_BYTES", 5_000)
 
-    assert "at most 10 fit" in refusal(str, "x" * 11)
-    assert "at most 10 fit" in refusal(pl.DataFrame, pl.DataFrame({"a": [1]}))
+    assert "at most 5,000 fit" in refusal(str, "x" * 5_001)
+    assert "at most 5,000 fit" in refusal(pl.DataFrame, pl.DataFrame({"a": [randbytes(5_000)]}))
 
 
 @pytest.mark.parametrize("kind", [SecretStr, SecretBytes, Secret[int]])

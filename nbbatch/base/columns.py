@@ -107,6 +107,10 @@ class Columns:
         >>> chunks.rows()
         [(4, 1, 0, 3, 0, 7, None, None), (5, 1, 0, 3, 1, 7, None, None)]
         """
+        if total == 1:
+            row: Any = self._row
+            self.append(row(**{name: _first(value) for name, value in given.items()}))
+            return
         values = {**self._row._field_defaults, **given}
         for name, column in zip(self._row._fields, self.columns, strict=True):
             column.extend(values.pop(name), total)
@@ -128,3 +132,8 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self._columns[0]) + len(self._single)
+
+
+def _first(given: Any) -> Any:
+    """The value of the first row; what is no list, tuple or range is the same in all of them."""
+    return cast("Sequence[Any]", given)[0] if isinstance(given, list | tuple | range) else given

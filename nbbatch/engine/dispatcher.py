@@ -553,7 +553,7 @@ class Engine:
         slots = self.marks.take(len(items) if lane.is_async else 1) if lane.pool.is_local else []
         micro = MicroBatch(
             live.id, step.node, live.params, items, self.clock.now, stop, sink, inputs, self.marks, slots,
-            self._lanes.turnstiles(live, step) if lane.is_async else (), live.attachments, live.job.listeners.hooks, self.leftovers.begin(live.id),
+            self._lanes.turnstile(live, step) if lane.is_async else None, live.attachments, live.job.listeners.hooks, self.leftovers.begin(live.id),
             lane.most_us(step), is_fail_fast=live.job.fail_fast,
         )  # fmt: skip
         waits, is_quick = lane.taken >= lane.workers, 0 < step.likely_us * len(items) < SLOW_US

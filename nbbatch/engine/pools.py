@@ -237,16 +237,16 @@ class Lanes:
         limits = (live.job.name, code.name) if code.options.limited else None
         return id(self.of(step.node)), limits
 
-    def turnstiles(self, live: LiveInstance, step: LiveStep) -> tuple[asyncio.Semaphore, ...]:
+    def turnstile(self, live: LiveInstance, step: LiveStep) -> asyncio.Semaphore:
         """What an attempt of an async step passes before it starts: the step's own over all instances, or the loop's."""
         limit = step.node.step.options.concurrency
         if limit is None:
-            return (self._loop.turnstile,)
+            return self._loop.turnstile
         name = live.job.name, step.node.step.name, limit
         if name not in self._turnstiles:
             self._turnstiles[name] = asyncio.Semaphore(limit)
             self.limited.given += limit
-        return (self._turnstiles[name],)
+        return self._turnstiles[name]
 
     def due(self, now_us: int) -> list[int]:
         """When executors that took no work are asked again."""

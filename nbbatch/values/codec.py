@@ -127,7 +127,9 @@ class Codec:
             data = self._to_json(value)
         except REFUSED as error:
             raise ValueNotStorable(why_refused(self._adapter, value, error)) from error
-        if len(data) > _LONG and self._kind is int:
+        if len(data) <= _LONG:
+            return data
+        if self._kind is int:
             raise ValueNotStorable(
                 f"the number has {len(data):,} digits; JSON takes {_LONG:,}. Declare Any, or give it as text"
             )

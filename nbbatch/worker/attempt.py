@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import nullcontext
 from typing import Any, Self, cast
 
 from nbbatch.base.rows import Item, Outcome, Results
 from nbbatch.base.states import ChunkStatus
 from nbbatch.definition import Kind, To
 from nbbatch.definition.listeners import begin
-from nbbatch.values.outside import size_of
+from nbbatch.values.outside import MARK, size_of
 from nbbatch.worker import capture
 from nbbatch.worker.context import Context, MicroBatch, Page
 from nbbatch.worker.files_given import checking, confirm, taking
@@ -62,9 +62,7 @@ async def _in_turn(micro: MicroBatch, item: Item, worker: str, place: int) -> Ou
     """One attempt, once it is its turn. It stands QUEUED again where its task is cancelled by somebody else: that says nothing of its step."""
     started = micro.now()
     try:
-        async with AsyncExitStack() as passed:
-            for turnstile in micro.turnstiles:
-                await passed.enter_async_context(turnstile)
+        async with micro.turnstile or nullcontext():
             outcome, raised = await run_item_async(micro, item, worker, micro.cell(place))
     except asyncio.CancelledError:  # before its turn
         return Outcome(ChunkStatus.QUEUED, started, micro.now(), [], [])
@@ -211,7 +209,7 @@ class _Attempt:
             except Exception:
                 data = of_older_class(self._node.step, value)
             self._outputs.append(data)
-        self._bytes += size_of(data)
+        self._bytes += len(data) if data[:1] != MARK else size_of(data)  # calls cost more than some steps
         many = len(self._outputs)
         if many < TOLD_EACH or not many % TOLD_SOME:
             self._cell.given[self._cell.slot] = self._staged + many

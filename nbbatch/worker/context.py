@@ -145,8 +145,8 @@ class MicroBatch:
     marks: Slots | None = None
     slots: Sequence[int] = ()
     """Where to say what runs: one slot for a micro-batch that runs its items in order, one per item for an async one."""
-    turnstiles: Sequence[asyncio.Semaphore] = ()
-    """What an item of an async step waits for before it begins: its step's limit, and the event loop's."""
+    turnstile: asyncio.Semaphore | None = None
+    """What an item of an async step waits for before it begins: its step's limit, or the event loop's."""
     attachments: Attachments | Files | Carried | None = None
     hooks: Hooks | None = None
     """What listeners put around each attempt."""
