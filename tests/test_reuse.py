@@ -275,6 +275,21 @@ def test_the_newest_of_equal_results_is_taken_in_a_later_step_too(
     assert origins() == [{newer.id}] * 3
 
 
+@pytest.mark.parametrize("records", [(1, 3, 1), (10**15, 10**15, 10**15)])
+def test_whatever_records_a_step_says_it_had_each_output_is_taken_once(inline: nb.Batch, records: list[int]) -> None:
+    @nb.step(reuse=True)
+    def parts(value: int) -> Iterator[int]:
+        nb.context().records(records[value])
+        yield from range((2, 1, 1)[value])
+
+    job = nb.Job("parts", numbers >> parts >> double >> _end())
+    for _ in range(2):
+        run = inline.submit(job, 3, new=True)
+        run.result(10)
+        assert (list(run.outputs("double")), count(run)) == ([0, 2, 0, 0], {"COMPLETED": 12})
+    assert since() == [0, 0, 0, 1]
+
+
 def test_digests_that_are_taken_along_are_those_that_others_look_for(
     inline: nb.Batch, clock: HandClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,7 +310,7 @@ def test_digests_that_are_taken_along_are_those_that_others_look_for(
         log("size")
         return len(values)
 
-    job = nb.Job("bags", numbers >> anything >> bag >> size >> _end())
+    job = nb.Job("bags", numbers >> anything >> bag >> size >> _named("plain") >> _end())
     inline.submit(job, 20).result(10)
     kept = inline.submit(job, 20, new=True)
     kept.result(10)

@@ -39,7 +39,7 @@ FIRST = 500
 SINGLE_RESULTS = 10
 """Up to so many results for each chunk it is worth to see whether all are of different inputs."""
 MANY = 5_000
-"""From so many outputs on, digests that are known are found quicker than they are made."""
+"""From so many chunks on it is worth to see what is known of them: their digests, and whether equal ones have several results."""
 _COMPLETED = ChunkStatus.COMPLETED.code
 _TRIED = (ChunkStatus.ERRORED.code, ChunkStatus.POLL_WAITING.code)
 
@@ -211,7 +211,7 @@ class Reuse:
         for live, step, _, size, _ in made:
             if step.to_look() <= len(step.unasked):
                 continue
-            if step.looked_bytes is None:
+            if step.looked_bytes is None and step.last - step.looked > FIRST:
                 ((given,),) = self._store.rows("likely_bytes", self._key(live, step.node))
                 step.looked_bytes = None if given is None else size + given
             if most := _fitting(step, room):
@@ -230,13 +230,12 @@ class Reuse:
             store.run("end_lookups", now)
         if not before:
             store.run("find_copies", [part.live.id for part in parts])
-        store.run("find_only_origins" if self._are_single(sum(part.chunks for part in parts)) else "find_origins")
+        store.run("find_only_origins" if self._are_single(parts) else "find_origins")
         found = {place: rest for place, *rest in store.rows("found_counts")}
         if found:
-            self._take(parts, sum(records for _, records in found.values()))
-        given = self._bring_files(parts) if found else []
+            self._take(parts)
+        given = self._bring_files(parts, found) if found else []
         looked = {place: rest for place, *rest in store.rows("looked")}
-        found = {place: rest for place, *rest in store.rows("found_counts")}
         if found:
             store.run("note_found", now)
         if sum(chunks for chunks, _ in looked.values()) > sum(chunks for chunks, _ in found.values()):
@@ -300,7 +299,8 @@ class Reuse:
         )
         made = next((each for each in before if each.step is step and each.base is not None), None)
         if made:
-            store.run("look_up_taken", made.base, node.index, step.looked, part.end, place, made.parts)
+            key, is_many = self._key(live, node), part.chunks >= MANY
+            store.run("look_up_taken", made.base, node.index, step.looked, part.end, place, made.parts, key, is_many)
         elif part.end > step.looked:
             store.run("look_up", live.id, node.index, step.looked, part.end, sorted(step.skipped), place)
         if part.again:
@@ -339,20 +339,24 @@ class Reuse:
         chunks = [each.item.chunk for each in part.again]
         return {chunk for (chunk,) in self._store.rows("found_again", chunks)} if chunks else set()
 
-    def _are_single(self, chunks: int) -> bool:
+    def _are_single(self, parts: list[Part]) -> bool:
         """Whether no key of what is looked up has several results for one input, so that none is the newest. False where that would take long."""
-        results = dict[int, int](self._store.rows("results_of_keys"))
-        asked = results.keys() - self._single
-        if sum(results[key] for key in asked) > SINGLE_RESULTS * chunks:
+        if sum(part.chunks for part in parts) < MANY:
             return False
-        several = {key for (key,) in self._store.rows("keys_of_equals", list(asked))} if asked else set[int]()
-        self._single |= asked - several
+        asked = list({self._key(part.live, part.step.node) for part in parts} - self._single)
+        if not asked:
+            return True
+        ((results,),) = self._store.rows("count_results", asked)
+        if results > SINGLE_RESULTS * sum(part.chunks for part in parts):
+            return False
+        several = {key for (key,) in self._store.rows("keys_of_equals", asked)}
+        self._single.update(asked)
+        self._single -= several
         return not several
 
     # --- what is taken ----------------------------------------------------------------------------
 
-    def _take(self, parts: list[Part], records: int) -> None:
-        """Take what the origins gave, about so many outputs."""
+    def _take(self, parts: list[Part]) -> None:
         nodes = [part.step.node for part in parts]
         targets = [node.targets[0] if node.targets and not node.ways else None for node in nodes]
         if any(target is not None for target in targets):
@@ -360,19 +364,12 @@ class Reuse:
                 target is not None and part.live.steps[target].node.step.kind is Kind.REDUCTION
                 for part, target in zip(parts, targets, strict=True)
             ]
-            follow = [
-                None if target is None else part.live.steps[target] for part, target in zip(parts, targets, strict=True)
-            ]
-            keys = [
-                self._key(part.live, step.node) if step and step.asks else None
-                for part, step in zip(parts, follow, strict=True)
-            ]
-            self._store.run("take_outputs", targets, reduces, keys, records >= MANY)
+            self._store.run("take_outputs", targets, reduces)
         if several := [place for place, node in enumerate(nodes) if node.ways]:
             self._store.run("take_ways", several)
 
-    def _bring_files(self, parts: list[Part]) -> list[Given]:
-        """Values in files: the taker has files of its own. What is not there any more is not taken. Returns what is."""
+    def _bring_files(self, parts: list[Part], found: dict[int, list[int]]) -> list[Given]:
+        """Values in files: the taker has files of its own. What is not there any more is not taken, nor found. Returns what is."""
         store = self._store
         given = [Given(*row) for row in store.rows("taken_counts")]
         lost = [(-1, b"")] if any(each.there < each.chunks for each in given) else []
@@ -393,6 +390,8 @@ class Reuse:
             store.run("leave_dropped", *each)
         if lost:
             store.run("leave_taken")
+            found.clear()
+            found.update((place, rest) for place, *rest in store.rows("found_counts"))
             given = [Given(*row) for row in store.rows("taken_counts")]
         return given
 
@@ -402,6 +401,7 @@ class Reuse:
         event = store.take_ids("event", sum(chunks for chunks, _ in found.values()))
         goes = [each for each in given if not each.reduces]
         chunk = store.take_ids("chunk", count := sum(each.chunks for each in goes))
+        # different ones from 1 on, of which none is left out
         has_places = sum(each.places or 0 for each in goes) == count * (count + 1) // 2
         store.run("put_events", event, now)
         if count:

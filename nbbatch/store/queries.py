@@ -48,8 +48,10 @@ WORDS = {
     "COUNT_COLUMNS": ", ".join(f"counts[{each.code}] AS {each.name.lower()}" for each in ChunkStatus),
     "ZERO_COLUMNS": ", ".join(f"0 AS {each.name.lower()}" for each in ChunkStatus),
     "NOW": str(2**63 - 1),
+    "MOST_OUTPUTS": str(2**31),
 }
-"""What may stand in braces, and the text it becomes. NOW is the time of what is so at present: later than all others."""
+"""What may stand in braces, and the text it becomes. NOW is the time of what is so at present: later than all others.
+MOST_OUTPUTS is more than an attempt gives, however many records it says it had."""
 
 
 def fill(text: str) -> str:

@@ -1,7 +1,7 @@
 -- Chunks that take the outputs of equal ones which completed before.
 -- A lookup fills tables of its own transaction and no other's: part (steps), looking (their chunks), tried (those of them that have had
--- attempts), found (the origins, in the order of the chunks, and how many outputs those up to there gave), near (what others are most like)
--- and taken (outputs, on their way to new rows; their place among them, and their digests where these are known).
+-- attempts), found (the origins, in the order of the chunks, and the room of those up to there for their outputs), near (what others are most like)
+-- and taken (outputs, on their way to new rows; their place among them, and the chunks that they were for their origins).
 
 -- not_found: Chunks $3 of an instance that were looked up, and that nothing with key $2 equals.
 SELECT chunk FROM lookup WHERE instance = $1 AND until_us IS NULL AND chunk IN (SELECT unnest($3::BIGINT[]))
@@ -20,7 +20,7 @@ CREATE OR REPLACE TEMP TABLE found (
 );
 CREATE OR REPLACE TEMP TABLE near (chunk BIGINT, near BIGINT, why VARCHAR);
 CREATE OR REPLACE TEMP TABLE taken (
-    part SMALLINT, step SMALLINT, reduces BOOLEAN, parent BIGINT, seq INTEGER, data BLOB, place BIGINT, input UUID
+    part SMALLINT, step SMALLINT, reduces BOOLEAN, parent BIGINT, seq INTEGER, data BLOB, place BIGINT, origin BIGINT
 );
 
 -- reuse_keys: What is known to make outputs the same.
@@ -42,11 +42,16 @@ ANTI JOIN (SELECT unnest($5::BIGINT[]) AS chunk) s ON s.chunk = c.id
 WHERE c.instance = $1 AND c.step = $2 AND c.id > $3 AND c.id <= $4;
 
 -- look_up_taken: Chunks of a step between $3 and $4 that were made of what was just taken of parts $6, with ids after $1: nobody has touched
--- them yet.
+-- them yet. With $8, digests are those that equal chunks were looked up with, by the same key $7: for many that is less than to make them anew.
 INSERT INTO looking
-SELECT $1 + place, $5, false, coalesce(input, content(data)), coalesce(octet_length(data), 0)
-FROM taken
-WHERE step = $2 AND NOT reduces AND place > $3::BIGINT - $1 AND place <= $4::BIGINT - $1 AND part IN (SELECT unnest($6::SMALLINT[]));
+SELECT $1 + t.place, $5, false, coalesce(k.input, content(t.data)), coalesce(octet_length(t.data), 0)
+FROM taken t
+LEFT JOIN (
+    SELECT chunk, input FROM lookup
+    WHERE $8 AND key = $7 AND until_us IS NULL AND instance IN (SELECT DISTINCT origin_instance FROM found)
+) k ON k.chunk = t.origin
+WHERE t.step = $2 AND NOT t.reduces AND t.place > $3::BIGINT - $1 AND t.place <= $4::BIGINT - $1
+    AND t.part IN (SELECT unnest($6::SMALLINT[]));
 
 -- look_up_again: Chunks $2 of an instance, between $3 and $4.
 INSERT INTO looking
@@ -78,8 +83,8 @@ WHERE g.chunk = looking.chunk;
 UPDATE lookup SET until_us = $1
 WHERE until_us IS NULL AND instance IN (SELECT instance FROM part) AND chunk IN (SELECT chunk FROM looking);
 
--- results_of_keys: How many results there are for each key that is looked up.
-SELECT key, count(*) FROM reusable WHERE key IN (SELECT key FROM part) GROUP BY key;
+-- count_results: How many results there are for keys $1.
+SELECT count(*) FROM reusable WHERE list_contains($1::BIGINT[], key);
 
 -- keys_of_equals: Of keys $1 those with several results for one input.
 SELECT key FROM reusable WHERE list_contains($1::BIGINT[], key) GROUP BY key HAVING count(*) > count(DISTINCT input);
@@ -96,7 +101,7 @@ best AS (
     ANTI JOIN superseded x ON x.chunk = k.chunk
     GROUP BY w.part, w.input
 )
-SELECT *, sum(records) OVER (ROWS UNBOUNDED PRECEDING) FROM (
+SELECT *, sum(least(records, {MOST_OUTPUTS})) OVER (ROWS UNBOUNDED PRECEDING) FROM (
     SELECT l.chunk, l.part, l.input, b.origin, b.instance, b.records
     FROM looking l JOIN best b ON b.part = l.part AND b.input = l.input
     WHERE NOT l.again ORDER BY l.chunk
@@ -104,7 +109,7 @@ SELECT *, sum(records) OVER (ROWS UNBOUNDED PRECEDING) FROM (
 
 -- find_only_origins: The same where no key has several results for one input.
 INSERT INTO found
-SELECT *, sum(records) OVER (ROWS UNBOUNDED PRECEDING) FROM (
+SELECT *, sum(least(records, {MOST_OUTPUTS})) OVER (ROWS UNBOUNDED PRECEDING) FROM (
     SELECT l.chunk, l.part, l.input, k.chunk AS origin, k.instance, k.records
     FROM looking l
     JOIN part p ON p.part = l.part AND p.why IS NULL
@@ -113,21 +118,16 @@ SELECT *, sum(records) OVER (ROWS UNBOUNDED PRECEDING) FROM (
     WHERE NOT l.again ORDER BY l.chunk
 );
 
--- take_outputs: What the origins gave, to the only step that follows: by part that step (NULL: none, or several), whether it reduces, and its
--- key. With $4 the digests too, of what was looked up by that key: for many that is less than to make them anew.
+-- take_outputs: What the origins gave, to the only step that follows: by part that step (NULL: none, or several) and whether it reduces.
 -- Lists, not a table that is joined: of a fan-out DuckDB expects few rows, and would look the table's one up for each of them.
 INSERT INTO taken
-SELECT f.part, ($1::SMALLINT[])[f.part + 1], ($2::BOOLEAN[])[f.part + 1], f.chunk, o.seq, o.data, f.place - f.records + o.seq + 1,
-    CASE WHEN k.key = ($3::BIGINT[])[f.part + 1] THEN k.input END
+SELECT f.part, ($1::SMALLINT[])[f.part + 1], ($2::BOOLEAN[])[f.part + 1], f.chunk, o.seq, o.data,
+    CASE WHEN o.seq < least(f.records, {MOST_OUTPUTS}) THEN f.place - least(f.records, {MOST_OUTPUTS}) + o.seq + 1 END, o.id
 FROM found f
 JOIN (
     SELECT id, instance, parent, seq, data FROM chunk WHERE seq IS NOT NULL UNION ALL SELECT 0, instance, parent, seq, data FROM output
 ) o ON o.parent = f.origin AND o.instance = f.origin_instance
 ANTI JOIN redone(NULL) x ON x.chunk = o.id
-LEFT JOIN (
-    SELECT chunk, key, input FROM lookup
-    WHERE $4 AND until_us IS NULL AND list_contains($3::BIGINT[], key) AND instance IN (SELECT DISTINCT origin_instance FROM found)
-) k ON k.chunk = o.id
 WHERE ($1::SMALLINT[])[f.part + 1] IS NOT NULL;
 
 -- take_ways: Of parts $1, which several steps follow, it goes to those of the same names.
@@ -162,8 +162,10 @@ DELETE FROM found WHERE chunk IN (
 DELETE FROM taken WHERE parent NOT IN (SELECT chunk FROM found);
 
 -- taken_counts: How many chunks each step gets of which, and how many outputs a reduction; how many of them are there, and their bytes; and
--- the sum of their places.
-SELECT part, step, reduces, count(*), count(data), coalesce(sum(octet_length(data)), 0)::BIGINT, sum(place)::BIGINT FROM taken GROUP BY ALL;
+-- the sum of their places, where all have one.
+SELECT part, step, reduces, count(*), count(data), coalesce(sum(octet_length(data)), 0)::BIGINT,
+    CASE WHEN count(place) = count(*) THEN sum(place)::BIGINT END
+FROM taken GROUP BY ALL;
 
 -- likely_bytes: How many bytes chunks with key $1 gave, on average of some of them.
 SELECT coalesce(sum(octet_length(o.data)), 0)::BIGINT / nullif(count(DISTINCT k.chunk), 0)
