@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -12,12 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 import nbbatch as nb
+from nbbatch.worker.on_ray import OnRay
 from tests.jobs import dies_once, each, numbers
 from tests.kit import count, engine
 
@@ -631,3 +634,36 @@ def test_an_error_that_means_a_lost_worker_is_known_by_what_its_user_says(store:
 
         assert run.wait(30) == "COMPLETED"
         assert run.errors().is_empty()
+
+
+def test_openings_of_one_pool_of_ray_share_what_passes_words_on_until_it_is_dropped() -> None:
+    """Each new one would take a warm worker process."""
+    made, killed = list[Any](), list[Any]()
+    node = "one"
+
+    def make() -> Any:
+        made.append(SimpleNamespace(tell=SimpleNamespace(remote=print)))
+        return made[-1]
+
+    class Unwatched(OnRay):
+        def watch(self) -> None: ...
+
+    library = SimpleNamespace(
+        remote=lambda **_: lambda _: SimpleNamespace(remote=make),
+        get_runtime_context=lambda: SimpleNamespace(get_node_id=lambda: node, get_job_id=lambda: "1"),
+        kill=killed.append,
+    )
+    pool = Unwatched(library, {"CPU": 1, "GPU": 0})
+    for _ in range(2):
+        pool.open("a", print)
+        pool.close("a")
+    assert len(made) == 1
+
+    node = "another"  # after ray.shutdown() and ray.init()
+    pool.open("a", print)
+    pool.close("a")
+    assert len(made) == 2
+    assert not killed
+    del pool
+    gc.collect()
+    assert killed == made or killed == made[::-1]

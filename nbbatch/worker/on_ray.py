@@ -8,14 +8,16 @@
                     └───────────────────────────────┘
 
 No file of ours is on another host, and Ray says no word of a task between its start and its end. So an actor of ours, which
-needs no core, passes on what the file of marks tells of local workers. It is started again where its process dies. Each worker
-process always has a question open there, which is answered when there is news: so no task waits for an answer before it begins.
+needs no core, passes on what the file of marks tells of local workers. It is started again where its process dies, and serves all
+openings of its pool. Each worker process always has a question open there, which is answered when there is news: so no task waits
+for an answer before it begins.
 Ray itself would run a task again whose worker died; of ours none, as the engine is to know.
 """
 
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import suppress
@@ -81,6 +83,7 @@ class OnRay(Elsewhere):
             num_cpus=needs["CPU"], num_gpus=needs["GPU"], resources=others, max_retries=0, max_calls=0
         )(_run_here)
         self._board: Any = None
+        self._connection: tuple[str, str] | None = None
         self._listens = False
         self._values: dict[str, Any] = {}
 
@@ -92,17 +95,22 @@ class OnRay(Elsewhere):
 
     def open(self, owner: str, wake: Callable[[], None]) -> None:
         with suppress(Exception):  # Ray was shut down: that is told while chunks wait
-            if not self._wakes:
-                self._board = self._ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=LISTENERS)(_Board).remote()
+            self._keep_board()
         super().open(owner, wake)
 
     def close(self, owner: str) -> None:
         super().close(owner)
-        if not self._wakes and self._board is not None:
-            with suppress(Exception):  # likewise
-                self._ray.kill(self._board)
-            self._board = None
+        if not self._wakes:
             self._values.clear()
+
+    def _keep_board(self) -> None:
+        """Have a board, the same for all openings: each new one would take a worker process that is warm, and another has to be started."""
+        here = self._ray.get_runtime_context()
+        connection = here.get_node_id(), here.get_job_id()
+        if self._board is None or self._connection != connection:
+            self._board = self._ray.remote(num_cpus=0, max_restarts=-1, max_concurrency=LISTENERS)(_Board).remote()
+            self._connection, self._listens = connection, False
+            weakref.finalize(self, _end, self._ray, self._board).atexit = False  # then Ray itself ends it
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have a worker call ``fn``."""
@@ -148,10 +156,18 @@ class OnRay(Elsewhere):
 
     def _listen(self) -> None:
         """Have the board tell what has begun, ever anew."""
-        board = self._board
+        board, mine = (
+            self._board,
+            weakref.WeakMethod(self._hear),
+        )  # the question keeps no pool that nobody uses any more
+
+        def answer(news: Future[list[str]]) -> None:
+            if (hear := mine()) is not None:
+                hear(news)
+
         if board is not None:
             self._listens = True
-            board.news.remote().future().add_done_callback(self._hear)
+            board.news.remote().future().add_done_callback(answer)
 
     def _hear(self, news: Future[list[str]]) -> None:
         self._listens = False
@@ -159,6 +175,11 @@ class OnRay(Elsewhere):
             for call in news.result():
                 self.heard(call)
             self._listen()
+
+
+def _end(library: Any, board: Any) -> None:
+    with suppress(Exception):  # Ray was shut down, or started anew
+        library.kill(board)
 
 
 class _Board:
