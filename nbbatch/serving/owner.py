@@ -36,6 +36,8 @@ Answer = tuple[dict[str, Any], bytes]
 """What is said, and the rows that belong to it."""
 log = logging.getLogger("nbbatch")
 
+LOOK_SECONDS = 2.0
+"""How often it is looked whether the batch was closed, should nobody have told; an idle engine does nothing else."""
 CLIENTS = 32
 """Connections at once."""
 IDLE_SECONDS = 120.0
@@ -84,7 +86,7 @@ class Owner:
         except BaseException:
             self._let_go()
             raise
-        self._server.timeout = 0.5
+        self._server.timeout = LOOK_SECONDS
         self._closing = False
         self._thread = threading.Thread(target=self._accept, name="nbbatch-owner", daemon=True)
         self._thread.start()
@@ -232,7 +234,7 @@ class Owner:
         with (
             suppress(OSError),
             socket.socket(self._server.socket.family) as knock,
-        ):  # else it is noticed after half a second
+        ):  # else it is noticed at the next look
             knock.settimeout(0.5)
             knock.connect(self.address.at)
         self._thread.join()

@@ -53,8 +53,9 @@ async def run_chunks_async(micro: MicroBatch) -> Results:
     """Run every item of an async step's micro-batch at once on this event loop."""
     capture.install()
     worker = micro.signed()
-    # not one after another: whoever cancels this call cancels all of them
-    outcomes = await asyncio.gather(*(_in_turn(micro, item, worker, place) for place, item in enumerate(micro.items)))
+    turns = [_in_turn(micro, item, worker, place) for place, item in enumerate(micro.items)]
+    # not one after another: whoever cancels this call cancels all of them. One needs no task of its own, which takes as long as the rest
+    outcomes = await asyncio.gather(*turns) if len(turns) > 1 else [await turns[0]]
     return Results([], [], [], worker, dict(enumerate(outcomes)))
 
 
