@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from nbbatch.base.items import Items
@@ -13,6 +13,7 @@ from nbbatch.definition import Node
 from nbbatch.engine.internal_errors import Observer
 from nbbatch.engine.limits import Flight, Pace
 from nbbatch.engine.lost import Fate, Losses, lost, timed_out, unanswered, without_called_off
+from nbbatch.engine.paging import Arrived
 from nbbatch.engine.recovery import reload, restart
 from nbbatch.engine.settle import Changes, Clerk
 from nbbatch.engine.state import LiveInstance
@@ -28,20 +29,10 @@ from nbbatch.engine.updates import (
     unstorable,
 )
 from nbbatch.store.database import Store
-from nbbatch.worker.context import Cancellation, MicroBatch, Page
+from nbbatch.worker.context import MicroBatch
 from nbbatch.worker.running import Marks
 
 log = logging.getLogger("nbbatch")
-
-
-@dataclass(slots=True, eq=False)
-class Arrived:
-    """A page of a fan-out that still runs."""
-
-    live: LiveInstance
-    page: Page
-    stop: Cancellation
-    taken: Callable[[], None]
 
 
 class Completions:
@@ -69,6 +60,18 @@ class Completions:
         if self._live.get(arrived.live.id) is arrived.live and not arrived.stop.cancelled:
             return PageUpdate(arrived.live, arrived.page, arrived.taken, self._spoil)
         return AfterCommit(arrived.taken)
+
+    def store_page(self, arrived: Arrived, write: Callable[[Changes, int], None], now: int) -> None:
+        """Store a page of a fan-out by itself, in a transaction of its own."""
+        changes = Changes()
+        self.page(arrived).apply(changes, now)
+        try:
+            write(changes, now)
+        except Exception:
+            self._reload(arrived.live, ())
+            raise
+        finally:
+            arrived.taken()
 
     def _spoil(self, item: Item, error: Exception) -> None:
         self._spoiled[item.chunk, item.attempt] = error
@@ -237,10 +240,13 @@ class Completions:
             if live in born:
                 restart(*born[live])
                 continue
-            micros = (flight.micro for flight in self._flights if flight.live is live)
-            running = [(micro.node.index, item) for micro in micros for item in micro.items]
-            running += [each for update in updates if update.live is live for each in update.running()]
-            reload(self._store, live, running)
+            self._reload(live, updates)
+
+    def _reload(self, live: LiveInstance, updates: Sequence[Update]) -> None:
+        micros = (flight.micro for flight in self._flights if flight.live is live)
+        running = [(micro.node.index, item) for micro in micros for item in micro.items]
+        running += [each for update in updates if update.live is live for each in update.running()]
+        reload(self._store, live, running)
 
 
 def _named(results: Results, name: Callable[[str], str]) -> Results:

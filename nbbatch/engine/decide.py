@@ -109,6 +109,12 @@ def asks(node: Node, wish: int | None, *, has_secrets: bool) -> bool:
     return node.reuse or bool(wish)
 
 
+def reduction_of(nodes: Sequence[Node]) -> int:
+    """Index of the reduction of a chain, or -1."""
+    last = nodes[-1]
+    return last.index if last.step.kind is Kind.REDUCTION else -1
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What the counts of an instance allow now."""

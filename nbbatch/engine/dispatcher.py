@@ -28,12 +28,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from nbbatch.base.clock import Clock
-from nbbatch.base.errors import FailChunk, StoreClosed, StoreError
+from nbbatch.base.errors import StoreClosed, StoreError
 from nbbatch.base.rows import ChunkRow, Ended
 from nbbatch.base.states import INSTANCE_ENDED, INSTANCE_TRANSITIONS, InstanceStatus
 from nbbatch.definition import Kind
 from nbbatch.engine.claims import Claims
-from nbbatch.engine.completions import Arrived, Completions
+from nbbatch.engine.completions import Completions
 from nbbatch.engine.decide import Decision, decide, has_open
 from nbbatch.engine.fallback import Fallback
 from nbbatch.engine.internal_errors import InternalErrors, Observer
@@ -44,14 +44,16 @@ from nbbatch.engine.lives import Lines, Lives
 from nbbatch.engine.lost import failed_future, submitted
 from nbbatch.engine.notifications import Notifications, Notify
 from nbbatch.engine.now import Now
+from nbbatch.engine.paging import Arrived, Sink
 from nbbatch.engine.pools import SLOW_US, Lane, Lanes, no_subjobs
 from nbbatch.engine.reuse import Reuse
-from nbbatch.engine.settle import Changes, Clerk, stage
+from nbbatch.engine.settle import Changes, Clerk
+from nbbatch.engine.slices import move_next
 from nbbatch.engine.state import LiveInstance, LiveStep, resolve
 from nbbatch.engine.updates import CallUpdate, Update, reason
 from nbbatch.store.database import Store
 from nbbatch.worker.attempt import run_chunks, run_chunks_async
-from nbbatch.worker.context import Cancellation, MicroBatch, Page
+from nbbatch.worker.context import Cancellation, MicroBatch
 from nbbatch.worker.error_text import clean
 from nbbatch.worker.remote import Packer, hand_on_logs, run_packed
 from nbbatch.worker.running import Marks
@@ -61,8 +63,6 @@ log = logging.getLogger("nbbatch")
 
 LAST_TURN_SECONDS = 1.0
 """How long a batch that closes waits for the dispatcher once attempts are no longer waited for: to store what has arrived."""
-PAGES_AHEAD = 4
-"""Pages a fan-out may hand over before it waits for the store."""
 
 
 @dataclass(slots=True, eq=False)
@@ -282,6 +282,8 @@ class Engine:
             if not (self._stopping or self._is_held):
                 self._reuse.ask(self.live.asking, lives, changes, now)
                 self._claim(lives, changes, now)
+                if lives is None and self.live.moving:
+                    move_next(self.store, self.live, changes, self.wake)
         if changes:
             self.write(changes, now)
         if changes or self._answers:  # a call may have stored something of its own
@@ -429,22 +431,12 @@ class Engine:
             self._pace.abandon(flight)
             flight.call_off()
 
-    def _sink(self, live: LiveInstance, stop: Cancellation) -> Callable[[Page], None]:
-        """Where one micro-batch's fan-outs put their pages; it blocks while the store is behind."""
-        room = threading.Semaphore(PAGES_AHEAD)
-
-        def sink(page: Page) -> None:
-            if stop.cancelled:
-                raise FailChunk("the instance was cancelled, or the attempt's time is over")
-            if threading.current_thread() is self._thread:
-                changes = Changes()
-                stage(live, page, changes)
-                self.write(changes, self.clock.now())
-                return
-            room.acquire()
-            self._inbox.put(Arrived(live, page, stop, room.release))
-
-        return sink
+    def _take_page(self, arrived: Arrived) -> None:
+        """A page of a running fan-out; one that runs on this very thread has to wait for no turn."""
+        if threading.current_thread() is self._thread:
+            self._completions.store_page(arrived, self.write, self.clock.now())
+        else:
+            self._inbox.put(arrived)
 
     # --- decide -----------------------------------------------------------------------------------
 
@@ -465,6 +457,8 @@ class Engine:
         self.notifications.advanced(live, changes)
         opened = [step.opened for step in live.steps]
         decision = decide(live.job.nodes, live.counts, opened, failing=live.failing is not None, paused=live.paused)
+        if live.sealed and (decision.status in INSTANCE_ENDED or live.reduction in decision.opens):
+            return  # until what it was given is there
         for index in decision.opens:
             self._open_gate(live, index, changes, now)
         if decision.status is not live.status:
@@ -549,7 +543,7 @@ class Engine:
         inputs = self.store.stream("reduction_inputs", live.id) if kind is Kind.REDUCTION else None
         alone = kind is Kind.REDUCTION or step.node.step.options.timeout is not None  # may be called off by itself
         stop = Cancellation(live.cancellation) if alone else live.cancellation
-        sink = self._sink(live, stop) if kind is Kind.MANY else None
+        sink = Sink(live, stop, self._take_page) if kind is Kind.MANY else None
         slots = self.marks.take(len(items) if lane.is_async else 1) if lane.pool.is_local else []
         micro = MicroBatch(
             live.id, step.node, live.params, items, self.clock.now, stop, sink, inputs, self.marks, slots,

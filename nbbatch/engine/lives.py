@@ -15,7 +15,8 @@ from weakref import WeakKeyDictionary
 from nbbatch.base.states import INSTANCE_ENDED
 from nbbatch.definition import JobDefinition
 from nbbatch.definition.base_step import BaseStep
-from nbbatch.engine.state import Learned, LiveInstance, LiveStep
+from nbbatch.engine.prospect import Learned
+from nbbatch.engine.state import LiveInstance, LiveStep
 
 REFUSED = 16
 """Steps of one line that are asked though those before them found no room: theirs may be quicker."""
@@ -99,6 +100,8 @@ class Lives(dict[int, LiveInstance]):
         """Those whose counts may be others than they show; see `LiveInstance.show`."""
         self.asking: dict[int, LiveInstance] = {}
         """Those with steps whose chunks are looked up before they run."""
+        self.moving: dict[int, LiveInstance] = {}
+        """Those with outputs that are to become chunks; see `slices`."""
         self._touched: dict[int, LiveInstance] = {}
         self._alarms: list[tuple[int, int]] = []
         """When chunks of an instance are due that wait for their time; at least the first of each that has any."""
@@ -126,7 +129,7 @@ class Lives(dict[int, LiveInstance]):
         if live is None:
             return default
         live.touched = None
-        for known in (self._touched, self.unshown, self.asking, self._alarm_of):
+        for known in (self._touched, self.unshown, self.asking, self.moving, self._alarm_of):
             known.pop(instance, None)
         self._unfile(instance)
         return live
@@ -150,6 +153,8 @@ class Lives(dict[int, LiveInstance]):
     def decided(self, live: LiveInstance) -> None:
         """Have it stand in line, and be looked at when its next chunk is due."""
         self.lines.add(live)
+        if live.sealed:
+            self.moving[live.id] = live
         if live.waiting and not live.paused and self._alarm_of.get(live.id) != live.waiting[0].due_us:
             self._alarm_of[live.id] = live.waiting[0].due_us
             heapq.heappush(self._alarms, (live.waiting[0].due_us, live.id))

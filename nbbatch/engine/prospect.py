@@ -33,6 +33,16 @@ GUESSED = 0.34
 _DONE = [status.code for status in CHUNK_DONE]
 
 
+class Learned:
+    """What is known of a step from all its instances in this process."""
+
+    __slots__ = ("mean_us",)
+
+    def __init__(self) -> None:
+        self.mean_us = 0.0
+        """How long a chunk took last; 0: not known."""
+
+
 class Times(NamedTuple):
     """What attempts of a step took, as they came in micro-batches."""
 

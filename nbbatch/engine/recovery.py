@@ -12,6 +12,8 @@ from nbbatch.base.rows import DetailRow, EventRow, InstanceRow, Item, Waiting
 from nbbatch.base.states import CHUNK_BY_CODE, ChunkStatus
 from nbbatch.definition import JobDefinition
 from nbbatch.engine.prospect import Worked
+from nbbatch.engine.slices import sealed_of
+from nbbatch.engine.staged import Staged
 from nbbatch.engine.state import SUSPECT_ERRORS, Again, LiveInstance
 from nbbatch.store.database import Store
 from nbbatch.values.attachments import Attachments
@@ -101,6 +103,7 @@ def load(store: Store, job: JobDefinition[Any, Any], row: InstanceRow, params: S
     live = LiveInstance(job, row, params)
     _load_counts(store, live)
     _load_open(store, live)
+    live.sealed = sealed_of(store, live.id)
     names = [name for (name,) in store.rows("attachment_names", row.id)]
     live.attachments = attachments(store, row.id, names) if names else None
     for step in live.steps:
@@ -122,8 +125,11 @@ def reload(store: Store, live: LiveInstance, running: Sequence[tuple[int, Item]]
     """
     live.become(load(store, live.job, store.instance(live.id), live.params))
     live.hold(running)
-    for chunk, attempt, step, count in store.rows("staged_of", live.id):
-        live.staged.setdefault((chunk, attempt), {})[step] = count
+    for chunk, attempt, step, count, size in store.rows("staged_of", live.id):
+        if (chunk, attempt) not in live.sealed:
+            staged = live.staged.setdefault((chunk, attempt), Staged())
+            staged.counts[step] = count
+            staged.bytes += size or 0
 
 
 def restart(live: LiveInstance, row: InstanceRow, chunk: int) -> None:

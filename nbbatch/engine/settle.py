@@ -6,7 +6,6 @@ engine writes them in one transaction and only then acknowledges anything.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,10 +33,16 @@ from nbbatch.base.states import CHUNK_ENDED, ChunkStatus
 from nbbatch.definition import Kind, Node, Options
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.engine.decide import too_many
+from nbbatch.engine.staged import Sealed, Staged
 from nbbatch.engine.state import LiveInstance, LiveStep
 from nbbatch.values.views import halves
 from nbbatch.worker.context import Page
 from nbbatch.worker.hiding import Hider
+
+SEALED_OUTPUTS = 50_000
+"""What a fan-out gives beyond so many outputs …"""
+SEALED_BYTES = 32_000_000
+"""… or so many bytes becomes chunks a slice a turn: a transaction in which all of it does keeps everything else waiting."""
 
 _COMPLETED = ChunkStatus.COMPLETED
 _IN_PROGRESS = ChunkStatus.IN_PROGRESS.code
@@ -232,16 +237,21 @@ class Clerk:
         live.steps[target].emit(first, outputs)
 
     def _emit_staged(self, live: LiveInstance, item: Item, outcome: Outcome, changes: Changes, now: int) -> None:
-        """A fan-out that handed over pages: its last outputs join them, and all are moved at once in SQL."""
+        """A fan-out that handed over pages: its last outputs join them, and all are moved in SQL: at once, or many a slice a turn."""
         stage(live, Page(item, outcome.staged, outcome.outputs, outcome.targets), changes)
-        counts = live.staged.pop((item.chunk, item.attempt))
-        reduction = live.reduction
+        key = item.chunk, item.attempt
+        staged, until = live.staged.pop(key), outcome.staged + len(outcome.outputs)
+        counts, reduction = staged.counts, live.reduction
+        if until > SEALED_OUTPUTS or staged.bytes > SEALED_BYTES:
+            live.sealed[key] = Sealed(0, until, outcome.ended_us)
+            for target in counts.keys() - {reduction}:
+                live.steps[target].expect(counts[target])
+            return
         chunks = sum(count for target, count in counts.items() if target != reduction)
         before = self.take_ids("chunk", chunks)
-        key = (item.chunk, item.attempt)
-        changes.writes.append(lambda: self.run("move_staged_chunks", *key, before, reduction, now))
+        changes.writes.append(lambda: self.run("move_staged_chunks", *key, 0, until, before, reduction, now))
         if reduction in counts:
-            changes.writes.append(lambda: self.run("move_staged_outputs", *key, reduction))
+            changes.writes.append(lambda: self.run("move_staged_outputs", *key, 0, until, reduction))
         changes.writes.append(lambda: self.run("unstage", *key))
         for target, count in counts.items():
             if target != reduction:
@@ -276,9 +286,7 @@ def stage(live: LiveInstance, page: Page, changes: Changes) -> None:
         total, chunk=item.chunk, instance=live.id, attempt=item.attempt, step=targets, seq=range(first, first + total),
         data=outputs,
     )  # fmt: skip
-    counts = live.staged.setdefault((item.chunk, item.attempt), {})
-    for target, count in Counter(targets).items():
-        counts[target] = counts.get(target, 0) + count
+    live.staged.setdefault((item.chunk, item.attempt), Staged()).add(targets, sum(map(len, outputs)))
 
 
 def verdict(

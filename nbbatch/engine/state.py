@@ -15,17 +15,18 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from copy import copy
+from copy import copy, deepcopy
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 from nbbatch.base.items import Items, joined
 from nbbatch.base.rows import Ended, InstanceRow, Item, Waiting
 from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
-from nbbatch.definition import JobDefinition, Kind, Node
+from nbbatch.definition import JobDefinition, Node
 from nbbatch.engine import prospect
-from nbbatch.engine.decide import FAST, Counts, asks, no_chunks, told, too_many
-from nbbatch.engine.prospect import Course, Mark, StepWork, Times, Worked, steps_work
+from nbbatch.engine.decide import FAST, Counts, asks, no_chunks, reduction_of, told, too_many
+from nbbatch.engine.prospect import Course, Learned, Mark, StepWork, Times, Worked, steps_work
+from nbbatch.engine.staged import Sealed, Staged
 from nbbatch.engine.window import Window, total_of
 from nbbatch.values.attachments import Attachments
 from nbbatch.worker.context import Cancellation, StoredParams
@@ -80,16 +81,6 @@ _CHANGED = (
     "suspect_in_flight", "suspects", "unasked",
 )  # fmt: skip
 """What a turn changes in a step."""
-
-
-class Learned:
-    """What is known of a step from all its instances in this process."""
-
-    __slots__ = ("mean_us",)
-
-    def __init__(self) -> None:
-        self.mean_us = 0.0
-        """How long a chunk took last; 0: not known."""
 
 
 class LiveStep:
@@ -216,6 +207,10 @@ class LiveStep:
         if not self.last:
             self.cursor = self.looked = first - 1
         self.last = last
+        self.expect(total)
+
+    def expect(self, total: int) -> None:
+        """Count new chunks, whose ids are not known yet."""
         self.counts[self.waits] += total
 
     def has_room(self) -> bool:
@@ -377,7 +372,18 @@ class LiveStep:
         return int(max(LEAST_US, self.target_us / SHARES) / self.likely_us) if is_many else 1
 
 
-_DECIDED = ("waiting", "staged", "status", "failing", "report", "started_us", "latest_end_us", "records", "reused")
+_DECIDED = (
+    "waiting",
+    "staged",
+    "sealed",
+    "status",
+    "failing",
+    "report",
+    "started_us",
+    "latest_end_us",
+    "records",
+    "reused",
+)
 """What a turn changes in an instance beside its steps."""
 
 
@@ -419,8 +425,10 @@ class LiveInstance:
         self.touched: dict[int, LiveInstance] | None = None
         """Where it says that it has changed; None: it is not live."""
         self.changed = True
-        self.staged: dict[tuple[int, int], dict[int, int]] = {}
-        """Outputs that running fan-outs have handed over: (chunk, attempt) → target step → count."""
+        self.staged: dict[tuple[int, int], Staged] = {}
+        """Outputs that running fan-outs have handed over, by chunk and attempt."""
+        self.sealed: dict[tuple[int, int], Sealed] = {}
+        """Those of fan-outs that COMPLETED and that are not chunks yet."""
 
     @property
     def life(self) -> int:
@@ -555,7 +563,7 @@ class LiveInstance:
         made = copy(self)
         made.steps = [step.snapshot() for step in self.steps]
         made.waiting = self.waiting.copy()
-        made.staged = {key: counts.copy() for key, counts in self.staged.items()}
+        made.staged, made.sealed = deepcopy(self.staged), self.sealed.copy()
         return made
 
     def hold(self, running: Iterable[tuple[int, Item]]) -> None:
@@ -582,8 +590,7 @@ class LiveInstance:
     @property
     def reduction(self) -> int:
         """Index of the reduction, or -1."""
-        last = self.job.nodes[-1]
-        return last.index if last.step.kind is Kind.REDUCTION else -1
+        return reduction_of(self.job.nodes)
 
 
 def resolve(future: Future[Ended], end: Ended | None = None, error: BaseException | None = None) -> None:

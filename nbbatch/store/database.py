@@ -125,13 +125,12 @@ class Store(Writer):
         Views and macros are made at every opening, so that a corrected one reaches old stores.
         """
         self.run_script(VIEWS)
-        ((last,),) = self.rows("last_session")
-        self.session = last + 1
+        self.session = self.rows("last_session")[0][0] + 1
         self.run("begin_session", self.session, now_us, os.getpid(), str(FORMAT))
         if now_us < self.rows("latest_time")[0][0]:
             self.run("note_set_back", str(now_us))
         self.is_set_back = bool(self.rows("is_set_back")[0][0])
-        self.run("unstage_all")
+        self.run("unstage_unended")
 
     def _abandon(self) -> None:
         self._chains = self._kept = self._keys = None
@@ -285,8 +284,9 @@ class Store(Writer):
             finished: Whether it ended COMPLETED without failed chunks, so that no retry will come.
         """
         self.run("drop_inputs", instance, retain == "failed")
-        if finished or retain == "none":
-            self.run("drop_outputs", instance)
+        of_none = ("drop_outputs", "drop_staged") if retain == "none" else ()
+        for query in of_none or ("drop_outputs",) * finished:
+            self.run(query, instance)
 
     def purge(self, instances: list[int]) -> None:
         """Delete all rows of some instances within the open transaction; none of their ids is given again."""

@@ -43,6 +43,7 @@ def take_in(store: Writer, read: Callable[[bytes], bytes]) -> list[str]:
     """
     missing = [
         *_put(store, store.rows("chunk_references"), read, lambda row, data: store.run("put_in_chunk", row, data)),
+        *_put(store, store.rows("staged_references"), read, lambda row, data: store.run("put_in_staged", row, data)),
         *_put(store, store.rows("output_references"), read, lambda row, data: store.run("put_in_output", row, data)),
     ]
     if not missing:

@@ -16,6 +16,7 @@ SELECT parent, data FROM (
     SELECT parent, seq, data FROM chunk WHERE instance = $1 AND seq IS NOT NULL AND step <> $2
         AND id NOT IN (FROM redone($1))
     UNION ALL SELECT parent, seq, data FROM output WHERE instance = $1
+    UNION ALL SELECT parent, seq, data FROM sealed_outputs($1)
 ) WHERE parent IN (SELECT id FROM chunk WHERE instance = $1 AND step = $2) ORDER BY parent, seq;
 
 -- reduction_inputs: All outputs for a reduction in the order of the items they stem from, whatever ran first.
@@ -80,6 +81,7 @@ SELECT data FROM (
     SELECT seq, data FROM chunk WHERE instance = $1 AND parent = $2 AND seq IS NOT NULL
         AND ($2 IN (FROM replaced($1)) OR id NOT IN (FROM redone($1))) AND step <> (SELECT step FROM chunk WHERE instance = $1 AND id = $2)
     UNION ALL SELECT seq, data FROM output WHERE instance = $1 AND parent = $2
+    UNION ALL SELECT seq, data FROM sealed_outputs($1) WHERE parent = $2
 ) ORDER BY seq;
 
 -- highest_chunk: The last chunk of an instance; 0 without any.

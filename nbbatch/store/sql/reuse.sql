@@ -99,6 +99,7 @@ best AS (
     JOIN part p ON p.part = w.part AND p.why IS NULL
     JOIN reusable k ON k.key = p.key AND k.input = w.input AND k.kept AND (p.source IS NULL OR k.instance = p.source)
     ANTI JOIN superseded x ON x.chunk = k.chunk
+    ANTI JOIN (SELECT DISTINCT chunk FROM staged) z ON z.chunk = k.chunk  -- some of its outputs are no chunks yet
     GROUP BY w.part, w.input
 )
 SELECT *, sum(least(records, {MOST_OUTPUTS})) OVER (ROWS UNBOUNDED PRECEDING) FROM (
@@ -115,6 +116,7 @@ SELECT *, sum(least(records, {MOST_OUTPUTS})) OVER (ROWS UNBOUNDED PRECEDING) FR
     JOIN part p ON p.part = l.part AND p.why IS NULL
     JOIN reusable k ON k.key = p.key AND k.input = l.input AND k.kept AND (p.source IS NULL OR k.instance = p.source)
     ANTI JOIN superseded x ON x.chunk = k.chunk
+    ANTI JOIN (SELECT DISTINCT chunk FROM staged) z ON z.chunk = k.chunk
     WHERE NOT l.again ORDER BY l.chunk
 );
 

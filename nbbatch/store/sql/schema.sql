@@ -122,7 +122,8 @@ CREATE TABLE output (
     data BLOB USING COMPRESSION zstd
 );
 
--- Pages of a fan-out still running; moved to chunk and output in the transaction that completes the attempt.
+-- Pages of a fan-out still running; moved to chunk and output in the transaction that completes the attempt, or, where they are many, a slice
+-- at a time from then on: what an attempt staged that COMPLETED counts as chunks, see the macro `sealed`.
 CREATE TABLE staged (
     chunk BIGINT,
     instance BIGINT,

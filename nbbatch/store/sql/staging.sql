@@ -1,19 +1,35 @@
--- Outputs of a fan-out that is still running.
+-- Outputs of a fan-out that is still running, or that has COMPLETED and left so many that they become chunks a slice at a time.
 
--- move_staged_chunks: Make the staged outputs of an attempt chunks, with ids from a counter. $4 is the reduction's step or -1.
+-- next_slice: Of what an attempt staged, from number $3 on at most $4 outputs and about $5 bytes: how many go to each step, and which is the
+-- first that is left.
+SELECT step, count(*), max(seq) + 1 FROM (
+    SELECT step, seq, sum(coalesce(octet_length(data), 0)) OVER (ORDER BY seq) AS bytes
+    FROM staged WHERE chunk = $1 AND attempt = $2 AND seq >= $3 AND seq < $3 + $4
+) WHERE bytes <= $5 OR seq = $3 GROUP BY step;
+
+-- move_staged_chunks: Make the staged outputs $3 until $4 of an attempt chunks as of $7, with ids after $5. $6 is the reduction's step or -1.
 INSERT INTO chunk
-SELECT $3 + row_number() OVER (ORDER BY seq), instance, step, chunk, seq, $5, data, NULL
-FROM staged WHERE chunk = $1 AND attempt = $2 AND step <> $4 ORDER BY seq;
+SELECT $5 + row_number() OVER (ORDER BY seq), instance, step, chunk, seq, $7, data, NULL
+FROM staged WHERE chunk = $1 AND attempt = $2 AND seq >= $3 AND seq < $4 AND step <> $6 ORDER BY seq;
 
--- move_staged_outputs: Make the staged outputs of an attempt inputs of the reduction.
+-- move_staged_outputs: Make those of them that go to the reduction at $5 its inputs.
 INSERT INTO output SELECT instance, step, chunk, seq, data
-FROM staged WHERE chunk = $1 AND attempt = $2 AND step = $3 ORDER BY seq;
+FROM staged WHERE chunk = $1 AND attempt = $2 AND seq >= $3 AND seq < $4 AND step = $5 ORDER BY seq;
+
+-- unstage_slice: They are staged no more.
+DELETE FROM staged WHERE chunk = $1 AND attempt = $2 AND seq >= $3 AND seq < $4;
 
 -- unstage: Forget what an attempt staged.
 DELETE FROM staged WHERE chunk = $1 AND attempt = $2;
 
--- unstage_all: Forget what attempts of earlier sessions staged.
-DELETE FROM staged;
+-- unstage_unended: Forget what attempts of earlier sessions staged that have not COMPLETED.
+DELETE FROM staged WHERE NOT EXISTS (SELECT 1 FROM sealed(NULL, {NOW}) z WHERE z.chunk = staged.chunk AND z.attempt = staged.attempt);
 
--- staged_of: How many outputs attempts of an instance have staged, for each step.
-SELECT chunk, attempt, step, count(*) FROM staged WHERE instance = $1 GROUP BY chunk, attempt, step;
+-- staged_of: How many outputs attempts of an instance have staged for each step, and their bytes.
+SELECT chunk, attempt, step, count(*), sum(octet_length(data))::BIGINT FROM staged WHERE instance = $1 GROUP BY chunk, attempt, step;
+
+-- sealed_of: Attempts of an instance that have COMPLETED and whose outputs are not all chunks yet: from which number to which, and since when.
+SELECT chunk, attempt, min(first), max(until), max(ended_us) FROM sealed($1, {NOW}) GROUP BY chunk, attempt ORDER BY chunk;
+
+-- drop_staged: Forget the values of an instance's outputs that are not chunks yet.
+UPDATE staged SET data = NULL WHERE instance = $1 AND data IS NOT NULL;

@@ -10,6 +10,8 @@ SELECT p.id AS parent, g.seq FROM paths($1, $2) p JOIN (
         AND id NOT IN (FROM redone($1))
     UNION ALL
     SELECT parent, seq FROM output WHERE instance = $1
+    UNION ALL
+    SELECT parent, seq FROM sealed_outputs($1) WHERE data IS NOT NULL
 ) g ON g.parent = p.id
 WHERE p.step = $2 ORDER BY p.place, g.seq;
 
@@ -27,6 +29,12 @@ SELECT rowid, data FROM chunk WHERE data >= '@'::BLOB AND data < 'A'::BLOB;
 
 -- output_references: Outputs that lie in files.
 SELECT rowid, data FROM output WHERE data >= '@'::BLOB AND data < 'A'::BLOB;
+
+-- staged_references: Outputs that are to become chunks and lie in files.
+SELECT rowid, data FROM staged WHERE data >= '@'::BLOB AND data < 'A'::BLOB;
+
+-- put_in_staged: Put an output into its row there.
+UPDATE staged SET data = $2 WHERE rowid = $1;
 
 -- put_in_chunk: Put an input into its chunk.
 UPDATE chunk SET data = $2 WHERE rowid = $1;
@@ -50,4 +58,6 @@ WHERE instance = $1 AND parent BETWEEN $2 AND $3 AND parent IN (SELECT unnest($4
     AND step <> (SELECT p.step FROM chunk p WHERE p.instance = $1 AND p.id = $2)
 UNION ALL
 SELECT parent, seq, data FROM output
-WHERE instance = $1 AND parent BETWEEN $2 AND $3 AND parent IN (SELECT unnest($4::BIGINT[])) AND seq BETWEEN $5 AND $6;
+WHERE instance = $1 AND parent BETWEEN $2 AND $3 AND parent IN (SELECT unnest($4::BIGINT[])) AND seq BETWEEN $5 AND $6
+UNION ALL
+SELECT parent, seq, data FROM sealed_outputs($1) WHERE parent IN (SELECT unnest($4::BIGINT[])) AND seq BETWEEN $5 AND $6;

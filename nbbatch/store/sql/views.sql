@@ -181,6 +181,29 @@ LEFT JOIN begun(i, t) r ON r.chunk = o.chunk;
 CREATE OR REPLACE MACRO standing(i, t) AS TABLE
 SELECT * FROM done_chunks(i, t) UNION ALL SELECT * FROM undone(i, t, false);
 
+-- Outputs of fan-outs that had COMPLETED by then and that are not chunks yet: how many, and their numbers, by attempt and the step they go to.
+CREATE OR REPLACE MACRO sealed(i, t) AS TABLE
+WITH part AS MATERIALIZED (
+    SELECT instance, chunk, attempt, step, count(*) AS n, min(seq) AS first, max(seq) + 1 AS until
+    FROM staged WHERE i IS NULL OR instance = i GROUP BY instance, chunk, attempt, step
+)
+SELECT p.*, e.ended_us FROM part p
+JOIN event e ON e.chunk = p.chunk AND e.attempt = p.attempt AND e.status = {COMPLETED} AND e.ended_us <= t;
+
+-- They themselves, of an instance.
+CREATE OR REPLACE MACRO sealed_outputs(i) AS TABLE
+SELECT s.chunk AS parent, s.step, s.seq, s.data FROM staged s SEMI JOIN sealed(i, {NOW}) z ON z.chunk = s.chunk AND z.attempt = s.attempt
+WHERE s.instance = i;
+
+-- By step how many of them there are. They are counted as the chunks that they become, and where their instance was cancelled, they are.
+CREATE OR REPLACE MACRO to_come(i, t) AS TABLE
+SELECT z.instance, z.step, sum(z.n)::BIGINT AS n, bool_or(l.status = {INSTANCE.CANCELLED}) AS is_cancelled
+FROM sealed(i, t) z JOIN (
+    SELECT instance, arg_max(status, id) AS status FROM life
+    WHERE (i IS NULL OR instance = i) AND status IS NOT NULL AND ended_us <= t GROUP BY instance
+) l ON l.instance = z.instance
+GROUP BY z.instance, z.step;
+
 -- By step how many chunks there are, how many of them in each state (in the order of their codes), and when the first of those in
 -- progress began. What has no event is not looked at one by one.
 CREATE OR REPLACE MACRO tally(i, t) AS TABLE
@@ -200,16 +223,19 @@ counted AS (
     FROM seen GROUP BY instance, step
 ),
 made AS (SELECT instance, step, count(*) AS chunks, min(id) AS first, max(id) AS last FROM present_chunks(i, t) GROUP BY instance, step)
-SELECT s.instance, s.step, s.name, s.kind, s.gated, s.shut, coalesce(m.chunks, 0) AS chunks, coalesce(m.first, 1) AS first,
+SELECT s.instance, s.step, s.name, s.kind, s.gated, s.shut, coalesce(m.chunks, 0) + coalesce(z.n, 0) AS chunks, coalesce(m.first, 1) AS first,
     coalesce(m.last, 0) AS last,
     list_transform({CODES}, lambda code: CASE
-        WHEN code = CASE WHEN s.shut THEN {GATE_WAITING} ELSE {QUEUED} END THEN coalesce(m.chunks, 0) - coalesce(c.moved, 0)
+        WHEN code = CASE WHEN s.shut THEN {GATE_WAITING} ELSE {QUEUED} END
+            THEN coalesce(m.chunks, 0) - coalesce(c.moved, 0) + CASE WHEN z.is_cancelled THEN 0 ELSE coalesce(z.n, 0) END
         WHEN code IN ({QUEUED}, {GATE_WAITING}) THEN 0
+        WHEN code = {CANCELLED} AND z.is_cancelled THEN coalesce(c.counts[code], 0) + z.n
         ELSE coalesce(c.counts[code], 0) END)::BIGINT[] AS counts,
     c.begun_us
 FROM steps_at(i, t) s
 LEFT JOIN made m ON m.instance = s.instance AND m.step = s.step
-LEFT JOIN counted c ON c.instance = s.instance AND c.step = s.step;
+LEFT JOIN counted c ON c.instance = s.instance AND c.step = s.step
+LEFT JOIN to_come(i, t) z ON z.instance = s.instance AND z.step = s.step AND s.kind <> 'reduction';
 
 -- By step what its attempts that ended took and gave.
 CREATE OR REPLACE MACRO spent(i, t) AS TABLE

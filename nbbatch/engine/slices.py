@@ -1,0 +1,84 @@
+"""Outputs of a big fan-out become chunks a slice a turn, once its attempt has COMPLETED: chunks run meanwhile, and other instances go on.
+
+All of them count from the attempt's end on. Only what is a chunk by now has an id, and can be claimed. A kill between two slices
+loses nothing: what is staged of an attempt that COMPLETED is still to be moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from nbbatch.definition import JobDefinition
+from nbbatch.engine.decide import reduction_of
+from nbbatch.engine.lives import Lives
+from nbbatch.engine.settle import Changes
+from nbbatch.engine.staged import Sealed
+from nbbatch.engine.state import LiveInstance
+from nbbatch.store.database import Store
+
+SLICE_OUTPUTS = 50_000
+"""Outputs that one transaction moves at most …"""
+SLICE_BYTES = 16_000_000
+"""… or about so many bytes."""
+
+Key = tuple[int, int]
+"""Chunk and attempt."""
+
+
+def move_next(store: Store, lives: Lives, changes: Changes, wake: Callable[[], None]) -> None:
+    """Have a slice be moved in a turn's transaction, and another turn follow while any is left."""
+    live = next(iter(lives.moving.values()))
+    if live.sealed:
+        _move_slice(store, live, changes)
+    if not live.sealed:
+        del lives.moving[live.id]
+    changes.after.append(wake)
+
+
+def _move_slice(store: Store, live: LiveInstance, changes: Changes) -> None:
+    """The next turn may claim what this one moves."""
+    key, sealed = next(iter(live.sealed.items()))
+    counts, until = _next(store, key, sealed)
+    made = {target: count for target, count in counts.items() if target != live.reduction}
+    before = store.take_ids("chunk", sum(made.values()))
+    changes.writes.append(partial(_move, store, key, sealed._replace(until=until), before, live.reduction))
+    for target in made:
+        live.steps[target].emit_many(before + 1, before + sum(made.values()), 0)
+    if until < sealed.until:
+        live.sealed[key] = sealed._replace(first=until)
+    else:
+        del live.sealed[key]
+    live.changed = True  # there is more to claim; or its end, or its reduction, has waited for that
+
+
+def move_all(store: Store, instance: int, job: JobDefinition[Any, Any]) -> bool:
+    """Within the open transaction: move what is left of an instance of a job. Returns whether there was any."""
+    found, reduction = sealed_of(store, instance), reduction_of(job.nodes)
+    for key, sealed in found.items():
+        left = sealed
+        while left.first < left.until:
+            counts, until = _next(store, key, left)
+            before = store.take_ids("chunk", sum(count for target, count in counts.items() if target != reduction))
+            _move(store, key, left._replace(until=until), before, reduction)
+            left = left._replace(first=until)
+    return bool(found)
+
+
+def sealed_of(store: Store, instance: int) -> dict[Key, Sealed]:
+    """What is still to be moved of an instance."""
+    return {(chunk, attempt): Sealed(*rest) for chunk, attempt, *rest in store.rows("sealed_of", instance)}
+
+
+def _next(store: Store, key: Key, sealed: Sealed) -> tuple[dict[int, int], int]:
+    """How many outputs of the next slice go to each step, and the number of the first after it."""
+    rows = store.rows("next_slice", *key, sealed.first, SLICE_OUTPUTS, SLICE_BYTES)
+    return {target: count for target, count, _ in rows}, max(until for *_, until in rows)
+
+
+def _move(store: Store, key: Key, part: Sealed, before: int, reduction: int) -> None:
+    store.run("move_staged_chunks", *key, part.first, part.until, before, reduction, part.ended_us)
+    if reduction >= 0:
+        store.run("move_staged_outputs", *key, part.first, part.until, reduction)
+    store.run("unstage_slice", *key, part.first, part.until)
