@@ -116,9 +116,11 @@ class Results(NamedTuple):
     """The step that each output goes to; empty: to the only one that follows."""
     left: int = 0
     """So many of the last chunks were not begun, as those before them took too long."""
+    followed: Followed | None = None
+    """What came of the chunks that were made of all outputs, where the same worker went on with them."""
 
     def part(self, first: int, last: int) -> Results:
-        """What the attempts from one place to another gave.
+        """What the attempts from one place to another gave, without what followed them.
 
         >>> Results([1, 2], [3, 4], [b"a", b"b"], "", {1: Outcome(ChunkStatus.FAILED, 5, 6, [], [])}).part(1, 3)[:3]
         ([2], [4], [b'b'])
@@ -137,6 +139,15 @@ class Results(NamedTuple):
         """From the start of the first of them to the end of the last."""
         ended = self.latest_end_us()
         return ended - min(*self.started_us[:1], *(outcome.started_us for outcome in self.odd.values()), ended)
+
+
+class Followed(NamedTuple):
+    """Attempts that followed at once in the worker that had made their chunks."""
+
+    node: Any
+    """Their step, a `Node`."""
+    items: Sequence[Item]
+    results: Results
 
 
 class StepCounts(NamedTuple):

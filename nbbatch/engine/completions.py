@@ -8,21 +8,25 @@ from dataclasses import replace
 from functools import partial
 
 from nbbatch.base.items import Items
-from nbbatch.base.rows import Item, Results
+from nbbatch.base.rows import Followed, Item, Results
 from nbbatch.definition import Node
+from nbbatch.engine.fused import bear
 from nbbatch.engine.internal_errors import Observer
 from nbbatch.engine.limits import Flight, Pace
 from nbbatch.engine.lost import Fate, Losses, lost, timed_out, unanswered, without_called_off
 from nbbatch.engine.paging import Arrived
 from nbbatch.engine.recovery import reload, restart
 from nbbatch.engine.settle import Changes, Clerk
-from nbbatch.engine.state import LiveInstance
+from nbbatch.engine.state import LiveInstance, LiveStep
 from nbbatch.engine.updates import (
     AfterCommit,
+    Behind,
     CallUpdate,
     DropPages,
+    Link,
     PageUpdate,
     PutBack,
+    Record,
     ResultsUpdate,
     Unclaimed,
     Update,
@@ -39,12 +43,14 @@ class Completions:
     """Handles the micro-batches of one engine from the moment they leave a worker."""
 
     def __init__(
-        self, store: Store, marks: Marks, live: dict[int, LiveInstance], flights: set[Flight], pace: Pace, clerk: Clerk,
-        observer: Observer, lacked: Callable[[], object],
+        self, store: Store, marks: Marks, live: dict[int, LiveInstance], flights: set[Flight], pace: Pace, random: Callable[[], float],
+        observer: Observer, lacked: Callable[[], object], begin_behind: Callable[[LiveInstance, LiveStep, Changes], None],
     ) -> None:  # fmt: skip
         """All arguments are shared with the engine."""
         self._store, self._marks, self._live, self._flights = store, marks, live, flights
-        self._pace, self._clerk, self._observer, self._lacked = pace, clerk, observer, lacked
+        self._pace, self._observer, self._lacked = pace, observer, lacked
+        self._clerk = Clerk(store.take_ids, store.run, store.set_report, random)
+        self._begin_behind = begin_behind
         self.codes: set[str] = set()
         """Fingerprints whose source is stored; with an instance's id, where it has secrets."""
         self.is_stopping = False
@@ -134,17 +140,33 @@ class Completions:
         micro = flight.micro if items is flight.micro.items else replace(flight.micro, items=items)
         if self.is_stopping and flight.is_lost():
             return [PutBack(flight.live, self._store, micro, items, lasted_us)]
-        results = self._results(flight, micro, now, lasted_us)
+        return self._given(flight, micro, flight.claim, self._results(flight, micro, now, lasted_us), self._record)
+
+    def _given(
+        self, flight: Flight, micro: MicroBatch, claim: int | None, results: Results, record: Record, before: Link | None = None
+    ) -> list[Update]:  # fmt: skip
+        """What was not begun, what is to be done again, what has ended, and what followed that."""
+        live, items, index = flight.live, micro.items, micro.node.index
         back: list[Update] = []
         if results.left:
             items, rest = items[: -results.left], items[-results.left :]
-            back = self._unclaimed(flight, rest)
+            claimed = [item.chunk for item in (flight.micro if before is None else micro).items]
+            back = [Unclaimed(live, self._store, claim, claimed, index, rest)]
         items, again, results = without_called_off(items, results, failed_too=self.is_terminated)
-        given = [ResultsUpdate(flight.live, micro.node, items, results, self._record)] if items else []
+        link = Link(before) if results.followed else None
+        given = [ResultsUpdate(live, micro.node, items, results, record, link)] if items else []
         if again:
-            called_off = PutBack(flight.live, self._store, micro, again, self._pace.lasted_us(flight))
-            back += [*self._dropped(flight.live, again), called_off]
-        return [*back, *given]
+            back += [
+                *self._dropped(live, again),
+                PutBack(live, self._store, micro, again, self._pace.lasted_us(flight)),
+            ]
+        return [*back, *given, *(self._behind(flight, results.followed, link) if results.followed and link else [])]
+
+    def _behind(self, flight: Flight, followed: Followed, link: Link) -> list[Update]:
+        """The same of chunks that followed at once."""
+        micro = replace(flight.micro, node=followed.node, items=followed.items)
+        updates = self._given(flight, micro, None, followed.results, self._record_behind, link)
+        return [each if isinstance(each, Behind) else Behind(each, link) for each in updates]
 
     def _results(self, flight: Flight, micro: MicroBatch, now: int, lasted_us: int) -> Results:
         assert flight.future is not None
@@ -174,6 +196,8 @@ class Completions:
         kept = node.code if hides is None else f"{node.code} {live.id}"  # its secrets may stand in what is kept already
         if kept not in self.codes:
             changes.codes[kept] = node.code, node.step, hides
+        if results.followed:
+            bear(live, items, results, results.followed, self._store.session, changes)
         self._clerk.settle(live, step, items, results, changes, now, node.code)
         if step.asks:
             changes.reusable[live.id, node.index, node.code] = live, node
@@ -181,6 +205,13 @@ class Completions:
             changes.after.append(partial(self._observer.tell, live, step, items, results))
         if live.failing != failing:
             changes.writes.append(partial(self._store.set_failing, live.id, live.failing or ""))
+
+    def _record_behind(
+        self, live: LiveInstance, node: Node, items: Items, results: Results, changes: Changes, now: int
+    ) -> None:
+        """The same where its chunks were never seen waiting."""
+        self._begin_behind(live, live.step_at(node.index), changes)
+        self._record(live, node, items, results, changes, now)
 
     def _dropped(self, live: LiveInstance, items: Items) -> list[Update]:
         """The result of an attempt whose instance was cancelled meanwhile."""
@@ -250,6 +281,7 @@ class Completions:
 
 
 def _named(results: Results, name: Callable[[str], str]) -> Results:
-    """Results with other names of their workers."""
+    """Results, and those that followed, with other names of their workers."""
+    followed = results.followed and results.followed._replace(results=_named(results.followed.results, name))
     odd = {place: each._replace(worker=name(each.worker)) for place, each in results.odd.items()}
-    return results._replace(worker=name(results.worker), odd=odd)
+    return results._replace(worker=name(results.worker), odd=odd, followed=followed)

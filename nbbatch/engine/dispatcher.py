@@ -36,6 +36,7 @@ from nbbatch.engine.claims import Claims
 from nbbatch.engine.completions import Completions
 from nbbatch.engine.decide import Decision, decide, has_open
 from nbbatch.engine.fallback import Fallback
+from nbbatch.engine.fused import Chains, work_us
 from nbbatch.engine.internal_errors import InternalErrors, Observer
 from nbbatch.engine.known import Known
 from nbbatch.engine.leftovers import Leftovers
@@ -47,7 +48,7 @@ from nbbatch.engine.now import Now
 from nbbatch.engine.paging import Arrived, Sink
 from nbbatch.engine.pools import SLOW_US, Lane, Lanes, no_subjobs
 from nbbatch.engine.reuse import Reuse
-from nbbatch.engine.settle import Changes, Clerk
+from nbbatch.engine.settle import Changes
 from nbbatch.engine.slices import move_next
 from nbbatch.engine.state import LiveInstance, LiveStep, resolve
 from nbbatch.engine.updates import CallUpdate, Update, reason
@@ -116,15 +117,15 @@ class Engine:
         self.check = self._lanes.check
         self.launch_subjob: Callable[[Engine, MicroBatch], Future[Any]] = no_subjobs
         """How a chunk of a step that is a job is run; set before `start`."""
-        clerk = Clerk(store.take_ids, store.run, store.set_report, random)
         self.notifications = Notifications(notify)
         self._inbox: queue.SimpleQueue[Flight | Arrived | _Call | None] = queue.SimpleQueue()
         self.flights: set[Flight] = set()
         self._pace = Pace(self.flights, getattr(clock, "steady", clock.now))  # a clock of tests may have one time only
         self.now = Now(self.flights, self._lanes, clock.now, self._pace.steady)
+        self._chains = Chains(store, self._lanes.of, lambda: not (self._stopping or self._is_held), self.notifications)
         self._completions = Completions(
-            store, marks, self.live, self.flights, self._pace, clerk, self.observer, self._packer.lacked
-        )
+            store, marks, self.live, self.flights, self._pace, random, self.observer, self._packer.lacked, self._chains.begin
+        )  # fmt: skip
         self._fallback = Fallback(self._commit, self._completions.restore, self._stop, clock.now)
         self._claims, self._reuse = Claims(store, self.wake), Reuse(store, self.leftovers, self._first_claim, self.wake)  # fmt: skip
         self._stopping = self._is_held = self._abandoned = False
@@ -373,12 +374,8 @@ class Engine:
         with self.store.transaction():
             for row, steps in changes.instances.values():
                 self.store.create_instance(row, steps)
-            for table, rows in (
-                ("chunk", changes.chunks), ("event", changes.events), ("detail", changes.details), ("superseded", changes.superseded),
-                ("output", changes.outputs), ("staged", changes.staged), ("claim", changes.claims),
-            ):  # fmt: skip
-                if rows:
-                    self.store.append(table, rows)
+            for table, rows in changes.rows():
+                self.store.append(table, rows)
             for code, step, hides in changes.codes.values():
                 text, parts = step.listed(code)
                 self.store.keep_code(code, step.name, clean(text), now, hides, parts)
@@ -548,10 +545,10 @@ class Engine:
         micro = MicroBatch(
             live.id, step.node, live.params, items, self.clock.now, stop, sink, inputs, self.marks, slots,
             self._lanes.turnstile(live, step) if lane.is_async else None, live.attachments, live.job.listeners.hooks, self.leftovers.begin(live.id),
-            lane.most_us(step), is_fail_fast=live.job.fail_fast,
+            lane.most_us(step), is_fail_fast=live.job.fail_fast, then=self._chains.then(live, step, items, lane, changes),
         )  # fmt: skip
         waits, is_quick = lane.taken >= lane.workers, 0 < step.likely_us * len(items) < SLOW_US
-        flight = Flight(live, step, lane, micro, claim, step.mean_us * len(items), waits=waits, is_quick=is_quick)
+        flight = Flight(live, step, lane, micro, claim, work_us(step, micro), waits=waits, is_quick=is_quick)
         flight.enter()
         self.flights.add(flight)
         self._pace.promise(flight)

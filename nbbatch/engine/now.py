@@ -13,6 +13,7 @@ from nbbatch.engine.limits import Flight
 from nbbatch.engine.pools import Lanes
 from nbbatch.engine.state import LiveInstance
 from nbbatch.values.views import brief
+from nbbatch.worker.context import MicroBatch
 
 CLUSTER = "cluster"
 """Who works elsewhere, until the result tells the worker's name."""
@@ -61,14 +62,20 @@ class Now:
 
 
 def _of(flight: Flight, names: dict[int | None, str], now_us: int, steady_us: int) -> Iterator[Running]:
-    micro, step = flight.micro, flight.step.node.step
+    step = flight.step.node.step
     if step.job is not None:  # no worker has it, and its chunk waits
         since = now_us - (steady_us - flight.launched_us)
-        yield from (_running(flight, item, "", since, None) for item in micro.items)
+        yield from (_running(flight.micro, item, "", since, None) for item in flight.micro.items)
         return
     if not flight.lane.pool.is_local:
         yield from _elsewhere(flight, now_us, steady_us)
         return
+    for micro in (flight.micro, *flight.micro.trail):
+        yield from _marked(flight, micro, names, now_us)
+
+
+def _marked(flight: Flight, micro: MicroBatch, names: dict[int | None, str], now_us: int) -> Iterator[Running]:
+    """What workers of this machine say that they run of a micro-batch."""
     marks = micro.marks
     if marks is None:
         return
@@ -78,9 +85,9 @@ def _of(flight: Flight, names: dict[int | None, str], now_us: int, steady_us: in
         item = items.get(chunk)  # none while a worker is between two
         if item is None:
             continue
-        worker, given = marks.workers[slot], marks.given[slot] if step.kind is Kind.MANY else None
+        worker, given = marks.workers[slot], marks.given[slot] if micro.node.step.kind is Kind.MANY else None
         name = names.get(worker, "") if flight.lane.pool.shares_memory else f"process-{worker}"
-        yield _running(flight, item, flight.lane.worker(name), min(marks.since_us[slot] or now_us, now_us), given)
+        yield _running(micro, item, flight.lane.worker(name), min(marks.since_us[slot] or now_us, now_us), given)
 
 
 def _elsewhere(flight: Flight, now_us: int, steady_us: int) -> Iterator[Running]:
@@ -88,12 +95,12 @@ def _elsewhere(flight: Flight, now_us: int, steady_us: int) -> Iterator[Running]
     begun = flight.begun_us()
     if begun and len(flight.micro.items) == 1:
         since = now_us - (steady_us - begun)
-        yield _running(flight, flight.micro.items[0], flight.lane.worker(CLUSTER), since, None)
+        yield _running(flight.micro, flight.micro.items[0], flight.lane.worker(CLUSTER), since, None)
 
 
-def _running(flight: Flight, item: Item, worker: str, since_us: int, given: int | None) -> Running:
-    node = flight.step.node
+def _running(micro: MicroBatch, item: Item, worker: str, since_us: int, given: int | None) -> Running:
+    node = micro.node
     data = item.data
     if node.index == 0 and node.step.kind is not Kind.REDUCTION:
-        data = flight.micro.params.data
+        data = micro.params.data
     return Running(node.index, item.chunk, item.attempt, worker, since_us, given, "" if data is None else brief(data))

@@ -57,6 +57,8 @@ class Changes:
     )
     """New ones, with their steps."""
     chunks: Columns = field(default_factory=partial(Columns, ChunkRow))
+    followed: Columns = field(default_factory=partial(Columns, ChunkRow))
+    """Chunks of which attempts followed at once; their ids are in no order."""
     events: Columns = field(default_factory=partial(Columns, EventRow))
     details: list[DetailRow] = field(default_factory=list[DetailRow])
     superseded: list[SupersededRow] = field(default_factory=list[SupersededRow])
@@ -82,12 +84,20 @@ class Changes:
             self.events or self.chunks or self.claims or self.staged or self.writes or self.outputs or self.instances
         )
 
+    def rows(self) -> list[tuple[str, Columns | Sequence[Sequence[Any]]]]:
+        """Rows by table, where there are any."""
+        tables = (
+            ("chunk", self.chunks), ("chunk", self.followed), ("event", self.events), ("detail", self.details),
+            ("superseded", self.superseded), ("output", self.outputs), ("staged", self.staged), ("claim", self.claims),
+        )  # fmt: skip
+        return [(table, rows) for table, rows in tables if rows]
+
     def add(self, other: Changes) -> None:
         """Have the changes that others ask for be stored with these."""
         self.instances |= other.instances
         for mine, theirs in (
             (self.chunks, other.chunks), (self.events, other.events), (self.outputs, other.outputs),
-            (self.staged, other.staged),
+            (self.staged, other.staged), (self.followed, other.followed),
         ):  # fmt: skip
             mine.add(theirs)
         self.details += other.details
@@ -120,6 +130,8 @@ class Clerk:
         if plain:
             self._settle_plain(live, step, plain, results, changes, now, code)
         for place, outcome in results.odd.items():
+            if results.followed:  # its outputs are chunks already
+                outcome = outcome._replace(outputs=[], targets=[])  # noqa: PLW2901
             self._settle_odd(live, step, items[place], outcome, changes, now, code)
         self._close(live, step, items, results)
         if live.job.fail_fast and results.odd and live.failing is None:
@@ -146,6 +158,7 @@ class Clerk:
                 step.polling.pop(chunk, None)
         if outputs:
             live.records += total
+        if outputs and not results.followed:
             for target, parents, given in _by_target(results.targets or [node.targets[0]] * total, chunks, outputs):
                 self._emit(live, target, parents, [0] * len(parents), given, changes, now)
 

@@ -425,6 +425,7 @@ class LiveInstance:
         self.touched: dict[int, LiveInstance] | None = None
         """Where it says that it has changed; None: it is not live."""
         self.changed = True
+        self.is_new = False  # until it is submitted: one that is taken up again is not
         self.staged: dict[tuple[int, int], Staged] = {}
         """Outputs that running fan-outs have handed over, by chunk and attempt."""
         self.sealed: dict[tuple[int, int], Sealed] = {}

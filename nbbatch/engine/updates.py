@@ -204,6 +204,48 @@ class DropPages(_Whole):
 
 
 @dataclass(slots=True, eq=False)
+class Link:
+    """Between attempts and those that followed them at once."""
+
+    before: Link | None = None
+    """That of the former to those before them."""
+    is_torn: bool = False
+    """Whether the former are stored in parts, if at all: their outputs become chunks that are claimed like others."""
+
+    def __bool__(self) -> bool:
+        return not self.is_torn and (self.before is None or bool(self.before))
+
+
+@dataclass(slots=True, eq=False)
+class Behind:
+    """What came of chunks that are made by an update before it; nothing, where their link is torn."""
+
+    update: Update
+    link: Link
+
+    @property
+    def live(self) -> LiveInstance | None:
+        return self.update.live
+
+    def apply(self, changes: Changes, now: int) -> None:
+        if self.link:
+            self.update.apply(changes, now)
+
+    def running(self) -> Sequence[tuple[int, Item]]:
+        return ()  # until the update before it is applied, there are none
+
+    def split(self) -> list[Update]:
+        return [Behind(each, self.link) for each in self.update.split()] if self.link else []
+
+    def instead(self, error: Exception, now: int) -> Update | None:
+        other = self.update.instead(error, now) if self.link else None
+        return None if other is None else Behind(other, self.link)
+
+    def give_up(self, error: Exception) -> bool:
+        return self.update.give_up(error) if self.link else True
+
+
+@dataclass(slots=True, eq=False)
 class ResultsUpdate(_Whole):
     """The results of one micro-batch."""
 
@@ -212,6 +254,8 @@ class ResultsUpdate(_Whole):
     items: Items
     results: Results
     record: Record
+    link: Link | None = None
+    """To those that followed."""
     told: int = field(default=0)
     """How often it was replaced by a smaller update."""
 
@@ -223,13 +267,19 @@ class ResultsUpdate(_Whole):
 
     def split(self) -> list[Update]:
         half = len(self.items) // 2
+        self._tear()
         return [self._of(0, half), self._of(half, len(self.items))] if half else []
+
+    def _tear(self) -> None:
+        if self.link is not None:
+            self.link.is_torn = True
 
     def _of(self, first: int, last: int) -> Update:
         return ResultsUpdate(self.live, self.node, self.items[first:last], self.results.part(first, last), self.record)
 
     def instead(self, error: Exception, now: int) -> Update | None:
         """The attempt as FAILED, first with its log and warnings, then, if those are at fault, without."""
+        self._tear()
         if self.told > 1:
             return None
         said = self.results.odd.get(0) if self.told == 0 else None
@@ -239,7 +289,7 @@ class ResultsUpdate(_Whole):
                 log=said.log, warnings=said.warnings, recovered=said.recovered, fails_job=said.fails_job
             )
         results = Results([], [], [], "", {0: outcome})
-        return ResultsUpdate(self.live, self.node, self.items, results, self.record, self.told + 1)
+        return ResultsUpdate(self.live, self.node, self.items, results, self.record, told=self.told + 1)
 
 
 def unstorable(error: Exception, now: int) -> Outcome:

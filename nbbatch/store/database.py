@@ -291,7 +291,7 @@ class Store(Writer):
     def purge(self, instances: list[int]) -> None:
         """Delete all rows of some instances within the open transaction; none of their ids is given again."""
         self.run("forget_last_ids")
-        for kind, last in self._next.items():
+        for kind, last in self.ids.notes().items():
             self.run("note_last_id", kind, str(last))
         self.run("hand_over", instances)
         for table, columns in self._columns.items():

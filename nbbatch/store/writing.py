@@ -19,6 +19,7 @@ from nbbatch.base.errors import StoreClosed, StoreError, ValueNotStorable
 from nbbatch.base.rows import StepRow
 from nbbatch.store import checkpoint, copying, inspection, rewriting
 from nbbatch.store.connection import MEMORY, close, drop_empty_log, lock, make_log, plain, remove
+from nbbatch.store.ids import Ids
 from nbbatch.store.inserting import Inserts
 from nbbatch.store.queries import QUERIES
 from nbbatch.store.reading import Reader
@@ -69,9 +70,9 @@ class Writer(Reader):
         self._columns = inspection.columns_of(self)
         self._inserts = Inserts(self._con, plain(self._con), self._columns)
         lock(self._con)
-        self._next = inspection.last_ids(self)
-        self.durable_chunk = self._next["chunk"]
-        """Chunks up to this id are committed."""
+        self.ids = Ids(inspection.last_ids(self))
+        self.durable_chunk = self.ids.stored()
+        """Chunks up to this id are committed, but for those whose ids workers were given."""
         self.cursors.start(self._con)
 
     @contextmanager
@@ -93,7 +94,7 @@ class Writer(Reader):
                 self._is_changed = True
                 self._check_there()
                 self._mind_log()
-                self.durable_chunk = self._next["chunk"]
+                self.durable_chunk = self.ids.stored()
             except BaseException as error:
                 self._abandon()
                 if isinstance(error, duckdb.Error):
@@ -103,13 +104,13 @@ class Writer(Reader):
     @contextmanager
     def trial(self) -> Generator[None]:
         """A transaction that is undone in any case; the ids that it has taken are given again. Errors of the block are raised."""
-        before = dict(self._next)
+        before = self.ids.snapshot()
         try:
             with suppress(_Undone), self.transaction():
                 yield
                 raise _Undone
         finally:
-            self._next = before
+            self.ids.rewind(before)
 
     @contextmanager
     def our_errors(self) -> Generator[None]:
@@ -200,15 +201,19 @@ class Writer(Reader):
 
     def _abandon(self) -> None:
         if self._inserts is not None:
+            self.ids.undone()
             self._inserts.abandon()
         with suppress(duckdb.Error):  # a failed statement or commit may have ended the transaction already
             self._con.rollback()
 
     def take_ids(self, kind: str, count: int) -> int:
         """Reserve ``count`` ids of a kind (instance, chunk, claim, event) and return the one before the first."""
-        last = self._next[kind]
-        self._next[kind] = last + count
-        return last
+        return self.ids.take(kind, count)
+
+    def promise_ids(self) -> None:
+        """Within the open transaction: have workers be able to take some chunk ids, once it is stored."""
+        if (last := self.ids.promise()) is not None:
+            self.add("meta", name="last_chunk", value=str(last))
 
     def append(self, table: str, rows: Columns | Sequence[Sequence[Any]]) -> None:
         """Add rows to an insert-only table within the open transaction."""
@@ -271,8 +276,18 @@ class Writer(Reader):
         finally:
             self._writing.release()
 
+    def _note_last_chunk(self) -> None:
+        """In the place of what was promised, so that ids go on without a gap. Without it they go on behind that."""
+        if (last := self.ids.shut()) is not None:
+            with suppress(duckdb.Error):
+                self.run_script("BEGIN TRANSACTION")
+                self.run("forget_last_id", "chunk")
+                self.run("note_last_id", "chunk", str(last))
+                self.run_script("COMMIT")
+
     def _settle_files(self) -> None:
         if self._is_changed:
+            self._note_last_chunk()
             if self.checkpoint():
                 self._is_wasteful = (
                     self.path != MEMORY

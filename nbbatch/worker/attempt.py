@@ -20,6 +20,7 @@ from nbbatch.definition import Kind, To
 from nbbatch.definition.listeners import begin
 from nbbatch.values.outside import MARK, size_of
 from nbbatch.worker import capture
+from nbbatch.worker.chained import followed
 from nbbatch.worker.context import Context, MicroBatch, Page
 from nbbatch.worker.files_given import checking, confirm, taking
 from nbbatch.worker.older_class import of_older_class
@@ -34,7 +35,11 @@ PAGE_BYTES = 4_000_000
 
 
 def run_chunks(micro: MicroBatch) -> Results:
-    """Run every item of a micro-batch in this thread; never raises what user code raised."""
+    """Run every item of a micro-batch in this thread, and what is to follow at once; never raises what user code raised."""
+    return followed(micro, _run_chunks(micro), run_chunks)
+
+
+def _run_chunks(micro: MicroBatch) -> Results:
     capture.install()
     worker = micro.signed()
     if micro.node.plain and micro.hooks is None and micro.node.step.options.rate is None:

@@ -128,6 +128,26 @@ class Page(NamedTuple):
     targets: list[int]
 
 
+class Then(NamedTuple):
+    """A step whose attempts may follow at once in the same worker."""
+
+    node: Node
+    take_ids: Callable[[int], int | None]
+    """Gives the id before those of so many chunks; None: nothing is to follow now."""
+    least: int
+    """Of no fewer chunks, but for one …"""
+    most: int
+    """… and of no more."""
+    likely_us: float
+    """How long each may take, by what came before."""
+    then: Then | None = None
+    """What may follow it in turn."""
+
+    def takes(self, chunks: int) -> bool:
+        """Whether so many are to follow."""
+        return chunks == 1 or self.least <= chunks <= self.most
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class MicroBatch:
     """Chunks of one step of one instance that a worker runs in order."""
@@ -158,6 +178,10 @@ class MicroBatch:
     """Whether the chunks after one that did not complete are given back too, as the job may end by it."""
     writers: Executor | None = None
     """Threads that write big outputs while further attempts run; None: each attempt writes its own."""
+    then: Then | None = None
+    """What may follow at once; None: nothing."""
+    trail: list[MicroBatch] = field(default_factory=list["MicroBatch"])
+    """What has followed so far, as the worker goes on: others look on."""
 
     def kept(self, codec: Codec, writes: Writes | None = None) -> Callable[[Any], bytes]:
         """How outputs are stored: as by a codec, big ones as references to files, which are there then, or when ``writes`` says so."""

@@ -50,6 +50,9 @@ SELECT kind, coalesce(max(id), 0) FROM (
 -- forget_last_ids: Drop the notes of ids that were given.
 DELETE FROM meta WHERE name LIKE 'last\_%' ESCAPE '\';
 
+-- forget_last_id: Drop the notes of those of one kind.
+DELETE FROM meta WHERE name = 'last_' || $1;
+
 -- note_last_id: Note the last id of a kind.
 INSERT INTO meta VALUES ('last_' || $1, $2);
 

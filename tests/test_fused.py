@@ -1,0 +1,415 @@
+"""Chains of quick steps whose attempts follow at once in one worker: all that is stored of them is as if each had been claimed by itself."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import nbbatch as nb
+from nbbatch.base import ranges
+from nbbatch.engine import completions, fused
+from tests.crash import fused as killer
+from tests.kit import HandClock, engine, settle
+from tests.test_failed_commits import HUGE, agrees
+
+
+@pytest.fixture
+def quick(store: Path, clock: HandClock) -> Iterator[nb.Batch]:
+    """A thread, and a clock moved by hand: no attempt takes any time."""
+    with nb.open(store, workers=1, clock=clock) as opened:
+        yield opened
+
+
+def followers(batch: nb.Batch) -> int:
+    """The last chunk that followed at once; 0 without any."""
+    return engine(batch).store.ids._given
+
+
+def chain(
+    *steps: Callable[[Any], Any], first: Callable[[int], Iterator[int]] | None = None, **options: Any
+) -> nb.Job[int, Any]:
+    """n → n, and then the steps."""
+
+    def emit(n: int) -> Iterator[int]:
+        yield n
+
+    made: Any = nb.step(first or emit)
+    names: list[str] = []
+    for each in steps:
+        name = getattr(each, "name", None) or each.__name__
+        names.append(name)
+        again = "" if names.count(name) == 1 else names.count(name)
+        made = made >> (each if hasattr(each, "options") else nb.step(name=f"{name}{again}")(each))
+    return nb.Job("chain", made, **options)
+
+
+def known(batch: nb.Batch, job: nb.Job[int, Any], value: int = 0) -> int:
+    """Have all its steps be known to be quick; returns the last chunk."""
+    for _ in range(3):
+        batch.submit(job, value, new=True).wait(20)
+    return followers(batch)
+
+
+def add(n: int) -> int:
+    return n + 1
+
+
+def end(n: int) -> None:
+    pass
+
+
+# --- the same as one by one ----------------------------------------------------------------------
+
+
+def told(run: nb.JobHandle[Any]) -> list[list[tuple[Any, ...]]]:
+    """All that is stored of a run; chunks are named by their way from the first one, as others may be made first."""
+    chunks, way = run.chunks(), dict[int | None, str]()
+    for chunk, parent, seq in chunks.select("id", "parent", "seq").rows():
+        way[chunk] = f"{way.get(parent, '')}.{seq}"
+    found: list[list[tuple[Any, ...]]] = []
+    for frame in (chunks, run.attempts(), run.history(), run.steps()):
+        ids = [name for name in ("id", "chunk", "parent") if name in frame.columns]
+        named = frame.with_columns(
+            pl.col(name).replace_strict(way, default=None, return_dtype=pl.String) for name in ids
+        )
+        found.append(named.drop("event", "instance", "worker", strict=False).rows())
+    return found
+
+
+def moody(name: str, mood: str, odd: set[int]) -> Callable[[int], int]:
+    """A step that behaves in its own way where its input is odd to it."""
+
+    def work(n: int) -> int:
+        here = nb.context()
+        if n % 10 in odd:
+            print(f"{name} has {n}")
+            here.log.info("attempt %d", here.attempt)
+            if mood == "warns":
+                warnings.warn(f"{n} is odd", stacklevel=1)
+                here.recovered("so it is")
+                here.records(7)
+            elif mood == "waits" and here.attempt < 3:
+                raise nb.RetryLater(5)
+            elif mood == "skips":
+                raise nb.SkipChunk("not this one")
+            elif mood == "fails":
+                raise nb.FailChunk("never")
+            elif mood == "stumbles" and here.attempt == 1:
+                raise OSError("once")
+            elif mood == "ends":
+                raise nb.FailJob("all of it")
+        return n + 1
+
+    work.__name__ = name
+    return work
+
+
+MOODS = [  # the last ends a run at what moment ever, where others run beside it
+    "",
+    "warns",
+    "waits",
+    "skips",
+    "fails",
+    "stumbles",
+    "ends",
+]
+
+
+def total(values: Iterable[int]) -> int:
+    return sum(values)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_stored_is_as_if_each_attempt_had_been_claimed_by_itself(
+    quick: nb.Batch, clock: HandClock, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(seed)
+
+    def emit(n: int) -> Iterator[int]:
+        yield from range(n % 7) if seed % 2 else [n]
+
+    steps: list[Any] = []
+    for at in range(chance.randint(2, 4)):
+        mood, odd = chance.choice(MOODS[: -1 if seed % 2 else None]), {chance.randrange(10) for _ in range(3)}
+        steps.append(
+            nb.step(gate=chance.random() < 0.2, max_attempts=3, backoff=nb.Backoff(1, jitter=0))(
+                moody(f"step{at}", mood, odd)
+            )
+        )
+    job = chain(
+        *steps, nb.step(total) if chance.random() < 0.5 else nb.step(end), first=emit, max_failed=chance.choice([0, 2])
+    )
+    for n in (11, 12, 13):
+        worked_off(quick, clock, job, n)
+    before = followers(quick)
+
+    for n in chance.sample(range(20, 40), 2):
+        found: list[Any] = []
+        for is_on in (True, False):
+            monkeypatch.setattr(fused, "IS_ON", is_on)
+            at = clock.now()
+            found.append((told(worked_off(quick, clock, job, n, from_us=at)), at))
+        assert untimed(*found[0]) == untimed(*found[1])
+    agrees(quick)
+    assert followers(quick) > before or seed % 2 or steps[0].options.gate
+
+
+def worked_off(batch: nb.Batch, clock: HandClock, job: nb.Job[int, Any], n: int, from_us: int = 0) -> nb.JobHandle[Any]:
+    run = batch.submit(job, n, new=True)
+    settle(batch)
+    for _ in range(8):
+        if not run.done():
+            clock.advance(400)
+            settle(batch)
+    assert run.done(), run
+    return run
+
+
+def untimed(found: list[Any], at: int) -> list[Any]:
+    """Times counted from a moment."""
+    from datetime import datetime, timedelta
+
+    moment = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=at)
+
+    def relative(value: Any) -> Any:
+        return value - moment if isinstance(value, datetime) else value
+
+    return [sorted((tuple(map(relative, row)) for row in frame), key=repr) for frame in found]
+
+
+def test_a_view_of_any_moment_shows_no_attempt_before_its_chunk_nor_a_chunk_before_its_parent_ended(
+    store: Path,
+) -> None:
+    job = chain(add, add, end)
+    with nb.open(store, workers=2) as batch:
+        known(batch, job)
+        run = batch.submit(job, 1, new=True)
+        run.result(20)
+        rows = batch.sql(
+            "SELECT c.id, c.created_us, p.ended_us, e.started_us FROM chunk c JOIN event e ON e.chunk = c.id "
+            f"JOIN event p ON p.chunk = c.parent WHERE c.instance = {run.id}"
+        ).rows()
+
+    assert len(rows) == 3
+    assert all(created == ended <= started for _, created, ended, started in rows)
+
+
+# --- what follows and what does not --------------------------------------------------------------
+
+
+@pytest.fixture
+def born(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the steps whose attempts have followed at once."""
+    found, bear = list[str](), completions.bear
+
+    def noted(*given: Any) -> None:
+        found.append(given[3].node.step.name)
+        bear(*given)
+
+    monkeypatch.setattr(completions, "bear", noted)
+    return found
+
+
+BETWEEN: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "nothing": ({}, ["add", "end"]),
+    "a gate": ({"gate": True}, ["end"]),
+    "one attempt": ({"max_attempts": 1}, []),
+    "a limit": ({"concurrency": 1}, []),
+    "a time limit": ({"timeout": 60}, []),
+    "reuse": ({"reuse": True}, []),
+}
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+def test_what_is_between_two_steps_is_between_them_still(quick: nb.Batch, born: list[str], between: str) -> None:
+    options, then = BETWEEN[between]
+    job = chain(nb.step(**options)(add), end)
+    known(quick, job)
+    born.clear()
+    quick.submit(job, 1, new=True).result(20)
+
+    assert born == then
+
+
+def test_nothing_follows_by_a_choice_under_listeners_of_attempts_or_while_it_is_not_known_to_be_quick(
+    quick: nb.Batch, born: list[str]
+) -> None:
+    ways = nb.Job("ways", nb.step(lambda_of) >> (nb.step(name="a")(end) | nb.step(name="b")(end)))
+    heard, new = chain(add, end), nb.Job("new", nb.step(lambda_of) >> nb.step(end))
+    heard.on("before_attempt")(hear_nothing)
+    known(quick, ways)
+    known(quick, heard)
+    quick.submit(new, 1).result(20)
+
+    assert born == []
+
+
+def hear_nothing(_: Any) -> None:
+    pass
+
+
+def lambda_of(n: int) -> int:
+    return n
+
+
+def test_a_step_behind_others_follows_once_they_are_known_to_be_quick(quick: nb.Batch) -> None:
+    job = chain(add, end)
+    assert known(quick, job) > 0
+    run = quick.submit(job, 1, new=True)
+    run.result(20)
+
+    assert run.chunks()["id"].to_list()[-1] == followers(quick)
+    assert quick.sql("SELECT count(*) - count(DISTINCT id) FROM chunk").item() == 0
+
+
+def test_what_runs_of_an_attempt_that_followed_is_seen_and_its_run_can_be_cancelled(store: Path) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(n: int) -> None:
+        if n == 8:
+            begun.set()
+            go_on.wait(20)
+
+    job = chain(add, hold)
+    with nb.open(store, workers=2) as batch:
+        known(batch, job)
+        run = batch.submit(job, 7, new=True)
+        assert begun.wait(20)
+        now = run.now()
+        run.cancel()
+        go_on.set()
+        settle(batch)
+        last = batch.submit(job, 1, new=True)
+        last.result(20)
+
+        assert now["step"].to_list() == ["hold"]
+        assert run.status == "CANCELLED"
+        assert run.chunks().height == 1
+        assert now["chunk"].item() < last.chunks()["id"].min()
+        agrees(batch)
+
+
+def test_a_pause_in_between_holds_what_would_follow(store: Path) -> None:
+    begun, go_on, seen = threading.Event(), threading.Event(), list[int]()
+
+    def hold(n: int) -> int:
+        if n == 7:
+            begun.set()
+            go_on.wait(20)
+        return n
+
+    def see(n: int) -> None:
+        seen.append(n)
+
+    job = chain(hold, see)
+    with nb.open(store, workers=2) as batch:
+        known(batch, job)
+        run = batch.submit(job, 7, new=True)
+        assert begun.wait(20)
+        run.pause()
+        go_on.set()
+        settle(batch)
+        paused = run.chunks()["status"].to_list()
+        run.resume()
+        run.result(20)
+
+    assert paused == ["COMPLETED", "COMPLETED", "QUEUED"]
+    assert seen.count(7) == 1
+
+
+def test_listeners_hear_of_steps_in_their_order(quick: nb.Batch) -> None:
+    job, heard = chain(add, end), list[tuple[str, str]]()
+    for event in ("step_started", "step_ended"):
+        job.on(event)(lambda event: heard.append((event.name, event.step)))  # type: ignore[arg-type, union-attr]
+    runs: list[Any] = []
+    for _ in range(3):
+        heard.clear()
+        quick.submit(job, 1, new=True).result(20)
+        engine(quick).notifications.wait(20)
+        runs.append([*heard])
+
+    assert followers(quick) > 0
+    assert runs[0] == runs[-1]
+
+
+# --- when a value cannot be stored ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", ["add", "middle", "end"])
+def test_what_cannot_be_stored_fails_its_own_attempt_wherever_it_stands(
+    quick: nb.Batch, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    import math
+
+    monkeypatch.setattr(ranges, "MAX_RECORDS", math.inf)
+
+    def spoil(name: str, n: int) -> int:
+        if n >= 7 and name == at:
+            nb.context().records(HUGE)
+        return n
+
+    def add(n: int) -> int:
+        return spoil("add", n)
+
+    def middle(n: int) -> int:
+        return spoil("middle", n)
+
+    def end(n: int) -> None:
+        spoil("end", n)
+
+    job = chain(add, middle, end)
+    before = known(quick, job)
+    run = quick.submit(job, 7, new=True)
+    run.wait(20)
+
+    assert followers(quick) > before
+    frame = run.chunks()
+    assert frame["step"].to_list()[-1] == at
+    assert frame["status"].to_list() == ["COMPLETED"] * (frame.height - 1) + ["FAILED"]
+    assert quick.submit(job, 1, new=True).wait(20)
+    agrees(quick)
+
+
+# --- when the process is killed ------------------------------------------------------------------
+
+
+def live(store: Path) -> list[int]:
+    """One process more on the store; the chunks of the last step that it has begun."""
+    command = [sys.executable, "-m", "tests.crash.fused", str(store)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == -9
+    return [int(line.split()[1]) for line in done.stdout.splitlines()]
+
+
+def test_who_kills_the_process_is_charged_alone_at_last_and_no_id_is_given_twice(store: Path) -> None:
+    lives = [live(store) for _ in range(3)]
+    with nb.open(store, workers=2) as batch:
+        run = batch.submit(killer.job, killer.KILLS, key=str(killer.KILLS))
+        run.wait(20)
+        frame = run.chunks()
+
+        assert frame["status"].to_list() == ["COMPLETED", "COMPLETED", "FAILED"]
+        assert frame["errors"].to_list() == [0, 0, 2]
+        assert lives[1:] == [[frame["id"].to_list()[-1]]] * 2
+        assert lives[0][-1] not in batch.sql("SELECT id FROM chunk")["id"].to_list()
+        assert frame["id"].to_list()[-1] > max(lives[0])
+
+
+def test_ids_go_on_without_a_gap_where_the_store_was_closed(store: Path) -> None:
+    job = chain(add, end)
+    with nb.open(store, workers=1) as batch:
+        last = known(batch, job)
+    with nb.open(store, workers=1) as batch:
+        assert batch.submit(job, 1, new=True).chunks()["id"].min() == last + 1
+        batch.purge(older_than=0)
+        known(batch, job)
