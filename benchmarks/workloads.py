@@ -17,9 +17,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 import nbbatch as nb
 from benchmarks import jobs
 from benchmarks.measure import WORKERS, Figure, by_turns, folder, ratios, seconds
+from nbbatch.engine.reuse import MOST
 from nbbatch.panel.poller import Poller
 from nbbatch.panel.session import Session
 
@@ -332,13 +335,15 @@ def _plain_write(n: int) -> float:
 
 
 def w15(runs: int, full: bool) -> list[Figure]:
-    """A chain whose steps reuse, all of it there from the day before, beside W1, which runs no-ops."""
+    """A chain whose steps reuse, all of it there from the day before, beside W1, which runs no-ops, and DuckDB, which inserts the rows of it."""
     n = 1_000_000 if full else 100_000
-    reused, ran = _rates(2 * n, by_turns(runs, partial(_taken_again, n), partial(durable, jobs.chain, n)))
+    ways = (partial(_taken_again, n), partial(durable, jobs.chain, n), partial(_bare_inserts, 2 * n))
+    reused, ran, bare = _rates(2 * n, by_turns(runs, *ways))
     return [
         Figure("W15", f"chain, {n:,} items, everything reused", "chunks/s", reused),
         Figure("W15", "  run as no-ops, W1", "chunks/s", ran),
         Figure("W15", "  ratio", "x", ratios(reused, ran), ">= 1.4"),
+        Figure("W15", "  as many rows inserted by DuckDB alone", "chunks/s", bare),
     ]
 
 
@@ -349,6 +354,35 @@ def _taken_again(n: int) -> float:
             with nb.open(path / "bench.duckdb", workers=WORKERS) as batch:
                 taken = seconds(lambda batch=batch: batch.submit(jobs.chain_again, n).result())
     return taken
+
+
+ROWS = {
+    "chunk": "i AS id, 1 AS instance, 1 AS step, 1 AS parent, i AS seq, 1 AS created_us, encode(i::VARCHAR) AS data",
+    "event": """i AS id, i AS chunk, 1 AS instance, 1 AS step, 1 AS attempt, 6 AS status, 0 AS errors, 0 AS polls, 1 AS started_us,
+        1 AS ended_us, 1 AS records, '0123456789ab' AS code""",
+    "lookup": """i AS chunk, 1 AS instance, 1 AS step, 1 AS key, md5_number(i::VARCHAR)::UUID AS input, 1 AS asked_us, i AS origin,
+        1 AS origin_instance""",
+}
+"""What is stored for a chunk that is reused: itself, its attempt, and whose outputs it took."""
+
+
+def _bare_inserts(chunks: int) -> float:
+    """Seconds that DuckDB alone takes for the rows of reused chunks, in a store's tables and transactions of the same size."""
+    with folder() as path:
+        with nb.open(path / "bench.duckdb") as batch:
+            batch.submit(jobs.chain, 1).result()
+        settings = {"threads": 1, "checkpoint_threshold": "1000TB", "auto_checkpoint_skip_wal_threshold": 1 << 40}
+        with duckdb.connect(str(path / "bench.duckdb"), config=settings) as con:
+
+            def write() -> None:
+                for first in range(0, chunks, MOST):
+                    con.begin()
+                    ids = f"range({first}, {min(first + MOST, chunks)}) t(i)"
+                    for table, row in ROWS.items():
+                        con.execute(f"INSERT INTO {table} BY NAME SELECT {row} FROM {ids}")
+                    con.commit()
+
+            return seconds(write)
 
 
 def w16(runs: int, full: bool) -> list[Figure]:
