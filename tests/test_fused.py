@@ -342,6 +342,71 @@ def test_listeners_hear_of_steps_in_their_order(quick: nb.Batch) -> None:
     assert runs[0] == runs[-1] == [(what, name) for name in ("emit", "add", "end") for what in ("began", "ended")]
 
 
+def test_what_is_due_again_at_once_is_claimed_in_the_turn_that_stores_it(quick: nb.Batch) -> None:
+    held, inner = threading.Event(), engine(quick)
+
+    def once(n: int) -> None:
+        if n == 8 and nb.context().attempt == 1:
+            held.wait(20)
+            raise OSError("once")
+
+    job = chain(add, nb.step(max_attempts=2, backoff=nb.Backoff(0))(once))
+    before = known(quick, job)
+    run = quick.submit(job, 7, new=True)
+    other = threading.Thread(target=lambda: quick.submit(job, 1, new=True))
+
+    def hold() -> None:
+        """Have the results and a new run arrive together."""
+        held.set()
+        while inner._inbox.qsize() < 1:
+            pass
+        other.start()
+        while inner._inbox.qsize() < 2:
+            pass
+
+    inner.call(hold)
+    run.result(20)
+    other.join(20)
+    settle(quick)
+    last = run.chunks()["id"].to_list()[-1]
+
+    assert before < last == run.attempts()["chunk"].to_list()[-1]
+    assert run.chunks()["attempts"].to_list() == [1, 1, 2]
+    assert quick.sql(f"SELECT attempt FROM claim WHERE first = {last}")["attempt"].to_list() == [2]
+    assert quick.problems == []
+    agrees(quick)
+
+
+def test_what_begins_after_a_cell_was_run_again_runs_its_code(store: Path) -> None:
+    begun, go_on, ran = threading.Event(), threading.Event(), list[str]()
+
+    def hold(n: int) -> int:
+        if n == 7:
+            begun.set()
+            go_on.wait(20)
+        return n
+
+    def made(code: str) -> nb.Job[int, Any]:
+        return chain(hold, nb.step(name="last")(old if code == "old" else new))
+
+    def old(n: int) -> None:
+        ran.append(f"old {n}")
+
+    def new(n: int) -> None:
+        ran.append(f"new {n}")
+
+    job = made("old")
+    with nb.open(store, workers=1) as batch:
+        known(batch, job)
+        batch.submit(job, 7, key="edited")
+        assert begun.wait(20)
+        run = batch.submit(made("new"), 7, key="edited")
+        go_on.set()
+        run.result(20)
+
+    assert ran[-1] == "new 7"
+
+
 # --- when a value cannot be stored ---------------------------------------------------------------
 
 

@@ -134,8 +134,8 @@ def sizes(batch: nb.Batch) -> list[int]:
     claims, found = engine(batch)._claims, list[int]()
     take = claims.take
 
-    def noted(live: Any, step: Any, lane: Any) -> Any:
-        items = take(live, step, lane)
+    def noted(live: Any, step: Any, lane: Any, changes: Any) -> Any:
+        items = take(live, step, lane, changes)
         if step.node.index == 1 and items:
             found.append(len(items))
         return items

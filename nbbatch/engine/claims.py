@@ -36,15 +36,16 @@ class Claims:
         self._store = store
         self._wake = wake
 
-    def take(self, live: LiveInstance, step: LiveStep, lane: Lane) -> Items:
+    def take(self, live: LiveInstance, step: LiveStep, lane: Lane, changes: Changes) -> Items:
         """As many chunks as a micro-batch should have, with their inputs; none if none is there yet."""
         items = step.take(self._size(step, lane), partial(self._refill, live))
-        return self._with_inputs(live, step, items) if items else items
+        return self._with_inputs(live, step, items, changes) if items else items
 
     def keep(self, live: LiveInstance, step: LiveStep, items: Items, changes: Changes, now: int) -> int | None:
         """Have a claim stored; of chunks that this very turn makes, in their own rows."""
-        session = self._store.session
-        if items[0].chunk > self._store.durable_chunk and len(changes.chunks):
+        session, begins = self._store.session, items[0].chunk
+        is_new = begins > self._store.durable_chunk and len(changes.chunks) > 0
+        if is_new and begins >= changes.chunks.column("id")[0]:  # else it has followed at once, and is due again
             ids, sessions = changes.chunks.column("id"), changes.chunks.column("session")
             for first, total, _ in runs(items):
                 place = bisect_left(ids, first)
@@ -92,12 +93,14 @@ class Claims:
             step.cursor = high if len(ids) < most else ids[-1]
             window = min(2 * window, MOST_WINDOW)
 
-    def _with_inputs(self, live: LiveInstance, step: LiveStep, items: Items) -> Items:
-        """Fetch the stored inputs of chunks that are claimed again."""
+    def _with_inputs(self, live: LiveInstance, step: LiveStep, items: Items, changes: Changes) -> Items:
+        """Fetch the inputs of chunks that are claimed again, maybe in the very turn that stores them."""
         if isinstance(items, Fresh) and None not in items.inputs:
             return items
         missing = [item.chunk for item in items if item.data is None]
         if not missing or step.node.index == 0 or step.node.step.kind is Kind.REDUCTION:
             return items
         found = dict(self._store.rows("inputs_by_id", live.id, min(missing), max(missing), missing))
+        if changes.followed:
+            found |= zip(changes.followed.column("id"), changes.followed.column("data"), strict=True)
         return [item if item.data is not None else item._replace(data=found[item.chunk]) for item in items]

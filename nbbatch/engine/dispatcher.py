@@ -529,7 +529,7 @@ class Engine:
         lines.rounds(claim)
 
     def _claim_from(self, live: LiveInstance, step: LiveStep, lane: Lane, changes: Changes, now: int) -> bool:
-        items = self._claims.take(live, step, lane)
+        items = self._claims.take(live, step, lane, changes)
         if not items:
             return False
         claim = self._claims.keep(live, step, items, changes, now)

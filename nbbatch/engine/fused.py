@@ -54,8 +54,9 @@ class Chains:
         while (found := self._behind(live, step, lane)) is not None:
             behind.append(found)
             step = found
-        then, take_ids = None, partial(self._take_ids, live)
+        then = None
         for each in reversed(behind):
+            take_ids = partial(self._take_ids, live, each, each.node)
             then = Then(each.node, take_ids, *_bounds(each, lane), each.likely_us, then)
         if then is not None:
             changes.writes.append(self._store.promise_ids)
@@ -71,8 +72,9 @@ class Chains:
         is_quick = 0 < found.likely_us <= lane.target_us
         return found if is_near and is_quick and not found.counts[_QUEUED] else None
 
-    def _take_ids(self, live: LiveInstance, count: int) -> int | None:
-        if live.paused or live.failing is not None or not self._may_go_on():
+    def _take_ids(self, live: LiveInstance, step: LiveStep, node: Node, count: int) -> int | None:
+        """On a worker's thread; None where a claim would not be made now, or not with this code."""
+        if live.paused or live.failing is not None or step.node is not node or not self._may_go_on():
             return None
         return self._store.ids.take_promised(count)
 
