@@ -172,6 +172,30 @@ def test_a_cancelled_run_of_which_one_chunk_is_done_again_does_no_other(inline: 
     each_once(inline, run)
 
 
+def test_of_a_cancelled_run_the_failed_chunks_alone_are_tried_again(inline: nb.Batch, valve: Valve) -> None:
+    """R1"""
+    mended: list[bool] = []
+
+    @nb.step(max_attempts=1)
+    def odd(i: int) -> int:
+        if i == 3 and not mended:
+            raise ValueError("three")
+        return i
+
+    valve.let(2)
+    run = inline.submit(nb.Job("odd", numbers >> odd >> total, max_failed=1), MANY)
+    settle(inline)
+    run.cancel()
+    mended.append(True)
+    valve.let(ALL, inline)
+    plan = str(run.plan())
+    run.failures()[0].retry(quiet=True).wait(10)
+
+    assert (f"{MANY - 2 * SLICE + 1} to retry" in plan, run.steps()["cancelled"][1]) == (True, MANY - 2 * SLICE)
+    each_once(inline, run)
+    assert run.retry(quiet=True).result(10) == sum(range(MANY))
+
+
 def test_a_run_that_keeps_nothing_keeps_no_output_that_is_no_chunk_yet(inline: nb.Batch, valve: Valve) -> None:
     valve.let(1)
     run = inline.submit(twice(), MANY, retain="none")
@@ -207,7 +231,7 @@ def test_outputs_are_not_taken_again_before_all_are_chunks(inline: nb.Batch, val
     settle(inline)
     second = inline.submit(job, MANY, key="second")
     settle(inline)
-    assert second.steps()["reused"][0] == 0
+    assert (second.steps()["reused"][0], second.reuse()["reason"][0]) == (0, "new input")
 
     valve.let(ALL, inline)
     assert [first.wait(10), second.wait(10)] == ["COMPLETED"] * 2

@@ -34,6 +34,7 @@ from nbbatch.engine.dispatcher import Engine
 from nbbatch.engine.known import advice, current_form, meant, way_back
 from nbbatch.engine.recovery import load, recover
 from nbbatch.engine.settle import Changes
+from nbbatch.engine.slices import move_all
 from nbbatch.engine.state import Again, LiveInstance
 from nbbatch.engine.updates import CallUpdate
 from nbbatch.values.codec import problems
@@ -432,6 +433,8 @@ def take_up(
     with engine.store.transaction():
         if first is not None:
             first(row, job)
+        if chunks is not None:
+            move_rest(engine, row, job)
         again = engine.store.change_chunks(row.id, _QUEUED, (_FAILED, _CANCELLED), now, chunks=chunks)
         renew_inputs(engine, row.id, job, ((chunk, index) for chunk, index, *_ in again))
         shut_gates(engine, row, job, now)
@@ -439,6 +442,12 @@ def take_up(
         engine.store.set_status(row.id, row.status, _I.IN_PROGRESS, now, progress=share)
     attach(engine, job, engine.store.instance(row.id), params)
     return len(again)
+
+
+def move_rest(engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any]) -> None:
+    """Within the open transaction: have all that a fan-out gave be chunks, as only some of an instance's are done again."""
+    if move_all(engine.store, row.id, job) and row.status is _I.CANCELLED:
+        engine.store.change_chunks(row.id, _CANCELLED, CHUNK_OPEN, engine.clock.now())
 
 
 def share_stored(engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any]) -> float:

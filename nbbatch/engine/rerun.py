@@ -7,7 +7,7 @@ from typing import Any
 
 from nbbatch.base.errors import StateError
 from nbbatch.base.rows import InstanceRow
-from nbbatch.base.states import CHUNK_OPEN, INSTANCE_ENDED, ChunkStatus, InstanceStatus
+from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus, InstanceStatus
 from nbbatch.definition import JobDefinition, Kind
 from nbbatch.engine.changed_files import renew_inputs
 from nbbatch.engine.commands import (
@@ -18,6 +18,7 @@ from nbbatch.engine.commands import (
     check_starts,
     known,
     let_go,
+    move_rest,
     params_of,
     retry,
     revive,
@@ -29,7 +30,6 @@ from nbbatch.engine.commands import (
 )  # fmt: skip
 from nbbatch.engine.decide import told, within_budget
 from nbbatch.engine.dispatcher import Engine
-from nbbatch.engine.slices import move_all
 from nbbatch.worker.context import StoredParams
 
 
@@ -93,8 +93,7 @@ def _supersede(engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any], i
     now, store = engine.clock.now(), engine.store
     if row.retain != "all" and index > 0:  # the parameters are always kept
         _check_kept(engine, row, job, index, chunks)
-    if move_all(store, row.id, job) and row.status is InstanceStatus.CANCELLED:
-        store.change_chunks(row.id, ChunkStatus.CANCELLED, CHUNK_OPEN, now)
+    move_rest(engine, row, job)
     last = store.take_ids("chunk", len(chunks))
     store.run("supersede", row.id, chunks, now, last)
     store.run("copy_chunks", row.id, chunks, last, now)

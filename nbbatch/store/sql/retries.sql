@@ -2,7 +2,8 @@
 
 -- plan: By step, chunks that are done again, kept and left out, the code that ran them last, preferably that which failed, and how many wait
 -- for another attempt. Done again are
--- those that failed or were cancelled (of $2; NULL: all), and chunks $3 with all that came of them; without any $3 nothing is searched.
+-- those that failed or were cancelled (of $2; NULL: all), and chunks $3 with all that came of them; without any $3 nothing is searched. Outputs
+-- that are to become chunks count as such.
 WITH RECURSIVE family AS (
     SELECT unnest($3::BIGINT[]) AS id
     UNION ALL
@@ -18,6 +19,11 @@ part AS (
         count(*) FILTER (ended_badly AND NOT again AND NOT chosen) AS left_out, coalesce(mode(code) FILTER (failed), mode(code)) AS code, 0 AS rank,
         count(*) FILTER (waiting) AS waiting
     FROM open GROUP BY step
+    UNION ALL
+    SELECT z.step, sum(z.n) FILTER (again OR $2 IS NULL), 0, sum(z.n) FILTER (NOT again AND $2 IS NOT NULL), NULL, 4, 0 FROM (
+        SELECT z.instance, z.step, z.n, z.chunk IN (FROM family) AS again FROM sealed($1, {NOW}) z
+        JOIN step s ON s.instance = z.instance AND s.step = z.step AND s.kind <> 'reduction'
+    ) z JOIN to_come($1, {NOW}) t ON t.step = z.step WHERE again OR t.is_cancelled GROUP BY z.step
     UNION ALL
     SELECT k.step, count(*), 0, 0, NULL, 1, 0 FROM untouched_chunks($1, {NOW}) k SEMI JOIN family f ON f.id = k.id
     WHERE len($3::BIGINT[]) > 0 GROUP BY k.step

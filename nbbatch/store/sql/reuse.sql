@@ -223,6 +223,7 @@ other AS (
     JOIN reuse_key o ON o.step = p.name
     JOIN lookup k ON k.key = o.id AND k.input = w.input AND k.until_us IS NULL
     JOIN event e ON e.chunk = k.chunk AND e.instance = k.instance AND e.status IN ({COMPLETED}, {FAILED}, {SKIPPED})
+    ANTI JOIN (SELECT DISTINCT chunk FROM staged) z ON z.chunk = k.chunk
 ),
 nearest AS (
     SELECT part, input, arg_max(near, place) AS near, arg_max(why, place) AS why FROM (
