@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import nbbatch as nb
-from nbbatch.engine import dispatcher
+from nbbatch.engine import dispatcher, slices
 from tests.jobs import double, drop, numbers, summing, total
 from tests.kit import HandClock, engine, settle
 from tests.test_failed_commits import agrees
@@ -259,6 +259,30 @@ def test_a_commit_that_fails_between_slices_leaves_memory_and_store_alike(
         assert run.steps()["completed"].to_list()[:2] == [1, MANY - 1]
         each_once(batch, run)
         agrees(batch)
+
+
+def test_an_instance_whose_slices_cannot_be_stored_stops_and_others_go_on(
+    inline: nb.Batch, valve: Valve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R60"""
+    valve.let(0)
+    run = inline.submit(twice(), MANY)
+    settle(inline)
+    real, broken = slices.move_slice, [run.id]
+
+    def move(store: Any, live: Any, changes: Any) -> None:
+        if live.id in broken:
+            raise ValueError("no room for it")
+        real(store, live, changes)
+
+    monkeypatch.setattr(slices, "move_slice", move)
+    valve.let(ALL, inline)
+
+    assert inline.submit(twice("beside"), MANY).result(10) == 2 * sum(range(MANY))
+    assert run.id not in engine(inline).call(lambda: set(engine(inline).live))
+    broken.clear()
+    assert inline.submit(twice(), MANY).result(10) == 2 * sum(range(MANY))
+    each_once(inline, run)
 
 
 def _length(texts: Iterable[str]) -> int:

@@ -341,8 +341,7 @@ def known(job: JobDefinition[Any, Any] | None, row: InstanceRow) -> JobDefinitio
 def _set_status(engine: Engine, row: InstanceRow, status: InstanceStatus) -> None:
     with engine.store.transaction():
         engine.store.set_status(row.id, row.status, status, engine.clock.now())
-    live = engine.live.get(row.id)
-    if live is not None:
+    if live := engine.live.get(row.id):
         live.status = status
         live.changed = True
 
@@ -434,7 +433,7 @@ def take_up(
         if first is not None:
             first(row, job)
         if chunks is not None:
-            move_rest(engine, row, job)
+            move_all(engine.store, row, job, now)
         again = engine.store.change_chunks(row.id, _QUEUED, (_FAILED, _CANCELLED), now, chunks=chunks)
         renew_inputs(engine, row.id, job, ((chunk, index) for chunk, index, *_ in again))
         shut_gates(engine, row, job, now)
@@ -442,12 +441,6 @@ def take_up(
         engine.store.set_status(row.id, row.status, _I.IN_PROGRESS, now, progress=share)
     attach(engine, job, engine.store.instance(row.id), params)
     return len(again)
-
-
-def move_rest(engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any]) -> None:
-    """Within the open transaction: have all that a fan-out gave be chunks, as only some of an instance's are done again."""
-    if move_all(engine.store, row.id, job) and row.status is _I.CANCELLED:
-        engine.store.change_chunks(row.id, _CANCELLED, CHUNK_OPEN, engine.clock.now())
 
 
 def share_stored(engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any]) -> float:

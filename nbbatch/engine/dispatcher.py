@@ -283,8 +283,8 @@ class Engine:
             if not (self._stopping or self._is_held):
                 self._reuse.ask(self.live.asking, lives, changes, now)
                 self._claim(lives, changes, now)
-                if lives is None and self.live.moving:
-                    move_next(self.store, self.live, changes, self.wake)
+                if self.live.moving:
+                    move_next(self.store, self.live, lives, changes, self.wake)
         if changes:
             self.write(changes, now)
         if changes or self._answers:  # a call may have stored something of its own

@@ -18,7 +18,6 @@ from nbbatch.engine.commands import (
     check_starts,
     known,
     let_go,
-    move_rest,
     params_of,
     retry,
     revive,
@@ -30,6 +29,7 @@ from nbbatch.engine.commands import (
 )  # fmt: skip
 from nbbatch.engine.decide import told, within_budget
 from nbbatch.engine.dispatcher import Engine
+from nbbatch.engine.slices import move_all
 from nbbatch.worker.context import StoredParams
 
 
@@ -93,7 +93,7 @@ def _supersede(engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any], i
     now, store = engine.clock.now(), engine.store
     if row.retain != "all" and index > 0:  # the parameters are always kept
         _check_kept(engine, row, job, index, chunks)
-    move_rest(engine, row, job)
+    move_all(store, row, job, now)
     last = store.take_ids("chunk", len(chunks))
     store.run("supersede", row.id, chunks, now, last)
     store.run("copy_chunks", row.id, chunks, last, now)

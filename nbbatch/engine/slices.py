@@ -6,10 +6,12 @@ loses nothing: what is staged of an attempt that COMPLETED is still to be moved.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from nbbatch.base.rows import InstanceRow
+from nbbatch.base.states import CHUNK_OPEN, ChunkStatus, InstanceStatus
 from nbbatch.definition import JobDefinition
 from nbbatch.engine.decide import reduction_of
 from nbbatch.engine.lives import Lives
@@ -27,17 +29,21 @@ Key = tuple[int, int]
 """Chunk and attempt."""
 
 
-def move_next(store: Store, lives: Lives, changes: Changes, wake: Callable[[], None]) -> None:
-    """Have a slice be moved in a turn's transaction, and another turn follow while any is left."""
-    live = next(iter(lives.moving.values()))
+def move_next(
+    store: Store, lives: Lives, only: Sequence[LiveInstance] | None, changes: Changes, wake: Callable[[], None]
+) -> None:
+    """Have a slice be moved in a turn's transaction, of ``only`` some instances or (None) any, and another turn follow while any is left."""
+    live = next((each for each in lives.moving.values() if only is None or each in only), None)
+    if live is None:
+        return
     if live.sealed:
-        _move_slice(store, live, changes)
+        move_slice(store, live, changes)
     if not live.sealed:
         del lives.moving[live.id]
     changes.after.append(wake)
 
 
-def _move_slice(store: Store, live: LiveInstance, changes: Changes) -> None:
+def move_slice(store: Store, live: LiveInstance, changes: Changes) -> None:
     """The next turn may claim what this one moves."""
     key, sealed = next(iter(live.sealed.items()))
     counts, until = _next(store, key, sealed)
@@ -53,9 +59,9 @@ def _move_slice(store: Store, live: LiveInstance, changes: Changes) -> None:
     live.changed = True  # there is more to claim; or its end, or its reduction, has waited for that
 
 
-def move_all(store: Store, instance: int, job: JobDefinition[Any, Any]) -> bool:
-    """Within the open transaction: move what is left of an instance of a job. Returns whether there was any."""
-    found, reduction = sealed_of(store, instance), reduction_of(job.nodes)
+def move_all(store: Store, row: InstanceRow, job: JobDefinition[Any, Any], now: int) -> None:
+    """Within the open transaction: move what is left of an instance of a job, so that some of it can be chosen. If that was cancelled, it is."""
+    found, reduction = sealed_of(store, row.id), reduction_of(job.nodes)
     for key, sealed in found.items():
         left = sealed
         while left.first < left.until:
@@ -63,7 +69,8 @@ def move_all(store: Store, instance: int, job: JobDefinition[Any, Any]) -> bool:
             before = store.take_ids("chunk", sum(count for target, count in counts.items() if target != reduction))
             _move(store, key, left._replace(until=until), before, reduction)
             left = left._replace(first=until)
-    return bool(found)
+    if found and row.status is InstanceStatus.CANCELLED:
+        store.change_chunks(row.id, ChunkStatus.CANCELLED, CHUNK_OPEN, now)
 
 
 def sealed_of(store: Store, instance: int) -> dict[Key, Sealed]:
