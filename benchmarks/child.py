@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.child chain N STORE`` runs W1 on a store and prints figures as JSON; ``tally N STORE`` runs W1
 with a file in which each call of the middle step counts its item, and waits to be killed; ``resume N STORE`` goes on with it.
-``wide N STORE`` and ``shared_wide N STORE`` run W16, print figures when nine tenths are done, and wait to be killed; ``reopen N STORE`` goes on
-with the second.
+``wide N STORE``, ``streamed_wide N STORE`` and ``shared_wide N STORE`` run W16, print figures when nine tenths are done, and wait to be killed; ``reopen N STORE`` goes on
+with the last.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import nbbatch as nb
-from benchmarks.jobs import chain, emit, last, shared_wide, wide
+from benchmarks.jobs import beside, chain, emit, last, shared_wide, streamed_wide, wide
 from benchmarks.measure import WORKERS
 
 
@@ -107,21 +107,27 @@ def resume(n: int, store: Path) -> dict[str, float]:
 
 
 def wide_figures(job: nb.Job[int, None], n: int, store: Path) -> dict[str, float]:
-    """Rate, memory and standstills of W16, whose items run while it is being read; goes on until it is killed."""
+    """Rate, memory, standstills of W16 and the longest time that a run of one item takes beside it; goes on until it is killed."""
     batch = nb.open(store, workers=WORKERS)
     batch.submit(job, 10).result()
     before, started = peak_mb(), time.perf_counter()
     run = batch.submit(job, n)
-    since, longest, seen, early = started, 0.0, (0, 0), 0
+    since, longest, seen, early, waited = started, 0.0, (0, 0), 0, 0.0
     while seen[-1] < 0.9 * n:
-        time.sleep(0.01)
+        waited = max(waited, 1e-3 * _milliseconds(lambda: batch.submit(beside, 1, new=True).result()))
         steps, now = run.steps(), time.perf_counter()
         counts = *steps["queued"], *steps["completed"]
         if counts != seen:
             longest, since, seen = max(longest, now - since), now, counts
         early = counts[-1] if any(steps["queued"][:-1]) or any(steps["in_progress"][:-1]) else early
     taken = time.perf_counter() - started
-    return {"rate": seen[-1] / taken, "peak_mb": peak_mb() - before, "still_s": longest, "early": early / n}
+    return {
+        "rate": seen[-1] / taken,
+        "peak_mb": peak_mb() - before,
+        "still_s": longest,
+        "early": early / n,
+        "beside_s": waited,
+    }
 
 
 def reopen(n: int, store: Path) -> dict[str, float]:
@@ -147,6 +153,7 @@ def main() -> None:
         "resume": resume,
         "reopen": reopen,
         "wide": partial(wide_figures, wide),
+        "streamed_wide": partial(wide_figures, streamed_wide),
         "shared_wide": partial(wide_figures, shared_wide),
     }[what]
     print(json.dumps(run(n, store)), flush=True)

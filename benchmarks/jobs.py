@@ -193,6 +193,13 @@ def numbers_of(first: int) -> Iterator[int]:
     yield from range(first, first + SHARE)
 
 
+@nb.step(stream=True)
+def emit_streaming(n: int) -> Iterator[int]:
+    yield from range(n)
+
+
 wide = nb.Job("w16-wide", emit >> last)
+streamed_wide = nb.Job("w16-streamed", emit_streaming >> last)
+beside = nb.Job("w16-beside", last)
 shared_wide = nb.Job("w16-shared", shares >> numbers_of >> last)
 array_chain = nb.Job("arrays", arrays >> turn >> weigh)

@@ -67,6 +67,10 @@ class StepDecorator:
             ``reuse=True``. What came of ``RetryLater``, was dropped (``retain=``) or purged, or may know a secret is not reused.
         executor: Name of the executor to run on, of those that ``nb.open(executors={"gpu": nb.threads(1)})`` is given. Default: the
             one of all other steps. An async step runs on the event loop, and a reduction in threads, all the same.
+        stream: Of a step that fans out: its outputs become chunks while it goes on, not when its attempt has COMPLETED, so that the
+            first run before the last are read. They stay and count even if the attempt fails. The next one begins anew, and
+            has to yield the same outputs in the same order: the chunk is FAILED at the first that differs from what is there,
+            else it goes on behind them. Such a step runs in a thread of this process, or on the event loop.
 
     Raises:
         DefinitionError: The signature or an option is invalid; the text says what to write instead.
@@ -138,6 +142,15 @@ class StepDecorator:
         return f"nb.step({', '.join(f'{name}={value!r}' for name, value in self._given.items())})"
 
 
+def _check_streams(name: str, kind: Kind, options: Options) -> None:
+    if kind is not Kind.MANY:
+        raise DefinitionError(f"step {name!r}: stream=True is for steps that fan out: have it yield, -> Iterator[…]")
+    if options.bisect:
+        raise DefinitionError(
+            f"step {name!r}: bisect=True splits an input whose outputs are not there yet, stream=True has them be there at once; give one"
+        )
+
+
 def _made(function: Callable[..., Any], given: dict[str, Any]) -> BaseStep:
     if not callable(function) or isinstance(function, BaseStep):
         raise DefinitionError(
@@ -148,6 +161,8 @@ def _made(function: Callable[..., Any], given: dict[str, Any]) -> BaseStep:
     read = read_options(name, given)
     if read.bisect and not is_page(signature.input_type):
         raise DefinitionError(f"step {name!r}: bisect=True needs an input that is a list or a frame, to split it")
+    if read.stream:
+        _check_streams(name, signature.kind, read)
     if signature.kind is Kind.REDUCTION:
         read = _never_left_out(name, read)
     classes: dict[Kind, type[BaseStep]] = {Kind.NONE: End, Kind.REDUCTION: Reduction}

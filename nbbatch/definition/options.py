@@ -155,6 +155,7 @@ class Options:
     always: bool = _option(False, ranges.flag)
     reuse: bool | None = _option(None, _maybe(ranges.flag))
     executor: str | None = _option(None, _maybe(_read_executor))
+    stream: bool = _option(False, ranges.flag)
 
     def reuses(self, of_job: bool) -> bool:
         """Whether chunks may take the outputs of others, given what the job says."""
@@ -200,6 +201,7 @@ class StepOptions(SubjobOptions, total=False):
     timeout: times.Duration | None
     max_wait: times.Duration | None
     executor: str | None
+    stream: bool
 
 
 def named(accepted: type, **defaults: Any) -> Callable[[F], F]:

@@ -64,7 +64,8 @@ class Completions:
     def page(self, arrived: Arrived) -> Update:
         """A page of a fan-out."""
         if self._live.get(arrived.live.id) is arrived.live and not arrived.stop.cancelled:
-            return PageUpdate(arrived.live, arrived.page, arrived.taken, self._spoil)
+            publish = self._clerk.publish if arrived.streams else None
+            return PageUpdate(arrived.live, arrived.page, arrived.taken, self._spoil, self._spoiled, publish)
         return AfterCommit(arrived.taken)
 
     def store_page(self, arrived: Arrived, write: Callable[[Changes, int], None], now: int) -> None:

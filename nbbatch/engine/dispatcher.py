@@ -540,7 +540,7 @@ class Engine:
         inputs = self.store.stream("reduction_inputs", live.id) if kind is Kind.REDUCTION else None
         alone = kind is Kind.REDUCTION or step.node.step.options.timeout is not None  # may be called off by itself
         stop = Cancellation(live.cancellation) if alone else live.cancellation
-        sink = Sink(live, stop, self._take_page) if kind is Kind.MANY else None
+        sink = Sink(self.store, live, step, stop, self._take_page) if kind is Kind.MANY else None
         slots = self.marks.take(len(items) if lane.is_async else 1) if lane.pool.is_local else []
         micro = MicroBatch(
             live.id, step.node, live.params, items, self.clock.now, stop, sink, inputs, self.marks, slots,

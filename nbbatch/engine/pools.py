@@ -178,7 +178,7 @@ class Lanes:
         self.events, self.limited = (kind(adapted(self._loop), is_async=True) for kind in (Lane, LimitedLane))
         """Of async steps, and of those that have a limit of their own."""
         self.local = self.main if self.main.pool.shares_memory else Lane(adapted(threads(2)))
-        """Of this process: reductions read the store."""
+        """Of this process: reductions read the store, and outputs that are streamed go into it at once."""
         self.subjobs = SubjobLane(self.local.pool, 1)
         self._turnstiles: dict[tuple[str, str, int], asyncio.Semaphore] = {}
 
@@ -209,7 +209,7 @@ class Lanes:
             return self.subjobs
         name = node.step.options.executor
         lane = self.main if name is None else self.named.get(name, self.main)
-        if node.step.kind is Kind.REDUCTION:
+        if node.step.kind is Kind.REDUCTION or node.step.options.stream:
             return lane if lane.pool.shares_memory else self.local
         return lane
 

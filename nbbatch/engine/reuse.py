@@ -230,6 +230,9 @@ class Reuse:
             store.run("end_lookups", now)
         if not before:
             store.run("find_copies", [part.live.id for part in parts])
+            for part in parts:
+                if part.step.node.step.options.stream:
+                    store.run("find_begun", part.live.id, part.step.node.index)
         store.run("find_only_origins" if self._are_single(parts) else "find_origins")
         found = {place: rest for place, *rest in store.rows("found_counts")}
         if found:

@@ -36,8 +36,8 @@ from nbbatch.engine.decide import too_many
 from nbbatch.engine.staged import Sealed, Staged
 from nbbatch.engine.state import LiveInstance, LiveStep
 from nbbatch.values.views import halves
-from nbbatch.worker.context import Page
 from nbbatch.worker.hiding import Hider
+from nbbatch.worker.pages import Page
 
 SEALED_OUTPUTS = 50_000
 """What a fan-out gives beyond so many outputs …"""
@@ -222,6 +222,8 @@ class Clerk:
         self, live: LiveInstance, step: LiveStep, item: Item, outcome: Outcome, changes: Changes, now: int
     ) -> None:
         """The outputs of one attempt."""
+        if outcome.staged and step.node.step.options.stream:
+            return  # they are there
         if outcome.staged:
             self._emit_staged(live, item, outcome, changes, now)
         elif step.node.step.kind is Kind.REDUCTION:
@@ -232,6 +234,16 @@ class Clerk:
                 seqs = [seq for seq, each in enumerate(outcome.targets) if each == target]
                 outputs = [outcome.outputs[seq] for seq in seqs]
                 self._emit(live, target, [item.chunk] * len(seqs), seqs, outputs, changes, now)
+
+    def publish(self, live: LiveInstance, page: Page, changes: Changes, now: int) -> None:
+        """A page of a fan-out that streams: its outputs count from now on."""
+        for target in sorted(set(page.targets)):
+            places = [place for place, each in enumerate(page.targets) if each == target]
+            seqs = [page.first + place for place in places]
+            outputs = [page.outputs[place] for place in places]
+            self._emit(live, target, [page.item.chunk] * len(seqs), seqs, outputs, changes, now)
+        live.streamed.add(page.item.chunk)
+        live.changed = True
 
     def _emit(
         self, live: LiveInstance, target: int, parents: Sequence[int], seqs: list[int], outputs: list[bytes],

@@ -406,8 +406,7 @@ class LiveInstance:
         """Records that were given, and chunks that took the outputs of others."""
         self.worked = Worked()
         self.best = row.progress
-        self.noted_us = 0
-        """When its progress was stored last."""
+        self.noted_us = 0  # when its progress was stored last
         self.report = row.report
         self.reuse = row.reuse
         self.steps = [
@@ -430,6 +429,7 @@ class LiveInstance:
         """Outputs that running fan-outs have handed over, by chunk and attempt."""
         self.sealed: dict[tuple[int, int], Sealed] = {}
         """Those of fan-outs that COMPLETED and that are not chunks yet."""
+        self.streamed = set[int]()  # chunks that have given outputs while they ran, since it was loaded
 
     @property
     def life(self) -> int:

@@ -6,7 +6,7 @@ turn cannot be committed as a whole, its updates are committed in smaller transa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,8 +21,9 @@ from nbbatch.engine.lost import put_back, requeue
 from nbbatch.engine.settle import Changes, stage
 from nbbatch.engine.state import LiveInstance
 from nbbatch.store.database import Store
-from nbbatch.worker.context import MicroBatch, Page
+from nbbatch.worker.context import MicroBatch
 from nbbatch.worker.error_text import clean, shorten, text_of
+from nbbatch.worker.pages import Page
 
 Record = Callable[[LiveInstance, Node, Items, Results, Changes, int], None]
 """Settles the results of a micro-batch."""
@@ -115,9 +116,19 @@ class PageUpdate(_Whole):
     """Lets the fan-out continue."""
     spoil: Callable[[Item, Exception], None]
     """Fails the attempt, because one of its pages is missing."""
+    spoiled: Container[tuple[int, int]]
+    """Attempts, by chunk and number, that fail by that."""
+    publish: Callable[[LiveInstance, Page, Changes, int], None] | None = None
+    """Has its outputs be there at once; None: they are staged until the attempt ends."""
 
-    def apply(self, changes: Changes, now: int) -> None:  # noqa: ARG002
-        stage(self.live, self.page, changes)
+    def apply(self, changes: Changes, now: int) -> None:
+        if self.publish is None:
+            stage(self.live, self.page, changes)
+        elif (
+            self.page.item.chunk,
+            self.page.item.attempt,
+        ) not in self.spoiled:  # else they would lack some before them
+            self.publish(self.live, self.page, changes, now)
         changes.after.append(self.taken)
 
     def give_up(self, error: Exception) -> bool:

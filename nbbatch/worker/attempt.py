@@ -10,8 +10,9 @@ that are its own or that it only reads (`Shared`), so what an earlier attempt ch
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import nullcontext
+from time import monotonic
 from typing import Any, Self, cast
 
 from nbbatch.base.rows import Item, Outcome, Results
@@ -21,17 +22,20 @@ from nbbatch.definition.listeners import begin
 from nbbatch.values.outside import MARK, size_of
 from nbbatch.worker import capture
 from nbbatch.worker.chained import followed
-from nbbatch.worker.context import Context, MicroBatch, Page
+from nbbatch.worker.context import Context, MicroBatch
 from nbbatch.worker.files_given import checking, confirm, taking
 from nbbatch.worker.older_class import of_older_class
 from nbbatch.worker.outcomes import broken, completed, expect_nothing, routed
+from nbbatch.worker.pages import Page, PageSink
 from nbbatch.worker.plain_chunks import run_plain
 from nbbatch.worker.running import TOLD_EACH, TOLD_SOME, Cell
 
 PAGE_OUTPUTS = 5_000
 """A fan-out hands its outputs over in pages of at most this many …"""
 PAGE_BYTES = 4_000_000
-"""… or about this many bytes, so that a step may yield millions."""
+"""… or about this many bytes, so that a step may yield millions …"""
+STREAM_SECONDS = 0.05
+"""… and of a step that streams with the first output that comes so long after the last page."""
 
 
 def run_chunks(micro: MicroBatch) -> Results:
@@ -120,8 +124,8 @@ class _Attempt:
     """
 
     __slots__ = (
-        "_bytes", "_cell", "_context", "_encode", "_end", "_item", "_micro", "_node", "_only", "_outcome", "_outputs", "_raised",
-        "_staged", "_started", "_targets", "_token", "_worker",
+        "_bytes", "_cell", "_context", "_encode", "_end", "_flushed", "_item", "_micro", "_node", "_only", "_outcome", "_outputs", "_raised",
+        "_staged", "_started", "_stream", "_targets", "_token", "_worker",
     )  # fmt: skip
 
     def __init__(self, micro: MicroBatch, item: Item, worker: str, cell: Cell, *, aloud: bool) -> None:
@@ -133,6 +137,8 @@ class _Attempt:
         self._outputs: list[bytes] = []
         self._targets: list[int] = []
         self._bytes = self._staged = 0
+        self._stream = micro.sink if node.step.options.stream else None
+        self._flushed = monotonic() if self._stream else 0.0
         self._context = Context(micro, item)
         if aloud:
             self._context.aloud = True
@@ -196,6 +202,10 @@ class _Attempt:
     def confirm(self) -> None:
         """That it read what it was given; see `files_given`."""
         confirm(self._context)
+        if self._stream is not None and (self._staged or self._stream.published(self._item)):
+            if self._outputs:
+                self._flush(self._stream)
+            self._stream.end(self._item, self._staged)
 
     def _report(self, value: Any) -> bytes:
         assert self._encode is not None
@@ -221,6 +231,8 @@ class _Attempt:
             self._cell.given[self._cell.slot] = self._staged + many
         if (many >= PAGE_OUTPUTS or self._bytes >= PAGE_BYTES) and self._micro.sink:
             self._flush(self._micro.sink)
+        elif self._stream is not None and monotonic() - self._flushed >= STREAM_SECONDS:
+            self._flush(self._stream)
 
     def _add_routed(self, value: Any) -> bytes:
         assert self._encode is not None
@@ -231,10 +243,11 @@ class _Attempt:
         self._outputs.extend([data] * len(targets))
         return data
 
-    def _flush(self, sink: Callable[[Page], None]) -> None:
+    def _flush(self, sink: PageSink) -> None:
         sink(Page(self._item, self._staged, self._outputs, self._all_targets()))
         self._staged += len(self._outputs)
         self._outputs, self._targets, self._bytes = [], [], 0
+        self._flushed = monotonic()
 
 
 def _arguments(micro: MicroBatch, item: Item) -> tuple[Any, ...]:

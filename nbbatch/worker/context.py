@@ -28,6 +28,7 @@ from nbbatch.values.sharing import Shared
 from nbbatch.worker import capture
 from nbbatch.worker.error_text import clean, text_of, tidy
 from nbbatch.worker.hiding import Hider, hider
+from nbbatch.worker.pages import PageSink
 from nbbatch.worker.running import Cell, Slots, no_cell
 
 MAX_WARNINGS = 1_000
@@ -118,16 +119,6 @@ class StoredParams:
         return hider(tuple(self.secrets.values())) if self.secrets else None
 
 
-class Page(NamedTuple):
-    """A page of outputs of an attempt that is still running."""
-
-    item: Item
-    first: int
-    """Sequence number of the first of them."""
-    outputs: list[bytes]
-    targets: list[int]
-
-
 class Then(NamedTuple):
     """A step whose attempts may follow at once in the same worker."""
 
@@ -158,7 +149,7 @@ class MicroBatch:
     items: Items
     now: Callable[[], int] = SystemClock().now
     cancellation: Cancellation = field(default_factory=Cancellation)
-    sink: Callable[[Page], None] | None = None
+    sink: PageSink | None = None
     """Takes a page of outputs of a fan-out; None: outputs stay in memory until the attempt ends."""
     inputs: Callable[[], Iterator[bytes]] | None = None
     """Stored inputs of a reduction, read as they are consumed."""

@@ -101,19 +101,22 @@ def test_the_chunk_that_ran_when_the_process_was_killed_loses_an_attempt(tmp_pat
         assert batch.instance(1).errors()["error_type"].to_list() == ["ProcessDied"]
 
 
-def test_killed_between_slices_of_what_a_fan_out_gave_nothing_is_lost_or_twice(tmp_path: Path) -> None:
-    """R1"""
+@pytest.mark.parametrize(("mode", "step"), [((), "numbers"), (("stream",), "streaming")], ids=["slices", "stream"])
+def test_killed_on_the_way_of_what_a_fan_out_gave_nothing_is_lost_or_twice(
+    tmp_path: Path, mode: tuple[str, ...], step: str
+) -> None:
+    """R1, C21"""
     store = tmp_path / "store.duckdb"
     ends: list[subprocess.Popen[str]] = []
-    for slices in (0, 1, 4, 1_000):
-        child = start(store, str(slices), module="wide")
+    for where in (0, 1, 4, 1_000) if not mode else (25, 75, 1_000):
+        child = start(store, str(where), *mode, module="wide")
         printed, _ = child.communicate()
         ends.append(child)
 
-    assert [child.returncode for child in ends] == [-signal.SIGKILL] * 3 + [0]
+    assert [child.returncode for child in ends] == [-signal.SIGKILL] * (len(ends) - 1) + [0]
     assert printed.strip() == str(2 * sum(range(100)))
     with nb.open(store, executor=nb.inline()) as batch:
         shape = "SELECT count(*), count(DISTINCT (parent, seq)), max(seq) FROM chunk WHERE step = 1"
         assert batch.sql(shape).row(0) == (100, 100, 99)
-        assert batch.sql("SELECT count(*) FROM attempts WHERE step = 'numbers' AND status = 'COMPLETED'").item() == 1
+        assert batch.sql(f"SELECT count(*) FROM attempts WHERE step = '{step}' AND status = 'COMPLETED'").item() == 1
         assert batch.sql("SELECT count(*) FROM staged").item() == 0

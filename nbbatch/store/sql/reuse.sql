@@ -65,6 +65,10 @@ INSERT INTO tried SELECT unnest($1::BIGINT[]), unnest($2::INTEGER[]), unnest($3:
 UPDATE looking SET again = true
 WHERE chunk IN (SELECT copy FROM superseded WHERE instance IN (SELECT unnest($1::BIGINT[])) AND copy IS NOT NULL);
 
+-- find_begun: So are chunks of step $2 of an instance that have streamed outputs.
+UPDATE looking SET again = true WHERE chunk IN (SELECT parent FROM chunk WHERE instance = $1 AND step <> $2)
+    OR chunk IN (SELECT parent FROM output WHERE instance = $1);
+
 -- look_for_reduction: What a reduction of an instance takes: all that it reads, in its order.
 UPDATE looking SET input = coalesce((
     SELECT left(sha256(string_agg(content(o.data)::VARCHAR, '' ORDER BY list_append(p.place, o.seq))), 32)::UUID

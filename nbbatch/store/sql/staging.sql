@@ -33,3 +33,14 @@ SELECT chunk, attempt, min(first), max(until), max(ended_us) FROM sealed($1, {NO
 
 -- drop_staged: Forget the values of an instance's outputs that are not chunks yet.
 UPDATE staged SET data = NULL WHERE instance = $1 AND data IS NOT NULL;
+
+-- published: How many outputs chunk $2 of an instance has streamed, of step $3.
+SELECT coalesce(max(seq) + 1, 0) FROM (
+    SELECT seq FROM chunk WHERE instance = $1 AND parent = $2 AND seq IS NOT NULL AND step <> $3
+    UNION ALL SELECT seq FROM output WHERE instance = $1 AND parent = $2
+);
+
+-- published_part: Those of them from number $4 until $5, each with where it went.
+SELECT seq, step, data FROM chunk
+WHERE instance = $1 AND parent = $2 AND seq >= $4 AND seq < $5 AND step <> $3 AND id NOT IN (FROM redone($1))
+UNION ALL SELECT seq, step, data FROM output WHERE instance = $1 AND parent = $2 AND seq >= $4 AND seq < $5;
