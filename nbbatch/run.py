@@ -12,6 +12,7 @@ from nbbatch.base.states import INSTANCE_ENDED
 from nbbatch.chunk import ChunkHandle
 from nbbatch.definition import JobDefinition, Kind
 from nbbatch.engine import commands
+from nbbatch.engine.decide import no_such_chunk
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.engine.known import current_form
 from nbbatch.future import RunFuture
@@ -572,7 +573,7 @@ class JobHandle(RunFuture[R_co]):
         self._engine()
         chunk = checked_id("a chunk", chunk)
         if not self._store.fetch("chunk", self.id, chunk):
-            raise NotFoundError(f"instance {self.id} has no chunk {chunk}; run.chunks() lists those there are")
+            raise NotFoundError(no_such_chunk(self.id, chunk))
         return ChunkHandle(self, chunk)
 
     # --- inside -----------------------------------------------------------------------------------

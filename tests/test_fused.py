@@ -286,6 +286,8 @@ def test_what_runs_of_an_attempt_that_followed_is_seen_and_its_run_can_be_cancel
         run = batch.submit(job, 7, new=True)
         assert begun.wait(20)
         now = run.now()
+        with pytest.raises(nb.NotFoundError, match="is stored when its attempt ends"):
+            run.chunk(now["chunk"].item())
         run.cancel()
         go_on.set()
         settle(batch)

@@ -29,7 +29,7 @@ from nbbatch.code.signature import type_name
 from nbbatch.definition import JobDefinition, Kind
 from nbbatch.engine import prospect
 from nbbatch.engine.changed_files import renew_inputs
-from nbbatch.engine.decide import to_shut
+from nbbatch.engine.decide import no_such_chunk, to_shut
 from nbbatch.engine.dispatcher import Engine
 from nbbatch.engine.known import advice, current_form, meant, way_back
 from nbbatch.engine.recovery import load, recover
@@ -508,7 +508,7 @@ def skip(engine: Engine, instance: int, chunks: list[int], reason: str) -> None:
     found = {chunk: rest for chunk, *rest in engine.store.rows("some_standing", instance, chunks)}
     for chunk in chunks:
         if chunk not in found:
-            raise NotFoundError(f"instance {row.id} has no chunk {chunk}; run.chunks() lists those there are")
+            raise NotFoundError(no_such_chunk(row.id, chunk))
         _, code, kind = found[chunk]
         _check_skippable(chunk, CHUNK_BY_CODE[code])
         if kind == Kind.REDUCTION.value:

@@ -174,3 +174,11 @@ def _ongoing(nodes: Sequence[Node], counts: Sequence[Counts], *, paused: bool) -
     if nodes[-1].step.kind is Kind.REDUCTION and counts[-1][_IN_PROGRESS]:
         return InstanceStatus.FINALIZE
     return InstanceStatus.IN_PROGRESS
+
+
+def no_such_chunk(instance: int, chunk: int) -> str:
+    """What is said of a chunk that is not stored."""
+    return (
+        f"instance {instance} has no chunk {chunk}; run.chunks() lists those there are. One that only run.now() shows was begun "
+        "together with the step before it, and is stored when its attempt ends"
+    )
