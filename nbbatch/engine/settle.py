@@ -230,23 +230,22 @@ class Clerk:
             report = live.report = outcome.outputs[0]
             changes.writes.append(lambda: self.report(live.id, report))
         else:
-            for target in sorted(set(outcome.targets)):
-                seqs = [seq for seq, each in enumerate(outcome.targets) if each == target]
-                outputs = [outcome.outputs[seq] for seq in seqs]
-                self._emit(live, target, [item.chunk] * len(seqs), seqs, outputs, changes, now)
+            self._emit_page(live, Page(item, 0, outcome.outputs, outcome.targets), changes, now)
 
     def publish(self, live: LiveInstance, page: Page, changes: Changes, now: int) -> None:
         """A page of a fan-out that streams: its outputs count from now on."""
-        for target in sorted(set(page.targets)):
-            places = [place for place, each in enumerate(page.targets) if each == target]
-            seqs = [page.first + place for place in places]
-            outputs = [page.outputs[place] for place in places]
-            self._emit(live, target, [page.item.chunk] * len(seqs), seqs, outputs, changes, now)
+        self._emit_page(live, page, changes, now)
         live.streamed.add(page.item.chunk)
         live.changed = True
 
+    def _emit_page(self, live: LiveInstance, page: Page, changes: Changes, now: int) -> None:
+        """Outputs of one attempt, each for its step."""
+        seqs = range(page.first, page.first + len(page.outputs))
+        for target, each, outputs in _by_target(page.targets, seqs, page.outputs) if seqs else ():
+            self._emit(live, target, [page.item.chunk] * len(each), each, outputs, changes, now)
+
     def _emit(
-        self, live: LiveInstance, target: int, parents: Sequence[int], seqs: list[int], outputs: list[bytes],
+        self, live: LiveInstance, target: int, parents: Sequence[int], seqs: Sequence[int], outputs: list[bytes],
         changes: Changes, now: int,
     ) -> None:  # fmt: skip
         """Outputs for one step become its chunks, or inputs of the reduction."""
@@ -292,15 +291,15 @@ def _columns(items: Items) -> tuple[Sequence[int], Any, Any, Any]:
 
 
 def _by_target(
-    targets: Sequence[int], chunks: Sequence[int], outputs: list[bytes]
+    targets: Sequence[int], numbers: Sequence[int], outputs: list[bytes]
 ) -> Iterator[tuple[int, Sequence[int], list[bytes]]]:
-    """The outputs for each step, with the chunks that gave them."""
+    """The outputs for each step, with their numbers: of the chunks that gave them, or among those of one chunk."""
     if targets.count(targets[0]) == len(targets):
-        yield targets[0], chunks, outputs
+        yield targets[0], numbers, outputs
         return
     for target in sorted(set(targets)):
         places = [place for place, each in enumerate(targets) if each == target]
-        yield target, [chunks[place] for place in places], [outputs[place] for place in places]
+        yield target, [numbers[place] for place in places], [outputs[place] for place in places]
 
 
 def stage(live: LiveInstance, page: Page, changes: Changes) -> None:

@@ -284,9 +284,9 @@ class Store(Writer):
             finished: Whether it ended COMPLETED without failed chunks, so that no retry will come.
         """
         self.run("drop_inputs", instance, retain == "failed")
-        of_none = ("drop_outputs", "drop_staged") if retain == "none" else ()
-        for query in of_none or ("drop_outputs",) * finished:
-            self.run(query, instance)
+        if finished or retain == "none":
+            for query in ("drop_outputs", "drop_staged"):  # of a finished one nothing is staged any more
+                self.run(query, instance)
 
     def purge(self, instances: list[int]) -> None:
         """Delete all rows of some instances within the open transaction; none of their ids is given again."""
