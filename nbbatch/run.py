@@ -184,6 +184,8 @@ class JobHandle(RunFuture[R_co]):
     def cancel(self) -> bool:
         """Cancel the instance: nothing new starts, open chunks become CANCELLED, late results are discarded.
 
+        Async steps that run are cancelled; others are told by ``context().cancelled``.
+
         Returns:
             False if the instance had ended already, in which case nothing changes. This is what a
             ``concurrent.futures.Future`` returns.

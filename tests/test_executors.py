@@ -110,22 +110,30 @@ def test_code_that_cannot_travel_fails_its_chunks(store: Path) -> None:
     pool.shutdown()
 
 
-class Unreading(Executor):
-    """Its workers live, and cannot read what they are given."""
+class Odd(Executor):
+    """Its workers live, and give something else than results."""
+
+    def __init__(self, gives: Any) -> None:
+        self.gives = gives
 
     def submit(self, *args: Any, **options: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        future.set_exception(ModuleNotFoundError("No module named 'shop'"))
+        is_error = isinstance(self.gives, Exception)
+        future.set_exception(self.gives) if is_error else future.set_result(self.gives)
         return future
 
 
-def test_a_worker_that_cannot_read_the_code_of_a_step_is_not_said_to_be_lost(store: Path) -> None:
-    with nb.open(store, nb.executor(Unreading(), workers=1, local=True)) as batch:
+@pytest.mark.parametrize(
+    ("gives", "said"),
+    [(ModuleNotFoundError("No module named 'shop'"), "No module named 'shop'"), ("odd", "its executor gave str")],
+)
+def test_a_worker_that_gives_no_results_is_not_said_to_be_lost(gives: Any, said: str, store: Path) -> None:
+    with nb.open(store, nb.executor(Odd(gives), workers=1, local=True)) as batch:
         run = batch.submit(one_step(lambda i: None, max_attempts=1), 1)
 
         assert run.wait(10) == "FAILED"
         (error,) = run.errors()["error"]
-        assert "could not read the step's code, types or parameters: No module named 'shop'. What they import" in error
+        assert f"could not read the step's code, types or parameters: {said}. What they import" in error
 
 
 def test_a_chunk_at_whose_end_its_worker_dies_fails_alone(store: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -236,11 +237,14 @@ def test_a_thread_past_its_time_is_told_and_its_late_outputs_are_refused(store: 
     assert seen == [False, True]
 
 
-def test_an_async_step_past_its_time_is_cancelled(store: Path, clock: HandClock) -> None:
+@pytest.mark.parametrize("timeout", [5, math.inf])
+def test_an_async_step_past_its_time_or_of_a_cancelled_run_is_cancelled(
+    timeout: float, store: Path, clock: HandClock
+) -> None:
     """C20"""
     began, ended = threading.Event(), threading.Event()
 
-    @nb.step(timeout=5, max_attempts=1)
+    @nb.step(timeout=timeout, max_attempts=1)
     async def hang(n: int) -> None:
         try:
             began.set()
@@ -251,10 +255,10 @@ def test_an_async_step_past_its_time_is_cancelled(store: Path, clock: HandClock)
     with nb.open(store, clock=clock) as batch:
         run = batch.submit(nb.Job("hang", hang), 1)
         assert began.wait(10)
-        clock.advance(6)
-        assert run.wait(10) == "FAILED"
+        clock.advance(6) if timeout == 5 else run.cancel()
+        assert run.wait(10) == ("FAILED" if timeout == 5 else "CANCELLED")
         assert ended.wait(10)
-        assert run.errors()["error_type"].to_list() == ["TimeoutError"]
+        assert run.errors()["error_type"].to_list() == (["TimeoutError"] if timeout == 5 else [])
 
 
 def test_a_worker_past_its_time_stays_taken_until_it_returns(store: Path, clock: HandClock) -> None:

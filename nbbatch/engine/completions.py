@@ -174,7 +174,9 @@ class Completions:
         error = flight.future.exception()
         if error is not None:
             return lost(micro, error, now, lasted_us) if flight.is_lost() else unanswered(micro, error, now)
-        results: Results = flight.future.result()
+        results = flight.future.result()
+        if not isinstance(results, Results):
+            return unanswered(micro, TypeError(f"its executor gave {type(results).__name__}"), now)
         if flight.lane.name is not None:
             results = _named(results, flight.lane.worker)
         span = results.span_us()

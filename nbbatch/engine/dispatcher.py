@@ -578,6 +578,7 @@ class Engine:
     def _submit(self, flight: Flight) -> Future[Any]:
         lane, micro = flight.lane, flight.micro
         if lane.is_async:
+            micro.cancellation.tell(flight.tell)
             return submitted(lane.pool, run_chunks_async, micro)
         if lane is self._lanes.subjobs:
             return self.launch_subjob(self, micro)

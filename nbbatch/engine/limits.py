@@ -178,7 +178,9 @@ class Flight:
         return pool.begun_us(self.call.call) if pool.tells_begin and self.call is not None else None
 
     def tell(self) -> None:
-        """Nobody waits for its result any more: have its worker hear so."""
+        """Nobody waits for its result any more: have its worker hear so. A coroutine is cancelled, as it may wait for long."""
+        if self.lane.is_async:
+            self.call_off()
         if self.lane.pool.shares_memory or self.call is None:
             return
         if self.micro.marks is not None and self.lane.pool.is_local:

@@ -181,7 +181,7 @@ def lost(micro: MicroBatch, error: BaseException, now: int, lasted_us: int) -> R
 
 
 def unanswered(micro: MicroBatch, error: BaseException, now: int) -> Results:
-    """The worker lives and gave an error in place of results: nothing of it is the step's own, whose errors are results."""
+    """The worker lives and gave an error, or something else, in place of results: nothing of it is the step's own, whose errors are results."""
     text = (
         f"no result of step {micro.node.step.name!r} came from its worker, which could not read the step's code, types or parameters: "
         f"{error}. What they import, read and ask for must be there in the worker too; steps in threads run where they were defined"
