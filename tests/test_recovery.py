@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import logging
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,9 @@ import duckdb
 import pytest
 
 import nbbatch as nb
-from nbbatch.base.rows import ClaimRow, EventRow
-from nbbatch.base.states import ChunkStatus
+from nbbatch.base.rows import ChunkRow, ClaimRow, EventRow
+from nbbatch.base.states import CHUNK_ENDED, ChunkStatus
+from nbbatch.engine import recovery
 from nbbatch.store import queries
 from nbbatch.store.database import Store
 from tests.jobs import double, each, numbers, one_step, summing, total
@@ -225,8 +227,12 @@ def test_waits_keep_their_due_time_over_a_restart(store: Path, clock: HandClock)
         assert run.wait(10) == "COMPLETED"
 
 
-def test_a_half_done_run_goes_on_where_it_was(store: Path, clock: HandClock) -> None:
+@pytest.mark.parametrize("many", [recovery.MANY_IDS, 0], ids=["looked through", "told at once"])
+def test_a_half_done_run_goes_on_where_it_was(
+    store: Path, clock: HandClock, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """R1"""
+    monkeypatch.setattr(recovery, "MANY_IDS", many)
     seen: list[int] = []
 
     @nb.step
@@ -552,3 +558,31 @@ def test_attempts_that_have_not_ended_are_found_among_many_that_have(store: Path
             (twice, 1),
             (again, 2),
         ]
+
+
+def test_chunks_before_the_first_open_one_need_not_be_looked_through(store: Path) -> None:
+    """R1"""
+    first, part = 1_000_000 // 4_096 * 4_096, 4_096
+    with nb.open(store, nb.inline()) as batch:
+        owner = engine(batch)
+        chunk = partial(ChunkRow, instance=9, parent=None, seq=None, created_us=1, data=None, session=None)
+        event = partial(EventRow, instance=9, attempt=1, errors=0, polls=0, started_us=1, ended_us=2)
+        chunks = [chunk(id=first + at, step=1 + at // (2 * part)) for at in range(3 * part)]
+        events = [
+            event(id=-each.id, chunk=each.id, step=each.step, status=status.code)
+            for each, status in zip(chunks, itertools.cycle(CHUNK_ENDED), strict=False)
+        ]
+
+        def opens(*more: EventRow, but: Collection[int] = ()) -> dict[int, int]:
+            with owner.store.trial():
+                owner.store.append("chunk", chunks)
+                owner.store.append("event", [each for each in events if each.chunk - first not in but])
+                owner.store.append("event", more)
+                return dict(owner.store.rows("first_open", 9))
+
+        polled = events[-1]._replace(id=-1, status=ChunkStatus.POLL_WAITING.code)
+        retried = events[7]._replace(id=-1)
+        assert owner.call(opens) == {}
+        assert owner.call(partial(opens, polled, but={3 * part - 1})) == {2: first + 2 * part}
+        assert owner.call(partial(opens, but={part + 5, 2 * part})) == {1: first + part, 2: first + 2 * part}
+        assert owner.call(partial(opens, retried)) == {1: first}

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
+from pathlib import Path
+from random import Random
 
 import polars as pl
 import pytest
 
 import nbbatch as nb
-from nbbatch.base.states import CHUNK_BY_CODE, INSTANCE_BY_CODE
+from nbbatch.base.rows import EventRow
+from nbbatch.base.states import CHUNK_BY_CODE, INSTANCE_BY_CODE, ChunkStatus
 from nbbatch.store import frames
 from tests.jobs import drop, each, numbers, one_step, summing
-from tests.kit import settle
+from tests.kit import engine, settle
 
 FRAMES = ["steps", "chunks", "attempts", "errors", "history", "logs"]
 
@@ -222,3 +226,27 @@ def test_the_counts_of_steps_are_those_of_their_chunks(batch: nb.Batch) -> None:
 
 
 _ENDED = ("completed", "failed", "skipped", "cancelled")
+
+
+@pytest.mark.parametrize("longest", [5_000, 10**10], ids=["quick", "slow"])
+def test_the_median_and_the_95th_percentile_are_right_to_a_thousandth(store: Path, longest: int) -> None:
+    """V1"""
+    event = partial(EventRow, step=0, attempt=1, errors=0, polls=0, status=ChunkStatus.COMPLETED.code, started_us=1)
+    with nb.open(store, nb.inline()) as batch:
+        run, owner, random = batch.submit(one_step(str), 1), engine(batch), Random(longest)
+        settle(batch)
+
+        def add(took: list[int]) -> None:
+            rows = [event(id=-at, chunk=-at, instance=run.id, ended_us=1 + us) for at, us in enumerate(took)]
+            with owner.store.transaction():
+                owner.store.append("event", rows)
+
+        for count in (1, 18, 4_000):
+            owner.call(add, [int(longest ** random.random()) for _ in range(count)])
+            took = batch.sql(
+                "SELECT (ended_us - started_us) / 1e6 AS s FROM event WHERE ran(started_us, ended_us, worker)"
+            )
+            near = [pytest.approx(took["s"].quantile(share, "linear"), rel=1e-3) for share in (0.5, 0.95)]
+            for values in (("steps", run.id, None), ("live_steps", run.id)):
+                frame = batch._store.frame(*values)
+                assert [frame["median_seconds"][0], frame["p95_seconds"][0]] == near

@@ -22,6 +22,7 @@ MANY, SLICE = 100, 12
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, most in (
         ("worker.attempt.PAGE_OUTPUTS", 10), ("engine.settle.SEALED_OUTPUTS", 25), ("engine.slices.SLICE_OUTPUTS", SLICE),
+        ("engine.recovery.MANY_IDS", 0),
     ):  # fmt: skip
         monkeypatch.setattr(f"nbbatch.{name}", most)
 

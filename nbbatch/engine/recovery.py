@@ -20,6 +20,8 @@ from nbbatch.values.attachments import Attachments
 from nbbatch.worker.context import StoredParams
 
 DIED = "the process died while it ran"
+MANY_IDS = 200_000
+"""From so many ids of a step on, those that have ended are told at once; fewer are looked through in less time, as they are claimed."""
 
 _C = ChunkStatus
 
@@ -149,10 +151,14 @@ def attachments(store: Store, instance: int, names: list[str]) -> Attachments:
 
 
 def _load_counts(store: Store, live: LiveInstance) -> None:
-    for found in store.counts(live.id):
+    counts = store.counts(live.id)
+    is_big = any(found.last - found.first >= MANY_IDS for found in counts)
+    begins = dict(store.rows("first_open", live.id)) if is_big else None
+    for found in counts:
         step = live.step_at(found.step)
         step.opened, step.counts = not found.shut, found.counts
-        step.cursor = step.looked = found.first - 1
+        first = found.first if begins is None else max(found.first, begins.get(found.step, found.last + 1))
+        step.cursor = step.looked = first - 1
         step.last, step.loaded_last = found.last, store.durable_chunk
         live.records += found.records
         live.latest_end_us = max(filter(None, (live.latest_end_us, found.latest_end_us)), default=None)

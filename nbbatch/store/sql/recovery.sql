@@ -10,6 +10,15 @@ FROM tally($1, {NOW}) k LEFT JOIN spent($1, {NOW}) p ON p.step = k.step ORDER BY
 SELECT chunk, step, status, attempt, errors, polls, if(event > $3, due_us, least(due_us, $2 + due_us - ended_us)) FROM undone($1, {NOW}, true)
 WHERE status IN ({QUEUED}, {GATE_WAITING}, {ERRORED}, {POLL_WAITING}) ORDER BY chunk;
 
+-- first_open: By step of an instance an id before which all its chunks have ended; no row: all have. They are compared by digests of 4,096 ids
+-- each, as joining them would take more memory than all else; what ended twice, as it was retried, counts as open.
+SELECT c.step, min(c.part) << 12 FROM (
+    SELECT step, id >> 12 AS part, sum(hash(id)) AS digest FROM chunk WHERE instance = $1 GROUP BY ALL
+) c LEFT JOIN (
+    SELECT step, chunk >> 12 AS part, sum(hash(chunk)) AS digest FROM event WHERE instance = $1 AND status IN {ENDED} GROUP BY ALL
+) e ON e.step = c.step AND e.part = c.part
+WHERE e.digest IS DISTINCT FROM c.digest GROUP BY c.step;
+
 -- polling_since: When the chunks of a step that poll began the first attempt that did so, since they last ended.
 SELECT e.chunk, min(e.started_us) FROM event e LEFT JOIN (
     SELECT chunk, max(id) AS id FROM event WHERE instance = $1 AND step = $2 AND status IN {ENDED} GROUP BY chunk

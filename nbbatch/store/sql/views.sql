@@ -237,12 +237,32 @@ LEFT JOIN made m ON m.instance = s.instance AND m.step = s.step
 LEFT JOIN counted c ON c.instance = s.instance AND c.step = s.step
 LEFT JOIN to_come(i, t) z ON z.instance = s.instance AND z.step = s.step AND s.kind <> 'reduction';
 
--- By step what its attempts that ended took and gave.
+-- By step what its attempts that ended gave, and when.
 CREATE OR REPLACE MACRO spent(i, t) AS TABLE
 SELECT instance, step, coalesce(sum(records), 0)::BIGINT AS records, count(*) FILTER (status = {COMPLETED} AND records = 0) AS empty,
-    min(started_us) AS started_us, max(ended_us) FILTER (status IN {ENDED}) AS ended_us,
-    quantile_cont(ended_us - started_us, [0.5, 0.95]) FILTER (ran(started_us, ended_us, worker)) AS took_us
+    min(started_us) AS started_us, max(ended_us) FILTER (status IN {ENDED}) AS ended_us
 FROM present_events(i, t) GROUP BY instance, step;
+
+-- The same for times in microseconds that differ by less than a thousandth; those below 4 ms have their own.
+CREATE OR REPLACE MACRO roughly(us) AS CASE WHEN us < 4096 THEN us ELSE (1000 * ln(us))::BIGINT END;
+
+-- By step how long its attempts took that ran: the median, and the 95th percentile. Times that are roughly the same are counted: DuckDB's
+-- own quantiles keep each one, which are 200 MB for ten million.
+CREATE OR REPLACE MACRO took(i, t) AS TABLE
+WITH alike AS (
+    SELECT instance, step, min(us) AS us, count(*) AS n
+    FROM (SELECT instance, step, ended_us - started_us AS us FROM present_events(i, t) WHERE ran(started_us, ended_us, worker))
+    GROUP BY instance, step, roughly(us)
+),
+placed AS (
+    SELECT instance, step, us, share, sum(n) OVER (of_step ORDER BY us) AS upto, share * (sum(n) OVER of_step - 1)::DOUBLE AS place
+    FROM alike, (VALUES (0.5), (0.95)) shares(share) WINDOW of_step AS (PARTITION BY instance, step, share)
+)
+SELECT instance, step, list(low + (high - low) * (place - floor(place)) ORDER BY share) AS took_us
+FROM (
+    SELECT instance, step, share, place, min(us) FILTER (upto > floor(place)) AS low, min(us) FILTER (upto > ceil(place)) AS high
+    FROM placed GROUP BY ALL
+) GROUP BY instance, step;
 
 -- By step how many chunks of an instance had taken outputs at a time.
 CREATE OR REPLACE MACRO reused_by(i, t) AS TABLE
