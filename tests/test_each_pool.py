@@ -502,7 +502,8 @@ def test_no_more_run_at_once_than_there_are_gpus(pool: Pool, store: Path, tmp_pa
         assert engine(batch)._lanes.main.workers == 1
 
 
-def test_workers_that_come_later_work_too(store: Path) -> None:
+@pytest.mark.parametrize("why", ["its user scales it", "it adapts to its load"])
+def test_workers_that_come_later_work_too(why: str, store: Path) -> None:
     distributed: Any = pytest.importorskip("distributed", reason="the extra nbbatch[dask] is not installed")
     with (
         distributed.LocalCluster(
@@ -511,14 +512,19 @@ def test_workers_that_come_later_work_too(store: Path) -> None:
         distributed.Client(cluster) as client,
         nb.open(store, nb.dask(client)) as batch,
     ):
-        run = batch.submit(each(lambda value: time.sleep(0.05), max_attempts=1), 30)
+        run = batch.submit(each(lambda value: time.sleep(0.05), max_attempts=1), 60)
         while "has no workers" not in repr(run):
             assert not run.done()
-        cluster.scale(2)
+        if why == "its user scales it":
+            cluster.scale(2)
+        else:
+            cluster.adapt(minimum=0, maximum=2, interval="20ms")
 
         assert run.wait(40) == "COMPLETED"
         starts = run.attempts("visit").sort("started")
         assert any(starts["started"][1:].to_numpy() < starts["ended"][:-1].to_numpy())
+        while cluster.scheduler.tasks or (cluster.workers and why == "it adapts to its load"):
+            time.sleep(0.01)
 
 
 def test_a_scheduler_that_is_gone_charges_nothing_and_is_told(store: Path) -> None:

@@ -137,7 +137,7 @@ class Engine:
 
     def start(self) -> None:
         """Start the dispatcher thread."""
-        self._lanes.open(self._packer.owner, self.wake)
+        self._lanes.open(self._packer.owner, self.wake, self.live.waiting_us)
         self._thread.start()
 
     def wake(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from nbbatch.base.states import INSTANCE_ENDED
+from nbbatch.base.states import INSTANCE_ENDED, ChunkStatus
 from nbbatch.definition import JobDefinition
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.engine.prospect import Learned
@@ -20,6 +20,8 @@ from nbbatch.engine.state import LiveInstance, LiveStep
 
 REFUSED = 16
 """Steps of one line that are asked though those before them found no room: theirs may be quicker."""
+UNKNOWN_US = 100_000
+"""What a chunk is taken for of whose step nothing has run yet, where a cluster asks how much work there is."""
 _LEARNED = WeakKeyDictionary[BaseStep, Learned]()
 """What is known of a step from other batches of this process."""
 Place = tuple[int, int]
@@ -90,6 +92,12 @@ def _may_claim(live: LiveInstance, step: LiveStep) -> bool:
     return live.touched is not None and not ended and step.claimable()
 
 
+def _waiting_us(step: LiveStep) -> float:
+    """How long that takes of one step which waits, or as much of it as may run at once."""
+    waiting, most = step.counts[ChunkStatus.QUEUED.code], step.node.step.options.concurrency
+    return (waiting if most is None else min(waiting, most)) * (step.likely_us or UNKNOWN_US)
+
+
 class Lives(dict[int, LiveInstance]):
     """Live instances by id."""
 
@@ -138,6 +146,11 @@ class Lives(dict[int, LiveInstance]):
         """Forget all."""
         for instance in list(self):
             self.pop(instance)
+
+    def waiting_us(self, is_meant: Callable[[LiveStep], bool]) -> float:
+        """How long that takes which may be claimed of some steps; any thread may ask."""
+        steps = ((live, step) for live in tuple(self.values()) for step in live.steps if is_meant(step))
+        return sum(_waiting_us(step) for live, step in steps if _may_claim(live, step))
 
     # --- what a turn looks at ---------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from nbbatch.base.errors import DefinitionError
@@ -186,11 +187,16 @@ class Lanes:
         """Each lane with an executor of its own."""
         return list(dict.fromkeys((self.main, *self.named.values(), self.events, self.limited, self.local)))
 
-    def open(self, owner: str, wake: Callable[[], None]) -> None:
-        """The engine, whose calls begin with ``owner``, begins to use them."""
+    def open(
+        self, owner: str, wake: Callable[[], None], waiting_us: Callable[[Callable[[LiveStep], bool]], float]
+    ) -> None:
+        """The engine, whose calls begin with ``owner``, begins to use them; ``waiting_us``: what waits of some steps takes so long."""
         for lane in self.all():
-            lane.pool.open(owner, wake)
+            lane.pool.open(owner, wake, partial(waiting_us, partial(self._is_in, lane)))
             lane.wake = wake
+
+    def _is_in(self, lane: Lane, step: LiveStep) -> bool:
+        return self.of(step.node) is lane
 
     def recall(self, owner: str, flights: Iterable[tuple[Lane, Future[Any]]]) -> None:
         """Have all that no worker has begun given back, but for coroutines, which wait for their turn on the loop."""

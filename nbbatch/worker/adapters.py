@@ -51,12 +51,13 @@ class Adapter(Executor):
         """Why there are no workers now, though there may be later; None: there are."""
         return None
 
-    def open(self, owner: str, wake: Callable[[], None]) -> None:
+    def open(self, owner: str, wake: Callable[[], None], waiting_us: Callable[[], float]) -> None:
         """An engine begins to use it.
 
         Args:
             owner: Begins the names of its calls.
             wake: To be called when there are more workers than before.
+            waiting_us: How long that takes which waits for a worker; any thread may ask.
         """
 
     def close(self, owner: str) -> None:
@@ -115,6 +116,7 @@ class Elsewhere(Adapter):
         """Nothing is asked before an engine begins to use it."""
         self._count, self._absent = 0, "it has not been asked yet"
         self._wakes: dict[str, Callable[[], None]] = {}
+        self._waiting: dict[str, Callable[[], float]] = {}
         self._begun: dict[str, int] = {}
         self._futures: dict[str, Any] = {}
         """What the cluster's own library knows the calls by that are under way."""
@@ -138,14 +140,15 @@ class Elsewhere(Adapter):
     def absent(self) -> str | None:
         return None if self._count else self._absent
 
-    def open(self, owner: str, wake: Callable[[], None]) -> None:
+    def open(self, owner: str, wake: Callable[[], None], waiting_us: Callable[[], float]) -> None:
         is_first = not self._wakes
-        self._wakes[owner] = wake
+        self._wakes[owner], self._waiting[owner] = wake, waiting_us
         if is_first:
             self.watch()
 
     def close(self, owner: str) -> None:
         self._wakes.pop(owner, None)
+        self._waiting.pop(owner, None)
         self._recalled.discard(owner)
 
     def begun_us(self, call: str) -> int:

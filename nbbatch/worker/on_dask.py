@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,16 @@ from nbbatch.worker.travel import Missing
 log = logging.getLogger("nbbatch")
 
 PREFIX = "nbbatch"
+MORE = f"{PREFIX}-more"
+"""Begins the names of calls that stand for what waits here."""
+MORE_SECONDS = 5
+"""How long each of them is said to take: what a cluster that adapts counts as work for one thread …"""
+MOST_MORE = 1024
+"""… so that more of them tell it nothing."""
 
 
 def dask(client: Any, *, resources: Mapping[str, float] | None = None) -> Executor:
-    """Run steps on a Dask cluster, on as many threads as it has at any time.
+    """Run steps on a Dask cluster, on as many threads as it has at any time. One that adapts (``cluster.adapt()``) is told how much waits.
 
     Workers need the package nbbatch, and what steps import. A worker that dies costs an attempt only a chunk that is known to be why.
     ``client.restart()``, or a scheduler that is gone, costs none: the run goes on, or waits and says why. ``timeout=`` is counted from when
@@ -66,6 +73,7 @@ class OnDask(Elsewhere):
         """``options``: of ``client.submit``, such as resources."""
         super().__init__()
         self._client, self._options = client, options or {}
+        self._more: list[Any] = []
 
     @classmethod
     def of_executor(cls, executor: Any) -> OnDask:
@@ -74,10 +82,10 @@ class OnDask(Elsewhere):
 
     # --- for an engine ----------------------------------------------------------------------------
 
-    def open(self, owner: str, wake: Callable[[], None]) -> None:
+    def open(self, owner: str, wake: Callable[[], None], waiting_us: Callable[[], float]) -> None:
         with suppress(Exception):  # the client is closed, or nobody answers: that is told while chunks wait
             self._client.subscribe_topic(_topic(owner), self._hear)
-            super().open(owner, wake)
+            super().open(owner, wake, waiting_us)
 
     def close(self, owner: str) -> None:
         super().close(owner)
@@ -131,7 +139,10 @@ class OnDask(Elsewhere):
         await _register(self._client)
         while self._wakes:
             await self._look()
+            with suppress(Exception):  # that it cannot be reached is told by the look
+                self._ask_for_more()
             await asyncio.sleep(LOOK_SECONDS)
+        self._more.clear()
 
     async def _look(self) -> None:
         try:
@@ -141,6 +152,18 @@ class OnDask(Elsewhere):
             self.saw(threads, "the Dask cluster has none just now")
         except Exception as error:
             self.saw(0, f"the Dask scheduler cannot be reached: {type(error).__name__} {error}"[:300])
+
+    def _ask_for_more(self) -> None:
+        """Have a cluster that adapts to its load see what waits here, as calls that no worker can take; to the next power of two, as each is a message."""
+        seconds = sum(each() for each in tuple(self._waiting.values())) / 1e6
+        cluster = self._client.cluster
+        if cluster is not None and getattr(cluster, "_adaptive", cluster) is None:
+            seconds = 0.0  # its size is its user's
+        wanted = min(MOST_MORE, 1 << (ceil(seconds / MORE_SECONDS) - 1).bit_length()) if seconds else 0
+        self._more = [each for each in self._more if each.status == "pending"][:wanted]  # a restart forgets them
+        if wanted > len(self._more):
+            names = [f"{MORE}-{secrets.token_hex(8)}" for _ in range(wanted - len(self._more))]
+            self._more += self._client.map(_nothing, names, key=names, resources={MORE: 1})
 
     def _hear(self, event: tuple[float, Any]) -> None:
         self.heard(str(event[1]))
@@ -200,12 +223,16 @@ class OnDask(Elsewhere):
             raise Refused(f"Dask: {type(error).__name__}: {error}"[:500]) from None
 
 
+def _nothing(name: str) -> None:
+    """What no worker is asked for."""
+
+
 def _topic(owner: str) -> str:
     return f"{PREFIX}-{owner}"
 
 
 async def _register(client: Any) -> None:
-    """Have a call of ours end with an error when the first worker dies under it, instead of the fourth."""
+    """Have a call of ours end with an error when the first worker dies under it, instead of the fourth, and one that stands for others take long."""
     from distributed.diagnostics.plugin import SchedulerPlugin
 
     class Once(SchedulerPlugin):  # made here, so that it travels by value: a scheduler need not have nbbatch
@@ -217,6 +244,8 @@ async def _register(client: Any) -> None:
                 found = scheduler.tasks.get(key)
                 if found is not None and str(key).startswith("nbbatch-"):
                     found.suspicious = scheduler.allowed_failures
+                if found is not None and str(key).startswith(MORE):
+                    found.prefix.duration_average = MORE_SECONDS
 
     try:
         await client.register_plugin(Once())

@@ -93,10 +93,10 @@ class OnRay(Elsewhere):
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         return sum(int(min(have.get(name, 0) / each for name, each in self._needs.items())) for have in nodes)
 
-    def open(self, owner: str, wake: Callable[[], None]) -> None:
+    def open(self, owner: str, wake: Callable[[], None], waiting_us: Callable[[], float]) -> None:
         with suppress(Exception):  # Ray was shut down: that is told while chunks wait
             self._keep_board()
-        super().open(owner, wake)
+        super().open(owner, wake, waiting_us)
 
     def close(self, owner: str) -> None:
         super().close(owner)
