@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Executor, Future
 from types import SimpleNamespace
 from typing import Any
 
@@ -204,6 +205,39 @@ def test_the_rest_is_claimed_ahead_while_workers_do_the_first_so_that_no_result_
         run.result(20)
 
     assert all(found)
+
+
+class Gated(Executor):
+    """Passes calls on to threads, and begins each once it is let in."""
+
+    def __init__(self) -> None:
+        self.inner, self.entries, self.handed = nb.threads(8), threading.Semaphore(0), threading.Semaphore(0)
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.handed.release()
+        return self.inner.submit(lambda: self.entries.acquire(timeout=20) and fn(*args, **kwargs))
+
+
+@pytest.mark.parametrize(("items", "likely_us"), [(20, 100_000), (3 * MANY, 5_000)])
+def test_each_worker_elsewhere_has_a_call_on_its_way_beside_the_one_it_runs(items: int, likely_us: int) -> None:
+    """Hand-over takes long there, so that a worker that has ended a call is to find the next one: from the first one on."""
+    pool = Gated()
+    with nb.open(":memory:", nb.executor(pool, workers=2)) as batch:
+        job = each(lambda _: None)
+        pool.entries.release(3)
+        batch.submit(job, 2).result(20)
+        for learned in engine(batch).live._learned.values():
+            learned.mean_us = likely_us
+        while pool.handed.acquire(blocking=False):
+            pass
+        run = batch.submit(job, items)
+        pool.entries.release()  # for the numbers
+        found = [pool.handed.acquire(timeout=10) for _ in range(1 + 2 * 2)]
+
+        assert all(found)
+        assert engine(batch).call(lambda: engine(batch)._lanes.main.taken) == 2 * 2
+        pool.entries.release(items)
+        run.result(20)
 
 
 def test_quick_attempts_of_a_limited_async_step_are_claimed_ahead_for_many_commits() -> None:

@@ -46,7 +46,7 @@ from nbbatch.engine.lost import failed_future, submitted
 from nbbatch.engine.notifications import Notifications, Notify
 from nbbatch.engine.now import Now
 from nbbatch.engine.paging import Arrived, Sink
-from nbbatch.engine.pools import SLOW_US, Lane, Lanes, no_subjobs
+from nbbatch.engine.pools import Lane, Lanes, no_subjobs
 from nbbatch.engine.reuse import Reuse
 from nbbatch.engine.settle import Changes
 from nbbatch.engine.slices import move_next
@@ -547,7 +547,7 @@ class Engine:
             self._lanes.turnstile(live, step) if lane.is_async else None, live.attachments, live.job.listeners.hooks, self.leftovers.begin(live.id),
             lane.most_us(step), is_fail_fast=live.job.fail_fast, then=self._chains.then(live, step, items, lane, changes),
         )  # fmt: skip
-        waits, is_quick = lane.taken >= lane.workers, 0 < step.likely_us * len(items) < SLOW_US
+        waits, is_quick = lane.taken >= lane.workers, lane.is_quick(step.likely_us * len(items))
         flight = Flight(live, step, lane, micro, claim, work_us(step, micro), waits=waits, is_quick=is_quick)
         flight.enter()
         self.flights.add(flight)

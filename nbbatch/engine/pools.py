@@ -135,7 +135,7 @@ class Lane:
             return True
         if self.pool.is_inline or not step.likely_us or self.long >= self.workers:
             return False  # of the last: what is claimed ahead of work that takes long can be neither skipped nor run elsewhere
-        work = step.likely_us * step.size
+        work = step.likely_us * step.likely_size
         ahead = min(AHEAD, int(AHEAD_US / work)) if work < SLOW_US else 0
         if self.was_idle and step.likely_size == 1 and ahead > 1:
             if self.taken >= 2 * self.workers and not self.is_short:
@@ -147,6 +147,10 @@ class Lane:
                 return False  # the next results let more travel together: better than many calls that are mostly way
             ahead = max(1, ahead)
         return self.taken < (1 + ahead) * self.workers
+
+    def is_quick(self, work_us: float) -> bool:
+        """Whether others may wait behind a micro-batch of so much work: more where hand-over takes long; 0: nobody knows how much."""
+        return 0 < work_us < max(SLOW_US, self.pool.ahead_us)
 
     def spare(self) -> float:
         """Seconds until a worker may want for work, less a margin."""
