@@ -106,7 +106,9 @@ def test_code_that_cannot_travel_fails_its_chunks(store: Path) -> None:
         run = batch.submit(each(lambda value: lock.acquire() and None), 2)
 
         assert run.wait(20) == "FAILED"
-        assert "could not be handed to the executor" in run.errors()["error"][0]
+        (error, _) = run.errors()["error"]
+        assert "could not be handed to the executor" in error
+        assert "cannot pickle '_thread.lock' object, which 'lock' holds: have the step make it" in error
     pool.shutdown()
 
 

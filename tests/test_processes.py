@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -420,3 +421,15 @@ def test_no_call_of_many_threads_is_left_unheard() -> None:
             assert list(calls) == list(range(3_000))
     finally:
         sys.setswitchinterval(before)
+
+
+def test_a_worker_ends_with_its_pool_whatever_a_step_has_left_there() -> None:
+    def leave() -> None:
+        threading.Thread(target=threading.Event().wait).start()
+        sys.stdout.close()
+
+    with nb.processes(1) as pool:
+        pool.submit(leave).result(20)
+        assert (worker := pool._crew._workers[0]).process.is_alive()
+
+    assert worker.process.exitcode == 0

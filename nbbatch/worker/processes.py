@@ -310,7 +310,8 @@ def serve(pipe: Connection, parent: int) -> None:
         while True:
             pipe.send_bytes(_answer(pipe.recv_bytes()))
     except (EOFError, OSError):
-        sys.stdout.flush()
+        with suppress(Exception):  # a step may have closed it
+            sys.stdout.flush()
         os._exit(0)  # its result cannot be sent, or nobody waits for it: what runs beside in this process neither
 
 

@@ -161,8 +161,24 @@ class Packer:
         functions = [node.step.function]
         if portable is not None:
             functions += [*portable.before, *portable.around, *portable.after]
-        code, values = self._values.packed((node, codec, portable), functions, f"step {node.step.name!r}")
+        try:
+            code, values = self._values.packed((node, codec, portable), functions, f"step {node.step.name!r}")
+        except Exception as error:
+            raise _with_its_place(error, functions) from None
         return hashlib.sha256(code).hexdigest(), code, values
+
+
+def _with_its_place(error: Exception, functions: list[Callable[..., Any]]) -> Exception:
+    """An error of pickling with the variable that holds what cannot travel, if one does."""
+    for name, value in travel.variables(functions):
+        try:
+            dumps(value)
+        except Exception as cause:
+            if str(cause) == str(error):
+                return TypeError(
+                    f"{error}, which {name!r} holds: have the step make it, or a function under functools.cache that it calls"
+                )
+    return error
 
 
 def _portable(hooks: Hooks) -> Hooks:
