@@ -299,8 +299,16 @@ class JobHandle(RunFuture[R_co]):
         if chunks is None:
             engine.call(rerun.retry_all, engine, self.id, job)
         else:
+            self._move_rest(engine, job)
             engine.call(commands.retry, engine, self.id, job, chunks)
         return self._goes_on(job, said)
+
+    def _move_rest(self, engine: Engine, job: JobDefinition[Any, Any] | None) -> None:
+        """Of a run that was cancelled: what a fan-out gave becomes chunks, a part at a time, before some are chosen in one transaction."""
+        from nbbatch.engine import rerun
+
+        while engine.call(rerun.move_some, engine, self.id, job):
+            pass
 
     def _goes_on(self, job: JobDefinition[Any, Any] | None, said: plan.Plan | None) -> JobHandle[R_co]:
         """It has been taken up with a job's code: say what runs, in the cell that asks for it."""
@@ -360,6 +368,7 @@ class JobHandle(RunFuture[R_co]):
         index = frames.require_step(self._store, self.id, step)
         chunks = chosen(self._store, self.id, index, where)
         said = plan.plan_rerun(self._store, self.id, job, chunks) if job and not quiet else None
+        self._move_rest(engine, job)
         engine.call(rerun.rerun, engine, self.id, job, index, chunks)
         return self._goes_on(job, said)
 

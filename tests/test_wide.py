@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def test_an_opening_between_slices_goes_on(store: Path, clock: HandClock, valve:
 
 
 def test_a_run_that_was_cancelled_between_slices_lacks_nothing_once_it_is_retried(
-    inline: nb.Batch, valve: Valve
+    inline: nb.Batch, valve: Valve, clock: HandClock
 ) -> None:
     """R1"""
     valve.let(2)
@@ -141,9 +142,15 @@ def test_a_run_that_was_cancelled_between_slices_lacks_nothing_once_it_is_retrie
 
     steps = run.steps()
     assert (steps["completed"][1], steps["cancelled"][1], steps["queued"][1]) == (2 * SLICE, MANY - 2 * SLICE, 0)
+    clock.advance(60)
     valve.let(ALL, inline)
     assert run.retry().result(10) == 2 * sum(range(MANY))
     each_once(inline, run)
+    clock.advance(60)
+    assert run.steps(as_of="90 s ago").equals(steps)
+    assert run.chunks("double", as_of="90 s ago")["status"].value_counts().sort("count").rows() == [
+        ("COMPLETED", 2 * SLICE), ("CANCELLED", MANY - 2 * SLICE),
+    ]  # fmt: skip
 
 
 def test_a_run_that_was_paused_between_slices_is_done_again_whole(inline: nb.Batch, valve: Valve) -> None:
@@ -160,16 +167,29 @@ def test_a_run_that_was_paused_between_slices_is_done_again_whole(inline: nb.Bat
     agrees(inline)
 
 
-def test_a_cancelled_run_of_which_one_chunk_is_done_again_does_no_other(inline: nb.Batch, valve: Valve) -> None:
+def test_a_cancelled_run_of_which_one_chunk_is_done_again_does_no_other(
+    inline: nb.Batch, valve: Valve, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """R1"""
     valve.let(2)
-    run = inline.submit(twice(), MANY)
+    run, owner = inline.submit(twice(), MANY), engine(inline)
     settle(inline)
     run.cancel()
+    clock.advance(60)
     valve.let(ALL, inline)
+    real, staged = owner.call, [MANY - 2 * SLICE]
+
+    def call(*args: Any) -> Any:
+        answer = real(*args)
+        staged.append(inline.sql("SELECT count(*) FROM staged").item())
+        return answer
+
+    monkeypatch.setattr(owner, "call", call)
     run.rerun(step="double", where=pl.col("chunk") == run.chunks("double")["id"][0]).wait(10)
 
     assert run.steps()["cancelled"][1] == MANY - 2 * SLICE
+    assert run.steps(as_of="30 s ago")["queued"].to_list() == [0, 0, 0]
+    assert (max(before - after for before, after in pairwise(staged)), staged[-1]) == (SLICE, 0)  # others go on between
     each_once(inline, run)
 
 

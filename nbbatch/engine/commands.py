@@ -433,7 +433,7 @@ def take_up(
         if first is not None:
             first(row, job)
         if chunks is not None:
-            move_all(engine.store, row, job, now)
+            move_all(engine.store, row, job)
         again = engine.store.change_chunks(row.id, _QUEUED, (_FAILED, _CANCELLED), now, chunks=chunks)
         renew_inputs(engine, row.id, job, ((chunk, index) for chunk, index, *_ in again))
         shut_gates(engine, row, job, now)

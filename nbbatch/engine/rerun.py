@@ -29,7 +29,7 @@ from nbbatch.engine.commands import (
 )  # fmt: skip
 from nbbatch.engine.decide import told, within_budget
 from nbbatch.engine.dispatcher import Engine
-from nbbatch.engine.slices import move_all
+from nbbatch.engine.slices import move_all, move_cancelled
 from nbbatch.worker.context import StoredParams
 
 
@@ -56,6 +56,20 @@ def rerun(engine: Engine, instance: int, job: JobDefinition[Any, Any] | None, in
     _replace(engine, row, job, index, chunks)
     _load_anew(engine, instance, job, params)
     return len(chunks)
+
+
+def move_some(engine: Engine, instance: int, job: JobDefinition[Any, Any] | None) -> bool:
+    """Have outputs of a cancelled instance that are no chunks yet become some, as many as one transaction takes. Returns whether there were any.
+
+    Asked for until there are none, it leaves a `rerun` little to do at once, and others go on meanwhile.
+    """
+    row = engine.store.instance(instance)
+    if row.status is not InstanceStatus.CANCELLED:
+        return False
+    job = known(job, row)
+    check_retained(row)
+    check_shape(job, row)
+    return move_cancelled(engine.store, row, job)
 
 
 def _load_anew(engine: Engine, instance: int, job: JobDefinition[Any, Any], params: StoredParams) -> None:
@@ -93,7 +107,7 @@ def _supersede(engine: Engine, row: InstanceRow, job: JobDefinition[Any, Any], i
     now, store = engine.clock.now(), engine.store
     if row.retain != "all" and index > 0:  # the parameters are always kept
         _check_kept(engine, row, job, index, chunks)
-    move_all(store, row, job, now)
+    move_all(store, row, job)
     last = store.take_ids("chunk", len(chunks))
     store.run("supersede", row.id, chunks, now, last)
     store.run("copy_chunks", row.id, chunks, last, now)

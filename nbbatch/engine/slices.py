@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from nbbatch.base.rows import InstanceRow
-from nbbatch.base.states import CHUNK_OPEN, ChunkStatus, InstanceStatus
+from nbbatch.base.states import InstanceStatus
 from nbbatch.definition import JobDefinition
 from nbbatch.engine.decide import reduction_of
 from nbbatch.engine.lives import Lives
@@ -59,18 +59,34 @@ def move_slice(store: Store, live: LiveInstance, changes: Changes) -> None:
     live.changed = True  # there is more to claim; or its end, or its reduction, has waited for that
 
 
-def move_all(store: Store, row: InstanceRow, job: JobDefinition[Any, Any], now: int) -> None:
+def move_all(store: Store, row: InstanceRow, job: JobDefinition[Any, Any]) -> None:
     """Within the open transaction: move what is left of an instance of a job, so that some of it can be chosen. If that was cancelled, it is."""
-    found, reduction = sealed_of(store, row.id), reduction_of(job.nodes)
-    for key, sealed in found.items():
+    for key, sealed in sealed_of(store, row.id).items():
         left = sealed
         while left.first < left.until:
-            counts, until = _next(store, key, left)
-            before = store.take_ids("chunk", sum(count for target, count in counts.items() if target != reduction))
-            _move(store, key, left._replace(until=until), before, reduction)
-            left = left._replace(first=until)
-    if found and row.status is InstanceStatus.CANCELLED:
-        store.change_chunks(row.id, ChunkStatus.CANCELLED, CHUNK_OPEN, now)
+            left = left._replace(first=_move_stored(store, row, job, key, left))
+
+
+def move_cancelled(store: Store, row: InstanceRow, job: JobDefinition[Any, Any]) -> bool:
+    """Move a slice of what is left of an instance that is CANCELLED. Returns whether there was any."""
+    for key, sealed in sealed_of(store, row.id).items():
+        with store.transaction():
+            _move_stored(store, row, job, key, sealed)
+        return True
+    return False
+
+
+def _move_stored(store: Store, row: InstanceRow, job: JobDefinition[Any, Any], key: Key, sealed: Sealed) -> int:
+    """Within the open transaction: move a slice of an instance that is not live. Returns the number of the first output that is left."""
+    counts, until = _next(store, key, sealed)
+    reduction = reduction_of(job.nodes)
+    made = sum(count for target, count in counts.items() if target != reduction)
+    before = store.take_ids("chunk", made)
+    _move(store, key, sealed._replace(until=until), before, reduction)
+    if row.status is InstanceStatus.CANCELLED:
+        assert row.ended_us is not None
+        store.run("cancel_made", row.id, before + 1, before + made, store.take_ids("event", made), row.ended_us)
+    return until
 
 
 def sealed_of(store: Store, instance: int) -> dict[Key, Sealed]:

@@ -23,7 +23,7 @@ part AS (
     SELECT z.step, sum(z.n) FILTER (again OR $2 IS NULL), 0, sum(z.n) FILTER (NOT again AND $2 IS NOT NULL), NULL, 4, 0 FROM (
         SELECT z.instance, z.step, z.n, z.chunk IN (FROM family) AS again FROM sealed($1, {NOW}) z
         JOIN step s ON s.instance = z.instance AND s.step = z.step AND s.kind <> 'reduction'
-    ) z JOIN to_come($1, {NOW}) t ON t.step = z.step WHERE again OR t.is_cancelled GROUP BY z.step
+    ) z WHERE again OR z.instance IN (FROM cancelled($1, {NOW})) GROUP BY z.step
     UNION ALL
     SELECT k.step, count(*), 0, 0, NULL, 1, 0 FROM untouched_chunks($1, {NOW}) k SEMI JOIN family f ON f.id = k.id
     WHERE len($3::BIGINT[]) > 0 GROUP BY k.step

@@ -16,6 +16,12 @@ FROM staged WHERE chunk = $1 AND attempt = $2 AND seq >= $3 AND seq < $4 AND ste
 INSERT INTO output SELECT instance, step, chunk, seq, data
 FROM staged WHERE chunk = $1 AND attempt = $2 AND seq >= $3 AND seq < $4 AND step = $5 ORDER BY seq;
 
+-- cancel_made: Chunks of an instance with ids from $2 to $3 are CANCELLED as of $5, by events with ids after $4.
+INSERT INTO event BY NAME
+SELECT $4 + row_number() OVER (ORDER BY id) AS id, id AS chunk, instance, step, 0 AS attempt, {CANCELLED} AS status, 0 AS errors, 0 AS polls,
+    $5 AS ended_us, 0 AS records
+FROM chunk WHERE id >= $2 AND id <= $3 AND instance = $1;
+
 -- unstage_slice: They are staged no more.
 DELETE FROM staged WHERE chunk = $1 AND attempt = $2 AND seq >= $3 AND seq < $4;
 

@@ -158,6 +158,11 @@ SELECT unnest(last) FROM (
     GROUP BY o.chunk
 );
 
+-- Instances that stood CANCELLED then. What had no event yet is CANCELLED with them: outputs that had not become chunks.
+CREATE OR REPLACE MACRO cancelled(i, t) AS TABLE
+SELECT instance FROM life WHERE (i IS NULL OR instance = i) AND status IS NOT NULL AND ended_us <= t
+GROUP BY instance HAVING arg_max(status, id) = {INSTANCE.CANCELLED};
+
 -- Chunks without an event.
 CREATE OR REPLACE MACRO untouched_chunks(i, t) AS TABLE
 SELECT c.* FROM present_chunks(i, t) c
@@ -173,7 +178,8 @@ SELECT o.instance, o.chunk, o.step,
 FROM (
     SELECT * FROM open_chunks(i, t)
     UNION ALL
-    SELECT instance, id, step, {QUEUED}, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL FROM untouched_chunks(i, t) WHERE NOT touched
+    SELECT instance, id, step, CASE WHEN instance IN (FROM cancelled(i, t)) THEN {CANCELLED} ELSE {QUEUED} END, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL
+    FROM untouched_chunks(i, t) WHERE NOT touched
 ) o
 JOIN steps_at(i, t) s ON s.instance = o.instance AND s.step = o.step
 LEFT JOIN begun(i, t) r ON r.chunk = o.chunk;
@@ -195,17 +201,12 @@ CREATE OR REPLACE MACRO sealed_outputs(i) AS TABLE
 SELECT s.chunk AS parent, s.step, s.seq, s.data FROM staged s SEMI JOIN sealed(i, {NOW}) z ON z.chunk = s.chunk AND z.attempt = s.attempt
 WHERE s.instance = i;
 
--- By step how many of them there are. They are counted as the chunks that they become, and where their instance was cancelled, they are.
+-- By step how many of them there are.
 CREATE OR REPLACE MACRO to_come(i, t) AS TABLE
-SELECT z.instance, z.step, sum(z.n)::BIGINT AS n, bool_or(l.status = {INSTANCE.CANCELLED}) AS is_cancelled
-FROM sealed(i, t) z JOIN (
-    SELECT instance, arg_max(status, id) AS status FROM life
-    WHERE (i IS NULL OR instance = i) AND status IS NOT NULL AND ended_us <= t GROUP BY instance
-) l ON l.instance = z.instance
-GROUP BY z.instance, z.step;
+SELECT instance, step, sum(n)::BIGINT AS n FROM sealed(i, t) GROUP BY instance, step;
 
 -- By step how many chunks there are, how many of them in each state (in the order of their codes), and when the first of those in
--- progress began. What has no event is not looked at one by one.
+-- progress began. What has no event is not looked at one by one: it is all in one state.
 CREATE OR REPLACE MACRO tally(i, t) AS TABLE
 WITH r AS MATERIALIZED (SELECT * FROM begun(i, t)),
 open AS MATERIALIZED (SELECT * FROM open_chunks(i, t)),
@@ -225,17 +226,16 @@ counted AS (
 made AS (SELECT instance, step, count(*) AS chunks, min(id) AS first, max(id) AS last FROM present_chunks(i, t) GROUP BY instance, step)
 SELECT s.instance, s.step, s.name, s.kind, s.gated, s.shut, coalesce(m.chunks, 0) + coalesce(z.n, 0) AS chunks, coalesce(m.first, 1) AS first,
     coalesce(m.last, 0) AS last,
-    list_transform({CODES}, lambda code: CASE
-        WHEN code = CASE WHEN s.shut THEN {GATE_WAITING} ELSE {QUEUED} END
-            THEN coalesce(m.chunks, 0) - coalesce(c.moved, 0) + CASE WHEN z.is_cancelled THEN 0 ELSE coalesce(z.n, 0) END
-        WHEN code IN ({QUEUED}, {GATE_WAITING}) THEN 0
-        WHEN code = {CANCELLED} AND z.is_cancelled THEN coalesce(c.counts[code], 0) + z.n
-        ELSE coalesce(c.counts[code], 0) END)::BIGINT[] AS counts,
+    list_transform({CODES}, lambda code:
+        CASE WHEN code IN ({QUEUED}, {GATE_WAITING}) THEN 0 ELSE coalesce(c.counts[code], 0) END
+        + CASE WHEN code = CASE WHEN x.instance IS NOT NULL THEN {CANCELLED} WHEN s.shut THEN {GATE_WAITING} ELSE {QUEUED} END
+            THEN coalesce(m.chunks, 0) - coalesce(c.moved, 0) + coalesce(z.n, 0) ELSE 0 END)::BIGINT[] AS counts,
     c.begun_us
 FROM steps_at(i, t) s
 LEFT JOIN made m ON m.instance = s.instance AND m.step = s.step
 LEFT JOIN counted c ON c.instance = s.instance AND c.step = s.step
-LEFT JOIN to_come(i, t) z ON z.instance = s.instance AND z.step = s.step AND s.kind <> 'reduction';
+LEFT JOIN to_come(i, t) z ON z.instance = s.instance AND z.step = s.step AND s.kind <> 'reduction'
+LEFT JOIN cancelled(i, t) x ON x.instance = s.instance;
 
 -- By step what its attempts that ended gave, and when.
 CREATE OR REPLACE MACRO spent(i, t) AS TABLE
