@@ -54,6 +54,17 @@ def test_in_a_file_each_tenth_of_the_work_is_one_line() -> None:
     assert stream.getvalue().count("\n") == 11
 
 
+def test_in_a_file_a_long_listing_is_one_line_for_each_digit_of_what_it_has_given() -> None:
+    line = Line(stream := io.StringIO())
+    for given in range(0, 2_500, 50):
+        line.show(Reading("census #1", 0, 1, 0.0, "", given))
+
+    assert stream.getvalue().splitlines() == [
+        f"census #1: 0/1 chunks · 0%{said}"
+        for said in ("", " · 50 given so far", " · 100 given so far", " · 1,000 given so far")
+    ]
+
+
 def test_in_a_notebook_without_widgets_the_lines_are_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress_line, "in_notebook", lambda: True)
     monkeypatch.setattr(progress_line, "find_spec", lambda _: None)

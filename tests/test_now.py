@@ -54,6 +54,7 @@ def test_a_fan_out_tells_how_many_it_has_given(inline: nb.Batch) -> None:
             yield number
             if number in (0, 2, count - 1):
                 told.append(inline.instance(1).now()["given"][0])
+                assert inline.instance(1)._reading().given == told[-1]
 
     @nb.step
     def take(number: int) -> None:

@@ -140,4 +140,6 @@ def reading(store: Reader, engine: Engine, row: InstanceRow) -> Reading:
     if live is None:
         return Reading(f"{label} {row.status}", done, total, row.progress, "")
     left = live.eta(engine.clock.now())
-    return Reading(label, done, total, live.share, "" if left is None else f"about {duration(max(left, 1))} left")
+    if left is not None:
+        return Reading(label, done, total, live.share, f"about {duration(max(left, 1))} left")
+    return Reading(label, done, total, live.share, "", sum(each.given or 0 for each in engine.now.running(live)))

@@ -27,17 +27,22 @@ class Reading(NamedTuple):
     """Of the work, 0 to 1."""
     eta: str
     """In words; "" while unknown or over."""
+    given: int = 0
+    """What fan-outs that run have given, while nothing is known of the time left."""
 
 
 class Line:
-    """Readings one after another: drawn over each other by tqdm, or printed below each other."""
+    """Readings one after another: drawn over each other by tqdm, or printed below each other.
+
+    Plain lines are few: the first of each tenth of the work, and before there is more to tell one for each digit of what was given.
+    """
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream, self._bar = stream, None if stream is None else _bar(stream)
-        self._tenth, self._words = -1, ""
+        self._told, self._words = (-1, 0), ""
 
     def show(self, reading: Reading, *, last: bool = False) -> None:
-        """Draw it; of plain lines only the first of each tenth, and the last. Where nothing can be drawn any more, nothing is."""
+        """Draw it; of plain lines those that are told, and the last. Where nothing can be drawn any more, nothing is."""
         if self._stream is None:
             return
         try:
@@ -46,12 +51,14 @@ class Line:
             self._stream = None
 
     def _draw(self, reading: Reading, last: bool) -> None:
-        label, done, total, share, eta = reading
+        label, done, total, share, eta, given = reading
+        eta = eta or (f"{given:,} given so far" if given else "")
+        told = int(share * 10), len(str(given))
         if self._bar is not None:
             self._bar.total, self._bar.n, self._bar.postfix = total, done, eta
             self._bar.set_description_str(label)
-        elif int(share * 10) > self._tenth or last:
-            self._tenth, before = int(share * 10), self._words
+        elif told > self._told or last:
+            self._told, before = told, self._words
             self._words = f"{label}: {done:,}/{total:,} chunks · {share:.0%}{eta and ' · '}{eta}"
             if self._words != before:
                 print(self._words, file=self._stream, flush=True)
