@@ -661,12 +661,12 @@ def test_openings_of_one_pool_of_ray_share_what_passes_words_on_until_it_is_drop
     )
     pool = Unwatched(library, {"CPU": 1, "GPU": 0})
     for _ in range(2):
-        pool.open("a", print)
+        pool.open("a", print, float)
         pool.close("a")
     assert len(made) == 1
 
     node = "another"  # after ray.shutdown() and ray.init()
-    pool.open("a", print)
+    pool.open("a", print, float)
     pool.close("a")
     assert len(made) == 2
     assert not killed

@@ -15,13 +15,14 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import BaseModel
 
 import nbbatch as nb
-from nbbatch.worker import processes, travel
+from nbbatch.worker import processes, received, travel
 from tests.jobs import dies_once, each, numbers
 from tests.kit import count, engine
 
@@ -345,7 +346,7 @@ def test_lines_of_a_notebook_cell_are_in_tracebacks_of_workers() -> None:
     del linecache.cache[name]  # as in a worker
 
     with pytest.raises(ZeroDivisionError) as raised:
-        travel.loads(code)(0)
+        received.loads(code)(0)
     assert "    return 1 / n\n" in "".join(traceback.format_exception(raised.value))
 
 
@@ -377,7 +378,10 @@ def test_big_parameters_are_no_part_of_each_micro_batch(processed: nb.Batch, mon
     assert engine(processed)._packer._values._paths == {}
 
 
-def test_an_array_that_was_changed_in_place_is_as_it_is_now(processed: nb.Batch) -> None:
+def test_an_array_that_was_changed_in_place_is_as_it_is_now_and_the_last_few_are_kept(
+    processed: nb.Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(travel, "MOST", 2)
     table = np.zeros(300_000)
 
     @nb.step
@@ -390,11 +394,26 @@ def test_an_array_that_was_changed_in_place_is_as_it_is_now(processed: nb.Batch)
 
     job = nb.Job("total", numbers >> look_up >> total)
     totals = []
-    for value in (0.0, 0.0, 1.0, 1.0, 0.0):
+    for value in (0.0, 0.0, 1.0, 1.0, 0.0, 2.0, 3.0, 4.0, 0.0):
         table[2] = value
         totals.append(processed.submit(job, 4, new=True).result(30))
 
-    assert totals == [0, 0, 1, 1, 0]
+    assert totals == [0, 0, 1, 1, 0, 2, 3, 4, 0]
+    files = engine(processed)._packer._values._paths.values()
+    (folder,) = {path.parent for path in files}
+    assert len(files) == 2
+    assert {*files, folder / "lock"} == set(folder.iterdir())
+    processed.close()
+    assert not folder.exists()
+
+
+def test_a_step_may_use_more_big_values_than_workers_keep(processed: nb.Batch) -> None:
+    space: dict[str, Any] = {"__name__": "__main__", **{f"table{place}": bytes(120_000) for place in range(70)}}
+    exec(f"def use(value): return len({' + '.join(name for name in space if name != '__name__')})", space)
+
+    run = processed.submit(each(space["use"]), 9)
+
+    assert run.wait(30) == "COMPLETED"
 
 
 def test_a_shared_value_is_code_by_what_it_holds() -> None:

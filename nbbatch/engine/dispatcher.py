@@ -192,6 +192,7 @@ class Engine:
         self._join(LAST_TURN_SECONDS)
         self._dismiss(self._ended())
         self._lanes.close(self._packer.owner)
+        self._packer.close()
         self.leftovers.close()
 
     def _ended(self) -> StoreClosed:

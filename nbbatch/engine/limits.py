@@ -20,9 +20,9 @@ from nbbatch.definition import Options
 from nbbatch.engine.pools import Lane
 from nbbatch.engine.state import LiveInstance, LiveStep
 from nbbatch.worker.context import MicroBatch
+from nbbatch.worker.received import Missing
 from nbbatch.worker.remote import Packed
 from nbbatch.worker.running import CALLED_OFF
-from nbbatch.worker.travel import Missing
 
 Name = tuple[str, str]
 """A job's name and a step's."""

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from nbbatch.base.display import needing
-from nbbatch.worker import travel
+from nbbatch.worker import received
 from nbbatch.worker.adapters import LOOK_SECONDS, Elsewhere, Refused, WorkerLost
+from nbbatch.worker.received import Missing
 from nbbatch.worker.remote import Packed, run_packed
-from nbbatch.worker.travel import Missing
 
 log = logging.getLogger("nbbatch")
 
@@ -204,7 +204,7 @@ class OnDask(Elsewhere):
             where = [address]
             for name in result.names:
                 value = await asyncio.to_thread(Path(packed.values[name]).read_bytes)
-                await self._client.run(travel.keep, name, value, workers=where)
+                await self._client.run(received.keep, name, value, workers=where)
 
     async def _ask(
         self, fn: Callable[..., Any], *args: Any, call: str = "", near: Iterable[str] = (), **kwargs: Any

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from nbbatch.base.display import needing
-from nbbatch.worker import travel
+from nbbatch.worker import received
 from nbbatch.worker.adapters import Elsewhere
 from nbbatch.worker.remote import Packed, run_packed
 
@@ -292,6 +292,6 @@ def _run_here(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, A
 
 def _run_packed(packed: Packed, values: dict[str, Any]) -> Any:
     library: Any = import_module("ray")
-    for name in travel.lacking(values):
-        travel.keep(name, library.get(values[name]))
+    for name in received.lacking(values):
+        received.keep(name, library.get(values[name]))
     return run_packed(packed)

@@ -24,17 +24,21 @@ from nbbatch.definition.listeners import Hooks
 from nbbatch.values.attachments import Attachments, Carried, Files
 from nbbatch.values.outside import SharedFolder, keep_fresh, told
 from nbbatch.values.parameters import ParamsCodec
-from nbbatch.worker import logs, travel
+from nbbatch.worker import logs, received, travel
 from nbbatch.worker.attempt import run_chunks
 from nbbatch.worker.context import Cancellation, MicroBatch, StoredParams
 from nbbatch.worker.error_text import clean
 from nbbatch.worker.executors import threads
+from nbbatch.worker.received import Missing
 from nbbatch.worker.running import CALLED_OFF, UNKNOWN, Slots, slots_of
-from nbbatch.worker.travel import Missing, dumps
+from nbbatch.worker.travel import dumps
 
 log = logging.getLogger("nbbatch")
 
 
+Code = tuple[Node, ParamsCodec, Hooks | None]
+MOST_CODE = 64
+"""Code of ended instances is kept up to this, for others that have the same."""
 WRITERS = 4
 """Threads of a worker process that write big outputs to their folder: they mostly wait for the disk."""
 
@@ -102,7 +106,10 @@ class Packer:
         self._carried: dict[tuple[int, str], tuple[str, str]] = {}
         """What instances have, by what it is: the name and file of the value."""
         self._lacking = 0
-        self._code = lru_cache(maxsize=64)(self._made)
+        self._made = dict[Code, tuple[str, bytes, dict[str, str]]]()
+        """Code that has travelled, and the files of its values by name; what was asked for last is last."""
+        self._used = dict[int, set[Code]]()
+        """By instances that have not ended."""
 
     def pack(self, micro: MicroBatch, *, is_local: bool, is_suspect: bool = False) -> Packed:
         """The micro-batch as it travels to another process.
@@ -110,7 +117,7 @@ class Packer:
         Raises:
             pickle.PicklingError, TypeError: The step's function refers to something that cannot travel.
         """
-        digest, code, values = self._code(micro.node, micro.params.codec, micro.hooks)
+        digest, code, values = self._code(micro.instance, (micro.node, micro.params.codec, micro.hooks))
         values = values.copy()
         data = self._data(micro, values)
         marks = micro.marks.where if micro.marks and is_local else None
@@ -151,12 +158,35 @@ class Packer:
         """An instance has ended."""
         for key in [key for key in self._carried if key[0] == instance]:
             self._values.remove(self._carried.pop(key)[0])
+        self._used.pop(instance, None)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Forget code of ended instances, the oldest first, while it is much: a table that changes is another value each time."""
+        if len(self._made) <= MOST_CODE and not self._values.are_many():
+            return
+        used = set[Code]().union(*self._used.values())
+        for key in [key for key in self._made if key not in used]:
+            values = self._made.pop(key)[2]
+            for name in values.keys() - {name for *_, kept in self._made.values() for name in kept}:
+                self._values.remove(name)
+            if len(self._made) <= MOST_CODE and not self._values.are_many():
+                return
+
+    def close(self) -> None:
+        """The engine has ended."""
+        self._values.close()
 
     def lacked(self) -> None:
         """A worker lacked values: the next micro-batch that needs any takes them along."""
         self._lacking += 1
 
-    def _made(self, node: Node, codec: ParamsCodec, hooks: Hooks | None) -> tuple[str, bytes, dict[str, str]]:
+    def _code(self, instance: int, key: Code) -> tuple[str, bytes, dict[str, str]]:
+        self._used.setdefault(instance, set()).add(key)
+        made = self._made[key] = self._made.pop(key, None) or self._make(*key)
+        return made
+
+    def _make(self, node: Node, codec: ParamsCodec, hooks: Hooks | None) -> tuple[str, bytes, dict[str, str]]:
         portable = hooks and _portable(hooks)
         functions = [node.step.function]
         if portable is not None:
@@ -200,14 +230,14 @@ def _travels(listener: Callable[..., Any]) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _unpickled(digest: str, code: bytes) -> tuple[Node, ParamsCodec, Hooks | None]:  # noqa: ARG001 - a cheap key to compare first
-    return travel.loads(code)
+def _unpickled(digest: str, code: bytes) -> Code:  # noqa: ARG001 - a cheap key to compare first
+    return received.loads(code)
 
 
 @lru_cache(maxsize=8)
 def _params(digest: str, codec: ParamsCodec, data: bytes | str, secrets: tuple[tuple[str, str], ...]) -> StoredParams:  # noqa: ARG001 - as above
     """Once per instance and process, so that they are read once."""
-    return StoredParams(codec, bytes(travel.here(data)) if isinstance(data, str) else data, dict(secrets))
+    return StoredParams(codec, bytes(received.here(data)) if isinstance(data, str) else data, dict(secrets))
 
 
 def run_packed(packed: Packed) -> Results | Missing | None:
@@ -223,9 +253,9 @@ def run_packed(packed: Packed) -> Results | Missing | None:
         node, codec, hooks = _code_of(packed)
         params = _params(packed.digest, codec, packed.data, tuple(packed.secrets.items()))
         attached = packed.attachments
-        attached = Carried(travel.here(attached)) if isinstance(attached, str) else attached
-    except travel.Lacking:
-        return Missing(travel.lacking(packed.values))
+        attached = Carried(received.here(attached)) if isinstance(attached, str) else attached
+    except received.Lacking:
+        return Missing(received.lacking(packed.values))
     if packed.is_timed and marks and packed.slots and marks.begun_us[packed.slots[0]] != CALLED_OFF:
         marks.begun_us[packed.slots[0]] = steady_us()
     micro = MicroBatch(
@@ -247,11 +277,13 @@ def hand_on_logs(future: Future[Any]) -> None:
         logs.hand_on(results.logged)
 
 
-def _code_of(packed: Packed) -> tuple[Node, ParamsCodec, Hooks | None]:
+def _code_of(packed: Packed) -> Code:
+    if received.need(packed.values):  # code that refers to what was dropped keeps it
+        _unpickled.cache_clear()
     for name, data in packed.brought.items():
-        travel.keep(name, data)
+        received.keep(name, data)
     if packed.is_local:
-        travel.find(packed.values)
+        received.find(packed.values)
     return _unpickled(packed.digest, packed.code)
 
 

@@ -14,14 +14,14 @@ import os
 import pickle
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from nbbatch.base import private_folder
@@ -37,21 +37,14 @@ BIG = 100_000
 TOLD = 1_000_000
 """… and from which on a line says so."""
 ROOM = 8
-"""Values are kept in memory while there is room for so many of the size of the first."""
-_ALIGNED = 64
+"""Values lie in memory while there is room for so many of the size of the first."""
+MOST, MOST_BYTES = 64, 1 << 31
+"""So many values, and bytes of them, are kept that nothing needs just now."""
+ALIGNED = 64
+"""Each part of a file begins at a multiple of this."""
 _CHUNK = 1 << 22
 _SMALL = (int, float, complex, bool, type(None), FunctionType, ModuleType, type, MethodType)
 """Never big by themselves."""
-
-
-class Missing(NamedTuple):
-    """What a worker answers that lacks values."""
-
-    names: tuple[str, ...]
-
-
-class Lacking(Exception):
-    """A worker lacks a value."""
 
 
 def dumps(code: Any) -> bytes:
@@ -73,15 +66,13 @@ def _cells(sources: Iterable[str]) -> dict[str, str]:
     return {name: "".join(entry[2]) for name, entry in cached.items() if entry is not None and len(entry) == 4}
 
 
-# --- where it comes from -------------------------------------------------------------------------
-
-
 class Values:
     """The big values that code of one engine refers to, as files in a folder that goes with it."""
 
     def __init__(self) -> None:
         """Nothing is made before the first big value."""
         self._folder: Path | None = None
+        self._remove_folder: Callable[[], object] = lambda: None
         self._paths: dict[str, Path] = {}
         self._mapped: dict[str, memoryview] = {}
         self._shared = WeakKeyDictionary[Shared[Any], tuple[str, int]]()
@@ -113,8 +104,8 @@ class Values:
 
     def _kept(self, value: Any) -> tuple[str, int] | None:
         """The name and size of a value that is big; None: it is not, or cannot travel by itself."""
-        if isinstance(value, Shared) and value in self._shared:
-            return self._shared[value]  # pyright: ignore[reportUnknownArgumentType]
+        if isinstance(value, Shared) and (known := self._shared.get(value)) and known[0] in self._paths:  # pyright: ignore[reportUnknownArgumentType]
+            return known
         if (copy := big_values.copy_of(value)) in self._mapped:  # as it was at the submit, which has just looked
             return copy, len(self._mapped[copy])
         try:
@@ -147,13 +138,23 @@ class Values:
         return key, str(self._paths[key])
 
     def remove(self, key: str) -> None:
-        """Nobody needs it any more."""
-        self._mapped.pop(key).release()
+        """Nobody needs it any more; another thread may just compare with it."""
+        del self._mapped[key]
         self._paths.pop(key).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Nobody needs any more; what workers have of them they keep."""
+        self._mapped.clear()
+        self._remove_folder()
+
+    def are_many(self) -> bool:
+        """Whether there are more than are kept for later."""
+        return len(self._mapped) > MOST or sum(map(len, self._mapped.values())) > MOST_BYTES
 
     def _write(self, parts: list[memoryview], size: int) -> str:
         if self._folder is None:
-            self._folder = Path(private_folder.made_for(self, "values", _place_for(size))[0])
+            folder, self._remove_folder = private_folder.made_for(self, "values", _place_for(size))
+            self._folder = Path(folder)
         key = secrets.token_hex(16)
         with (self._folder / key).open("x+b") as file:
             file.writelines(parts)
@@ -188,7 +189,7 @@ def _layout(data: bytes, buffers: list[pickle.PickleBuffer]) -> list[memoryview]
     head = b"".join(length.to_bytes(8, "little") for length in (len(views), *map(len, views)))
     parts = list[memoryview]()
     for view in (memoryview(head), *views):
-        parts += [view, memoryview(bytes(-len(view) % _ALIGNED))]
+        parts += [view, memoryview(bytes(-len(view) % ALIGNED))]
     return parts
 
 
@@ -267,72 +268,3 @@ def _is_imported(code: Any) -> bool:
 def _names(code: CodeType) -> set[str]:
     inner = (each for each in code.co_consts if isinstance(each, CodeType))
     return set(code.co_names).union(*map(_names, inner))
-
-
-# --- where it goes to ----------------------------------------------------------------------------
-
-
-_here: dict[str, Any] = {}
-"""The values that this worker process has, by name; the last few."""
-MOST = 16
-
-
-def keep(name: str, data: bytes) -> None:
-    """Have a value in this process that travelled as bytes."""
-    if name not in _here:
-        _add(name, memoryview(bytearray(data)))
-
-
-def lacking(names: Iterable[str]) -> tuple[str, ...]:
-    """Those that this process lacks."""
-    return tuple(name for name in names if name not in _here)
-
-
-def here(name: str) -> Any:
-    """A value that this process has.
-
-    Raises:
-        Lacking: It has it not.
-    """
-    try:
-        return _here[name]
-    except KeyError:
-        raise Lacking(name) from None
-
-
-def find(paths: Mapping[str, str]) -> None:
-    """Have values in this process that lie in files of this machine."""
-    for name in lacking(paths):
-        with Path(paths[name]).open("rb") as file:
-            _add(name, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)))
-
-
-def _add(name: str, view: memoryview) -> None:
-    count = int.from_bytes(view[:8], "little")
-    lengths = [int.from_bytes(view[8 * place : 8 * place + 8], "little") for place in range(1, count + 1)]
-    at, pieces = 8 * (count + 1), list[memoryview]()
-    for length in lengths:
-        at += -at % _ALIGNED
-        pieces.append(view[at : at + length])
-        at += length
-    while len(_here) >= MOST:
-        _here.pop(next(iter(_here)), None)
-    _here[name] = pickle.loads(pieces[0], buffers=pieces[1:])  # noqa: S301 - made by `Values` in the process that owns this pool
-
-
-def loads(data: bytes) -> Any:
-    """Code that was made by `Values.packed`.
-
-    Raises:
-        Lacking: This process has not all of its values.
-    """
-    stream = BytesIO(data)
-    cells: dict[str, str] = pickle.load(stream)  # noqa: S301 - made by `Values`, as the code is
-    for name, text in cells.items():
-        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-    return _Unpickler(stream).load()
-
-
-class _Unpickler(pickle.Unpickler):
-    def persistent_load(self, pid: str) -> Any:
-        return here(pid)
