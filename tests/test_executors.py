@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import nbbatch as nb
+from nbbatch.worker.adapters import Adapter
 from tests.jobs import each, one_step
 from tests.kit import count, engine
 
@@ -136,6 +137,29 @@ def test_a_worker_that_gives_no_results_is_not_said_to_be_lost(gives: Any, said:
         assert run.wait(10) == "FAILED"
         (error,) = run.errors()["error"]
         assert f"could not read the step's code, types or parameters: {said}. What they import" in error
+
+
+class Leaving(Adapter):
+    """Its workers leave as soon as they are given anything."""
+
+    gone: str | None = None
+
+    def absent(self) -> str | None:
+        return self.gone
+
+    def submit(self, *args: Any, **options: Any) -> Future[Any]:
+        self.gone = "they left"
+        return Future()
+
+
+def test_a_run_whose_only_chunk_was_handed_to_workers_that_left_says_why_it_waits(store: Path) -> None:
+    """R34"""
+    with nb.open(store, Leaving()) as batch:
+        run = batch.submit(one_step(visited), 1)
+        while run.chunks(status="IN_PROGRESS").is_empty():
+            assert not run.done()
+
+        assert "has no workers (they left)" in repr(run)
 
 
 def test_a_chunk_at_whose_end_its_worker_dies_fails_alone(store: Path) -> None:

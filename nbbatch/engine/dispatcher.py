@@ -168,8 +168,8 @@ class Engine:
         return self._lanes.main.refusal is not None
 
     def hindrance(self, live: LiveInstance) -> str | None:
-        """Why chunks of an instance wait that might run; None: nothing is in their way."""
-        steps = (step for step in live.steps if step.claimable())
+        """Why chunks of an instance wait that might run, or were handed over just before; None: nothing is in their way."""
+        steps = (step for step in live.steps if step.claimable() or step.in_flight)
         return next((why for step in steps if (why := self._lanes.of(step.node).hindrance())), None)
 
     def aside(self, run: Callable[..., Any], *args: Any) -> None:
