@@ -55,6 +55,16 @@ async def listing(params: Params) -> AsyncIterator[File]:
     yield File(path=params.folder)
 
 
+@nb.step(stream=True)
+def reading(params: Params) -> Iterator[File]:
+    yield File(path=params.folder)
+
+
+@nb.step(stream=True)
+async def hearing(params: Params) -> AsyncIterator[File]:
+    yield File(path=params.folder)
+
+
 @nb.step(max_failed=0.1)
 async def later(stats: Iterable[Stats]) -> Report:
     return Report(total=len(list(stats)))
@@ -73,6 +83,8 @@ census = nb.Job("census", find >> count >> report)
 assert_type(census, nb.Job[Params, Report])
 assert_type(nb.Job("ends", find >> count >> end), nb.Job[Params, None])
 assert_type(nb.Job("async", listing >> fetch >> report), nb.Job[Params, Report])
+assert_type(nb.Job("streams", reading >> count >> report), nb.Job[Params, Report])
+assert_type(nb.Job("streams too", hearing >> count >> report), nb.Job[Params, Report])
 assert_type(nb.Job("branches", find >> (count | fetch) >> report), nb.Job[Params, Report])
 assert_type(nb.Job("later", find >> count >> later), nb.Job[Params, Report])
 assert_type(nb.Job("ends in branches", either >> (count >> last | end)), nb.Job[Params, None])
