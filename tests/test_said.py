@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,11 @@ def careful(value: int) -> None:
 
 
 @pytest.fixture
-def plainly() -> None:
-    """Warnings are shown, as outside of tests, not raised."""
-    warnings.simplefilter("default")
+def plainly() -> Iterator[None]:
+    """Warnings are shown, as outside of tests, not raised; here to nobody, so that the report of the tests has none that is meant."""
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("default")
+        yield
 
 
 @pytest.mark.usefixtures("plainly")
