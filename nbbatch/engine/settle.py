@@ -33,7 +33,7 @@ from nbbatch.base.states import CHUNK_ENDED, ChunkStatus
 from nbbatch.definition import Kind, Node, Options
 from nbbatch.definition.base_step import BaseStep
 from nbbatch.engine.decide import too_many
-from nbbatch.engine.staged import Sealed, Staged
+from nbbatch.engine.staged import Sealed, Staged, chunks_of
 from nbbatch.engine.state import LiveInstance, LiveStep
 from nbbatch.values.views import halves
 from nbbatch.worker.hiding import Hider
@@ -271,7 +271,7 @@ class Clerk:
             for target in counts.keys() - {reduction}:
                 live.steps[target].expect(counts[target])
             return
-        chunks = sum(count for target, count in counts.items() if target != reduction)
+        chunks = chunks_of(counts, reduction)
         before = self.take_ids("chunk", chunks)
         changes.writes.append(lambda: self.run("move_staged_chunks", *key, 0, until, before, reduction, now))
         if reduction in counts:

@@ -16,7 +16,7 @@ from nbbatch.definition import JobDefinition
 from nbbatch.engine.decide import reduction_of
 from nbbatch.engine.lives import Lives
 from nbbatch.engine.settle import Changes
-from nbbatch.engine.staged import Sealed
+from nbbatch.engine.staged import Sealed, chunks_of
 from nbbatch.engine.state import LiveInstance
 from nbbatch.store.database import Store
 
@@ -47,11 +47,11 @@ def move_slice(store: Store, live: LiveInstance, changes: Changes) -> None:
     """The next turn may claim what this one moves."""
     key, sealed = next(iter(live.sealed.items()))
     counts, until = _next(store, key, sealed)
-    made = {target: count for target, count in counts.items() if target != live.reduction}
-    before = store.take_ids("chunk", sum(made.values()))
+    made = chunks_of(counts, live.reduction)
+    before = store.take_ids("chunk", made)
     changes.writes.append(partial(_move, store, key, sealed._replace(until=until), before, live.reduction))
-    for target in made:
-        live.steps[target].emit_many(before + 1, before + sum(made.values()), 0)
+    for target in counts.keys() - {live.reduction}:
+        live.steps[target].emit_many(before + 1, before + made, 0)
     if until < sealed.until:
         live.sealed[key] = sealed._replace(first=until)
     else:
@@ -80,7 +80,7 @@ def _move_stored(store: Store, row: InstanceRow, job: JobDefinition[Any, Any], k
     """Within the open transaction: move a slice of an instance that is not live. Returns the number of the first output that is left."""
     counts, until = _next(store, key, sealed)
     reduction = reduction_of(job.nodes)
-    made = sum(count for target, count in counts.items() if target != reduction)
+    made = chunks_of(counts, reduction)
     before = store.take_ids("chunk", made)
     _move(store, key, sealed._replace(until=until), before, reduction)
     if row.status is InstanceStatus.CANCELLED:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+
+def chunks_of(counts: Mapping[int, int], reduction: int) -> int:
+    """How many outputs become chunks, of so many for each step: those of the reduction do not.
+
+    >>> chunks_of({1: 5, 2: 3, 3: 9}, reduction=3)
+    8
+    """
+    return sum(counts.values()) - counts.get(reduction, 0)
 
 
 class Sealed(NamedTuple):
