@@ -105,6 +105,10 @@ def test_an_executor_that_is_not_known_is_refused_at_submit_with_those_that_are(
 
 
 def test_what_is_no_executor_is_refused(store: Path) -> None:
+    with pytest.raises(
+        TypeError, match=r"executors= takes executors by name, such as \{'cpu': nb\.processes\(4\)\}, not \['gpu'\]"
+    ):
+        nb.open(store, executors=["gpu"])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"executors\['gpu'\]= takes an executor"):
         nb.open(store, executors={"gpu": 1})  # type: ignore[dict-item]
     with pytest.raises(nb.DefinitionError, match=r"name of an executor that nb.open\(executors="):

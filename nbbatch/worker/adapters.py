@@ -290,7 +290,9 @@ def checked_executor(executor: Executor | None, what: str = "executor=") -> Exec
         TypeError: It is not an executor, but for example a number of workers or a function that makes one.
     """
     if executor is not None and not isinstance(executor, Executor):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"{what} takes an executor, such as nb.processes(4), not {executor!r}; a number is workers=")
+        raise TypeError(
+            f"{what} takes an executor, such as nb.processes(4) or nb.dask(client), not {executor!r}; a number is workers="
+        )
     if executor is not None and (why := ended(executor)):
         warn(f"the executor {why}: chunks wait until the store is closed and opened with one that works")
     return executor
@@ -298,6 +300,8 @@ def checked_executor(executor: Executor | None, what: str = "executor=") -> Exec
 
 def checked_executors(executors: Mapping[str, Executor] | None) -> dict[str, Executor]:
     """Check executors by name, as `checked_executor` does."""
+    if not isinstance(executors, Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"executors= takes executors by name, such as {{'cpu': nb.processes(4)}}, not {executors!r}")
     found = {name: checked_executor(each, f"executors[{name!r}]=") for name, each in (executors or {}).items()}
     return {name: each for name, each in found.items() if each is not None}
 
