@@ -220,6 +220,27 @@ def test_what_a_worker_has_just_written_is_read_from_its_memory_unless_the_file_
     assert outside.whole(made[1]) == values[1]
 
 
+def test_a_frame_that_a_worker_has_just_written_is_not_checked_again_unless_its_file_was_touched(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outside, "_fresh", fresh := Fresh())
+    fresh.most_bytes = BIG
+    codec, shared = codec_for(pl.DataFrame), SharedFolder(str(folder), "ab12cd34")
+    (folder / "ab12cd34" / "1").mkdir(parents=True)
+    keep = shared.keeping(1, codec.encode, codec.pouring)
+    made = [keep(pl.DataFrame({"x": np.random.default_rng(seed).random(BIG // 4)})) for seed in range(2)]
+    paths = [folder / Reference.read(each).name for each in made]
+    stats = paths[0].stat()
+    for path in paths:
+        path.write_bytes(bytes(stats.st_size))
+    os.utime(paths[0], ns=(stats.st_atime_ns, stats.st_mtime_ns))  # nobody can tell it from the file that was written
+
+    assert outside.whole(made[0]) == bytes(stats.st_size)
+    for each in made:  # nor is it believed a second time
+        with pytest.raises(nb.StoreError, match="holds something else"):
+            outside.whole(each)
+
+
 def test_outputs_that_cannot_be_written_fail_the_chunks_that_gave_them(store: Path, folder: Path) -> None:
     @nb.step
     def each(n: int) -> Iterator[int]:

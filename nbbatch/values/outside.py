@@ -16,7 +16,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -25,14 +25,16 @@ from typing import Any, BinaryIO
 
 from nbbatch.base.errors import StoreUnreadable
 from nbbatch.values.files import content
-from nbbatch.values.places import Look, is_url, place_of
+from nbbatch.values.places import Look, Part, is_url, place_of
 
 SHARED_BYTES = 256_000
 """Stored forms from this size on go to the folder; below, a row of the store is cheaper than a file."""
 WRITES = 3
 """Files that a micro-batch has on their way to the folder at once."""
 FRESH_BYTES = 64_000_000
-"""Of what a worker process has written so much stays in its memory, too, for the step that follows."""
+"""Of what a worker process has written so much stays in its memory, too, for the step that follows …"""
+FRESH_FILES = 10_000
+"""… and of so many files what they looked like: one that is untouched is not checked again."""
 MARK = b"@"
 """What a reference begins with, and no stored form of a value does."""
 Write = Callable[["Reference", Callable[[], None]], object]
@@ -159,7 +161,7 @@ class SharedFolder:
                 raise
             return None
         made = Reference(digest, size, self.root, self.store, instance)
-        write(made, partial(part.place, digest))
+        write(made, partial(_place, part, made))
         return made.stored()
 
     def reference(self, instance: int, data: bytes) -> Reference:
@@ -175,8 +177,16 @@ class SharedFolder:
             _fresh.add((self.root, made.name), look, data)
 
 
+def _place(part: Part, made: Reference) -> None:
+    _fresh.add((made.root, made.name), part.place(made.sha256), None)
+
+
 def _at_once(_: Reference, act: Callable[[], None]) -> None:
     act()
+
+
+_under_way: dict[tuple[str, str], Future[None]] = {}
+"""Files that this process is writing: what follows at once may ask for one before it is in its place."""
 
 
 class Writes:
@@ -192,7 +202,8 @@ class Writes:
         """Have a file be brought to its place by another thread; few are on their way at once, as most are in memory till then."""
         if len(self._pending) >= WRITES:
             self._await_first()
-        self._pending.append((made, self._writers.submit(act)))
+        future = _under_way[made.root, made.name] = self._writers.submit(act)
+        self._pending.append((made, future))
 
     def failed(self) -> Mapping[bytes, BaseException]:
         """Wait until all are in their places; which are not, by their references, and why."""
@@ -204,41 +215,41 @@ class Writes:
         made, future = self._pending.popleft()
         if (error := future.exception()) is not None:
             self._failed[made.stored()] = error
+        _under_way.pop((made.root, made.name), None)
 
 
 class Fresh:
-    """Values that this process has just written: the next step often runs here, and then need not read and check them."""
+    """Values that this process has just written: the next step often runs here, and then need not check them, nor read most of them."""
 
     def __init__(self) -> None:
         """Nothing is kept before somebody asks for it."""
         self.most_bytes = 0
         """Kept at most, the newest; in the process that has the store none, as its memory is a notebook's."""
-        self._kept: dict[tuple[str, str], tuple[Look, bytes]] = {}
+        self._kept: dict[tuple[str, str], tuple[Look, bytes | None]] = {}
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def add(self, file: tuple[str, str], look: Look, data: bytes) -> None:
-        """Keep what was written to a file of a root, by its name."""
-        if len(data) > self.most_bytes:
+    def add(self, file: tuple[str, str], look: Look, data: bytes | None) -> None:
+        """Keep what was written to a file of a root, by its name; None: only what the file looks like."""
+        if len(data or b"") >= self.most_bytes:
             return
         with self._lock:
             self._drop(file)
             self._kept[file] = look, data
-            self._bytes += len(data)
-            while self._bytes > self.most_bytes:
+            self._bytes += len(data or b"")
+            while self._bytes > self.most_bytes or len(self._kept) > FRESH_FILES:
                 self._drop(next(iter(self._kept)))
 
-    def pop(self, file: tuple[str, str]) -> bytes | None:
-        """What was written there, if the file is still as it was; most values are read once, so it is kept no longer."""
+    def pop(self, file: tuple[str, str]) -> tuple[Look | None, bytes | None]:
+        """What a file looked like when it was written here, and what was; most values are read once, so it is kept no longer."""
         if file not in self._kept:
-            return None
+            return None, None
         with self._lock:
-            look, data = self._drop(file)
-        return data if look is not None and place_of(file[0]).look(file[1]) == look else None
+            return self._drop(file)
 
-    def _drop(self, file: tuple[str, str]) -> tuple[Look | None, bytes]:
-        look, data = self._kept.pop(file, (None, b""))
-        self._bytes -= len(data)
+    def _drop(self, file: tuple[str, str]) -> tuple[Look | None, bytes | None]:
+        look, data = self._kept.pop(file, (None, None))
+        self._bytes -= len(data or b"")
         return look, data
 
 
@@ -296,20 +307,28 @@ def whole(data: bytes) -> bytes:
     made = Reference.read(data)
     why = ""
     for root in _roots(made):
-        if (fresh := _fresh.pop((root, made.name))) is not None:
-            return fresh
         try:
-            found = place_of(root).get(made.name, made.bytes)
+            found, is_untouched = _read(root, made)
         except OSError as error:
             why = why or f"{root}/{made.name} cannot be read: {error.strerror or error}"
             continue
-        if sha256(found).hexdigest() == made.sha256:
+        if is_untouched or sha256(found).hexdigest() == made.sha256:
             return found
         why = f"{root}/{made.name} was altered: {_how(found, made)}"
     raise StoreUnreadable(
         f"a value of {made.bytes:,} bytes lies in a file, and {why or f'{made.root} was not named here'}. "
         "Bring the file back, name its folder where it is now by nb.open(values=…), or have run.rerun(step=…) make it again"
     )
+
+
+def _read(root: str, made: Reference) -> tuple[bytes, bool]:
+    """What a file holds, and whether it is as this process wrote it."""
+    if (future := _under_way.get((root, made.name))) is not None:
+        wait((future,))
+    place, (look, kept) = place_of(root), _fresh.pop((root, made.name))
+    found = place.get(made.name, made.bytes) if kept is None else kept
+    is_untouched = look is not None and place.look(made.name) == look
+    return found if is_untouched or kept is None else place.get(made.name, made.bytes), is_untouched
 
 
 def _roots(made: Reference) -> list[str]:

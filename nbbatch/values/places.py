@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import mmap
 import os
 import secrets
 import shutil
@@ -95,19 +96,24 @@ class Part:
         self._path, self.file = Path(name), os.fdopen(number, "w+b", buffering=0)
 
     def digest(self) -> tuple[str, int]:
-        """SHA-256 of what was written, and how much it is: read again, as whoever wrote it may not have passed by here."""
-        self.file.seek(0)
-        return hashlib.file_digest(self.file, "sha256").hexdigest(), self.file.tell()
+        """SHA-256 of what was written, and how much it is: read again, as whoever wrote it may not have passed by here.
 
-    def place(self, name: str) -> None:
+        It is mapped: nobody else knows the file, which could become shorter meanwhile.
+        """
+        with mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ) as written:
+            return hashlib.sha256(written).hexdigest(), len(written)
+
+    def place(self, name: str) -> Look:
         """Have it on the disk, then in its place, as `Place.put` does; or gone, if that fails."""
         try:
             os.fsync(self.file.fileno())
+            look = _looks(os.fstat(self.file.fileno()))
             self._path.replace(self._path.with_name(name))
         except BaseException:
             self.drop()
             raise
         self.file.close()
+        return look
 
     def drop(self) -> None:
         """It is not wanted."""
