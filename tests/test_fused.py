@@ -8,7 +8,8 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,70 @@ def test_what_is_stored_is_as_if_each_attempt_had_been_claimed_by_itself(
     assert followers(quick) > before or seed % 2 or steps[0].options.gate
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_in_a_worker_that_shares_no_memory_it_is_stored_alike(
+    store: Path, seed: int, monkeypatch: pytest.MonkeyPatch, born: list[str]
+) -> None:
+    chance = random.Random(seed)
+
+    def emit(n: int) -> Iterator[int]:
+        yield n
+        if n % 2:
+            yield from range(1, 40)
+
+    steps = [
+        nb.step(max_attempts=3, backoff=0)(
+            moody(f"step{at}", chance.choice(["", "warns", "skips", "fails", "stumbles"]), {chance.randrange(10)})
+        )
+        for at in range(3)
+    ]
+    job = chain(*steps, nb.step(total), first=emit, max_failed=99)
+    with ThreadPoolExecutor(2) as inner, nb.open(store, nb.executor(inner, workers=2)) as batch:
+        for n in (11, 12, 13):
+            batch.submit(job, n, new=True).wait(20)
+        born.clear()
+        for n in chance.sample(range(20, 60), 2):
+            found: list[Any] = []
+            for is_on in (True, False):
+                monkeypatch.setattr(fused, "IS_ON", is_on)
+                run = batch.submit(job, n, new=True)
+                run.wait(20)
+                found.append([sorted(map(str, frame)) for frame in timeless(run)])
+            assert found[0] == found[1]
+        agrees(batch)
+
+    assert born
+
+
+def test_a_worker_that_shares_no_memory_tells_user_code_the_id_under_which_its_chunk_is_stored(
+    store: Path, born: list[str]
+) -> None:
+    def emit(n: int) -> Iterator[int]:
+        yield from range(n)
+
+    def see(n: int) -> None:
+        print(nb.context().chunk)
+
+    job = chain(add, see, first=emit)
+    with ThreadPoolExecutor(2) as inner, nb.open(store, nb.executor(inner, workers=2)) as batch:
+        known(batch, job, 30)
+        run = batch.submit(job, 30, new=True)
+        run.wait(20)
+        said, ids = run.logs().select("text", "chunk").rows(), run.chunks("see")["id"].to_list()
+
+    assert "see" in born
+    assert len(said) == 30
+    assert all(text == f"{chunk}\n" for text, chunk in said)
+    assert sorted(chunk for _, chunk in said) == sorted(ids)
+
+
+def timeless(run: nb.JobHandle[Any]) -> list[list[tuple[Any, ...]]]:
+    """What is told of its chunks, without when: whether it was ERRORED in between is a matter of turns."""
+    times = datetime, timedelta, float
+    kept = [[tuple(value for value in row if not isinstance(value, times)) for row in frame] for frame in told(run)]
+    return [[row for row in frame if row[0] is not None] for frame in kept]
+
+
 def worked_off(batch: nb.Batch, clock: HandClock, job: nb.Job[int, Any], n: int, from_us: int = 0) -> nb.JobHandle[Any]:
     run = batch.submit(job, n, new=True)
     settle(batch)
@@ -177,8 +242,6 @@ def worked_off(batch: nb.Batch, clock: HandClock, job: nb.Job[int, Any], n: int,
 
 def untimed(found: list[Any], at: int) -> list[Any]:
     """Times counted from a moment."""
-    from datetime import datetime, timedelta
-
     moment = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=at)
 
     def relative(value: Any) -> Any:
@@ -213,7 +276,7 @@ def born(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found, bear = list[str](), completions.bear
 
     def noted(*given: Any) -> None:
-        found.append(given[3].node.step.name)
+        found.append(given[0].job.nodes[given[3].step].step.name)
         bear(*given)
 
     monkeypatch.setattr(completions, "bear", noted)

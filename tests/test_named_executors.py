@@ -31,7 +31,7 @@ def on_io(name: str) -> None:
 
 def test_a_step_that_is_new_to_a_pool_far_away_is_not_handed_over_in_many_small_calls() -> None:
     lane = Lane(adapted(nb.executor(nb.threads(2), workers=2)), taken=2, round_us=20_000)
-    step: Any = SimpleNamespace(likely_us=50.0, mean_us=0.0, likely_size=1)
+    step: Any = SimpleNamespace(behind_us=0.0, likely_us=50.0, mean_us=0.0, likely_size=1)
 
     assert not lane.has_room(step)  # one for each worker is on its way
     step.mean_us, step.likely_size = 50.0, 16
@@ -39,7 +39,7 @@ def test_a_step_that_is_new_to_a_pool_far_away_is_not_handed_over_in_many_small_
     step.likely_size = 1_000
     assert lane.has_room(step)
     near = Lane(adapted(nb.threads(2)), taken=2)
-    assert near.has_room(SimpleNamespace(likely_us=50.0, mean_us=0.0, likely_size=1))  # type: ignore[arg-type]
+    assert near.has_room(SimpleNamespace(behind_us=0.0, likely_us=50.0, mean_us=0.0, likely_size=1))  # type: ignore[arg-type]
 
 
 def test_a_step_runs_on_the_executor_that_it_names_and_frames_tell_it(store: Path) -> None:

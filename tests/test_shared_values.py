@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -239,6 +240,38 @@ def test_a_frame_that_a_worker_has_just_written_is_not_checked_again_unless_its_
     for each in made:  # nor is it believed a second time
         with pytest.raises(nb.StoreError, match="holds something else"):
             outside.whole(each)
+
+
+def test_what_followed_an_output_that_cannot_be_written_counts_for_nothing(store: Path, folder: Path) -> None:
+    @nb.step
+    def each(n: int) -> Iterator[int]:
+        yield from range(n)
+
+    def made(i: int) -> np.ndarray:
+        return np.full(BIG, i, dtype=np.uint8)
+
+    @nb.step(max_attempts=2, backoff=0, max_failed=2)
+    def give(i: int) -> np.ndarray:
+        return made(i)
+
+    @nb.step
+    def look(data: np.ndarray) -> None:
+        print(int(data[0]))
+
+    job = nb.Job("gives", each >> give >> look)
+    with ThreadPoolExecutor(1) as pool, nb.open(store, nb.executor(pool, workers=1), values=folder) as batch:
+        for _ in range(2):  # by then it is known to be quick
+            batch.submit(job, 8, new=True).wait(60)
+        for i in (1, 6):
+            name = sha256(codec_for(np.ndarray).encode(made(i))).hexdigest()
+            (folder / engine(batch).leftovers.shared.store / "3" / name / "in the way").mkdir(parents=True)
+        run = batch.submit(job, 8, new=True)
+
+        assert run.wait(60) == "COMPLETED"
+        assert run.chunks("give", status="FAILED")["seq"].to_list() == [1, 6]
+        assert sorted(run.logs()["text"]) == [f"{i}\n" for i in (0, 2, 3, 4, 5, 7)]
+        assert run.attempts("look")["status"].to_list() == ["COMPLETED"] * 6
+        assert not engine(batch).internal_errors.texts
 
 
 def test_outputs_that_cannot_be_written_fail_the_chunks_that_gave_them(store: Path, folder: Path) -> None:

@@ -172,7 +172,7 @@ def test_a_micro_batch_sized_by_other_runs_gives_back_early_what_it_has_not_begu
 
 def test_where_a_worker_waits_little_is_claimed_ahead_of_slow_steps() -> None:
     lane = Lane(adapted(nb.threads(2)), 2)
-    slow: Any = SimpleNamespace(likely_us=10_000, mean_us=10_000, size=1, likely_size=1)
+    slow: Any = SimpleNamespace(behind_us=0.0, likely_us=10_000, mean_us=10_000, size=1, likely_size=1)
 
     def claimed() -> int:
         lane.was_idle = lane.taken < lane.workers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -140,12 +140,22 @@ class Results(NamedTuple):
         ended = self.latest_end_us()
         return ended - min(*self.started_us[:1], *(outcome.started_us for outcome in self.odd.values()), ended)
 
+    def whole_us(self) -> int:
+        """The same to the end of what followed."""
+        return self.span_us() + (self.followed.results.whole_us() if self.followed else 0)
+
+    def renamed(self, name: Callable[[str], str]) -> Results:
+        """With other names of workers, those of what followed too."""
+        followed = self.followed and self.followed._replace(results=self.followed.results.renamed(name))
+        odd = {place: outcome._replace(worker=name(outcome.worker)) for place, outcome in self.odd.items()}
+        return self._replace(worker=name(self.worker), odd=odd, followed=followed)
+
 
 class Followed(NamedTuple):
     """Attempts that followed at once in the worker that had made their chunks."""
 
-    node: Any
-    """Their step, a `Node`."""
+    step: int
+    """The index of theirs."""
     items: Sequence[Item]
     results: Results
 

@@ -138,7 +138,7 @@ def _create(engine: Engine, job: JobDefinition[Any, Any], params: StoredParams, 
     changes.chunks.append(ChunkRow(id=chunk, instance=row.id, step=0, parent=None, seq=0, created_us=row.created_us))
     live = LiveInstance(job, row, params)
     live.steps[0].emit(chunk, [None])
-    live.is_new = True
+    live.is_unharmed = True
     _keep_secrets(engine, row.id, params)
     hear_anew()
     engine.live[row.id] = live

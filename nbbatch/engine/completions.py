@@ -91,6 +91,7 @@ class Completions:
         lasted = self._pace.lasted_us(flight) if is_lost else 0
         if is_lost and is_ours and is_live:  # what its worker had not begun goes back to the queue
             fate = self._fate(flight)
+            live.is_unharmed = False
         self._marks.give_back(flight.micro.slots)
         self._pace.land(flight)
         if not is_ours:
@@ -165,7 +166,8 @@ class Completions:
 
     def _behind(self, flight: Flight, followed: Followed, link: Link) -> list[Update]:
         """The same of chunks that followed at once."""
-        micro = replace(flight.micro, node=followed.node, items=followed.items)
+        assert flight.micro.then is not None
+        micro = replace(flight.micro, node=flight.micro.then.of(followed.step), items=followed.items)
         updates = self._given(flight, micro, None, followed.results, self._record_behind, link)
         return [each if isinstance(each, Behind) else Behind(each, link) for each in updates]
 
@@ -178,10 +180,10 @@ class Completions:
         if not isinstance(results, Results):
             return unanswered(micro, TypeError(f"its executor gave {type(results).__name__}"), now)
         if flight.lane.name is not None:
-            results = _named(results, flight.lane.worker)
+            results = results.renamed(flight.lane.worker)
         span = results.span_us()
         flight.lane.works()
-        self._pace.learn(flight, span)
+        self._pace.learn(flight, results.whole_us())
         if self._pace.is_late(flight, span):
             results = timed_out(micro, now, span)
         for place, item in enumerate(micro.items) if self._spoiled else ():
@@ -281,10 +283,3 @@ class Completions:
         running = [(micro.node.index, item) for micro in micros for item in micro.items]
         running += [each for update in updates if update.live is live for each in update.running()]
         reload(self._store, live, running)
-
-
-def _named(results: Results, name: Callable[[str], str]) -> Results:
-    """Results, and those that followed, with other names of their workers."""
-    followed = results.followed and results.followed._replace(results=_named(results.followed.results, name))
-    odd = {place: each._replace(worker=name(each.worker)) for place, each in results.odd.items()}
-    return results._replace(worker=name(results.worker), odd=odd, followed=followed)

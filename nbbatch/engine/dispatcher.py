@@ -530,6 +530,7 @@ class Engine:
         lines.rounds(claim)
 
     def _claim_from(self, live: LiveInstance, step: LiveStep, lane: Lane, changes: Changes, now: int) -> bool:
+        self._chains.look(live, step, lane)
         items = self._claims.take(live, step, lane, changes)
         if not items:
             return False

@@ -20,7 +20,7 @@ from nbbatch.engine.settle import Changes
 from nbbatch.engine.state import MANY, MAX_BATCH, LiveInstance, LiveStep
 from nbbatch.store.database import Store
 from nbbatch.worker.chained import given, origins
-from nbbatch.worker.context import MicroBatch, Then
+from nbbatch.worker.context import MicroBatch, Reserved, Then
 
 IS_ON = True
 """Tests have all attempts be claimed one step after another."""
@@ -43,24 +43,33 @@ class Chains:
         """
         self._store, self._lane_of, self._may_go_on, self._notifications = store, lane_of, may_go_on, notifications
 
+    def look(self, live: LiveInstance, step: LiveStep, lane: Lane) -> None:
+        """Note how long it takes what may follow chunks of a step, so that no more of them travel together than the whole should take."""
+        found = None if lane.pool.shares_memory or not _may_follow_in(lane) else self._behind(live, step, lane)
+        step.behind_us = 0.0 if found is None else found.likely_us + found.behind_us
+
     def then(self, live: LiveInstance, step: LiveStep, items: Items, lane: Lane, changes: Changes) -> Then | None:
         """What may follow chunks that are claimed of a step, to run in a lane; None: nothing."""
-        is_near = lane.pool.shares_memory and not (
-            lane.is_async or lane.pool.is_inline
-        )  # inline, tests look between two steps
-        if not (IS_ON and live.is_new and is_near and isinstance(items, Fresh) and live.job.listeners.hooks is None):
-            return None
-        behind: list[LiveStep] = []
-        while (found := self._behind(live, step, lane)) is not None:
-            behind.append(found)
-            step = found
-        then = None
-        for each in reversed(behind):
-            take_ids = partial(self._take_ids, live, each, each.node)
-            then = Then(each.node, take_ids, *_bounds(each, lane), each.likely_us, then)
-        if then is not None:
+        is_free = IS_ON and live.is_unharmed and isinstance(items, Fresh) and live.job.listeners.hooks is None
+        found = self._then(live, step, len(items), lane) if is_free and _may_follow_in(lane) else None
+        if found is not None:
             changes.writes.append(self._store.promise_ids)
-        return then
+        return found
+
+    def _then(self, live: LiveInstance, step: LiveStep, chunks: int, lane: Lane) -> Then | None:
+        """What may follow some chunks of a step."""
+        found = self._behind(live, step, lane)
+        if found is None:
+            return None
+        found.target_us = lane.target_us
+        chunks = 1 if step.node.step.kind is Kind.MANY else chunks  # at most, of what follows
+        least, most = _bounds(found, lane)
+        take_ids = partial(self._take_ids, live, found, found.node)
+        if not lane.pool.shares_memory:
+            if chunks > 1 and not least <= chunks <= most:
+                return None
+            take_ids = Reserved(self._store.take_ids("chunk", chunks), chunks)
+        return Then(found.node, take_ids, least, most, found.likely_us, self._then(live, found, chunks, lane))
 
     def _behind(self, live: LiveInstance, step: LiveStep, lane: Lane) -> LiveStep | None:
         """The only step that takes what another one gives, where nothing but the claim is between them; no chunk of it waits."""
@@ -84,6 +93,12 @@ class Chains:
         self._notifications.began(live, step, changes)
 
 
+def _may_follow_in(lane: Lane) -> bool:
+    """Not inline, where tests look between two steps; nor in worker processes here, whose marks tell which chunk of a claim they run."""
+    pool = lane.pool
+    return not (lane.is_async or pool.is_inline) if pool.shares_memory else not pool.is_local
+
+
 def _is_free(step: LiveStep) -> bool:
     """Whether its attempts may start when they like, and be made again after a kill."""
     code = step.node.step
@@ -94,7 +109,8 @@ def _bounds(step: LiveStep, lane: Lane) -> tuple[int, int]:
     """How many chunks of a step may follow at once, beside one: as many as its micro-batches have."""
     if step.mean_us:
         return 1, step.size
-    return MANY, min(MAX_BATCH, int(lane.target_us / step.likely_us))
+    most = min(MAX_BATCH, int(lane.target_us / step.likely_us))
+    return (MANY if lane.pool.is_local else 1), most  # elsewhere the way there takes longer than those of a few
 
 
 def work_us(step: LiveStep, micro: MicroBatch) -> float:
@@ -111,12 +127,12 @@ def bear(
     """Outputs become chunks that were claimed as they were made: when the attempt ended that gave them."""
     chunks = followed.items
     parents, seqs, created = zip(*origins(items, results), strict=True)
-    first, index = chunks[0].chunk, followed.node.index
+    first = chunks[0].chunk
     changes.followed.extend(
-        len(chunks), id=range(first, first + len(chunks)), instance=live.id, step=index, parent=parents, seq=seqs,
+        len(chunks), id=range(first, first + len(chunks)), instance=live.id, step=followed.step, parent=parents, seq=seqs,
         created_us=created, data=given(results), session=session,
     )  # fmt: skip
-    _take_note(live.step_at(index), chunks)
+    _take_note(live.step_at(followed.step), chunks)
 
 
 def _take_note(step: LiveStep, chunks: Items) -> None:

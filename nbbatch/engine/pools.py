@@ -135,7 +135,7 @@ class Lane:
             return True
         if self.pool.is_inline or not step.likely_us or self.long >= self.workers:
             return False  # of the last: what is claimed ahead of work that takes long can be neither skipped nor run elsewhere
-        work = step.likely_us * step.likely_size
+        work = (step.likely_us + step.behind_us) * step.likely_size
         ahead = min(AHEAD, int(AHEAD_US / work)) if work < SLOW_US else 0
         if self.was_idle and step.likely_size == 1 and ahead > 1:
             if self.taken >= 2 * self.workers and not self.is_short:

@@ -90,6 +90,7 @@ class LiveStep:
         "accused",
         "again",
         "asks",
+        "behind_us",
         "counts",
         "cursor",
         "in_flight",
@@ -151,6 +152,8 @@ class LiveStep:
         self.mean_us = 0.0
         self.learned = Learned()
         self.times = Times()
+        self.behind_us = 0.0
+        """How long it takes, for each of its chunks, what may follow at once in a worker elsewhere."""
         self.target_us = TARGET_US
         """How much work its micro-batches should have, by where it runs."""
 
@@ -355,16 +358,18 @@ class LiveStep:
     @property
     def likely_size(self) -> int:
         """How many chunks a micro-batch should have. What another instance took counts where there are many, so that few results wait for one."""
-        if self.mean_us or not self.learned.mean_us or self.counts[_QUEUED] < MANY:
+        if self.mean_us or not self.learned.mean_us or self.counts[_QUEUED] + self.in_flight < MANY:
             return self.size
-        return max(1, min(MAX_BATCH, int(self.target_us / self.learned.mean_us)))
+        return max(1, min(MAX_BATCH, int(self.target_us / (self.learned.mean_us + self.behind_us))))
 
     def learn(self, chunks: int, spent_us: int) -> None:
         """Adapt the size of micro-batches to what the last one took."""
         self.times = self.times.plus(chunks, spent_us)
         mean = self.learned.mean_us = spent_us / chunks + 1
         self.mean_us = mean if not self.mean_us else 0.5 * (self.mean_us + mean)
-        self.size = max(1, min(TRUSTED * self.times.attempts, MAX_BATCH, int(self.target_us / self.mean_us)))
+        self.size = max(
+            1, min(TRUSTED * self.times.attempts, MAX_BATCH, int(self.target_us / (self.mean_us + self.behind_us)))
+        )
 
     def least(self) -> int:
         """How many chunks are too little work to be shared out among workers."""
@@ -424,7 +429,8 @@ class LiveInstance:
         self.touched: dict[int, LiveInstance] | None = None
         """Where it says that it has changed; None: it is not live."""
         self.changed = True
-        self.is_new = False  # until it is submitted: one that is taken up again is not
+        self.is_unharmed = False
+        """Whether no process or worker has died under it, as far as is known: not, where it was taken up again."""
         self.staged: dict[tuple[int, int], Staged] = {}
         """Outputs that running fan-outs have handed over, by chunk and attempt."""
         self.sealed: dict[tuple[int, int], Sealed] = {}

@@ -19,7 +19,7 @@ from nbbatch.base.rows import Item, Outcome, Results
 from nbbatch.base.states import ChunkStatus
 from nbbatch.definition import Kind, To
 from nbbatch.definition.listeners import begin
-from nbbatch.values.outside import MARK, size_of
+from nbbatch.values.outside import MARK, Writes, size_of
 from nbbatch.worker import capture
 from nbbatch.worker.chained import followed
 from nbbatch.worker.context import Context, MicroBatch
@@ -27,7 +27,7 @@ from nbbatch.worker.files_given import checking, confirm, taking
 from nbbatch.worker.older_class import of_older_class
 from nbbatch.worker.outcomes import broken, completed, expect_nothing, routed
 from nbbatch.worker.pages import Page, PageSink
-from nbbatch.worker.plain_chunks import run_plain
+from nbbatch.worker.plain_chunks import run_plain, written
 from nbbatch.worker.running import TOLD_EACH, TOLD_SOME, Cell
 
 PAGE_OUTPUTS = 5_000
@@ -40,14 +40,15 @@ STREAM_SECONDS = 0.05
 
 def run_chunks(micro: MicroBatch) -> Results:
     """Run every item of a micro-batch in this thread, and what is to follow at once; never raises what user code raised."""
-    return followed(micro, _run_chunks(micro), run_chunks)
-
-
-def _run_chunks(micro: MicroBatch) -> Results:
     capture.install()
     worker = micro.signed()
-    if micro.node.plain and micro.hooks is None and micro.node.step.options.rate is None:
-        return run_plain(micro, worker)
+    if not (micro.node.plain and micro.hooks is None and micro.node.step.options.rate is None):
+        return followed(micro, _run_each(micro, worker), run_chunks)
+    writes = Writes(micro.writers) if micro.values and micro.writers else None
+    return written(micro, followed(micro, run_plain(micro, worker, writes), run_chunks), writes)
+
+
+def _run_each(micro: MicroBatch, worker: str) -> Results:
     cell = micro.cell(0)
     outcomes, until = dict[int, Outcome](), micro.now() + micro.most_us
     for place, item in enumerate(micro.items):

@@ -41,7 +41,7 @@ def followed(micro: MicroBatch, results: Results, run: Callable[[MicroBatch], Re
     behind = replace(micro, node=then.node, items=items, sink=None, inputs=None, most_us=left_us, then=then.then)
     micro.trail.append(behind)
     try:
-        return results._replace(followed=Followed(behind.node, items, run(behind)))
+        return results._replace(followed=Followed(behind.node.index, items, run(behind)))
     except Exception:  # before any of them began: what those before them gave stands, and these are claimed like others
         return results
 

@@ -138,6 +138,25 @@ class Then(NamedTuple):
         """Whether so many are to follow."""
         return chunks == 1 or self.least <= chunks <= self.most
 
+    def all(self) -> list[Then]:
+        """It, and what may follow it in turn."""
+        return [self, *(self.then.all() if self.then else ())]
+
+    def of(self, index: int) -> Node:
+        """The step of an index among these."""
+        return next(each.node for each in self.all() if each.node.index == index)
+
+
+class Reserved(NamedTuple):
+    """Ids that nobody else is given: a worker that shares no memory has them with its micro-batch. Those it does not need are nobody's."""
+
+    before: int
+    """The id before the first."""
+    most: int
+
+    def __call__(self, count: int) -> int | None:
+        return self.before if count <= self.most else None
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MicroBatch:

@@ -21,10 +21,11 @@ Split = Callable[[Any], tuple[list[bytes], list[int]]]
 """Makes stored outputs, and the step that each goes to, of what a call gave."""
 
 
-def run_plain(micro: MicroBatch, worker: str) -> Results:
+def run_plain(micro: MicroBatch, worker: str, writes: Writes | None) -> Results:
     """The same attempts as by `run_item`, with everything that is equal for all of them done once.
 
-    Here a microsecond a chunk is a tenth of what it costs in all. An attempt begins when the one before it has ended.
+    Here a microsecond a chunk is a tenth of what it costs in all. An attempt begins when the one before it has ended. What it gives counts
+    once it is `written`.
     """
     node = micro.node
     inputs = columns(micro.items)[1]
@@ -32,23 +33,22 @@ def run_plain(micro: MicroBatch, worker: str) -> Results:
     decode, given = (taking(node), inputs) if values is None else (None, values)
     before = capture.buffer.set(None)
     try:
-        writes = Writes(micro.writers) if micro.values and micro.writers else None
         if node.ways or len(node.targets) > 1:
             results = _run(micro, worker, given, _routed_call(micro, decode, writes), _to_each)
-            return _written(micro, _spread(micro, results), writes)
+            return _spread(micro, results)
         gives, targets = node.output is not None, list(node.targets)
         call = _plain_call(micro, decode, writes)
-        results = _run(micro, worker, given, call, lambda data: ([data] if gives else [], targets))
-        return _written(micro, results, writes)
+        return _run(micro, worker, given, call, lambda data: ([data] if gives else [], targets))
     finally:
         capture.buffer.reset(before)
 
 
-def _written(micro: MicroBatch, results: Results, writes: Writes | None) -> Results:
-    """The same once all its files are in their places; attempts whose file is not have failed."""
+def written(micro: MicroBatch, results: Results, writes: Writes | None) -> Results:
+    """The same once all its files are in their places; attempts whose file is not have failed, and what followed counts for nothing."""
     failed = writes.failed() if writes is not None else None
     if not failed:
         return results
+    results = results._replace(followed=None)
     odd, kept = dict(results.odd), list[int]()
     for place, outcome in results.odd.items():
         if (error := next((failed[each] for each in outcome.outputs if each in failed), None)) is not None:

@@ -26,7 +26,7 @@ from nbbatch.values.outside import SharedFolder, keep_fresh, told
 from nbbatch.values.parameters import ParamsCodec
 from nbbatch.worker import logs, received, travel
 from nbbatch.worker.attempt import run_chunks
-from nbbatch.worker.context import Cancellation, MicroBatch, StoredParams
+from nbbatch.worker.context import Cancellation, MicroBatch, StoredParams, Then
 from nbbatch.worker.error_text import clean
 from nbbatch.worker.executors import threads
 from nbbatch.worker.received import Missing
@@ -36,7 +36,8 @@ from nbbatch.worker.travel import dumps
 log = logging.getLogger("nbbatch")
 
 
-Code = tuple[Node, ParamsCodec, Hooks | None]
+Code = tuple[tuple[Node, ...], ParamsCodec, Hooks | None]
+"""Of the step of a micro-batch and of those that may follow at once; the parameters', and listeners around attempts."""
 MOST_CODE = 64
 """Code of ended instances is kept up to this, for others that have the same."""
 WRITERS = 4
@@ -92,6 +93,8 @@ class Packed:
     brought: dict[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
     """Values that its worker is expected to lack."""
     line: Line | None = None
+    then: Sequence[Then] = ()
+    """What may follow at once, one after another; their nodes are in the code."""
 
 
 class Packer:
@@ -117,7 +120,7 @@ class Packer:
         Raises:
             pickle.PicklingError, TypeError: The step's function refers to something that cannot travel.
         """
-        digest, code, values = self._code(micro.instance, (micro.node, micro.params.codec, micro.hooks))
+        (digest, code, values), then = self._code_with_then(micro)
         values = values.copy()
         data = self._data(micro, values)
         marks = micro.marks.where if micro.marks and is_local else None
@@ -130,7 +133,19 @@ class Packer:
             f"{self.owner}-{next(self._numbers)}", micro.instance, digest, code, values, is_local, data, attached,
             micro.params.secrets, micro.items, marks, micro.slots, micro.values, socket.gethostname(), logs.levels(),
             micro.node.step.options.timeout is not None, is_suspect, micro.most_us, micro.is_fail_fast, brought,
+            then=then,
         )  # fmt: skip
+
+    def _code_with_then(self, micro: MicroBatch) -> tuple[tuple[str, bytes, dict[str, str]], Sequence[Then]]:
+        """The code of a micro-batch and of what may follow it at once, which travels without its code."""
+        then = micro.then.all() if micro.then else []
+        nodes, others = (micro.node, *(each.node for each in then)), (micro.params.codec, micro.hooks)
+        try:
+            return self._code(micro.instance, (nodes, *others)), [each._replace(node=None, then=None) for each in then]
+        except Exception:
+            if not then:
+                raise
+            return self._code(micro.instance, (nodes[:1], *others)), []  # what cannot travel is told of its own step
 
     def _data(self, micro: MicroBatch, values: dict[str, str]) -> bytes | str:
         """The parameters as they travel: big ones go to a worker once, as values do that code refers to."""
@@ -186,13 +201,15 @@ class Packer:
         made = self._made[key] = self._made.pop(key, None) or self._make(*key)
         return made
 
-    def _make(self, node: Node, codec: ParamsCodec, hooks: Hooks | None) -> tuple[str, bytes, dict[str, str]]:
+    def _make(self, nodes: tuple[Node, ...], codec: ParamsCodec, hooks: Hooks | None) -> tuple[str, bytes, dict[str, str]]:
         portable = hooks and _portable(hooks)
-        functions = [node.step.function]
+        functions = [node.step.function for node in nodes]
         if portable is not None:
             functions += [*portable.before, *portable.around, *portable.after]
         try:
-            code, values = self._values.packed((node, codec, portable), functions, f"step {node.step.name!r}")
+            code, values = self._values.packed(
+                ((node, *behind), codec, portable), functions, f"step {node.step.name!r}"
+            )
         except Exception as error:
             raise _with_its_place(error, functions) from None
         return hashlib.sha256(code).hexdigest(), code, values
@@ -250,7 +267,7 @@ def run_packed(packed: Packed) -> Results | Missing | None:
         told(packed.folder.root)
         keep_fresh()
     try:
-        node, codec, hooks = _code_of(packed)
+        (node, *behind), codec, hooks = _code_of(packed)
         params = _params(packed.digest, codec, packed.data, tuple(packed.secrets.items()))
         attached = packed.attachments
         attached = Carried(received.here(attached)) if isinstance(attached, str) else attached
@@ -261,14 +278,21 @@ def run_packed(packed: Packed) -> Results | Missing | None:
     micro = MicroBatch(
         packed.instance, node, params, packed.items, cancellation=_Told(packed.line, marks, packed.slots), marks=marks,
         slots=packed.slots, attachments=attached, hooks=hooks, values=packed.folder, writers=_writers(os.getpid()),
-        most_us=packed.most_us, is_fail_fast=packed.is_fail_fast,
+        most_us=packed.most_us, is_fail_fast=packed.is_fail_fast, then=_chain(packed.then, behind),
     )  # fmt: skip
     with logs.collected(packed.levels) as kept:
         results = run_chunks(micro)
     _mark_as_begun(marks, packed.slots)  # its results are on their way
     name = _name(packed.host)
-    odd = {place: outcome._replace(worker=name) for place, outcome in results.odd.items()}
-    return results._replace(worker=name, odd=odd, logged=kept.all())
+    return results.renamed(lambda _: name)._replace(logged=kept.all())
+
+
+def _chain(then: Sequence[Then], nodes: Sequence[Node]) -> Then | None:
+    """What may follow at once, with its code."""
+    found = None
+    for each, node in zip(reversed(then), reversed(nodes), strict=True):
+        found = each._replace(node=node, then=found)
+    return found
 
 
 def hand_on_logs(future: Future[Any]) -> None:
