@@ -178,7 +178,14 @@ class RunFuture(Frames, Generic[R_co]):
         """What an instance that has not ended in time will do."""
         if self.status is InstanceStatus.PAUSED:
             return "it is PAUSED, and run.resume() lets it go on"
-        return "it goes on"
+        why = self._hindered()
+        return f"it goes on, but {why}" if why else "it goes on"
+
+    def _hindered(self) -> str | None:
+        """Why chunks of it wait that might run; None: nothing is in their way, as far as this process knows."""
+        engine = self._engine()
+        live = engine.live.get(self.id)
+        return None if live is None else engine.hung() or engine.hindrance(live)
 
     def _patience(self, timeout: Timeout) -> float | None:
         """Seconds to wait."""

@@ -701,10 +701,9 @@ class JobHandle(RunFuture[R_co]):
 
         row = self._row
         waits = row.status not in INSTANCE_ENDED and not self.attached
-        live = self._engine().live.get(self.id)
+        live, why = self._engine().live.get(self.id), self._hindered()
         reused = live.reused if live else self._store.fetch("reused", self.id)[0][0]
         line = static.run_line(row, self.progress, left, waits=waits, steps=counts, reused=reused)
-        why = self._hung() or (self._engine().hindrance(live) if live else None)
         return f"{line} · {why}" if why else line
 
     def _counts(self) -> list[tuple[str, int]]:

@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -220,6 +220,58 @@ def test_a_worker_that_shares_no_memory_tells_user_code_the_id_under_which_its_c
     assert len(said) == 30
     assert all(text == f"{chunk}\n" for text, chunk in said)
     assert sorted(chunk for _, chunk in said) == sorted(ids)
+
+
+class Gone(Exception):
+    pass
+
+
+class Frail(Executor):
+    """Its workers die, as told by an error, once a step of theirs has left a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.deaths = file, 0
+        self._inner = ThreadPoolExecutor(1)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        return self._inner.submit(self._run, fn, *args)
+
+    def _run(self, fn: Callable[..., Any], call: Any) -> Any:
+        results = fn(call)
+        if self.file.exists():
+            self.file.unlink()
+            self.deaths += 1
+            raise Gone
+        return results
+
+
+def test_who_kills_a_worker_elsewhere_by_what_follows_is_charged_alone(
+    store: Path, tmp_path: Path, born: list[str]
+) -> None:
+    file = tmp_path / "killed"
+
+    def emit(n: int) -> Iterator[int]:
+        yield from range(n)
+
+    def visit(n: int) -> None:
+        if n == 31:
+            file.touch()
+
+    job = chain(add, nb.step(max_attempts=2, backoff=0, max_failed=1)(visit), first=emit)
+    pool = Frail(file)
+    with nb.open(store, nb.executor(pool, workers=1, lost=Gone)) as batch:
+        known(batch, job, 20)
+        born.clear()
+        run = batch.submit(job, 40, new=True)
+
+        assert run.wait(20) == "COMPLETED"
+        failed = run.chunks("visit", status="FAILED")
+        assert run.chunk(failed["id"].item()).input == 31
+        assert run.chunks("visit")["errors"].sum() == 2
+        assert run.chunks("add")["errors"].sum() == 0
+        assert run.steps()["completed"].to_list() == [1, 40, 39]
+        assert pool.deaths > 3  # the first under what followed at once
+        agrees(batch)
 
 
 def timeless(run: nb.JobHandle[Any]) -> list[list[tuple[Any, ...]]]:

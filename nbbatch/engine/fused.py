@@ -20,7 +20,8 @@ from nbbatch.engine.settle import Changes
 from nbbatch.engine.state import MANY, MAX_BATCH, LiveInstance, LiveStep
 from nbbatch.store.database import Store
 from nbbatch.worker.chained import given, origins
-from nbbatch.worker.context import MicroBatch, Reserved, Then
+from nbbatch.worker.context import MicroBatch
+from nbbatch.worker.successors import Reserved, Then
 
 IS_ON = True
 """Tests have all attempts be claimed one step after another."""

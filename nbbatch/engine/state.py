@@ -87,32 +87,9 @@ class LiveStep:
     """One step of a live instance."""
 
     __slots__ = (
-        "accused",
-        "again",
-        "asks",
-        "behind_us",
-        "counts",
-        "cursor",
-        "in_flight",
-        "last",
-        "learned",
-        "loaded_last",
-        "looked",
-        "looked_bytes",
-        "lots",
-        "mean_bytes",
-        "mean_us",
-        "node",
-        "opened",
-        "polling",
-        "ready",
-        "size",
-        "skipped",
-        "suspect_in_flight",
-        "suspects",
-        "target_us",
-        "times",
-        "unasked",
+        "accused", "again", "asks", "behind_us", "counts", "cursor", "in_flight", "last", "learned", "loaded_last", "looked",
+        "looked_bytes", "lots", "mean_bytes", "mean_us", "node", "opened", "polling", "ready", "size", "skipped", "suspect_in_flight",
+        "suspects", "target_us", "times", "unasked",
     )  # fmt: skip
 
     def __init__(self, node: Node, *, asks: bool = False) -> None:
@@ -152,8 +129,7 @@ class LiveStep:
         self.mean_us = 0.0
         self.learned = Learned()
         self.times = Times()
-        self.behind_us = 0.0
-        """How long it takes, for each of its chunks, what may follow at once in a worker elsewhere."""
+        self.behind_us = 0.0  # for each of its chunks: how long it takes what may follow at once in a worker elsewhere
         self.target_us = TARGET_US
         """How much work its micro-batches should have, by where it runs."""
 
@@ -367,9 +343,8 @@ class LiveStep:
         self.times = self.times.plus(chunks, spent_us)
         mean = self.learned.mean_us = spent_us / chunks + 1
         self.mean_us = mean if not self.mean_us else 0.5 * (self.mean_us + mean)
-        self.size = max(
-            1, min(TRUSTED * self.times.attempts, MAX_BATCH, int(self.target_us / (self.mean_us + self.behind_us)))
-        )
+        trusted, fitting = TRUSTED * self.times.attempts, int(self.target_us / (self.mean_us + self.behind_us))
+        self.size = max(1, min(trusted, MAX_BATCH, fitting))
 
     def least(self) -> int:
         """How many chunks are too little work to be shared out among workers."""
@@ -429,8 +404,7 @@ class LiveInstance:
         self.touched: dict[int, LiveInstance] | None = None
         """Where it says that it has changed; None: it is not live."""
         self.changed = True
-        self.is_unharmed = False
-        """Whether no process or worker has died under it, as far as is known: not, where it was taken up again."""
+        self.is_unharmed = False  # until it is submitted, and from when on a worker or process has died under it
         self.staged: dict[tuple[int, int], Staged] = {}
         """Outputs that running fan-outs have handed over, by chunk and attempt."""
         self.sealed: dict[tuple[int, int], Sealed] = {}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from nbbatch.base import ranges
 from nbbatch.base.clock import SystemClock
@@ -30,6 +30,7 @@ from nbbatch.worker.error_text import clean, text_of, tidy
 from nbbatch.worker.hiding import Hider, hider
 from nbbatch.worker.pages import PageSink
 from nbbatch.worker.running import Cell, Slots, no_cell
+from nbbatch.worker.successors import Then
 
 MAX_WARNINGS = 1_000
 """Warnings that an attempt keeps."""
@@ -117,45 +118,6 @@ class StoredParams:
     def hides(self) -> Hider | None:
         """What hides its secrets; None where it has none."""
         return hider(tuple(self.secrets.values())) if self.secrets else None
-
-
-class Then(NamedTuple):
-    """A step whose attempts may follow at once in the same worker."""
-
-    node: Node
-    take_ids: Callable[[int], int | None]
-    """Gives the id before those of so many chunks; None: nothing is to follow now."""
-    least: int
-    """Of no fewer chunks, but for one …"""
-    most: int
-    """… and of no more."""
-    likely_us: float
-    """How long each may take, by what came before."""
-    then: Then | None = None
-    """What may follow it in turn."""
-
-    def takes(self, chunks: int) -> bool:
-        """Whether so many are to follow."""
-        return chunks == 1 or self.least <= chunks <= self.most
-
-    def all(self) -> list[Then]:
-        """It, and what may follow it in turn."""
-        return [self, *(self.then.all() if self.then else ())]
-
-    def of(self, index: int) -> Node:
-        """The step of an index among these."""
-        return next(each.node for each in self.all() if each.node.index == index)
-
-
-class Reserved(NamedTuple):
-    """Ids that nobody else is given: a worker that shares no memory has them with its micro-batch. Those it does not need are nobody's."""
-
-    before: int
-    """The id before the first."""
-    most: int
-
-    def __call__(self, count: int) -> int | None:
-        return self.before if count <= self.most else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,11 +26,12 @@ from nbbatch.values.outside import SharedFolder, keep_fresh, told
 from nbbatch.values.parameters import ParamsCodec
 from nbbatch.worker import logs, received, travel
 from nbbatch.worker.attempt import run_chunks
-from nbbatch.worker.context import Cancellation, MicroBatch, StoredParams, Then
+from nbbatch.worker.context import Cancellation, MicroBatch, StoredParams
 from nbbatch.worker.error_text import clean
 from nbbatch.worker.executors import threads
 from nbbatch.worker.received import Missing
 from nbbatch.worker.running import CALLED_OFF, UNKNOWN, Slots, slots_of
+from nbbatch.worker.successors import Then
 from nbbatch.worker.travel import dumps
 
 log = logging.getLogger("nbbatch")
@@ -201,15 +202,15 @@ class Packer:
         made = self._made[key] = self._made.pop(key, None) or self._make(*key)
         return made
 
-    def _make(self, nodes: tuple[Node, ...], codec: ParamsCodec, hooks: Hooks | None) -> tuple[str, bytes, dict[str, str]]:
+    def _make(
+        self, nodes: Sequence[Node], codec: ParamsCodec, hooks: Hooks | None
+    ) -> tuple[str, bytes, dict[str, str]]:
         portable = hooks and _portable(hooks)
         functions = [node.step.function for node in nodes]
         if portable is not None:
             functions += [*portable.before, *portable.around, *portable.after]
         try:
-            code, values = self._values.packed(
-                ((node, *behind), codec, portable), functions, f"step {node.step.name!r}"
-            )
+            code, values = self._values.packed((nodes, codec, portable), functions, f"step {nodes[0].step.name!r}")
         except Exception as error:
             raise _with_its_place(error, functions) from None
         return hashlib.sha256(code).hexdigest(), code, values
