@@ -14,8 +14,9 @@ import traceback
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -414,6 +415,35 @@ def test_a_step_may_use_more_big_values_than_workers_keep(processed: nb.Batch) -
     run = processed.submit(each(space["use"]), 9)
 
     assert run.wait(30) == "COMPLETED"
+
+
+def test_a_big_value_that_methods_use_is_found_once() -> None:
+    table = bytes(200_000)
+
+    class Model:
+        limits: ClassVar = [1, 2]
+
+        @property
+        def size(self) -> int:
+            return len(table)
+
+        @cached_property
+        def kept(self) -> int:
+            return len(table)
+
+        @staticmethod
+        def first() -> int:
+            return table[0]
+
+        @classmethod
+        def fit(cls, value: int) -> int:
+            return len(table) + value
+
+    found = [value for _, value in travel.variables([Model.fit])]
+
+    assert any(each is table for each in found)
+    _, files = travel.Values().packed(Model, [Model.fit], "step 'fit'")
+    assert len(files) == 1
 
 
 def test_a_shared_value_is_code_by_what_it_holds() -> None:

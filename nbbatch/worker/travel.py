@@ -16,11 +16,11 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -240,11 +240,7 @@ def _used_by(function: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(function, MethodType):
         yield from (("", function.__func__), ("an object", function.__self__))
     elif isinstance(function, type):
-        yield from (
-            (name, value)
-            for name, value in vars(function).items()
-            if not isinstance(value, _SMALL) or isinstance(value, FunctionType)
-        )
+        yield from ((name, each) for name, value in vars(function).items() for each in _held_by(value))
     elif isinstance(function, FunctionType) and not _is_imported(function):
         yield from (
             (name, function.__globals__[name]) for name in _names(function.__code__) if name in function.__globals__
@@ -258,6 +254,17 @@ def _used_by(function: Any) -> Iterator[tuple[str, Any]]:
             ("a default", value)
             for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
         )
+
+
+def _held_by(attribute: Any) -> tuple[Any, ...]:
+    """What an attribute of a class refers to, beside the class itself."""
+    if isinstance(attribute, classmethod | staticmethod):
+        return (attribute.__func__,)  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(attribute, property):
+        return attribute.fget, attribute.fset, attribute.fdel
+    if isinstance(attribute, cached_property):
+        return (attribute.func,)
+    return () if isinstance(attribute, GetSetDescriptorType | MemberDescriptorType) else (attribute,)
 
 
 def _is_imported(code: Any) -> bool:
