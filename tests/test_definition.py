@@ -7,6 +7,7 @@ import pydoc
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal, TypedDict
 
 import polars as pl
@@ -431,6 +432,10 @@ def test_a_reduction_gives_one_report() -> None:
             r"no option retries=; nb\.step\(max_attempts=…\)",
         ),
         (lambda: total_job().as_step(retries=3), r"step 'job' has no option retries=; max_attempts= is meant"),
+        (
+            lambda: nb.step(partial(max, 1)),
+            r"nb\.step decorates a function, not functools\.partial\(<built-in function max>, 1\)",
+        ),
         (lambda: nb.step("count"), r"nb\.step decorates a function, not 'count'; options go by name"),
     ],
 )

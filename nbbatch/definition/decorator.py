@@ -152,11 +152,11 @@ def _check_streams(name: str, kind: Kind, options: Options) -> None:
 
 
 def _made(function: Callable[..., Any], given: dict[str, Any]) -> BaseStep:
-    if not callable(function) or isinstance(function, BaseStep):
+    if not hasattr(function, "__name__") or not callable(function) or isinstance(function, BaseStep):
         raise DefinitionError(
             f"@nb.step decorates a function, not {function!r}; options go by name: @nb.step(name=...)"
         )
-    name = checked_name("step", given.pop("name", None) or getattr(function, "__name__", ""))
+    name = checked_name("step", given.pop("name", None) or function.__name__)
     signature = read_signature(function, name, caller_locals(depth=3))
     read = read_options(name, given)
     if read.bisect and not is_page(signature.input_type):
