@@ -148,15 +148,16 @@ CREATE OR REPLACE MACRO open_chunks(i, t) AS TABLE
 WITH odd AS MATERIALIZED (
     SELECT instance, chunk, step, status, attempt, errors, polls, started_us, ended_us, due_us, records, code, id AS event
     FROM present_events(i, t) WHERE status NOT IN {DONE}
-)
-SELECT unnest(last) FROM (
-    SELECT max_by(o, event) AS last FROM odd o
+),
+last AS (  -- not max_by() of whole rows, which takes four times as long
+    SELECT max(event) AS event FROM odd o
     ANTI JOIN (
         SELECT e.chunk FROM event e SEMI JOIN odd o ON o.chunk = e.chunk
         WHERE (i IS NULL OR e.instance = i) AND e.ended_us <= t AND e.status IN {DONE}
     ) d ON d.chunk = o.chunk
     GROUP BY o.chunk
-);
+)
+SELECT o.* FROM odd o SEMI JOIN last l ON l.event = o.event;
 
 -- Instances that stood CANCELLED then. What had no event yet is CANCELLED with them: outputs that had not become chunks.
 CREATE OR REPLACE MACRO cancelled(i, t) AS TABLE
