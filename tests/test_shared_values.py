@@ -221,25 +221,27 @@ def test_what_a_worker_has_just_written_is_read_from_its_memory_unless_the_file_
     assert outside.whole(made[1]) == values[1]
 
 
-def test_a_frame_that_a_worker_has_just_written_is_not_checked_again_unless_its_file_was_touched(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outside, "_fresh", fresh := Fresh())
-    fresh.most_bytes = BIG
+def test_a_frame_is_read_from_the_file_it_has_just_written_unless_that_was_touched(folder: Path) -> None:
     codec, shared = codec_for(pl.DataFrame), SharedFolder(str(folder), "ab12cd34")
     (folder / "ab12cd34" / "1").mkdir(parents=True)
     keep = shared.keeping(1, codec.encode, codec.pouring)
-    made = [keep(pl.DataFrame({"x": np.random.default_rng(seed).random(BIG // 4)})) for seed in range(2)]
-    paths = [folder / Reference.read(each).name for each in made]
+    frames = [pl.DataFrame({"x": np.random.default_rng(seed).random(BIG // 4)}) for seed in range(4)]
+    one, other, third, fourth = (keep(frame) for frame in frames)
+    paths = [folder / Reference.read(each).name for each in (one, other, third, fourth)]
     stats = paths[0].stat()
-    for path in paths:
-        path.write_bytes(bytes(stats.st_size))
+    paths[0].write_bytes(paths[3].read_bytes())
     os.utime(paths[0], ns=(stats.st_atime_ns, stats.st_mtime_ns))  # nobody can tell it from the file that was written
+    paths[1].write_bytes(paths[3].read_bytes())
+    paths[2].unlink()
 
-    assert outside.whole(made[0]) == bytes(stats.st_size)
-    for each in made:  # nor is it believed a second time
-        with pytest.raises(nb.StoreError, match="holds something else"):
-            outside.whole(each)
+    assert codec.decode(one).equals(frames[3])
+    with pytest.raises(nb.StoreError, match="holds something else"):  # it is not believed a second time
+        codec.decode(one)
+    with pytest.raises(nb.StoreError, match="holds something else"):
+        codec.decode(other)
+    with pytest.raises(nb.StoreError, match="No such file"):
+        codec.decode(third)
+    assert codec.decode(fourth).equals(frames[3])
 
 
 def test_what_followed_an_output_that_cannot_be_written_counts_for_nothing(store: Path, folder: Path) -> None:

@@ -85,6 +85,13 @@ def pouring(frame: Any) -> Callable[[BinaryIO], None] | None:
     return partial(frame.write_ipc_stream, compression="uncompressed") if _is_noise(frame) else None
 
 
+def draw(file: BinaryIO) -> Any:
+    """The frame that wrote itself to a file by `pouring`: of its bytes no copy is made in between."""
+    import polars as pl
+
+    return pl.read_ipc_stream(file)
+
+
 def _is_noise(frame: Any) -> bool:
     """Whether a frame is big, and compressing it is not worth its time; the same for equal frames."""
     size = frame.estimated_size()

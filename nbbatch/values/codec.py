@@ -24,13 +24,13 @@ from pydantic import (
 from pydantic_core import to_json
 
 from nbbatch.base.errors import ValueNotStorable
-from nbbatch.values.arrow_forms import is_frame, pouring, read_frame, write_frame
+from nbbatch.values.arrow_forms import draw, is_frame, pouring, read_frame, write_frame
 from nbbatch.values.classes import MASK, NO_SECRETS
 from nbbatch.values.declared import Declared
 from nbbatch.values.files import File
 from nbbatch.values.hints import SECRETS, bare
 from nbbatch.values.kept import changed
-from nbbatch.values.outside import is_reference, whole
+from nbbatch.values.outside import drawn, is_reference, whole
 from nbbatch.values.plain_json import plain_of
 from nbbatch.values.storable import Storable, received, told
 from nbbatch.values.tree import is_tree, read, write
@@ -232,6 +232,8 @@ class Codec:
 
     def _decode(self, data: bytes) -> Any:
         if is_reference(data):
+            if (frame := drawn(data, draw)) is not None:
+                return frame
             data = whole(data)
         if is_tree(data):
             value = read(data, self.forms)

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from nbbatch.base.errors import StoreUnreadable
 from nbbatch.values.files import content
@@ -33,10 +33,11 @@ WRITES = 3
 """Files that a micro-batch has on their way to the folder at once."""
 FRESH_BYTES = 64_000_000
 """Of what a worker process has written so much stays in its memory, too, for the step that follows …"""
-FRESH_FILES = 10_000
-"""… and of so many files what they looked like: one that is untouched is not checked again."""
+POURED_FILES = 10_000
+"""… and of so many files, to which values wrote themselves, what they looked like."""
 MARK = b"@"
 """What a reference begins with, and no stored form of a value does."""
+T = TypeVar("T")
 Write = Callable[["Reference", Callable[[], None]], object]
 """Does what brings a file to its place, now or a little later."""
 Pouring = Callable[[Any], Callable[[BinaryIO], None] | None]
@@ -178,13 +179,17 @@ class SharedFolder:
 
 
 def _place(part: Part, made: Reference) -> None:
-    _fresh.add((made.root, made.name), part.place(made.sha256), None)
+    _poured[made.root, made.name] = part.place(made.sha256)
+    while len(_poured) > POURED_FILES:
+        _poured.pop(next(iter(_poured)), None)
 
 
 def _at_once(_: Reference, act: Callable[[], None]) -> None:
     act()
 
 
+_poured: dict[tuple[str, str], Look] = {}
+"""What files looked like to which values have written themselves in this process: whoever reads one first need not check it."""
 _under_way: dict[tuple[str, str], Future[None]] = {}
 """Files that this process is writing: what follows at once may ask for one before it is in its place."""
 
@@ -219,37 +224,38 @@ class Writes:
 
 
 class Fresh:
-    """Values that this process has just written: the next step often runs here, and then need not check them, nor read most of them."""
+    """Values that this process has just written: the next step often runs here, and then need not read and check them."""
 
     def __init__(self) -> None:
         """Nothing is kept before somebody asks for it."""
         self.most_bytes = 0
         """Kept at most, the newest; in the process that has the store none, as its memory is a notebook's."""
-        self._kept: dict[tuple[str, str], tuple[Look, bytes | None]] = {}
+        self._kept: dict[tuple[str, str], tuple[Look, bytes]] = {}
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def add(self, file: tuple[str, str], look: Look, data: bytes | None) -> None:
-        """Keep what was written to a file of a root, by its name; None: only what the file looks like."""
-        if len(data or b"") >= self.most_bytes:
+    def add(self, file: tuple[str, str], look: Look, data: bytes) -> None:
+        """Keep what was written to a file of a root, by its name."""
+        if len(data) > self.most_bytes:
             return
         with self._lock:
             self._drop(file)
             self._kept[file] = look, data
-            self._bytes += len(data or b"")
-            while self._bytes > self.most_bytes or len(self._kept) > FRESH_FILES:
+            self._bytes += len(data)
+            while self._bytes > self.most_bytes:
                 self._drop(next(iter(self._kept)))
 
-    def pop(self, file: tuple[str, str]) -> tuple[Look | None, bytes | None]:
-        """What a file looked like when it was written here, and what was; most values are read once, so it is kept no longer."""
+    def pop(self, file: tuple[str, str]) -> bytes | None:
+        """What was written there, if the file is still as it was; most values are read once, so it is kept no longer."""
         if file not in self._kept:
-            return None, None
+            return None
         with self._lock:
-            return self._drop(file)
+            look, data = self._drop(file)
+        return data if look is not None and place_of(file[0]).look(file[1]) == look else None
 
-    def _drop(self, file: tuple[str, str]) -> tuple[Look | None, bytes | None]:
-        look, data = self._kept.pop(file, (None, None))
-        self._bytes -= len(data or b"")
+    def _drop(self, file: tuple[str, str]) -> tuple[Look | None, bytes]:
+        look, data = self._kept.pop(file, (None, b""))
+        self._bytes -= len(data)
         return look, data
 
 
@@ -307,12 +313,15 @@ def whole(data: bytes) -> bytes:
     made = Reference.read(data)
     why = ""
     for root in _roots(made):
+        _await(root, made)
+        if (fresh := _fresh.pop((root, made.name))) is not None:
+            return fresh
         try:
-            found, is_untouched = _read(root, made)
+            found = place_of(root).get(made.name, made.bytes)
         except OSError as error:
             why = why or f"{root}/{made.name} cannot be read: {error.strerror or error}"
             continue
-        if is_untouched or sha256(found).hexdigest() == made.sha256:
+        if sha256(found).hexdigest() == made.sha256:
             return found
         why = f"{root}/{made.name} was altered: {_how(found, made)}"
     raise StoreUnreadable(
@@ -321,14 +330,31 @@ def whole(data: bytes) -> bytes:
     )
 
 
-def _read(root: str, made: Reference) -> tuple[bytes, bool]:
-    """What a file holds, and whether it is as this process wrote it."""
+def _await(root: str, made: Reference) -> None:
+    """Wait while this process is writing the file."""
     if (future := _under_way.get((root, made.name))) is not None:
         wait((future,))
-    place, (look, kept) = place_of(root), _fresh.pop((root, made.name))
-    found = place.get(made.name, made.bytes) if kept is None else kept
-    is_untouched = look is not None and place.look(made.name) == look
-    return found if is_untouched or kept is None else place.get(made.name, made.bytes), is_untouched
+
+
+def drawn(data: bytes, draw: Callable[[BinaryIO], T]) -> T | None:
+    """What reads itself from the file of a reference, where a value has written itself to it in this process, and nobody has touched it.
+
+    None: it is to be read `whole`, as nobody knows whether the file is what it was.
+    """
+    made = Reference.read(data)
+    _await(made.root, made)
+    look = _poured.pop((made.root, made.name), None)
+    if look is None:
+        return None
+    place = place_of(made.root)
+    try:
+        with place.open(made.name) as file:
+            value = draw(file)
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException:  # it was touched, then; polars may panic
+        return None
+    return value if place.look(made.name) == look else None
 
 
 def _roots(made: Reference) -> list[str]:

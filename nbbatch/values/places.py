@@ -20,7 +20,7 @@ import tempfile
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from nbbatch.base.private_file import replaced
 
@@ -41,6 +41,14 @@ class Place(Protocol):
 
     def look(self, name: str) -> Look | None:
         """What a file looks like; None: there is none, or looking costs about as much as reading."""
+        ...
+
+    def open(self, name: str) -> BinaryIO:
+        """A file, to be read.
+
+        Raises:
+            OSError: There is none, or it is no plain file.
+        """
         ...
 
     def get(self, name: str, most: int) -> bytes:
@@ -162,12 +170,18 @@ class Folder:
             return _looks(os.lstat(self._root / name))
         return None
 
+    def open(self, name: str) -> BinaryIO:
+        """As `Place.open`."""
+        number = os.open(self._root / name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        file = os.fdopen(number, "rb", buffering=0)
+        if stat.S_ISREG(os.fstat(number).st_mode):
+            return file
+        file.close()
+        raise OSError(0, "it is no plain file")
+
     def get(self, name: str, most: int) -> bytes:
         """As `Place.get`. It is read, not mapped: the end of a file that becomes shorter would end the process."""
-        number = os.open(self._root / name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-        with os.fdopen(number, "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise OSError(0, "it is no plain file")
+        with self.open(name) as file:
             return file.read(most + 1) or b""
 
     def copy(self, name: str, to: str) -> None:
@@ -231,6 +245,10 @@ class Remote:
         self._files.makedirs(self._files._parent(path), exist_ok=True)
         self._files.pipe_file(part, data)
         self._files.mv(part, path)
+
+    def open(self, name: str) -> BinaryIO:
+        """As `Place.open`."""
+        return self._files.open(self._at(name), "rb")
 
     def get(self, name: str, most: int) -> bytes:
         """As `Place.get`."""
