@@ -491,6 +491,10 @@ def test_no_more_run_at_once_than_a_cluster_has_of_a_resource(store: Path, tmp_p
             if "nbbatch" in repr(type(each))
         ]
         assert engine(batch)._lanes.main.workers == 1
+        with nb.open(":memory:", nb.dask(client, resources={"TPU": 1})) as other:
+            waits = other.submit(each(print), 1)
+            while "the Dask cluster has none that has {'TPU': 1}" not in repr(waits):
+                assert not waits.done()
 
 
 @pytest.mark.parametrize("pool", ["ray"], indirect=True)

@@ -149,7 +149,8 @@ class OnDask(Elsewhere):
             found = await asyncio.wait_for(self._threads(), 5)
             wanted = self._options.get("workers")
             threads = sum(count for name, count in found.items() if not isinstance(wanted, list) or name in wanted)
-            self.saw(threads, "the Dask cluster has none just now")
+            needs = self._options.get("resources")
+            self.saw(threads, f"the Dask cluster has none {f'that has {needs}' if needs else 'just now'}")
         except Exception as error:
             self.saw(0, f"the Dask scheduler cannot be reached: {type(error).__name__} {error}"[:300])
 
