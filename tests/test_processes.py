@@ -446,6 +446,28 @@ def test_a_big_value_that_methods_use_is_found_once() -> None:
     assert len(files) == 1
 
 
+def test_shared_values_in_what_a_variable_holds_travel_apart_from_it() -> None:
+    class Rates:
+        def __init__(self) -> None:
+            self.table = nb.shared(bytes(200_000))
+
+    rates = Rates()
+    small, big = {"deep": [rates]}, {"deep": (rates, bytes(150_000))}
+
+    def use() -> tuple[Any, Any]:
+        return small, big
+
+    values = travel.Values()
+    code, files = values.packed(use, [use], "step 'use'")
+    received.find(files)
+    found, held = received.loads(code)()
+
+    assert len(code) < 10_000
+    assert sorted(Path(file).stat().st_size // 10_000 for file in files.values()) == [15, 20]
+    assert found["deep"][0].table is held["deep"][0].table
+    assert (found["deep"][0].table.value, held["deep"][1]) == (rates.table.value, big["deep"][1])
+
+
 def test_a_shared_value_is_code_by_what_it_holds() -> None:
     def code(value: object) -> str:
         held = nb.shared(value)

@@ -86,7 +86,7 @@ def _add(name: str, view: memoryview) -> None:
         at += -at % ALIGNED
         pieces.append(view[at : at + length])
         at += length
-    value = pickle.loads(pieces[0], buffers=pieces[1:])  # noqa: S301 - made by `Values` in the process that owns this pool
+    value = _Unpickler(BytesIO(pieces[0]), buffers=pieces[1:]).load()  # it may hold others, which came before it
     with _lock:
         _here[name] = value, len(view)
 

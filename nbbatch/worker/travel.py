@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property, partial
 from io import BytesIO
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from nbbatch.base import private_folder
@@ -40,6 +40,8 @@ ROOM = 8
 """Values lie in memory while there is room for so many of the size of the first."""
 MOST, MOST_BYTES = 64, 1 << 31
 """So many values, and bytes of them, are kept that nothing needs just now."""
+LOOKED = 1_000
+"""So many values in what a variable holds are looked at, whether they are shared."""
 ALIGNED = 64
 """Each part of a file begins at a multiple of this."""
 _CHUNK = 1 << 22
@@ -90,7 +92,7 @@ class Values:
         apart, paths = dict[int, str](), dict[str, str]()
         held = list[Any]()  # an id is good for as long as its object lives
         for name, value in variables(functions):
-            if id(value) in apart or (found := self._kept(value)) is None:
+            if id(value) in apart or (found := self._kept(value, apart)) is None:
                 continue
             key, size = found
             held.append(value)
@@ -102,15 +104,15 @@ class Values:
         data = _dumps(code, apart, None, sources)
         return pickle.dumps(_cells(sources)) + data, paths
 
-    def _kept(self, value: Any) -> tuple[str, int] | None:
-        """The name and size of a value that is big; None: it is not, or cannot travel by itself."""
+    def _kept(self, value: Any, apart: Mapping[int, str]) -> tuple[str, int] | None:
+        """The name and size of a value that is big, without those that are apart; None: it is not, or cannot travel by itself."""
         if isinstance(value, Shared) and (known := self._shared.get(value)) and known[0] in self._paths:  # pyright: ignore[reportUnknownArgumentType]
             return known
         if (copy := big_values.copy_of(value)) in self._mapped:  # as it was at the submit, which has just looked
             return copy, len(self._mapped[copy])
         try:
             buffers = list[pickle.PickleBuffer]()
-            data = _dumps(value, {}, buffers, set())
+            data = _dumps(value, apart, buffers, set())
             parts = _layout(data, buffers)
             size = sum(map(len, parts))
             if size < BIG:
@@ -225,7 +227,23 @@ def variables(functions: Iterable[Any]) -> Iterator[tuple[str, Any]]:
             ):
                 left.append(value)
             elif not isinstance(value, _SMALL):
-                yield name, value
+                yield from ((name, each) for each in (*_shared_in(value), value))  # what holds others after them
+
+
+def _shared_in(value: Any) -> Iterator[Any]:
+    """The shared values in containers, and in objects of the notebook or script."""
+    left = [value]
+    for _ in range(LOOKED):
+        if not left:
+            return
+        each = left.pop()
+        if isinstance(each, Shared):
+            yield each
+            continue
+        held: Iterable[Any] = () if _is_imported(type(each)) else getattr(each, "__dict__", {}).values()
+        if isinstance(each, dict | list | tuple | set | frozenset):
+            held = cast("Iterable[Any]", each.values() if isinstance(each, dict) else each)
+        left.extend(islice(held, LOOKED))
 
 
 def _used_by(function: Any) -> Iterator[tuple[str, Any]]:
