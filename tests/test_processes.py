@@ -343,7 +343,7 @@ def test_lines_of_a_notebook_cell_are_in_tracebacks_of_workers() -> None:
     names = {"__name__": "__main__"}
     exec(compile(text, name, "exec"), names)
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-    code, _ = travel.Values().packed(names["fit"], [names["fit"]], "step 'fit'")
+    code, _ = travel.Values().packed(names["fit"], [("step 'fit'", names["fit"])])
     del linecache.cache[name]  # as in a worker
 
     with pytest.raises(ZeroDivisionError) as raised:
@@ -417,8 +417,8 @@ def test_a_step_may_use_more_big_values_than_workers_keep(processed: nb.Batch) -
     assert run.wait(30) == "COMPLETED"
 
 
-def test_a_big_value_that_methods_use_is_found_once() -> None:
-    table = bytes(200_000)
+def test_a_big_value_that_methods_use_is_found_once(caplog: pytest.LogCaptureFixture) -> None:
+    table = bytes(1_200_000)
 
     class Model:
         limits: ClassVar = [1, 2]
@@ -439,11 +439,10 @@ def test_a_big_value_that_methods_use_is_found_once() -> None:
         def fit(cls, value: int) -> int:
             return len(table) + value
 
-    found = [value for _, value in travel.variables([Model.fit])]
-
-    assert any(each is table for each in found)
-    _, files = travel.Values().packed(Model, [Model.fit], "step 'fit'")
+    _, files = travel.Values().packed(Model, [("step 'find'", each), ("step 'fit'", Model.fit)])
     assert len(files) == 1
+    (said,) = caplog.messages
+    assert said.startswith("step 'fit' uses table (bytes, 1.2 MB)")
 
 
 def test_shared_values_in_what_a_variable_holds_travel_apart_from_it() -> None:
@@ -458,7 +457,7 @@ def test_shared_values_in_what_a_variable_holds_travel_apart_from_it() -> None:
         return small, big
 
     values = travel.Values()
-    code, files = values.packed(use, [use], "step 'use'")
+    code, files = values.packed(use, [("step 'use'", use)])
     received.find(files)
     found, held = received.loads(code)()
 

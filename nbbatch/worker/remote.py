@@ -206,13 +206,15 @@ class Packer:
         self, nodes: Sequence[Node], codec: ParamsCodec, hooks: Hooks | None
     ) -> tuple[str, bytes, dict[str, str]]:
         portable = hooks and _portable(hooks)
-        functions = [node.step.function for node in nodes]
+        functions: list[tuple[str, Callable[..., Any]]] = [
+            (f"step {node.step.name!r}", node.step.function) for node in nodes
+        ]
         if portable is not None:
-            functions += [*portable.before, *portable.around, *portable.after]
+            functions += [("a listener", each) for each in (*portable.before, *portable.around, *portable.after)]
         try:
-            code, values = self._values.packed((nodes, codec, portable), functions, f"step {nodes[0].step.name!r}")
+            code, values = self._values.packed((nodes, codec, portable), functions)
         except Exception as error:
-            raise _with_its_place(error, functions) from None
+            raise _with_its_place(error, [function for _, function in functions]) from None
         return hashlib.sha256(code).hexdigest(), code, values
 
 

@@ -81,17 +81,16 @@ class Values:
         self._told = set[str]()
         big_values.copies.add(self)
 
-    def packed(self, code: Any, functions: Iterable[Any], whose: str) -> tuple[bytes, dict[str, str]]:
+    def packed(self, code: Any, functions: Iterable[tuple[str, Any]]) -> tuple[bytes, dict[str, str]]:
         """Code as bytes, and the files of the values it lacks by their names.
 
         Args:
             code: What is to travel.
-            functions: In it, whose variables may hold big values.
-            whose: Of which a line is said about them.
+            functions: In it, whose variables may hold big values; with what each is called where a line is said about those.
         """
         apart, paths = dict[int, str](), dict[str, str]()
         held = list[Any]()  # an id is good for as long as its object lives
-        for name, value in variables(functions):
+        for whose, name, value in ((whose, *each) for whose, function in functions for each in variables([function])):
             if id(value) in apart or (found := self._kept(value, apart)) is None:
                 continue
             key, size = found
