@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,70 @@ def test_a_worker_that_shares_no_memory_tells_user_code_the_id_under_which_its_c
     assert len(said) == 30
     assert all(text == f"{chunk}\n" for text, chunk in said)
     assert sorted(chunk for _, chunk in said) == sorted(ids)
+
+
+def test_what_a_step_makes_once_in_a_worker_is_made_once_whether_it_follows_at_once_or_comes_by_itself(
+    store: Path, tmp_path: Path, born: list[str]
+) -> None:
+    made = tmp_path / "made"
+
+    @cache
+    def model() -> int:
+        with made.open("a") as file:
+            return file.write(".")
+
+    def emit(n: int) -> Iterator[int]:
+        yield from range(n)
+
+    def use(n: int) -> int:
+        return n + model()
+
+    def see(n: int) -> None:
+        pass
+
+    job = chain(use, see, first=emit)
+    with ThreadPoolExecutor(1) as inner, nb.open(store, nb.executor(inner, workers=1)) as batch:
+        for n in (1, 1, 30, 1):
+            batch.submit(job, n, new=True).wait(20)
+
+    assert "use" in born
+    assert "see" in born
+    assert made.read_text() == "."
+
+
+class Elsewhere:
+    """Its module is missing in workers, or it cannot travel at all."""
+
+    def __init__(self, *, travels: bool) -> None:
+        self.travels = travels
+
+    def __reduce__(self) -> Any:
+        if not self.travels:
+            raise TypeError("it cannot travel")
+        return is_missing, ()
+
+
+def is_missing() -> None:
+    raise ModuleNotFoundError("No module named 'elsewhere'")
+
+
+@pytest.mark.parametrize("travels", [True, False])
+def test_a_step_that_workers_elsewhere_cannot_have_fails_alone_though_it_is_known_to_be_quick(
+    store: Path, tmp_path: Path, travels: bool
+) -> None:
+    it = Elsewhere(travels=travels)
+
+    def use(n: int) -> None:
+        assert it
+
+    job = chain(add, nb.step(max_attempts=2, backoff=0, max_failed=1)(use))
+    with nb.open(tmp_path / "here.duckdb", workers=1) as batch:
+        known(batch, job)
+    with ThreadPoolExecutor(1) as inner, nb.open(store, nb.executor(inner, workers=1)) as batch:
+        run = batch.submit(job, 1)
+        run.wait(20)
+
+        assert run.chunks().select("step", "errors").rows() == [("emit", 0), ("add", 0), ("use", 1 + travels)]
 
 
 class Gone(Exception):

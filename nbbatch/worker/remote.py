@@ -10,6 +10,7 @@ import secrets
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
@@ -31,16 +32,18 @@ from nbbatch.worker.error_text import clean
 from nbbatch.worker.executors import threads
 from nbbatch.worker.received import Missing
 from nbbatch.worker.running import CALLED_OFF, UNKNOWN, Slots, slots_of
-from nbbatch.worker.successors import Then
+from nbbatch.worker.successors import Behind, Then
 from nbbatch.worker.travel import dumps
 
 log = logging.getLogger("nbbatch")
 
 
-Code = tuple[tuple[Node, ...], ParamsCodec, Hooks | None]
-"""Of the step of a micro-batch and of those that may follow at once; the parameters', and listeners around attempts."""
+Code = tuple[Node, ParamsCodec, Hooks | None]
+"""Of a step; the parameters', and listeners around attempts."""
 MOST_CODE = 64
 """Code of ended instances is kept up to this, for others that have the same."""
+KEPT_CODE = 256
+"""Of so many steps a worker process keeps the code, and so what it has made under functools.cache."""
 WRITERS = 4
 """Threads of a worker process that write big outputs to their folder: they mostly wait for the disk."""
 
@@ -94,8 +97,8 @@ class Packed:
     brought: dict[str, bytes] = field(default_factory=dict[str, bytes], repr=False)
     """Values that its worker is expected to lack."""
     line: Line | None = None
-    then: Sequence[Then] = ()
-    """What may follow at once, one after another; their nodes are in the code."""
+    then: Sequence[Behind] = ()
+    """What may follow at once, one after another."""
 
 
 class Packer:
@@ -121,8 +124,9 @@ class Packer:
         Raises:
             pickle.PicklingError, TypeError: The step's function refers to something that cannot travel.
         """
-        (digest, code, values), then = self._code_with_then(micro)
+        digest, code, values = self._code(micro.instance, (micro.node, micro.params.codec, micro.hooks))
         values = values.copy()
+        then = self._behind(micro, values)
         data = self._data(micro, values)
         marks = micro.marks.where if micro.marks and is_local else None
         attached = self._attached(micro, values, is_local=is_local)
@@ -137,16 +141,15 @@ class Packer:
             then=then,
         )  # fmt: skip
 
-    def _code_with_then(self, micro: MicroBatch) -> tuple[tuple[str, bytes, dict[str, str]], Sequence[Then]]:
-        """The code of a micro-batch and of what may follow it at once, which travels without its code."""
-        then = micro.then.all() if micro.then else []
-        nodes, others = (micro.node, *(each.node for each in then)), (micro.params.codec, micro.hooks)
-        try:
-            return self._code(micro.instance, (nodes, *others)), [each._replace(node=None, then=None) for each in then]
-        except Exception:
-            if not then:
-                raise
-            return self._code(micro.instance, (nodes[:1], *others)), []  # what cannot travel is told of its own step
+    def _behind(self, micro: MicroBatch, values: dict[str, str]) -> Sequence[Behind]:
+        """What may follow a micro-batch at once, up to what cannot travel: that is told of its own step."""
+        found = list[Behind]()
+        with suppress(Exception):
+            for each in micro.then.all() if micro.then else ():
+                digest, code, more = self._code(micro.instance, (each.node, micro.params.codec, micro.hooks))
+                values |= more
+                found.append(Behind(each._replace(node=None, then=None), digest, code))
+        return found
 
     def _data(self, micro: MicroBatch, values: dict[str, str]) -> bytes | str:
         """The parameters as they travel: big ones go to a worker once, as values do that code refers to."""
@@ -202,33 +205,16 @@ class Packer:
         made = self._made[key] = self._made.pop(key, None) or self._make(*key)
         return made
 
-    def _make(
-        self, nodes: Sequence[Node], codec: ParamsCodec, hooks: Hooks | None
-    ) -> tuple[str, bytes, dict[str, str]]:
+    def _make(self, node: Node, codec: ParamsCodec, hooks: Hooks | None) -> tuple[str, bytes, dict[str, str]]:
         portable = hooks and _portable(hooks)
-        functions: list[tuple[str, Callable[..., Any]]] = [
-            (f"step {node.step.name!r}", node.step.function) for node in nodes
-        ]
+        functions: list[tuple[str, Callable[..., Any]]] = [(f"step {node.step.name!r}", node.step.function)]
         if portable is not None:
             functions += [("a listener", each) for each in (*portable.before, *portable.around, *portable.after)]
         try:
-            code, values = self._values.packed((nodes, codec, portable), functions)
+            code, values = self._values.packed((node, codec, portable), functions)
         except Exception as error:
-            raise _with_its_place(error, [function for _, function in functions]) from None
+            raise travel.with_its_place(error, [function for _, function in functions]) from None
         return hashlib.sha256(code).hexdigest(), code, values
-
-
-def _with_its_place(error: Exception, functions: list[Callable[..., Any]]) -> Exception:
-    """An error of pickling with the variable that holds what cannot travel, if one does."""
-    for name, value in travel.variables(functions):
-        try:
-            dumps(value)
-        except Exception as cause:
-            if str(cause) == str(error):
-                return TypeError(
-                    f"{error}, which {name!r} holds: have the step make it, or a function under functools.cache that it calls"
-                )
-    return error
 
 
 def _portable(hooks: Hooks) -> Hooks:
@@ -249,7 +235,7 @@ def _travels(listener: Callable[..., Any]) -> bool:
     return True
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=KEPT_CODE)
 def _unpickled(digest: str, code: bytes) -> Code:  # noqa: ARG001 - a cheap key to compare first
     return received.loads(code)
 
@@ -270,7 +256,8 @@ def run_packed(packed: Packed) -> Results | Missing | None:
         told(packed.folder.root)
         keep_fresh()
     try:
-        (node, *behind), codec, hooks = _code_of(packed)
+        node, codec, hooks = _code_of(packed)
+        then = _chain(packed.then)
         params = _params(packed.digest, codec, packed.data, tuple(packed.secrets.items()))
         attached = packed.attachments
         attached = Carried(received.here(attached)) if isinstance(attached, str) else attached
@@ -281,7 +268,7 @@ def run_packed(packed: Packed) -> Results | Missing | None:
     micro = MicroBatch(
         packed.instance, node, params, packed.items, cancellation=_Told(packed.line, marks, packed.slots), marks=marks,
         slots=packed.slots, attachments=attached, hooks=hooks, values=packed.folder, writers=_writers(os.getpid()),
-        most_us=packed.most_us, is_fail_fast=packed.is_fail_fast, then=_chain(packed.then, behind),
+        most_us=packed.most_us, is_fail_fast=packed.is_fail_fast, then=then,
     )  # fmt: skip
     with logs.collected(packed.levels) as kept:
         results = run_chunks(micro)
@@ -290,11 +277,19 @@ def run_packed(packed: Packed) -> Results | Missing | None:
     return results.renamed(lambda _: name)._replace(logged=kept.all())
 
 
-def _chain(then: Sequence[Then], nodes: Sequence[Node]) -> Then | None:
-    """What may follow at once, with its code."""
+def _chain(behind: Sequence[Behind]) -> Then | None:
+    """What may follow at once, with its code, up to what cannot be loaded here: that is told of its own step."""
+    nodes = list[Node]()
+    try:
+        for each in behind:
+            nodes.append(_unpickled(each.digest, each.code)[0])
+    except received.Lacking:
+        raise
+    except Exception as error:
+        log.debug("a step cannot follow at once: %r", error)
     found = None
-    for each, node in zip(reversed(then), reversed(nodes), strict=True):
-        found = each._replace(node=node, then=found)
+    for each, node in reversed([*zip(behind, nodes, strict=False)]):
+        found = each.then._replace(node=node, then=found)
     return found
 
 

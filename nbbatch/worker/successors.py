@@ -36,6 +36,15 @@ class Then(NamedTuple):
         return next(each.node for each in self.all() if each.node.index == index)
 
 
+class Behind(NamedTuple):
+    """A step that may follow at once where no memory is shared. Its code is the same as where it comes by itself, so that what it has made and keeps is there once."""
+
+    then: Then
+    """Without its node, which is in the code, and what may follow in turn."""
+    digest: str
+    code: bytes
+
+
 class Reserved(NamedTuple):
     """Ids that nobody else is given: a worker that shares no memory has them with its micro-batch. Those it does not need are nobody's."""
 

@@ -212,6 +212,19 @@ def _equal(one: memoryview, other: memoryview) -> bool:
     return one[:whole].cast("Q") == other[:whole].cast("Q") and one[whole:] == other[whole:]
 
 
+def with_its_place(error: Exception, functions: list[Callable[..., Any]]) -> Exception:
+    """An error of pickling with the variable that holds what cannot travel, if one does."""
+    for name, value in variables(functions):
+        try:
+            dumps(value)
+        except Exception as cause:
+            if str(cause) == str(error):
+                return TypeError(
+                    f"{error}, which {name!r} holds: have the step make it, or a function under functools.cache that it calls"
+                )
+    return error
+
+
 def variables(functions: Iterable[Any]) -> Iterator[tuple[str, Any]]:
     """The values of all variables that functions use, and the functions of the notebook or script which those use, by name."""
     seen, left = set[int](), list(functions)
