@@ -434,6 +434,18 @@ def test_nothing_follows_by_a_choice_under_listeners_of_attempts_or_while_it_is_
     assert born == []
 
 
+def test_no_more_steps_follow_at_once_than_the_stack_has_room_for(
+    quick: nb.Batch, born: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "MOST_STEPS", 2)
+    job = chain(add, add, add, add, add, end)
+    known(quick, job)
+    born.clear()
+    quick.submit(job, 1, new=True).result(20)
+
+    assert born == ["add", "add2", "add4", "add5"]
+
+
 def hear_nothing(_: Any) -> None:
     pass
 

@@ -25,6 +25,8 @@ from nbbatch.worker.successors import Reserved, Then
 
 IS_ON = True
 """Tests have all attempts be claimed one step after another."""
+MOST_STEPS = 32
+"""So many follow at once, one after another: each is called from within what ran the one before, and user code may recurse, too."""
 _QUEUED, _IN_PROGRESS = ChunkStatus.QUEUED.code, ChunkStatus.IN_PROGRESS.code
 
 
@@ -52,14 +54,14 @@ class Chains:
     def then(self, live: LiveInstance, step: LiveStep, items: Items, lane: Lane, changes: Changes) -> Then | None:
         """What may follow chunks that are claimed of a step, to run in a lane; None: nothing."""
         is_free = IS_ON and live.is_unharmed and isinstance(items, Fresh) and live.job.listeners.hooks is None
-        found = self._then(live, step, len(items), lane) if is_free and _may_follow_in(lane) else None
+        found = self._then(live, step, len(items), lane, MOST_STEPS) if is_free and _may_follow_in(lane) else None
         if found is not None:
             changes.writes.append(self._store.promise_ids)
         return found
 
-    def _then(self, live: LiveInstance, step: LiveStep, chunks: int, lane: Lane) -> Then | None:
-        """What may follow some chunks of a step."""
-        found = self._behind(live, step, lane)
+    def _then(self, live: LiveInstance, step: LiveStep, chunks: int, lane: Lane, steps: int) -> Then | None:
+        """What may follow some chunks of a step: up to so many steps."""
+        found = self._behind(live, step, lane) if steps else None
         if found is None:
             return None
         found.target_us = lane.target_us
@@ -70,7 +72,9 @@ class Chains:
             if chunks > 1 and not least <= chunks <= most:
                 return None
             take_ids = Reserved(self._store.take_ids("chunk", chunks), chunks)
-        return Then(found.node, take_ids, least, most, found.likely_us, self._then(live, found, chunks, lane))
+        return Then(
+            found.node, take_ids, least, most, found.likely_us, self._then(live, found, chunks, lane, steps - 1)
+        )
 
     def _behind(self, live: LiveInstance, step: LiveStep, lane: Lane) -> LiveStep | None:
         """The only step that takes what another one gives, where nothing but the claim is between them; no chunk of it waits."""
