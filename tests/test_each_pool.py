@@ -20,6 +20,7 @@ import pytest
 from pydantic import BaseModel
 
 import nbbatch as nb
+from nbbatch.worker import adapters
 from nbbatch.worker.on_ray import OnRay
 from tests.jobs import dies_once, each, numbers
 from tests.kit import count, engine
@@ -646,6 +647,30 @@ def test_an_error_that_means_a_lost_worker_is_known_by_what_its_user_says(store:
 
         assert run.wait(30) == "COMPLETED"
         assert run.errors().is_empty()
+
+
+def test_a_cluster_is_asked_by_one_thread_however_soon_it_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapters, "LOOK_SECONDS", 0.01)
+
+    class Asked(adapters.Elsewhere):
+        def count(self) -> int:
+            return 1
+
+    pool, before = Asked(), set(threading.enumerate())
+    for _ in range(3):
+        pool.close("a")
+        pool.open("a", print, float)
+        pool.open("b", print, float)
+        pool.close("b")
+    *earlier, last = (thread for thread in threading.enumerate() if thread not in before)
+    for thread in earlier:
+        thread.join(10)
+
+    assert not any(thread.is_alive() for thread in earlier)
+    assert last.is_alive()
+    pool.close("a")
+    last.join(10)
+    assert not last.is_alive()
 
 
 def test_openings_of_one_pool_of_ray_share_what_passes_words_on_until_it_is_dropped() -> None:

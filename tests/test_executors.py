@@ -128,7 +128,13 @@ class Odd(Executor):
 
 @pytest.mark.parametrize(
     ("gives", "said"),
-    [(ModuleNotFoundError("No module named 'shop'"), "No module named 'shop'"), ("odd", "its executor gave str")],
+    [
+        (
+            ModuleNotFoundError("No module named 'shop'"),
+            ", which could not read the step's code, types or parameters: No module named 'shop'. What they import",
+        ),
+        ("odd", ": the executor's future gave str, not what the call that was submitted returns"),
+    ],
 )
 def test_a_worker_that_gives_no_results_is_not_said_to_be_lost(gives: Any, said: str, store: Path) -> None:
     with nb.open(store, nb.executor(Odd(gives), workers=1, local=True)) as batch:
@@ -136,7 +142,7 @@ def test_a_worker_that_gives_no_results_is_not_said_to_be_lost(gives: Any, said:
 
         assert run.wait(10) == "FAILED"
         (error,) = run.errors()["error"]
-        assert f"could not read the step's code, types or parameters: {said}. What they import" in error
+        assert f"no result of step 'only' came from its worker{said}" in error
 
 
 class Leaving(Adapter):

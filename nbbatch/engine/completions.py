@@ -178,7 +178,7 @@ class Completions:
             return lost(micro, error, now, lasted_us) if flight.is_lost() else unanswered(micro, error, now)
         results = flight.future.result()
         if not isinstance(results, Results):
-            return unanswered(micro, TypeError(f"its executor gave {type(results).__name__}"), now)
+            return unanswered(micro, results, now)
         if flight.lane.name is not None:
             results = results.renamed(flight.lane.worker)
         span = results.span_us()

@@ -525,12 +525,12 @@ class Engine:
 
         def claim(live: LiveInstance, step: LiveStep) -> bool:
             lane = self._lanes.of(step.node)
+            self._chains.look(live, step, lane)
             return self._pace.has_room(live, step, lane) and self._claim_from(live, step, lane, changes, now)
 
         lines.rounds(claim)
 
     def _claim_from(self, live: LiveInstance, step: LiveStep, lane: Lane, changes: Changes, now: int) -> bool:
-        self._chains.look(live, step, lane)
         items = self._claims.take(live, step, lane, changes)
         if not items:
             return False

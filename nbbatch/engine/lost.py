@@ -180,13 +180,18 @@ def lost(micro: MicroBatch, error: BaseException, now: int, lasted_us: int) -> R
     return _all(micro, ChunkStatus.ERRORED, Failure(type(error).__name__, clean(text), ""), now, lasted_us)
 
 
-def unanswered(micro: MicroBatch, error: BaseException, now: int) -> Results:
+def unanswered(micro: MicroBatch, answer: object, now: int) -> Results:
     """The worker lives and gave an error, or something else, in place of results: nothing of it is the step's own, whose errors are results."""
-    text = (
-        f"no result of step {micro.node.step.name!r} came from its worker, which could not read the step's code, types or parameters: "
-        f"{error}. What they import, read and ask for must be there in the worker too; steps in threads run where they were defined"
-    )
-    return _all(micro, ChunkStatus.ERRORED, Failure(type(error).__name__, clean(text), ""), now, 0)
+    text = f"no result of step {micro.node.step.name!r} came from its worker"
+    if isinstance(answer, BaseException):
+        text += (
+            f", which could not read the step's code, types or parameters: {answer}. What they import, read and ask for must be "
+            "there in the worker too; steps in threads run where they were defined"
+        )
+    else:
+        text += f": the executor's future gave {type(answer).__name__}, not what the call that was submitted returns"
+    name = (type(answer) if isinstance(answer, BaseException) else TypeError).__name__
+    return _all(micro, ChunkStatus.ERRORED, Failure(name, clean(text), ""), now, 0)
 
 
 def timed_out(micro: MicroBatch, now: int, lasted_us: int) -> Results:

@@ -149,7 +149,7 @@ class Lane:
         return self.taken < (1 + ahead) * self.workers
 
     def is_quick(self, work_us: float) -> bool:
-        """Whether others may wait behind a micro-batch of so much work: more where hand-over takes long; 0: nobody knows how much."""
+        """Whether others may wait behind a micro-batch of so much work (0: unknown): more of it where hand-over takes long."""
         return 0 < work_us < max(SLOW_US, self.pool.ahead_us)
 
     def spare(self) -> float:

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, wait
 from dataclasses import asdict, dataclass, replace
@@ -181,14 +181,14 @@ class SharedFolder:
 def _place(part: Part, made: Reference) -> None:
     _poured[made.root, made.name] = part.place(made.sha256)
     while len(_poured) > POURED_FILES:
-        _poured.pop(next(iter(_poured)), None)
+        _poured.popitem(last=False)  # in one step, as several threads may be here
 
 
 def _at_once(_: Reference, act: Callable[[], None]) -> None:
     act()
 
 
-_poured: dict[tuple[str, str], Look] = {}
+_poured = OrderedDict[tuple[str, str], Look]()
 """What files looked like to which values have written themselves in this process: whoever reads one first need not check it."""
 _under_way: dict[tuple[str, str], Future[None]] = {}
 """Files that this process is writing: what follows at once may ask for one before it is in its place."""

@@ -106,7 +106,7 @@ class Part:
     def digest(self) -> tuple[str, int]:
         """SHA-256 of what was written, and how much it is: read again, as whoever wrote it may not have passed by here.
 
-        It is mapped: nobody else knows the file, which could become shorter meanwhile.
+        It is mapped, which is safe here: nobody else knows the file by name, so it does not become shorter meanwhile.
         """
         with mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ) as written:
             return hashlib.sha256(written).hexdigest(), len(written)

@@ -115,6 +115,8 @@ class Elsewhere(Adapter):
     def __init__(self) -> None:
         """Nothing is asked before an engine begins to use it."""
         self._count, self._absent = 0, "it has not been asked yet"
+        self._opening = object()
+        """Since when it is used without a break: whoever asks since an earlier time stops."""
         self._wakes: dict[str, Callable[[], None]] = {}
         self._waiting: dict[str, Callable[[], float]] = {}
         self._begun: dict[str, int] = {}
@@ -144,6 +146,7 @@ class Elsewhere(Adapter):
         is_first = not self._wakes
         self._wakes[owner], self._waiting[owner] = wake, waiting_us
         if is_first:
+            self._opening = object()
             self.watch()
 
     def close(self, owner: str) -> None:
@@ -174,7 +177,11 @@ class Elsewhere(Adapter):
 
     def watch(self) -> None:
         """Ask for the number of workers from now on, as long as an engine uses them."""
-        threading.Thread(target=self._watch, name="nbbatch-cluster", daemon=True).start()
+        threading.Thread(target=self._watch, args=(self._opening,), name="nbbatch-cluster", daemon=True).start()
+
+    def is_watched(self, opening: object) -> bool:
+        """Whether an engine uses it, as one has without a break since some opening."""
+        return bool(self._wakes) and self._opening is opening
 
     def heard(self, call: str) -> None:
         """A worker has begun a call."""
@@ -186,9 +193,9 @@ class Elsewhere(Adapter):
         for wake in tuple(self._wakes.values()) if count != before else ():
             wake()
 
-    def _watch(self) -> None:
+    def _watch(self, opening: object) -> None:
         pause = threading.Event()
-        while self._wakes:
+        while self.is_watched(opening):
             try:
                 self.saw(self.count(), "the cluster has none just now")
             except Exception as error:

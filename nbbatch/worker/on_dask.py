@@ -41,8 +41,9 @@ MOST_MORE = 1024
 
 
 def dask(client: Any, *, resources: Mapping[str, float] | None = None) -> Executor:
-    """Run steps on a Dask cluster, on as many threads as it has at any time. One that adapts (``cluster.adapt()``) is told how much waits.
+    """Run steps on a Dask cluster, on as many threads as it has at any time.
 
+    One that adapts (``cluster.adapt()``) sees how much waits, as tasks named ``nbbatch-more`` that no worker takes.
     Workers need the package nbbatch, and what steps import. A worker that dies costs an attempt only a chunk that is known to be why.
     ``client.restart()``, or a scheduler that is gone, costs none: the run goes on, or waits and says why. ``timeout=`` is counted from when
     the worker begins; an attempt past its time is told by ``context().cancelled``, and its thread stays occupied until it returns.
@@ -113,7 +114,7 @@ class OnDask(Elsewhere):
         self._tell(_call_off, call)
 
     def watch(self) -> None:
-        self._spawn(self._ask_for_threads())
+        self._spawn(self._ask_for_threads(self._opening))
 
     # --- on the client's event loop ---------------------------------------------------------------
 
@@ -134,15 +135,16 @@ class OnDask(Elsewhere):
         with suppress(RuntimeError):
             self._spawn(tell())
 
-    async def _ask_for_threads(self) -> None:
+    async def _ask_for_threads(self, opening: object) -> None:
         """On the client's loop, ever anew; nothing is sent to the cluster before it has answered once."""
         await _register(self._client)
-        while self._wakes:
+        while self.is_watched(opening):
             await self._look()
             with suppress(Exception):  # that it cannot be reached is told by the look
                 self._ask_for_more()
             await asyncio.sleep(LOOK_SECONDS)
-        self._more.clear()
+        if self._opening is opening:
+            self._more.clear()
 
     async def _look(self) -> None:
         try:
