@@ -339,6 +339,26 @@ def test_who_kills_a_worker_elsewhere_by_what_follows_is_charged_alone(
         agrees(batch)
 
 
+def test_nothing_follows_elsewhere_in_a_run_that_has_lost_a_worker(
+    store: Path, tmp_path: Path, born: list[str]
+) -> None:
+    def emit(n: int) -> Iterator[int]:
+        yield from range(n)
+
+    pool, job, followed = Frail(tmp_path / "killed"), chain(add, end, first=emit), list[int]()
+    with nb.open(store, nb.executor(pool, workers=1, lost=Gone)) as batch:
+        known(batch, job, 30)
+        for is_killed in (True, False):
+            born.clear()
+            if is_killed:
+                pool.file.touch()  # under the listing, before there is anything to follow
+            assert batch.submit(job, 30, new=True).wait(20) == "COMPLETED"
+            followed.append(len(born))
+
+    assert pool.deaths == 1
+    assert followed[0] == 0 < followed[1]
+
+
 def timeless(run: nb.JobHandle[Any]) -> list[list[tuple[Any, ...]]]:
     """What is told of its chunks, without when: whether it was ERRORED in between is a matter of turns."""
     times = datetime, timedelta, float

@@ -189,6 +189,8 @@ def test_a_cancelled_run_of_which_one_chunk_is_done_again_does_no_other(
 
     assert run.steps()["cancelled"][1] == MANY - 2 * SLICE
     assert run.steps(as_of="30 s ago")["queued"].to_list() == [0, 0, 0]
+    clock.advance(60)
+    assert run.steps(as_of="30 s ago")["cancelled"][1] == MANY - 2 * SLICE
     assert (max(before - after for before, after in pairwise(staged)), staged[-1]) == (SLICE, 0)  # others go on between
     each_once(inline, run)
 
