@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 from nbbatch.base.clock import LOOK_SECONDS, result_of
 from nbbatch.base.display import in_notebook, warn
 from nbbatch.base.errors import JobCancelled, JobFailed, StoreClosed
-from nbbatch.base.rows import Ended, InstanceRow
+from nbbatch.base.rows import DIED, WORKER_LOST, Ended, InstanceRow
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.base.times import Duration, delay, duration, patience
 from nbbatch.definition import JobDefinition
@@ -353,10 +353,10 @@ class RunFuture(Frames, Generic[R_co]):
             step, chunk, kind, error = first[0]
             given = self._item(chunk)
             said = "" if error and error in (row.error or "") else f": {error}"  # FailJob's text is the run's
-            text += f". First failure, in step {step!r}, chunk {chunk}{f' ({given})' if given else ''}: {kind}{said}"
+            text += f". First failure, in step {step!r}, chunk {chunk}{f' ({given})' if given else ''}: {kind}{said.removesuffix('.')}"
             if kind == "FailJob":
                 return f"{text}. {self._what_next('run.retry() tries again')}"
-            text += f". run.chunk({chunk}).debug() stops at the line"
+            text += f". {_how_to_look(chunk, error or '')}"
         place = "cell" if in_notebook() else "code"
         return f"{text}. {self._what_next(f'mend the {place}, then run.retry(job)')}"
 
@@ -400,3 +400,10 @@ class RunFuture(Frames, Generic[R_co]):
     def _seen(self) -> JobDefinition[Any, Any] | None:
         """The job that decodes the values; None if this process has seen none of this name, version and chain."""
         return self.job or seen(self._row)
+
+
+def _how_to_look(chunk: int, error: str) -> str:
+    """At a chunk that failed: one that has ended its process would end this one, too."""
+    if error.startswith((WORKER_LOST, DIED)):
+        return f"run.chunk({chunk}).input is what it was given; replay() and debug() run it in this process, which it may end, too"
+    return f"run.chunk({chunk}).debug() stops at the line"

@@ -550,6 +550,8 @@ def test_a_scheduler_that_is_gone_charges_nothing_and_is_told(store: Path) -> No
             assert not run.done()
         with pytest.raises(TimeoutError, match=r"it goes on, but the executor (takes no work|has no workers)"):
             run.wait(0)
+        assert "has no workers (the Dask client was closed)" in repr(run)  # not what asking a closed one raises
+        assert "batch.close() and nb.open() with another executor" in repr(run)
         assert run.errors().is_empty()
     with nb.open(store, nb.inline()) as again:
         (run,) = again.resume(job)

@@ -71,6 +71,7 @@ def test_a_pool_that_is_shut_down_charges_nothing_and_says_why_chunks_wait(kind:
 
         assert "the executor takes no work" in repr(run)
         assert "after shutdown" in repr(run)
+        assert "It stays so; batch.close() and nb.open() with another executor go on" in repr(run)
         assert engine(batch)._lanes.main.retry_us > 0
         with pytest.warns(UserWarning, match="is open already"):
             nb.open(store, POOLS[kind]())

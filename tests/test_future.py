@@ -164,6 +164,14 @@ def test_what_a_fail_job_says_is_told_once(batch: nb.Batch) -> None:
     assert str(caught.value).count("the token is refused") == 1
 
 
+def test_an_error_that_ends_with_a_full_stop_has_one_in_the_failure_of_its_run(batch: nb.Batch) -> None:
+    def refuse(_: int) -> None:
+        raise TypeError("It has no .read().")
+
+    with pytest.raises(nb.JobFailed, match=r"has no \.read\(\)\. run\.chunk"):
+        batch.submit(one_step(refuse), 3).result(10)
+
+
 def test_a_failed_result_names_the_chunk_and_the_way_to_debug(batch: nb.Batch) -> None:
     run = batch.submit(one_step(lambda _: 1 / 0, max_attempts=1), 3)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import logging
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -184,6 +186,12 @@ def test_a_chunk_that_kills_its_worker_every_time_fails_alone(processed: nb.Batc
     assert run.wait(120) == "FAILED"
     assert count(run) == {"COMPLETED": 30, "FAILED": 1}
     assert run.chunks("visit", status="FAILED")["seq"].to_list() == [5]
+    (failed,) = run.chunks("visit", status="FAILED")["id"]
+    assert f"run.chunk({failed}).input is what it was given; replay() and debug() run it in this process" in str(
+        run.exception()
+    )
+    assert "debug() stops" not in str(run.exception())  # it would end this very process
+    assert "[visit]" in str(run.failures())  # no line of the step raised
 
 
 def test_a_process_past_its_time_is_killed_and_no_other_one(processed: nb.Batch, tmp_path: Path) -> None:
@@ -479,6 +487,16 @@ def test_a_shared_value_is_code_by_what_it_holds() -> None:
 
     assert code(b"a" * 9) == code(b"a" * 9) != code(b"b" * 9)
     assert code(np.zeros(200_000)) == code(np.zeros(200_000)) != code(np.ones(200_000))
+
+
+def test_a_shared_value_that_is_used_as_what_it_holds_says_how_that_is_written() -> None:
+    table: Any = nb.shared(np.ones(3))
+
+    with pytest.raises(AttributeError, match=r"no 'sum' of its own: write \.value, as in table\.value\.sum"):
+        table.sum()
+    with pytest.raises(TypeError, match=r"write \.value, as in table\.value\[…\]"):
+        table[0]
+    assert pickle.loads(pickle.dumps(copy(table))).value.sum() == 3
 
 
 def test_no_call_of_many_threads_is_left_unheard() -> None:

@@ -61,6 +61,12 @@ class Item(NamedTuple):
     polls: int = 0
 
 
+WORKER_LOST = "the worker was lost while it ran this"
+"""How the error of an attempt begins whose worker died."""
+DIED = "the process died while it ran"
+"""… and of one whose process died that has the store."""
+
+
 class Failure(NamedTuple):
     """An error as it is stored: text only, so that it survives pickling, closing and another machine."""
 

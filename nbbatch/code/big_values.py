@@ -14,7 +14,7 @@ import pickle
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from weakref import WeakSet
 
 LONG = 10_000
@@ -71,6 +71,14 @@ class Shared(Generic[T]):
 
     def __repr__(self) -> str:
         return f"<shared {type(self.value).__qualname__}>"
+
+    if not TYPE_CHECKING:  # who checks types is told by the checker
+
+        def __getattr__(self, name: str) -> None:
+            raise AttributeError(f"a shared value has no {name!r} of its own: write .value, as in table.value.{name}")
+
+        def __getitem__(self, key: object) -> None:
+            raise TypeError("a shared value has no items of its own: write .value, as in table.value[…]")
 
 
 def shared(value: T) -> Shared[T]:

@@ -8,7 +8,7 @@ from math import isqrt
 from typing import Any, NamedTuple
 
 from nbbatch.base.items import Items
-from nbbatch.base.rows import EventRow, Failure, Item, Outcome, Results
+from nbbatch.base.rows import WORKER_LOST, EventRow, Failure, Item, Outcome, Results
 from nbbatch.base.states import ChunkStatus
 from nbbatch.definition import judge
 from nbbatch.engine.settle import Changes
@@ -176,7 +176,7 @@ def requeue(step: LiveStep, items: Items, *, alone: bool = False) -> None:
 
 def lost(micro: MicroBatch, error: BaseException, now: int, lasted_us: int) -> Results:
     """The worker died, or its pool broke, while it had the chunks."""
-    text = f"the worker was lost while it ran this: {error}"
+    text = f"{WORKER_LOST}: {error}"
     return _all(micro, ChunkStatus.ERRORED, Failure(type(error).__name__, clean(text), ""), now, lasted_us)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from nbbatch.base.errors import DefinitionError
 from nbbatch.definition import JobDefinition, Kind, Node
 from nbbatch.engine.state import LiveInstance, LiveStep
-from nbbatch.worker.adapters import Adapter, Foreign, Near
+from nbbatch.worker.adapters import Adapter, Foreign, Near, ended
 from nbbatch.worker.context import MicroBatch
 from nbbatch.worker.executors import EventLoop, inline, threads
 from nbbatch.worker.on_dask import OnDask
@@ -42,6 +42,8 @@ FIRST_PAUSE_US = 100_000
 """How long an executor is left alone that took no work; four times as long each time …"""
 LONGEST_PAUSE_US = 60_000_000
 """… up to this."""
+ANEW = "batch.close() and nb.open() with another executor"
+"""What helps where a cluster or a pool is gone for good."""
 SUBJOBS_AT_ONCE = 64
 """Sub-instances that chunks of one step wait for at once, unless ``concurrency=`` says otherwise; they hold no worker."""
 
@@ -109,13 +111,11 @@ class Lane:
     def hindrance(self) -> str | None:
         """Why chunks wait that might run, and what to do; None: they need not."""
         if (absent := self.pool.absent()) is not None:
-            return f"{self._called()} has no workers ({absent}): chunks wait, none is charged; they go on when there are any"
+            return f"{self._called()} has no workers ({absent}): chunks wait, none is charged; they go on when there are any, or after {ANEW}"
         if self.refusal is None:
             return None
-        return (
-            f"{self._called()} takes no work ({self.refusal}): chunks wait, none is charged. It is asked again from time to time; "
-            "batch.close() and nb.open() with another executor go on"
-        )
+        again = "It stays so" if ended(self.pool) else "It is asked again from time to time"
+        return f"{self._called()} takes no work ({self.refusal}): chunks wait, none is charged. {again}; {ANEW} go on"
 
     def worker(self, name: str) -> str:
         """What a worker of it is called in frames."""

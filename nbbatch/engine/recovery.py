@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from nbbatch.base.rows import DetailRow, EventRow, InstanceRow, Item, Waiting
+from nbbatch.base.rows import DIED, DetailRow, EventRow, InstanceRow, Item, Waiting
 from nbbatch.base.states import CHUNK_BY_CODE, ChunkStatus
 from nbbatch.definition import JobDefinition
 from nbbatch.engine.prospect import Worked
@@ -19,7 +19,6 @@ from nbbatch.store.database import Store
 from nbbatch.values.attachments import Attachments
 from nbbatch.worker.context import StoredParams
 
-DIED = "the process died while it ran"
 MANY_IDS = 200_000
 """From so many ids of a step on, those that have ended are told at once; fewer are looked through in less time, as they are claimed."""
 

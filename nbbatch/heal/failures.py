@@ -189,7 +189,8 @@ class FailureGroup:
         return len(self.ids)
 
     def __str__(self) -> str:
-        head = f"{len(self):,} × {self.cause.type}: {self.cause.message}  [{self.cause.step}, {self.cause.line}]"
+        where = ", ".join(filter(None, (self.cause.step, self.cause.line)))  # a lost worker left no line
+        head = f"{len(self):,} × {self.cause.type}: {self.cause.message}  [{where}]"
         given = f" ({self.input})" if self.input else ""
         example = f"for example chunk {self.example}{given}: {self.message[:200]}"
         return "\n    ".join([head, *map(str, self.traits), example])

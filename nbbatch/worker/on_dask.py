@@ -32,6 +32,7 @@ from nbbatch.worker.remote import Packed, run_packed
 log = logging.getLogger("nbbatch")
 
 PREFIX = "nbbatch"
+CLOSED = "the Dask client was closed"
 MORE = f"{PREFIX}-more"
 """Begins the names of calls that stand for what waits here."""
 MORE_SECONDS = 5
@@ -95,14 +96,20 @@ class OnDask(Elsewhere):
             self._client.unsubscribe_topic(_topic(owner))
             self._spawn(self._client.cancel(left, asynchronous=True)) if left else None
 
+    def absent(self) -> str | None:
+        return CLOSED if self._is_closed() else super().absent()
+
+    def _is_closed(self) -> bool:
+        return self._client.status in ("closed", "closing")
+
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have a worker call ``fn``.
 
         Raises:
             RuntimeError: The client is closed.
         """
-        if self._client.status in ("closed", "closing"):
-            raise RuntimeError("the Dask client was closed")
+        if self._is_closed():
+            raise RuntimeError(CLOSED)
         out: Future[Any] = Future()
         self._spawn(self._follow(out, fn, *args, **kwargs))
         return out
