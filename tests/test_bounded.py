@@ -19,13 +19,14 @@ from nbbatch.store.queries import QUERIES
 from tests.jobs import each, total
 
 MANY = 100_000
+OTHERS = 20
 HELD_ROWS = 500
 """What a query may hold at once, in whatever place of the run it looks."""
 
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[nb.JobHandle[Any]]:
-    """Many chunks, of which every thousandth failed."""
+    """Many chunks, of which every thousandth failed, beside other runs: the more there are, the fewer DuckDB thinks that each has."""
 
     def fail(n: int) -> None:
         if n % 1_000 == 7:
@@ -34,6 +35,8 @@ def run() -> Iterator[nb.JobHandle[Any]]:
     with nb.open(":memory:", executor=nb.inline()) as batch:
         handle = batch.submit(each(fail, max_attempts=1), MANY)
         handle.wait(50)
+        for _ in range(OTHERS):
+            batch.submit(each(fail), 1, new=True).wait(10)
         yield handle
 
 

@@ -149,13 +149,12 @@ WITH odd AS MATERIALIZED (
     SELECT instance, chunk, step, status, attempt, errors, polls, started_us, ended_us, due_us, records, code, id AS event
     FROM present_events(i, t) WHERE status NOT IN {DONE}
 ),
+done AS (  -- asked of all events that the others may have, as DuckDB thinks that those of one instance are few, and would hold them
+    SELECT e.chunk FROM event e SEMI JOIN odd o ON o.chunk = e.chunk GROUP BY e.chunk
+    HAVING bool_or(e.status IN {DONE} AND e.ended_us <= t)
+),
 last AS (  -- not max_by() of whole rows, which takes four times as long
-    SELECT max(event) AS event FROM odd o
-    ANTI JOIN (
-        SELECT e.chunk FROM event e SEMI JOIN odd o ON o.chunk = e.chunk
-        WHERE (i IS NULL OR e.instance = i) AND e.ended_us <= t AND e.status IN {DONE}
-    ) d ON d.chunk = o.chunk
-    GROUP BY o.chunk
+    SELECT max(event) AS event FROM odd o ANTI JOIN done d ON d.chunk = o.chunk GROUP BY o.chunk
 )
 SELECT o.* FROM odd o SEMI JOIN last l ON l.event = o.event;
 
@@ -164,10 +163,10 @@ CREATE OR REPLACE MACRO cancelled(i, t) AS TABLE
 SELECT instance FROM life WHERE (i IS NULL OR instance = i) AND status IS NOT NULL AND ended_us <= t
 GROUP BY instance HAVING arg_max(status, id) = {INSTANCE.CANCELLED};
 
--- Chunks without an event.
+-- Chunks without an event: of any instance, as in `open_chunks`, so that of a page of them that page is held.
 CREATE OR REPLACE MACRO untouched_chunks(i, t) AS TABLE
 SELECT c.* FROM present_chunks(i, t) c
-ANTI JOIN (SELECT chunk FROM event WHERE (i IS NULL OR instance = i) AND ended_us <= t) e ON e.chunk = c.id;
+ANTI JOIN (SELECT chunk FROM event WHERE ended_us <= t) e ON e.chunk = c.id;
 
 -- Chunks that are not done; those only that have an event, or all.
 CREATE OR REPLACE MACRO undone(i, t, touched) AS TABLE
