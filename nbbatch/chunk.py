@@ -211,7 +211,7 @@ class ChunkHandle(Answering):
     # --- again --------------------------------------------------------------------------------------
 
     def replay(self, step: BaseStep | None = None, *, params: Any = None) -> replay.Replay:
-        """Run its step on the stored input, in this thread. Nothing is stored.
+        """Run its step on the stored input, in this thread. Nothing is stored. What ended its worker would end this process.
 
         The step is that of the job that the run knows, and calls functions as they are now. One whose own cell was run again is
         passed: ``chunk.replay(price)``.

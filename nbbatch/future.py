@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 from nbbatch.base.clock import LOOK_SECONDS, result_of
 from nbbatch.base.display import in_notebook, warn
 from nbbatch.base.errors import JobCancelled, JobFailed, StoreClosed
-from nbbatch.base.rows import DIED, WORKER_LOST, Ended, InstanceRow
+from nbbatch.base.rows import DIED, UNREAD, WORKER_LOST, Ended, InstanceRow
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.base.times import Duration, delay, duration, patience
 from nbbatch.definition import JobDefinition
@@ -406,4 +406,6 @@ def _how_to_look(chunk: int, error: str) -> str:
     """At a chunk that failed: one that has ended its process would end this one, too."""
     if error.startswith((WORKER_LOST, DIED)):
         return f"run.chunk({chunk}).input is what it was given; replay() and debug() run it in this process, which it may end, too"
+    if error.startswith(UNREAD):
+        return f"run.chunk({chunk}).replay() runs it here, without a worker"
     return f"run.chunk({chunk}).debug() stops at the line"

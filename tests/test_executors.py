@@ -144,6 +144,9 @@ def test_a_worker_that_gives_no_results_is_not_said_to_be_lost(gives: Any, said:
         assert run.wait(10) == "FAILED"
         (error,) = run.errors()["error"]
         assert f"no result of step 'only' came from its worker{said}" in error
+        assert ".replay() runs it here, without a worker" in str(
+            run.exception()
+        )  # debug() would find no line that raises
 
 
 class Leaving(Adapter):

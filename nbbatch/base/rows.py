@@ -63,6 +63,8 @@ class Item(NamedTuple):
 
 WORKER_LOST = "the worker was lost while it ran this"
 """How the error of an attempt begins whose worker died."""
+UNREAD = "no result of step"
+"""… and of one whose worker gave something else than its results, as it could not read its code."""
 DIED = "the process died while it ran"
 """… and of one whose process died that has the store."""
 

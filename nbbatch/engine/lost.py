@@ -8,7 +8,7 @@ from math import isqrt
 from typing import Any, NamedTuple
 
 from nbbatch.base.items import Items
-from nbbatch.base.rows import WORKER_LOST, EventRow, Failure, Item, Outcome, Results
+from nbbatch.base.rows import UNREAD, WORKER_LOST, EventRow, Failure, Item, Outcome, Results
 from nbbatch.base.states import ChunkStatus
 from nbbatch.definition import judge
 from nbbatch.engine.settle import Changes
@@ -182,7 +182,7 @@ def lost(micro: MicroBatch, error: BaseException, now: int, lasted_us: int) -> R
 
 def unanswered(micro: MicroBatch, answer: object, now: int) -> Results:
     """The worker lives and gave an error, or something else, in place of results: nothing of it is the step's own, whose errors are results."""
-    text = f"no result of step {micro.node.step.name!r} came from its worker"
+    text = f"{UNREAD} {micro.node.step.name!r} came from its worker"
     if isinstance(answer, BaseException):
         text += (
             f", which could not read the step's code, types or parameters: {answer}. What they import, read and ask for must be "
