@@ -621,6 +621,42 @@ def test_what_begins_after_a_cell_was_run_again_runs_its_code(store: Path) -> No
     assert ran[-1] == "new 7"
 
 
+BEGUN, GO_ON = threading.Event(), threading.Event()
+
+
+def hold_seven(n: int) -> int:
+    if n == 7:
+        here = sys.modules[__name__]  # what a global holds is a part of the code
+        here.BEGUN.set()
+        here.GO_ON.wait(20)
+    return n
+
+
+@pytest.mark.parametrize("is_changed", [True, False])
+def test_a_worker_elsewhere_that_has_older_code_of_what_follows_has_it_run_for_nothing(
+    store: Path, is_changed: bool, born: list[str]
+) -> None:
+    def made(word: str) -> nb.Job[int, Any]:
+        def last(n: int) -> None:
+            print(word)
+
+        return chain(hold_seven, last)
+
+    BEGUN.clear()
+    GO_ON.clear()
+    with ThreadPoolExecutor(1) as inner, nb.open(store, nb.executor(inner, workers=1)) as batch:
+        known(batch, made("old"))
+        born.clear()
+        batch.submit(made("old"), 7, key="edited")
+        assert BEGUN.wait(20)
+        run = batch.submit(made("new" if is_changed else "old"), 7, key="edited")
+        GO_ON.set()
+        run.result(20)
+        assert run.logs()["text"].to_list() == ["new\n" if is_changed else "old\n"]
+        assert ("last" in born) is not is_changed
+        agrees(batch)
+
+
 # --- when a value cannot be stored ---------------------------------------------------------------
 
 

@@ -155,6 +155,7 @@ class Completions:
             claimed = [item.chunk for item in (flight.micro if before is None else micro).items]
             back = [Unclaimed(live, self._store, claim, claimed, index, rest)]
         items, again, results = without_called_off(items, results, failed_too=self.is_terminated)
+        results = _by_code_of_now(flight, results)
         link = Link(before) if results.followed else None
         given = [ResultsUpdate(live, micro.node, items, results, record, link)] if items else []
         if again:
@@ -283,3 +284,12 @@ class Completions:
         running = [(micro.node.index, item) for micro in micros for item in micro.items]
         running += [each for update in updates if update.live is live for each in update.running()]
         reload(self._store, live, running)
+
+
+def _by_code_of_now(flight: Flight, results: Results) -> Results:
+    """Results without what followed by code that was replaced meanwhile: most of that began later, and is to run the new code."""
+    followed, then = results.followed, flight.micro.then
+    if followed is None or then is None:
+        return results
+    is_same = flight.live.step_at(followed.step).node.code == then.of(followed.step).code
+    return results if is_same else results._replace(followed=None)
