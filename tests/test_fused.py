@@ -287,6 +287,34 @@ def test_a_step_that_workers_elsewhere_cannot_have_fails_alone_though_it_is_know
         assert run.chunks().select("step", "errors").rows() == [("emit", 0), ("add", 0), ("use", 1 + travels)]
 
 
+class Noting(Executor):
+    """Notes how many chunks travel in each call."""
+
+    def __init__(self) -> None:
+        self.calls, self._inner = list[int](), ThreadPoolExecutor(1)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        self.calls.append(len(args[0].items))
+        return self._inner.submit(fn, *args)
+
+
+def test_no_more_travel_together_than_the_whole_chain_should_take(store: Path, born: list[str]) -> None:
+    def emit(n: int) -> Iterator[int]:
+        yield from range(n)
+
+    pool, job = Noting(), chain(add, end, first=emit)
+    with nb.open(store, nb.executor(pool, workers=1, target_ms=100)) as batch:
+        known(batch, job, 2)
+        for learned in engine(batch).live._learned.values():
+            learned.mean_us = 1_000.0
+        born.clear()
+        pool.calls.clear()
+        batch.submit(job, 400, new=True).wait(20)
+
+    assert born
+    assert pool.calls[:2] == [1, 50]  # the numbers; of 1 ms in each of two steps
+
+
 class Gone(Exception):
     pass
 
