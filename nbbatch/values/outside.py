@@ -220,7 +220,8 @@ class Writes:
         made, future = self._pending.popleft()
         if (error := future.exception()) is not None:
             self._failed[made.stored()] = error
-        _under_way.pop((made.root, made.name), None)
+        if _under_way.get((made.root, made.name)) is future:  # else an equal value is being written, too
+            del _under_way[made.root, made.name]
 
 
 class Fresh:
