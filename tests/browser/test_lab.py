@@ -246,6 +246,7 @@ def test_a_second_tab_on_the_same_kernel_shows_and_steers_the_same_run(lab: Lab,
     second = Lab(lab.server, watched(chromium, [], []), [], [])
     second.load(path.name)
     expect(status(second)).to_contain_text("▶")
+    moves(second)  # until then it shows what the file holds, and the kernel hears no click
     second.panel.get_by_role("button", name="Pause").click()
     expect(status(lab)).to_contain_text("paused")
     lab.panel.get_by_role("button", name="Resume").click()
