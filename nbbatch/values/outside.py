@@ -179,16 +179,16 @@ class SharedFolder:
 
 
 def _place(part: Part, made: Reference) -> None:
-    _poured[made.root, made.name] = part.place(made.sha256)
-    while len(_poured) > POURED_FILES:
-        _poured.popitem(last=False)  # in one step, as several threads may be here
+    _looks[made.root, made.name] = part.place(made.sha256)
+    while len(_looks) > POURED_FILES:
+        _looks.popitem(last=False)  # in one step, as several threads may be here
 
 
 def _at_once(_: Reference, act: Callable[[], None]) -> None:
     act()
 
 
-_poured = OrderedDict[tuple[str, str], Look]()
+_looks = OrderedDict[tuple[str, str], Look]()
 """What files looked like to which values have written themselves in this process: whoever reads one first need not check it."""
 _under_way: dict[tuple[str, str], Future[None]] = {}
 """Files that this process is writing: what follows at once may ask for one before it is in its place."""
@@ -344,7 +344,7 @@ def drawn(data: bytes, draw: Callable[[BinaryIO], T]) -> T | None:
     """
     made = Reference.read(data)
     _await(made.root, made)
-    look = _poured.pop((made.root, made.name), None)
+    look = _looks.pop((made.root, made.name), None)
     if look is None:
         return None
     place = place_of(made.root)
