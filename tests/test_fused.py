@@ -298,11 +298,14 @@ class Noting(Executor):
         return self._inner.submit(fn, *args)
 
 
-def test_no_more_travel_together_than_the_whole_chain_should_take(store: Path, born: list[str]) -> None:
+@pytest.mark.parametrize(("steps", "together"), [((add, end), 50), ((add, add, end), 33), ((add, add, add, end), 25)])
+def test_no_more_travel_together_than_the_whole_chain_should_take(
+    store: Path, born: list[str], steps: tuple[Callable[[int], Any], ...], together: int
+) -> None:
     def emit(n: int) -> Iterator[int]:
         yield from range(n)
 
-    pool, job = Noting(), chain(add, end, first=emit)
+    pool, job = Noting(), chain(*steps, first=emit)
     with nb.open(store, nb.executor(pool, workers=1, target_ms=100)) as batch:
         known(batch, job, 2)
         for learned in engine(batch).live._learned.values():
@@ -312,7 +315,7 @@ def test_no_more_travel_together_than_the_whole_chain_should_take(store: Path, b
         batch.submit(job, 400, new=True).wait(20)
 
     assert born
-    assert pool.calls[:2] == [1, 50]  # the numbers; of 1 ms in each of two steps
+    assert pool.calls[:2] == [1, together]  # the numbers; of 1 ms in each step
 
 
 class Gone(Exception):

@@ -7,7 +7,7 @@ follows, only what is known to be quick, and nothing where the instance was take
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from nbbatch.base.items import Fresh, Items
@@ -48,20 +48,23 @@ class Chains:
 
     def look(self, live: LiveInstance, step: LiveStep, lane: Lane) -> None:
         """Note how long it takes what may follow chunks of a step, so that no more of them travel together than the whole should take."""
-        found = None if lane.pool.shares_memory or not _may_follow_in(lane) else self._behind(live, step, lane)
-        step.behind_us = 0.0 if found is None else found.likely_us + found.behind_us
+        is_far = not lane.pool.shares_memory and _may_follow(live, lane)
+        step.behind_us = sum(each.likely_us for each in self._successors(live, step, lane)) if is_far else 0.0
 
     def then(self, live: LiveInstance, step: LiveStep, items: Items, lane: Lane, changes: Changes) -> Then | None:
         """What may follow chunks that are claimed of a step, to run in a lane; None: nothing."""
-        is_free = IS_ON and live.is_unharmed and isinstance(items, Fresh) and live.job.listeners.hooks is None
-        found = self._then(live, step, len(items), lane, MOST_STEPS) if is_free and _may_follow_in(lane) else None
+        if not (isinstance(items, Fresh) and _may_follow(live, lane)):
+            return None
+        found = self._then(live, step, len(items), lane, self._successors(live, step, lane))
         if found is not None:
             changes.writes.append(self._store.promise_ids)
         return found
 
-    def _then(self, live: LiveInstance, step: LiveStep, chunks: int, lane: Lane, steps: int) -> Then | None:
-        """What may follow some chunks of a step: up to so many steps."""
-        found = self._behind(live, step, lane) if steps else None
+    def _then(
+        self, live: LiveInstance, step: LiveStep, chunks: int, lane: Lane, behind: Iterator[LiveStep]
+    ) -> Then | None:
+        """What may follow some chunks of a step, of those behind it."""
+        found = next(behind, None)
         if found is None:
             return None
         found.target_us = lane.target_us
@@ -72,9 +75,16 @@ class Chains:
             if chunks > 1 and not least <= chunks <= most:
                 return None
             take_ids = Reserved(self._store.take_ids("chunk", chunks), chunks)
-        return Then(
-            found.node, take_ids, least, most, found.likely_us, self._then(live, found, chunks, lane, steps - 1)
-        )
+        return Then(found.node, take_ids, least, most, found.likely_us, self._then(live, found, chunks, lane, behind))
+
+    def _successors(self, live: LiveInstance, step: LiveStep, lane: Lane) -> Iterator[LiveStep]:
+        """The steps that may follow it at once, one after another."""
+        for _ in range(MOST_STEPS):
+            found = self._behind(live, step, lane)
+            if found is None:
+                return
+            yield found
+            step = found
 
     def _behind(self, live: LiveInstance, step: LiveStep, lane: Lane) -> LiveStep | None:
         """The only step that takes what another one gives, where nothing but the claim is between them; no chunk of it waits."""
@@ -98,10 +108,14 @@ class Chains:
         self._notifications.began(live, step, changes)
 
 
-def _may_follow_in(lane: Lane) -> bool:
-    """Not inline, where tests look between two steps; nor in worker processes here, whose marks tell which chunk of a claim they run."""
+def _may_follow(live: LiveInstance, lane: Lane) -> bool:
+    """Not inline, where tests look between two steps; nor in worker processes here, whose marks tell which chunk of a claim they run.
+
+    And not under listeners of attempts, nor once a worker or process has died under the instance.
+    """
     pool = lane.pool
-    return not (lane.is_async or pool.is_inline) if pool.shares_memory else not pool.is_local
+    is_meant = not (lane.is_async or pool.is_inline) if pool.shares_memory else not pool.is_local
+    return IS_ON and is_meant and live.is_unharmed and live.job.listeners.hooks is None
 
 
 def _is_free(step: LiveStep) -> bool:
