@@ -26,6 +26,8 @@ from nbbatch.pictures.markup import clip
 with needing("notebooks"):
     import ipywidgets as w  # pyright: ignore[reportMissingTypeStubs]
 
+    from nbbatch.panel.widgets import hear
+
 LOOK_SECONDS = 1.0
 """Between two looks at the folder and at who holds the store."""
 _WIDE = "98%"
@@ -67,6 +69,7 @@ class Dashboard:
         self.note = w.HTML()
         self.view = w.VBox([self.store, w.HBox([self.hold]), self.note])
         self.view.add_class("nbd")
+        hear(self.store, self.hold)
         self.store.observe(self._picked, names="value")
         self.hold.on_click(self._held)
 

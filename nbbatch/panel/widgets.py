@@ -40,6 +40,16 @@ RECORD_SHARE = 0.01
 """… so that they take this share of the time at most."""
 
 
+def hear(*widgets: Any) -> None:
+    """Have what a page says to these widgets arrive in the subshell that the page names.
+
+    ipykernel 7.4 sends it to where the last message to the page came from. For a thread that is the last request of any page: its
+    subshell may be gone, and the click with it, or be busy with a cell.
+    """
+    for each in widgets:
+        each.comm._reply_subshell_for = None
+
+
 class Recorded(anywidget.AnyWidget):
     """A widget with its plain page, for a page that writes it into the notebook: see ``notebook.js``."""
 
@@ -48,6 +58,11 @@ class Recorded(anywidget.AnyWidget):
     record = traitlets.Dict().tag(sync=True)
     """``html`` and ``text``; ``over``: nothing moves any more; ``final``: it takes the place of the widget."""
     _due = 0.0
+
+    def open(self) -> None:
+        """Tell pages of it."""
+        super().open()
+        hear(self)
 
     def keep(self, page: Callable[[], dict[str, str]], *, over: bool, final: bool = False) -> None:
         """Have a save of the notebook write this page from now on."""

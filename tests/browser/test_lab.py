@@ -115,6 +115,18 @@ def test_an_interrupt_of_a_waiting_cell_leaves_the_run_going_and_then_buttons_ar
     moves(lab)
 
 
+def test_buttons_are_heard_while_a_cell_waits_for_the_run(lab: Lab) -> None:
+    lab.run("waits", start("waits", 3_000) + "run", "run.wait()")
+    expect(status(lab)).to_contain_text("▶")
+    moves(lab)
+    lab.panel.get_by_role("button", name="Pause").click()
+
+    expect(status(lab)).to_contain_text("paused")
+    lab.panel.get_by_role("button", name="Resume").click()
+    expect(status(lab)).to_contain_text("▶")
+    lab.page.locator(".jp-InputPrompt", has_text="[*]").wait_for()
+
+
 MANY = """
 for each in [batch.submit(slow_jobs.orders, 0, key=str(number)) for number in range(24)]:
     each.wait()
