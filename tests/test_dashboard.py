@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -68,23 +68,21 @@ def test_a_store_that_nobody_holds_is_held_here_when_asked_and_its_jobs_go_on(tm
     job, path = summing(), tmp_path / "left.duckdb"
     with nb.open(path, executor=nb.inline()) as batch:
         batch.submit(job, 3).pause()
-    stranger, friend = Dashboard(tmp_path), Dashboard(tmp_path, [job])
-    pick(stranger)
-    assert "no jobs are known here" in stranger.hold.tooltip
-    pick(friend)
-    assert not friend.hold.disabled
-    friend.hold.click()
-    assert friend.batch is not None
-    assert friend.look is not None
-    friend.look.instance(1).resume()
-    assert friend.batch.instance(1).wait(10) == "COMPLETED"
-    until = time.monotonic() + 10
-    while "held by process" not in stranger.hold.tooltip and time.monotonic() < until:
-        stranger.refresh()  # an owner is looked for each half second
-    assert "held by process" in stranger.hold.tooltip
-    stranger.close()
-    friend.close()
-    friend.batch.close()
+    with closing(Dashboard(tmp_path)) as stranger, closing(Dashboard(tmp_path, [job])) as friend, ExitStack() as after:
+        pick(stranger)
+        assert "no jobs are known here" in stranger.hold.tooltip
+        pick(friend)
+        assert not friend.hold.disabled
+        friend.hold.click()
+        assert friend.batch is not None, friend.note.value
+        after.enter_context(friend.batch)
+        assert friend.look is not None
+        friend.look.instance(1).resume()
+        assert friend.batch.instance(1).wait(30) == "COMPLETED"
+        seen = threading.Event()
+        stranger.hold.observe(lambda it: "held by process" in it["new"] and seen.set(), names="tooltip")
+        assert stranger.live() is stranger
+        assert seen.wait(30), stranger.hold.tooltip
 
 
 def test_any_number_of_pages_show_one_store(tmp_path: Path) -> None:

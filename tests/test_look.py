@@ -342,12 +342,32 @@ def test_a_backup_of_a_running_store_is_whole_and_opens_as_it_was(store: Path, o
     assert owned.end_run() == "COMPLETED"
 
 
+def is_locked(store: Path) -> bool:
+    """Whether DuckDB refuses it to another process."""
+    opening = subprocess.run([sys.executable, "-c", f"import duckdb; duckdb.connect({str(store)!r})"], capture_output=True, text=True)  # fmt: skip
+    return "Conflicting lock" in opening.stderr
+
+
+def test_a_copy_that_began_before_its_store_was_opened_here_ends_without_costing_the_lock(store: Path) -> None:
+    nb.open(store).close()
+    linked = store.with_name("linked.duckdb")
+    for each in (store, linked):
+        if each is linked:
+            linked.hardlink_to(store)
+        source = copying.Source(str(each))
+        with nb.open(store):
+            source.close()
+            assert is_locked(store)
+        with pytest.raises(ValueError, match="closed file"):
+            source.state()
+        assert not is_locked(store)
+
+
 def test_the_owner_backs_up_while_it_works_and_keeps_the_lock(threaded: nb.Batch, store: Path) -> None:
     run = threaded.submit(job, 15)
     run.wait()
     copy = threaded.backup(store.with_name("copy.duckdb"))
-    opening = subprocess.run([sys.executable, "-c", f"import nbbatch as nb; nb.open({str(store)!r})"], capture_output=True, text=True)  # fmt: skip
-    assert "StoreLocked" in opening.stderr
+    assert is_locked(store)
     with nb.open(copy) as batch:
         assert batch.instance(1).report == run.report
 

@@ -16,7 +16,7 @@ import duckdb
 from nbbatch.base.errors import StoreError, StoreLocked, StoreUnreadable
 from nbbatch.base.interrupts import behind
 from nbbatch.base.private_file import make_beside
-from nbbatch.store import checkpoint, rewriting
+from nbbatch.store import checkpoint, copying, rewriting
 
 MEMORY = ":memory:"
 _SETTINGS: dict[str, Any] = {
@@ -42,16 +42,16 @@ def connect(path: str) -> duckdb.DuckDBPyConnection:
         if is_new:
             _make(Path(path))
         if path != MEMORY:
+            copying.keep(path)
             checkpoint.put_back(Path(path))
         con = _connected(path)
         if path != MEMORY:
             make_log(path)
             rewriting.clear(Path(path))
         return con
-    except StoreLocked:
-        raise
-    except BaseException:
-        if is_new:
+    except BaseException as error:
+        copying.let_go(path)
+        if is_new and not isinstance(error, StoreLocked):
             remove(path)
         raise
 

@@ -5,14 +5,15 @@ then with a new header that makes them count, and then it empties the log. So a 
 while it was made: the file's header, size and time are the same before and after, and the log is the same file. What was
 appended to the log meanwhile is a whole transaction or none.
 
-No lock is taken. A process that has a file locked loses the lock once it closes any descriptor of that file; so a store
-that is open in this process is read through a descriptor that stays open as long as it is (see `Source`).
+No lock is taken. A process that has a file locked loses the lock once it closes any descriptor of that file; so descriptors
+of a store that this process opens, or has open, are closed after it (see `keep`).
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +30,23 @@ PAUSE_SECONDS = 0.05
 _BLOCK = 1 << 20
 
 Hold = Callable[[Callable[[], bool]], bool]
+
+_guard = threading.Lock()
+_open: dict[str, list[BinaryIO]] = {}
+"""The stores that this process has locked or is about to lock, each with descriptors that are closed after it."""
+
+
+def keep(path: str) -> None:
+    """DuckDB is about to lock this file: from now on none of its descriptors is closed, until `let_go`. May be called twice."""
+    with _guard:
+        _open.setdefault(path, [])
+
+
+def let_go(path: str) -> None:
+    """DuckDB has closed it. May be called twice."""
+    with _guard:
+        for each in _open.pop(path, ()):
+            each.close()
 
 
 class Source:
@@ -48,8 +66,13 @@ class Source:
             raise StoreUnreadable(f"{path} cannot be read: {error.strerror}") from error
 
     def close(self) -> None:
-        """Let go of it; of a store that is open in this process only once that is closed."""
-        self._file.close()
+        """Let go of it; of a store that this process opens or has open only once that is closed."""
+        with _guard:
+            kept = next((kept for path, kept in _open.items() if self._is(path)), None)
+            if kept is None:
+                self._file.close()
+            else:
+                kept.append(self._file)
 
     def read(self, place: int, size: int) -> bytes:
         """Bytes of the file."""
@@ -95,8 +118,11 @@ class Source:
 
     def is_there(self) -> bool:
         """Whether the path still leads to this file."""
+        return self._is(self.path)
+
+    def _is(self, path: str | Path) -> bool:
         with suppress(OSError):
-            return os.path.samestat(self.path.stat(), os.fstat(self._file.fileno()))
+            return os.path.samestat(Path(path).stat(), os.fstat(self._file.fileno()))
         return False
 
 

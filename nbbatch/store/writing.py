@@ -310,6 +310,7 @@ class Writer(Reader):
         if not self.displaced():  # else it would remove the log of the file that took its place
             self._settle_files()
         close(self._con)
+        copying.let_go(self.path)
         self.closed = True
         # a thread that hangs keeps this store, and with it all of DuckDB: at the end of the process its bindings print that
         for name in ("_con", "_inserts"):
