@@ -33,8 +33,6 @@ from nbbatch.worker.remote import Packed, run_packed
 
 ANSWER_SECONDS = 10
 """How long a worker waits for the board before it begins without its word: in a new process, or as a suspect."""
-CALL_US = 200_000
-"""Work in a micro-batch: a worker waits about 4 ms between two calls, even where the next one is on its way."""
 LISTENERS = 100_000
 """Questions that the board may have open at once."""
 LOST = ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "LocalRayletDiedError")
@@ -75,7 +73,6 @@ class OnRay(Elsewhere):
     """What `ray` makes."""
 
     can_kill = True
-    target_us = CALL_US
 
     def __init__(self, library: Any, needs: Mapping[str, float]) -> None:
         """``needs``: what a micro-batch takes of a node, by the names that Ray has."""
