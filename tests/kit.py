@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import count as count_up
+from pathlib import Path
 from typing import Any
 
 import nbbatch as nb
@@ -77,3 +80,9 @@ def count(run: nb.JobHandle[Any]) -> dict[str, int]:
     """Chunks by state."""
     frame = run.chunks()["status"].value_counts()
     return dict(frame.iter_rows())
+
+
+def is_locked(store: Path) -> bool:
+    """Whether DuckDB refuses it to another process."""
+    opening = subprocess.run([sys.executable, "-c", f"import duckdb; duckdb.connect({str(store)!r})"], capture_output=True, text=True)  # fmt: skip
+    return "Conflicting lock" in opening.stderr

@@ -31,10 +31,12 @@ from nbbatch.base import private_folder
 from nbbatch.panel import terminal
 from nbbatch.serving import wire
 from nbbatch.serving.meter import CREDIT, SHARE, Meter, Turns
-from nbbatch.store import copying
+from nbbatch.store import copying, rewriting
 from nbbatch.store.database import Store
 from nbbatch.store.queries import QUERIES
 from nbbatch.store.reading import is_read
+from tests.jobs import summing
+from tests.kit import is_locked
 from tests.looked import going, job
 
 going.set()  # in this process no step waits
@@ -342,12 +344,6 @@ def test_a_backup_of_a_running_store_is_whole_and_opens_as_it_was(store: Path, o
     assert owned.end_run() == "COMPLETED"
 
 
-def is_locked(store: Path) -> bool:
-    """Whether DuckDB refuses it to another process."""
-    opening = subprocess.run([sys.executable, "-c", f"import duckdb; duckdb.connect({str(store)!r})"], capture_output=True, text=True)  # fmt: skip
-    return "Conflicting lock" in opening.stderr
-
-
 def test_a_copy_that_began_before_its_store_was_opened_here_ends_without_costing_the_lock(store: Path) -> None:
     nb.open(store).close()
     linked = store.with_name("linked.duckdb")
@@ -361,6 +357,21 @@ def test_a_copy_that_began_before_its_store_was_opened_here_ends_without_costing
         with pytest.raises(ValueError, match="closed file"):
             source.state()
         assert not is_locked(store)
+
+
+def test_a_copy_of_a_file_that_was_written_anew_meanwhile_is_of_the_new_one(store: Path, tmp_path: Path) -> None:
+    with nb.open(store, nb.inline()) as batch:
+        batch.submit(summing(), 3).wait()
+    source = copying.Source(str(store))
+    rewriting.rewrite(store)
+    with nb.open(store, nb.inline()) as batch:
+        batch.submit(summing(), 4).wait()
+        copying.take(source, tmp_path / "copy.duckdb")
+        source.close()
+        assert is_locked(store)
+
+    with nb.open(tmp_path / "copy.duckdb") as copy:
+        assert copy.instances()["id"].to_list() == [2, 1]
 
 
 def test_the_owner_backs_up_while_it_works_and_keeps_the_lock(threaded: nb.Batch, store: Path) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -19,7 +19,7 @@ import nbbatch as nb
 from nbbatch.store import database as stores
 from nbbatch.store import migrations
 from tests.jobs import each, numbers, summing, total
-from tests.kit import count, settle
+from tests.kit import count, is_locked, settle
 
 NEXT = {
     5: "CREATE TABLE label (instance BIGINT, text VARCHAR); INSERT INTO label SELECT id, job FROM submitted",
@@ -88,6 +88,22 @@ def test_what_a_log_holds_is_in_the_copy_too(old: Path, newer: pytest.MonkeyPatc
         assert rows(store, "SELECT job FROM submitted ORDER BY id") == [("summing",), ("paused",), ("last",)]
 
 
+def test_nobody_else_opens_a_store_while_its_copy_is_made(old: Path, newer: pytest.MonkeyPatch) -> None:
+    """R9"""
+    copy, seen = migrations.keep_copy, list[bool]()
+
+    def asking(*given: Any) -> Path:
+        made = copy(*given)
+        seen.append(is_locked(old))
+        return made
+
+    newer.setattr(migrations, "keep_copy", asking)
+    with nb.open(old):
+        seen.append(is_locked(old))
+
+    assert seen == [True, True]
+
+
 def test_a_second_copy_does_not_take_the_place_of_another_one(old: Path, newer: pytest.MonkeyPatch) -> None:
     """R9"""
     copy = old.with_name("store.format5.duckdb")
@@ -127,7 +143,7 @@ def test_without_room_for_a_copy_nothing_is_changed(old: Path, newer: pytest.Mon
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    newer.setattr(shutil, "copyfileobj", full)
+    newer.setattr(migrations, "replaced", full)
     with pytest.raises(nb.StoreUnreadable, match="could not be made"):
         nb.open(old)
 

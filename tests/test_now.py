@@ -169,7 +169,9 @@ def test_marks_of_an_older_form_are_read(tmp_path: Path) -> None:
     marks = Marks(store, 3)
     marks.cells[0] = 7
     name = Path(running.name_of(store))
-    name.write_bytes(name.read_bytes()[: running._OLD_SIZE])
+    data = name.read_bytes()
+    marks.close()
+    name.write_bytes(data[: running._OLD_SIZE])
 
     assert running.left(store) == running.Left(frozenset({7}), 3)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 import nbbatch as nb
@@ -398,6 +400,67 @@ def test_a_step_that_hangs_does_not_keep_a_process_from_ending(step: str, more: 
 
 
 # --- one file, several names ------------------------------------------------------------------------
+
+
+def test_what_this_process_reads_costs_it_no_store(store: Path, tmp_path: Path) -> None:
+    """R10"""
+    other = "import sys, nbbatch as nb\ntry: nb.open(sys.argv[1])\nexcept nb.StoreLocked as error: print(error.pid)"
+    with nb.open(store, nb.inline()) as batch:
+        batch.submit(summing(), 3).wait()
+        shutil.copytree(store.parent, tmp_path / "copied")
+        child = os.fork()  # which lives on a while, and keeps nothing
+        if not child:  # pragma: no cover
+            try:
+                nb.open(store)
+            except nb.StoreLocked as error:
+                os._exit(int(error.pid != os.getppid()))
+            os._exit(2)
+        assert os.waitpid(child, 0)[1] == 0
+        told = subprocess.run([sys.executable, "-c", other, str(store)], capture_output=True, text=True)
+        assert told.stdout == f"{os.getpid()}\n", told.stderr
+
+
+ORPHANED = """
+import os, signal, sys, nbbatch as nb
+nb.open(sys.argv[1])
+read, write = os.pipe()
+if os.fork():
+    os.kill(os.getpid(), signal.SIGKILL)
+sys.stdin.read()
+"""
+
+
+def test_a_child_that_outlives_a_killed_process_keeps_no_store(store: Path) -> None:
+    """R10"""
+    with subprocess.Popen([sys.executable, "-c", ORPHANED, str(store)], stdin=subprocess.PIPE) as killed:
+        killed.wait()
+        opens(store)
+        assert not Path(f"{store}.running").exists()
+        killed.stdin.close()
+
+
+def test_a_file_that_is_replaced_before_it_is_locked_is_not_the_one_that_is_opened(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R10"""
+    with nb.open(store, nb.inline()) as batch:
+        batch.submit(summing(), 3).wait()
+    connect, moments = duckdb.connect, ["opened"]
+
+    def late(path: str, **options: Any) -> duckdb.DuckDBPyConnection:
+        opened = connect(path, **options)
+        if path == str(store) and moments:
+            moments.pop()
+            shutil.copy(store, f"{store}.new")
+            Path(f"{store}.new").replace(store)
+        return opened
+
+    monkeypatch.setattr(duckdb, "connect", late)
+    with nb.open(store, nb.inline()) as batch:
+        batch.submit(summing(), 4).wait()
+    monkeypatch.undo()
+    with nb.open(store) as batch:
+        assert batch.instances()["id"].to_list() == [2, 1]
 
 
 def test_a_store_under_another_name_is_the_same_batch(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import duckdb
 import pytest
 
 import nbbatch as nb
+from nbbatch.base import locks
 from nbbatch.base.rows import ChunkRow, ClaimRow, EventRow
 from nbbatch.base.states import CHUNK_ENDED, ChunkStatus
 from nbbatch.engine import recovery
@@ -42,6 +43,7 @@ def abandon(batch: nb.Batch) -> None:
     engine.wake()
     engine._thread.join(10)
     batch._store.close()
+    locks.let_go(batch._marks._lock)
     batch._forget()
 
 

@@ -30,25 +30,28 @@ _SETTINGS: dict[str, Any] = {
 }
 
 
-def connect(path: str) -> duckdb.DuckDBPyConnection:
+def connect(path: str) -> tuple[duckdb.DuckDBPyConnection, os.stat_result | None]:
     """Open or create the file, or a database in memory.
+
+    Returns:
+        The connection, and which file it is; None: in memory.
 
     Raises:
         StoreLocked: Another process holds it.
         StoreUnreadable: It is damaged, foreign, newer, or cannot be written; nothing was changed.
     """
-    is_new = path != MEMORY and not os.path.lexists(path)
+    if path == MEMORY:
+        return _connected(path), None
+    is_new = not os.path.lexists(path)
     try:
         if is_new:
             _make(Path(path))
-        if path != MEMORY:
-            copying.keep(path)
-            checkpoint.put_back(Path(path))
-        con = _connected(path)
-        if path != MEMORY:
-            make_log(path)
-            rewriting.clear(Path(path))
-        return con
+        copying.keep(path)
+        checkpoint.put_back(Path(path))
+        opened = _connected_to_what_is_there(path)
+        make_log(path)
+        rewriting.clear(Path(path))
+        return opened
     except BaseException as error:
         copying.let_go(path)
         if is_new and not isinstance(error, StoreLocked):
@@ -78,6 +81,22 @@ def _check_other_names(path: Path) -> None:
             raise StoreUnreadable(
                 f"{path} is another name of {other}, beside which {wal.name} holds its newest changes: open it by that name"
             )
+
+
+def _connected_to_what_is_there(path: str) -> tuple[duckdb.DuckDBPyConnection, os.stat_result]:
+    """A file may be replaced between its opening and its lock, as by `rewriting`: then another one is opened than is there.
+
+    DuckDB does not tell which file it has open. What the path leads to before and after is it: while it is open no other file gets its
+    number.
+    """
+    with clear_errors(path):
+        while True:
+            file, con = Path(path).stat(), _connected(path)
+            with ExitStack() as undo:
+                undo.callback(con.close)
+                if os.path.samestat(file, Path(path).stat()):
+                    undo.pop_all()
+                    return con, file
 
 
 def _connected(path: str) -> duckdb.DuckDBPyConnection:
@@ -186,8 +205,11 @@ def _advice(text: str) -> str:
             "Its write-ahead log (.wal) is damaged. Keep a copy of both files; moving the log away, and the "
             "file .running, opens the store as of its last checkpoint, without the newest changes."
         )
-    if "different configuration" in text:
-        return "This process has it open with duckdb.connect(): close that connection first."
+    if "different configuration" in text or "configuration has been locked" in text:
+        return (
+            "This process has it open with duckdb.connect(), or was forked from one that had it open: close that connection first, "
+            "or open it in a process of its own."
+        )
     if "version" in text.lower():
         return "It was written by another version of DuckDB: upgrade duckdb, or open it with the version that wrote it."
     return "Restore it from a copy, free disk space, or open another path."

@@ -15,7 +15,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -60,10 +60,17 @@ class Source:
         """
         self.path = Path(path)
         self.log = Path(f"{path}.wal")
-        try:
-            self._file: BinaryIO = self.path.open("rb")
-        except OSError as error:
-            raise StoreUnreadable(f"{path} cannot be read: {error.strerror}") from error
+        self._file = _opened(self.path)
+
+    def renew(self) -> None:
+        """Have it be the file that the path leads to: a store that is closed may be written anew.
+
+        Raises:
+            StoreUnreadable: There is none any more.
+        """
+        if not self.is_there():
+            self.close()
+            self._file = _opened(self.path)
 
     def close(self) -> None:
         """Let go of it; of a store that this process opens or has open only once that is closed."""
@@ -103,10 +110,7 @@ class Source:
         """Copy file and log; returns whether the copy is whole."""
         before = self.state()
         with _created(to) as file:
-            place = 0
-            while part := os.pread(self._file.fileno(), _BLOCK, place):
-                file.write(part)
-                place += len(part)
+            self.write_to(file)
         log = Path(f"{to}.wal")
         # last what a checkpoint keeps that goes on: blocks of the copy may be half written
         for each in (log, Path(f"{to}.blocks")):
@@ -114,10 +118,27 @@ class Source:
             mine = Path(f"{self.path}{each.name.removeprefix(to.name)}")
             with suppress(FileNotFoundError), mine.open("rb") as found, _created(each) as file:
                 shutil.copyfileobj(found, file, _BLOCK)
-        return before == self.state()
+        return before == self.state() and self.is_there()
+
+    def write_to(self, file: BinaryIO) -> None:
+        """Copy the file alone."""
+        file.writelines(self._parts())
+
+    def is_same(self, other: Path) -> bool:
+        """Whether another file holds the same as this one."""
+        if not other.is_file() or other.stat().st_size != os.fstat(self._file.fileno()).st_size:
+            return False
+        with other.open("rb") as file:
+            return all(part == file.read(len(part)) for part in self._parts())
+
+    def _parts(self) -> Iterator[bytes]:
+        place = 0
+        while part := self.read(place, _BLOCK):
+            yield part
+            place += len(part)
 
     def is_there(self) -> bool:
-        """Whether the path still leads to this file."""
+        """Whether the path still leads to this file: its log is found by the path."""
         return self._is(self.path)
 
     def _is(self, path: str | Path) -> bool:
@@ -141,6 +162,8 @@ def take(
         StoreError: Each time it was written to meanwhile.
     """
     for made in range(TRIES):
+        if hold is None:
+            source.renew()
         if source.copy(to) if hold is None or made < FREE_TRIES else hold(lambda: source.copy(to)):
             return
         wait(PAUSE_SECONDS)
@@ -149,6 +172,13 @@ def take(
     raise StoreError(
         f"{source.path} was written to each of {TRIES} times that it was copied; try again when less is going on"
     )
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise StoreUnreadable(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _created(path: Path) -> BinaryIO:

@@ -27,7 +27,7 @@ from nbbatch.base.errors import StateError, StoreError
 from nbbatch.base.rows import EventRow, InstanceRow, StepCounts, StepRow
 from nbbatch.base.states import INSTANCE_ENDED, INSTANCE_TRANSITIONS, ChunkStatus, InstanceStatus
 from nbbatch.store import inspection, migrations
-from nbbatch.store.connection import MEMORY, check_place, clear_errors, connect, drop_empty_log, unreadable
+from nbbatch.store.connection import MEMORY, check_place, clear_errors, unreadable
 from nbbatch.store.migrations import FORMAT
 from nbbatch.store.queries import QUERIES, VIEWS
 from nbbatch.store.reading import as_instance, by_name
@@ -55,7 +55,7 @@ class Store(Writer):
         if path != MEMORY:
             check_place(Path(path))
             inspection.check_log(Path(path))
-        super().__init__(path, connect(path), is_new=is_new)
+        super().__init__(path, is_new=is_new)
         try:
             with clear_errors(path):
                 self._prepare(now_us, session, is_new or path == MEMORY)
@@ -69,7 +69,6 @@ class Store(Writer):
         self.session = 0
         self.opened_us, self.last_event_before = now_us, self.take_ids("event", 0)
         """When it was opened, and the last event of all sessions before."""
-        self._file = None if path == MEMORY else Path(path).stat()
 
     # --- opening ----------------------------------------------------------------------------------
 
@@ -88,14 +87,12 @@ class Store(Writer):
         if found != FORMAT:
             self._con.begin()  # first a try, so that no copy is made of what is no whole store
             self._migrate(found)
-            self._con.close()
-            drop_empty_log(self.path)
-            copy = migrations.keep_copy(Path(self.path), found)
-            self._con = connect(self.path)
+            self._con.rollback()
+            copy = migrations.keep_copy(self.source(), found)
             self._con.begin()
             self._migrate(found)
             self._con.commit()
-            self._con.execute("CHECKPOINT").complete()
+            self.checkpoint()
             log.info("%s was brought from store format %d to %d; %s is as it was", self.path, found, FORMAT, copy)
 
     def _migrate(self, found: int) -> None:

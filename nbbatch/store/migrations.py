@@ -6,7 +6,6 @@ store brings its connection.
 
 from __future__ import annotations
 
-import filecmp
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from nbbatch.base.errors import StoreUnreadable
 from nbbatch.base.private_file import replaced
 from nbbatch.store import queries
+from nbbatch.store.copying import Source
 
 SCHEMA, *_parts = re.split(r"^-- from format (\d+): .*$", queries.SCHEMA, flags=re.MULTILINE)
 """The statements that make the present tables."""
@@ -40,24 +40,22 @@ def check(path: str, found: int, wanted: int) -> None:
         )
 
 
-def keep_copy(path: Path, found: int) -> Path:
-    """Put a copy of a closed store beside it: ``name.format1.duckdb``, or with a number where another one is there.
-
-    Closed, because DuckDB's lock on a file ends when this process closes the file a second time, as a copy would.
+def keep_copy(source: Source, found: int) -> Path:
+    """Put a copy of a store that is open, and not written to, beside it: ``name.format1.duckdb``, or with a number where another one is there.
 
     Raises:
         StoreUnreadable: There is no room for it, say; the store is as it was.
     """
-    copy = next(each for each in _names(path, found) if not each.exists() or _is_same(path, each))
+    copy = next(each for each in _names(source.path, found) if not each.exists() or source.is_same(each))
     try:
-        for end in (".wal", ""):  # closing has written the log into the file; if it could not, both are needed
-            source = Path(f"{path}{end}")
-            if source.exists():
-                with source.open("rb") as original, replaced(Path(f"{copy}{end}")) as file:
-                    shutil.copyfileobj(original, file)
+        if source.log.exists() and source.log.stat().st_size:
+            with source.log.open("rb") as log, replaced(Path(f"{copy}.wal")) as file:
+                shutil.copyfileobj(log, file)
+        with replaced(copy) as file:
+            source.write_to(file)
     except OSError as error:
         raise StoreUnreadable(
-            f"{path} has store format {found} and is brought to the present one only once a copy is kept as {copy.name}, "
+            f"{source.path} has store format {found} and is brought to the present one only once a copy is kept as {copy.name}, "
             f"which could not be made: {error}. Make room for it beside the file; the file was left as it is"
         ) from error
     return copy
@@ -67,11 +65,6 @@ def _names(path: Path, found: int) -> Iterator[Path]:
     stem, end = path.with_suffix("").name, path.suffix
     yield path.with_name(f"{stem}.format{found}{end}")
     yield from (path.with_name(f"{stem}.format{found}.{number}{end}") for number in count(2))
-
-
-def _is_same(path: Path, copy: Path) -> bool:
-    """Whether the copy is of this very state: an earlier opening was cut off after it was made."""
-    return filecmp.cmp(path, copy, shallow=False)
 
 
 def steps(found: int, wanted: int) -> Iterator[str]:

@@ -18,7 +18,7 @@ from nbbatch.base.columns import Columns
 from nbbatch.base.errors import StoreClosed, StoreError, ValueNotStorable
 from nbbatch.base.rows import StepRow
 from nbbatch.store import checkpoint, copying, inspection, rewriting
-from nbbatch.store.connection import MEMORY, close, drop_empty_log, lock, make_log, plain, remove
+from nbbatch.store.connection import MEMORY, close, connect, drop_empty_log, lock, make_log, plain, remove
 from nbbatch.store.ids import Ids
 from nbbatch.store.inserting import Inserts
 from nbbatch.store.queries import QUERIES
@@ -44,9 +44,10 @@ class _Undone(Exception):
 class Writer(Reader):
     """The writing half of a `Store`; one thread at a time may use it."""
 
-    def __init__(self, path: str, con: duckdb.DuckDBPyConnection, *, is_new: bool) -> None:
+    def __init__(self, path: str, *, is_new: bool) -> None:
         super().__init__(path)
-        self._con = con
+        self._con, self._file = connect(path)
+        """… and which file it is; None: in memory."""
         self.closed = False
         """Nothing of it is open any more."""
         self._closing = False
@@ -56,8 +57,6 @@ class Writer(Reader):
         self._worth = rewriting.WORTH
         self._is_wasteful = False
         """Closed, so much of its file is waste that it is written anew."""
-        self._file: os.stat_result | None = None
-        """Which file it is; None: in memory, or not open yet."""
         self._source: copying.Source | None = None
         self._sourcing = threading.Lock()
         self._writing = threading.Lock()

@@ -8,7 +8,8 @@ that loses power may lose the marks; then no chunk is charged.
 The file is made anew by each opening, under a token of its own, so that neither a worker that outlived its parent nor one
 that is kept for a second opening writes into marks that are not its own. A file of that name that is not one of ours, a
 link or anything else that is no plain file, is left alone, and the store is refused. It may be read by whoever may read the
-store. The token begins with the number of the opening: a store that does not know it has lost its write-ahead log.
+store. The token begins with the number of the opening: a store that does not know it has lost its write-ahead log. Then the
+process that made it follows, which has the file locked as long as it has the store open (see `locks`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nbbatch.base.errors import StoreUnreadable
+from nbbatch.base import locks
+from nbbatch.base.errors import StoreLocked, StoreUnreadable
 from nbbatch.base.private_file import make_beside
 
 SLOTS = 4096
@@ -107,8 +109,10 @@ class Marks(Slots):
             StoreUnreadable: It cannot be made.
         """
         path = None if store is None else name_of(store)
-        token = struct.pack("<q", session) + secrets.token_bytes(_HEAD - len(_MAGIC) - 8)
-        super().__init__(mmap.mmap(-1, _SIZE) if store is None or path is None else _made(path, token, Path(store)))
+        token = struct.pack("<qi", session, os.getpid())
+        token += secrets.token_bytes(_HEAD - len(_MAGIC) - len(token))
+        self._lock: int | None = None
+        super().__init__(mmap.mmap(-1, _SIZE) if store is None or path is None else self._made(path, token, store))
         self.where, self._store = None if path is None else (path, token), store
         self._free = list(range(SLOTS - 1, -1, -1))
 
@@ -126,15 +130,25 @@ class Marks(Slots):
         """Have nothing count as running, as the process ends, whatever workers still write: a new file takes the place of theirs."""
         if self.where is not None and self._store is not None and _token(self.where[0]) == self.where[1]:
             with suppress(StoreUnreadable):
-                _made(*self.where, Path(self._store)).close()
+                self._made(*self.where, self._store).close()
+
+    def _made(self, path: str, token: bytes, store: str) -> mmap.mmap:
+        """A new file, locked."""
+        mapped, lock = _made(path, token, Path(store))
+        locks.let_go(self._lock)
+        self._lock = lock
+        return mapped
 
     def close(self) -> None:
         """Remove the file: a store that was closed has nothing running. May be called twice.
 
         What an attempt writes that is left running goes into the mapping, which nobody reads any more.
         """
-        if self.where is not None and _token(self.where[0]) == self.where[1]:
-            Path(self.where[0]).unlink(missing_ok=True)
+        try:
+            if self.where is not None and _token(self.where[0]) == self.where[1]:
+                Path(self.where[0]).unlink(missing_ok=True)
+        finally:
+            locks.let_go(self._lock)
 
 
 def name_of(store: str) -> str:
@@ -165,13 +179,14 @@ def left(store: str | None) -> Left:
     """What an earlier process left beside a store.
 
     Raises:
+        StoreLocked: That process lives, and has the store open.
         StoreUnreadable: What stands there is no file of ours, or cannot be read.
     """
     if store is None:
         return Left()
     path = name_of(store)
     try:
-        data = _content(path, _SIZE)
+        data, is_locked = _read(path, _SIZE)
     except FileNotFoundError:
         return Left()
     except OSError as error:
@@ -183,21 +198,25 @@ def left(store: str | None) -> Left:
         raise _refused(path, why) from error
     if len(data) not in (_SIZE, _OLD_SIZE) or not data.startswith((_MAGIC, _OLD_MAGIC)):
         raise _foreign(path)
-    session, *slots = struct.unpack(f"<q8x{SLOTS}q", data[len(_MAGIC) : _HEAD + SLOTS * 8])
+    session, pid, *slots = struct.unpack(f"<qi4x{SLOTS}q", data[len(_MAGIC) : _HEAD + SLOTS * 8])
+    if is_locked:
+        raise StoreLocked(store, pid)
     return Left(frozenset(each for each in slots if each > 0), session if data.startswith(_MAGIC) else 0)
 
 
-def _made(path: str, token: bytes, store: Path) -> mmap.mmap:
-    """A new file in the place of an old one, which stays as it is for whoever has it mapped."""
-    new = f"{path}.new"
+def _made(path: str, token: bytes, store: Path) -> tuple[mmap.mmap, int | None]:
+    """A new file in the place of an old one, which stays as it is for whoever has it mapped; and its lock."""
+    new, lock = f"{path}.new", None
     try:
         fd = _created(new, store)
         with os.fdopen(fd, "wb", buffering=0) as file:
             # written, not stretched: a hole that the disk has no room for would end the process by SIGBUS
             _write(file.fileno(), _MAGIC + token + bytes(_SIZE - _HEAD))
+        lock = locks.locked(new)
         Path(new).replace(path)
-        return _mapped(path)
+        return _mapped(path), lock
     except OSError as error:
+        locks.let_go(lock)
         with suppress(OSError):
             Path(new).unlink()
         raise _refused(
@@ -234,17 +253,22 @@ def _mapped(path: str) -> mmap.mmap:
 def _token(path: str) -> bytes | None:
     """The token in a file of ours; None: it is gone, or another one."""
     with suppress(OSError):
-        head = _content(path, _HEAD)
+        head, _ = _read(path, _HEAD)
         return head[len(_MAGIC) :] if head.startswith((_MAGIC, _OLD_MAGIC)) else None
     return None
 
 
-def _content(path: str, size: int) -> bytes:
-    """The first bytes of a plain file under one name (writing through a hard link would change another file); of all else none."""
+def _read(path: str, size: int) -> tuple[bytes, bool]:
+    """The first bytes of a plain file under one name (writing through a hard link would change another file), and whether it is locked.
+
+    Of all else nothing.
+    """
     fd = os.open(path, os.O_RDONLY | _PLAIN)
     try:
         found = os.fstat(fd)
-        return os.read(fd, size) if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 else b""
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            return b"", False
+        return os.read(fd, size), locks.is_locked(fd)
     finally:
         os.close(fd)
 
