@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import linecache
 import logging
+import multiprocessing
 import os
 import pickle
 import signal
@@ -17,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from datetime import timedelta
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +28,8 @@ import pytest
 from pydantic import BaseModel
 
 import nbbatch as nb
-from nbbatch.worker import processes, received, travel
+from nbbatch.worker import process_worker, processes, received, travel
+from nbbatch.worker.adapters import WorkerLost
 from tests.jobs import dies_once, each, numbers
 from tests.kit import count, engine
 
@@ -511,8 +515,59 @@ def test_no_call_of_many_threads_is_left_unheard() -> None:
         sys.setswitchinterval(before)
 
 
+def test_what_is_around_a_step_is_as_in_this_process_now(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def around(module: str) -> tuple[str | None, str | None, str, str]:
+        return os.getenv("NEW"), os.getenv("OLD"), str(Path.cwd()), import_module(module).__name__
+
+    monkeypatch.setenv("OLD", "here")
+    with nb.processes(1) as pool:
+        assert pool.submit(around, "json").result(20) == (None, "here", str(Path.cwd()), "json")
+
+        monkeypatch.setenv("NEW", "1")
+        monkeypatch.delenv("OLD")
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "written_since.py").touch()
+        monkeypatch.syspath_prepend(tmp_path)
+
+        assert pool.submit(around, "written_since").result(20) == ("1", None, str(tmp_path), "written_since")
+
+
+def test_processes_that_a_step_starts_are_as_in_this_process_and_end_when_asked() -> None:
+    def own() -> tuple[list[int], str | None]:
+        with multiprocessing.Pool(1) as inner:
+            return inner.map(abs, [-1]), multiprocessing.get_start_method()
+
+    with nb.processes(1) as pool:
+        assert pool.submit(own).result(20) == ([1], multiprocessing.get_start_method())
+
+
+def test_programs_of_a_step_end_with_its_worker_that_is_killed(tmp_path: Path) -> None:
+    os.mkfifo(held := tmp_path / "held")
+
+    def start() -> None:
+        with held.open("w") as out:
+            subprocess.run("sleep 20; echo late", stdout=out, shell=True)
+
+    with nb.processes(1) as pool:
+        call = pool.submit(start)
+        with held.open() as there:  # once the step has begun
+            pool.kill(call)
+            assert there.read() == ""  # ends when nobody holds it any more
+
+        with pytest.raises(WorkerLost):
+            call.result(20)
+
+
+def test_what_libraries_do_at_the_end_of_a_process_is_done_in_workers(tmp_path: Path) -> None:
+    with nb.processes(1) as pool:
+        pool.submit(atexit.register, (tmp_path / "tidied").touch).result(20)
+
+    assert (tmp_path / "tidied").exists()
+
+
 def test_a_worker_ends_with_its_pool_whatever_a_step_has_left_there() -> None:
     def leave() -> None:
+        process_worker.LEAVE_SECONDS = 0.1
         threading.Thread(target=threading.Event().wait).start()
         sys.stdout.close()
 

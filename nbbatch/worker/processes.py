@@ -17,19 +17,20 @@ import pickle
 import signal
 import sys
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from importlib import import_module
-from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.connection import Pipe, wait
 from typing import Any
 
 from nbbatch.base.display import needing
 from nbbatch.worker.adapters import Adapter, Refused, WorkerLost
 from nbbatch.worker.executors import checked_workers
+from nbbatch.worker.process_worker import end_group, serve
+from nbbatch.worker.surroundings import start_method, surroundings
 from nbbatch.worker.travel import dumps
 
 ALIVE_SECONDS = 1.0
@@ -122,15 +123,20 @@ class _Worker:
         backend: Any = import_module("loky.backend")  # without complete types
 
         self.pipe, theirs = Pipe()
+        self._around = surroundings()
         with theirs:
-            self.process: Any = backend.get_context("loky").Process(target=serve, args=(theirs, os.getpid()), env=env)
+            args = theirs, os.getpid(), start_method()
+            self.process: Any = backend.get_context("loky").Process(target=serve, args=args, env=env)
             self.process.start()
         self.call: _Call | None = None
         self.is_ready = False
 
     def give(self, call: _Call) -> None:
         self.call = call
+        before, self._around = self._around, surroundings()
         with suppress(OSError):  # it is dead; that is noticed in the next round
+            if change := before.change_to(self._around):
+                self.pipe.send_bytes(pickle.dumps(change))
             self.pipe.send_bytes(call.data)
 
     def hear(self) -> bool:
@@ -155,6 +161,8 @@ class _Worker:
         call.future.set_result(value) if good else call.future.set_exception(value)
 
     def kill(self) -> None:
+        """End it, and have end what its steps have started, of which a dead one leaves some too."""
+        end_group(self.process.pid)
         if sys.platform == "win32":
             self.process.terminate()
         elif self.process.is_alive():  # else its number may be another one's
@@ -297,55 +305,3 @@ def _end_now(crew: weakref.ref[_Crew]) -> None:
     if found := crew():
         found.end(hurry=True)
         found.join(END_SECONDS)
-
-
-# --- in a worker process -------------------------------------------------------------------------
-
-
-def serve(pipe: Connection, parent: int) -> None:
-    """What a worker process does: one call after another, until nobody is at the other end of the pipe."""
-    live_with(parent)
-    try:
-        pipe.send_bytes(b"ready")
-        while True:
-            pipe.send_bytes(_answer(pipe.recv_bytes()))
-    except (EOFError, OSError):
-        with suppress(Exception):  # a step may have closed it
-            sys.stdout.flush()
-        os._exit(0)  # its result cannot be sent, or nobody waits for it: what runs beside in this process neither
-
-
-def _answer(data: bytes) -> bytes:
-    try:
-        function, args, kwargs = pickle.loads(data)  # noqa: S301 - of the process that started this one
-        answer = True, function(*args, **kwargs)
-    except BaseException as error:
-        answer = False, error
-    try:
-        return dumps(answer)
-    except Exception as error:
-        text = f"what it gave cannot be sent to the process that asked: {error!r}; it was {answer[1]!r}"
-        return dumps((False, RuntimeError(text)))
-
-
-def live_with(parent: int) -> None:
-    """Make this worker process exit soon after its parent, however that dies, and ignore Ctrl-C.
-
-    Ctrl-C goes to all processes of a terminal or kernel, SIGTERM to all of a unit or container, and the parent decides what to do
-    about running work. The handler does nothing instead of ignoring the signal, because processes that a step starts would
-    inherit that it is ignored.
-    """
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, _ignore)
-    threading.Thread(target=_watch, args=(parent,), name="nbbatch-parent", daemon=True).start()
-
-
-def _ignore(_signal: int, _frame: object) -> None:
-    pass
-
-
-def _watch(parent: int) -> None:
-    # not by PR_SET_PDEATHSIG, which speaks of the thread that started the process: a dispatcher ends with its batch
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
