@@ -20,7 +20,7 @@ from nbbatch.base import private_folder
 from nbbatch.base.arguments import answering
 from nbbatch.base.clock import Clock, SystemClock
 from nbbatch.base.display import plural, warn
-from nbbatch.base.errors import StoreError
+from nbbatch.base.errors import StateError, StoreError
 from nbbatch.base.rows import Ended
 from nbbatch.base.states import INSTANCE_ENDED, InstanceStatus
 from nbbatch.base.times import Duration, Moment, moment
@@ -39,7 +39,7 @@ from nbbatch.store.database import Store
 from nbbatch.values import outside
 from nbbatch.worker import capture, exits, sigterm
 from nbbatch.worker.adapters import are_alike, checked_executor, checked_executors, workers_of
-from nbbatch.worker.context import StoredParams
+from nbbatch.worker.context import StoredParams, asking
 from nbbatch.worker.executors import checked_workers, threads
 from nbbatch.worker.processes import Processes
 from nbbatch.worker.running import Marks, left
@@ -504,6 +504,7 @@ class Batch(Overview):
                 that still run are waited for as long, before and after; they can still read the store.
 
         Raises:
+            StateError: A step of this batch closes it, while it runs.
             StoreError: The file was deleted, moved or replaced while it was open.
 
         Example:
@@ -515,6 +516,10 @@ class Batch(Overview):
 
     def _close(self, left: Callable[[], float]) -> None:
         """As `close`; ``left`` tells how long may be waited at each of three places."""
+        if attempt := asking(self._marks):
+            raise StateError(
+                f"step {attempt.step!r} runs in the batch that it closes, on {self.path}: leave it open there"
+            )
         if self._pid != os.getpid() or self._ended or not self._ending.acquire(blocking=False):
             return  # in a forked child there is nothing to close; and where another thread closes it, that does so
         try:

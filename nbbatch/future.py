@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shlex
 import threading
 from collections.abc import Callable, Generator
@@ -24,10 +25,12 @@ from nbbatch.engine import commands
 from nbbatch.instance import Access, Frames, seen, typed
 from nbbatch.store.connection import MEMORY
 from nbbatch.values.views import untyped
+from nbbatch.worker.context import asking
 
 if TYPE_CHECKING:
     from nbbatch.pictures.progress_line import Reading
 
+log = logging.getLogger("nbbatch")
 R_co = TypeVar("R_co", covariant=True)
 
 Timeout = Duration | datetime | None
@@ -146,6 +149,7 @@ class RunFuture(Frames, Generic[R_co]):
 
     def _wait(self, timeout: Timeout, progress: bool = False) -> Ended:
         seconds = self._patience(timeout)
+        self._tell_who_waits()
         try:
             tell = self._pause_teller()
             ended = self._watch(seconds, tell) if progress else result_of(self._ending(), seconds, tell)
@@ -156,6 +160,17 @@ class RunFuture(Frames, Generic[R_co]):
         except KeyboardInterrupt as stop:
             stop.add_note(f"instance {self.id} goes on in the background; run.cancel() ends it")
             raise
+
+    def _tell_who_waits(self) -> None:
+        """Warn a step that waits for another run on workers of the same batch: where all of them wait so, none is left to run it."""
+        attempt = asking(self._engine().marks)
+        if attempt and not self._ending().done():
+            text = (
+                f"step {attempt.step!r} keeps its worker while it waits for instance {self.id}, which has none if all workers wait so. "
+                "A step that is a job waits without one: other_job.as_step()"
+            )
+            log.warning(text)
+            attempt.warn(text)
 
     def _pause_teller(self) -> Callable[[], None]:
         """A function that warns a waiting caller, once for each pause, that the wait may last forever; called now and while waiting."""

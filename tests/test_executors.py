@@ -39,6 +39,23 @@ class Fickle(Executor):
         return future
 
 
+class Plain(ThreadPoolExecutor):
+    """Its ``shutdown`` knows no more than most libraries' do."""
+
+    def shutdown(self, wait: bool = True) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().shutdown(wait)
+
+
+def test_an_executor_that_is_described_is_shut_down_as_it_is_by_itself() -> None:
+    pool = Plain(1)
+
+    with nb.executor(pool) as described:
+        described.submit(abs, 1)
+
+    with pytest.raises(RuntimeError):
+        pool.submit(abs, 1)
+
+
 def visited(value: int) -> None:
     pass
 

@@ -392,7 +392,7 @@ def test_big_parameters_are_no_part_of_each_micro_batch(processed: nb.Batch, mon
 
 
 def test_an_array_that_was_changed_in_place_is_as_it_is_now_and_the_last_few_are_kept(
-    processed: nb.Batch, monkeypatch: pytest.MonkeyPatch
+    processed: nb.Batch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(travel, "MOST", 2)
     table = np.zeros(300_000)
@@ -412,6 +412,7 @@ def test_an_array_that_was_changed_in_place_is_as_it_is_now_and_the_last_few_are
         totals.append(processed.submit(job, 4, new=True).result(30))
 
     assert totals == [0, 0, 1, 1, 0, 2, 3, 4, 0]
+    assert caplog.text.count("uses table (ndarray, 2.4 MB)") == 1
     files = engine(processed)._packer._values._paths.values()
     (folder,) = {path.parent for path in files}
     assert len(files) == 2

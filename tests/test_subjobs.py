@@ -247,3 +247,27 @@ def test_only_the_store_says_whose_sub_job_an_instance_is(inline: nb.Batch) -> N
     run.cancel()
     assert inline.instance(inner["id"]).status == "CANCELLED"
     assert [each.status for each in (*alike, beside)] == ["IN_PROGRESS"] * 3
+
+
+def test_a_step_that_waits_for_another_run_of_its_batch_says_how_it_waits_without_a_worker(store: Path) -> None:
+    @nb.step
+    def wait(n: int) -> int:
+        return batch.submit(inner, n).result(20)
+
+    with nb.open(store, workers=2) as batch:
+        run = batch.submit(nb.Job("waiting", wait >> total), 3)
+
+        assert run.result(20) == 6
+        assert any("step 'wait' keeps its worker" in each and "as_step()" in each for each in run.warnings)
+
+
+def test_a_step_cannot_close_the_batch_that_runs_it(store: Path) -> None:
+    def close(n: int) -> None:
+        with nb.open(store):
+            pass
+
+    with nb.open(store, workers=1) as batch:
+        run = batch.submit(one_step(close, max_attempts=1), 0)
+
+        assert run.wait(20) == "FAILED"
+        assert run.errors()["error_type"].to_list() == ["nbbatch.StateError"]

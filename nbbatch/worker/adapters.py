@@ -223,7 +223,10 @@ class Wrapped(Adapter):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Shut the pool down."""
-        self.inner.shutdown(wait, cancel_futures=cancel_futures)
+        if cancel_futures:  # which not every library knows
+            self.inner.shutdown(wait, cancel_futures=True)
+        else:
+            self.inner.shutdown(wait)
 
 
 class Near(Wrapped):

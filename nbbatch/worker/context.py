@@ -322,6 +322,12 @@ def context() -> Context:
     return found
 
 
+def asking(marks: Slots) -> Context | None:
+    """The attempt of an engine, by its file of marks, in which this is asked; None: in none."""
+    found = capture.buffer.get()
+    return found if isinstance(found, Context) and found._micro.marks is marks else None  # pyright: ignore[reportPrivateUsage]
+
+
 def said(ctx: Context) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """The log, the warnings and the errors survived of an attempt, secrets as stars."""
     params = ctx._micro.params  # pyright: ignore[reportPrivateUsage]

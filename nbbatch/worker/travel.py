@@ -78,7 +78,7 @@ class Values:
         self._paths: dict[str, Path] = {}
         self._mapped: dict[str, memoryview] = {}
         self._shared = WeakKeyDictionary[Shared[Any], tuple[str, int]]()
-        self._told = set[str]()
+        self._told = set[tuple[str, str]]()
         big_values.copies.add(self)
 
     def packed(self, code: Any, functions: Iterable[tuple[str, Any]]) -> tuple[bytes, dict[str, str]]:
@@ -96,8 +96,8 @@ class Values:
             key, size = found
             held.append(value)
             apart[id(value)], paths[key] = key, str(self._paths[key])
-            if size >= TOLD and key not in self._told and not isinstance(value, Shared):
-                self._told.add(key)
+            if size >= TOLD and (whose, name) not in self._told and not isinstance(value, Shared):
+                self._told.add((whose, name))
                 log.warning("%s", _advice(whose, name, value, size))
         sources = set[str]()
         data = _dumps(code, apart, None, sources)
