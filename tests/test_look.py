@@ -20,6 +20,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
 import pytest
 from pydantic import BaseModel, ConfigDict
@@ -273,6 +274,16 @@ def test_the_copy_that_a_look_read_is_thrown_away_as_it_is(store: Path, monkeypa
     monkeypatch.setattr(Store, "checkpoint", lambda self: (settled.append(self.path), real(self))[1])
     nb.look(store).close()
     assert settled == []
+
+
+def test_a_copy_that_turns_out_to_be_damaged_is_let_go(store: Path) -> None:
+    nb.open(store).close()
+    with duckdb.connect(str(store)) as con:
+        con.execute("DROP VIEW instances; CREATE TABLE instances (id INTEGER)")
+    with pytest.raises(nb.StoreError):
+        nb.look(store)
+
+    assert copying._open == {}
 
 
 def test_there_must_be_a_store(tmp_path: Path) -> None:

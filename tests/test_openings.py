@@ -463,6 +463,33 @@ def test_a_file_that_is_replaced_before_it_is_locked_is_not_the_one_that_is_open
         assert batch.instances()["id"].to_list() == [2, 1]
 
 
+BUSY = """
+import sys, threading, nbbatch as nb
+from contextlib import suppress
+
+rounds = [threading.Semaphore(0), threading.Semaphore(0)]
+
+def go(path, done):
+    while True:
+        with nb.open(path, nb.inline()) as batch, suppress(nb.StoreError):
+            batch.backup(path + ".copy", overwrite=True)
+        done.release()
+
+for number, done in enumerate(rounds):
+    threading.Thread(target=go, args=(sys.argv[1] + str(number), done), daemon=True).start()
+for done in rounds:
+    done.acquire()
+sys.exit(5)
+"""
+
+
+def test_a_process_that_ends_while_its_threads_open_and_copy_stores_ends_as_it_says(store: Path) -> None:
+    """R10"""
+    ended = subprocess.run([sys.executable, "-c", BUSY, str(store)], capture_output=True, text=True)
+
+    assert ended.returncode == 5, ended.stderr
+
+
 def test_a_store_under_another_name_is_the_same_batch(tmp_path: Path) -> None:
     """R3"""
     store = tmp_path / "real" / "s.duckdb"

@@ -14,6 +14,7 @@ from nbbatch.base.display import warn
 from nbbatch.base.errors import StoreError
 from nbbatch.store import copying, references
 from nbbatch.store.database import Store
+from nbbatch.store.last_calls import busy
 from nbbatch.store.queries import VIEWS
 
 BESIDE = (".wal", ".blocks", ".running")
@@ -60,6 +61,7 @@ def write(
     return path
 
 
+@busy
 def _fill(copy: Path, read: Callable[[bytes], bytes]) -> None:
     """Have what its log holds, and what lies in files beside the store, be in the one file."""
     store = opened(copy)
@@ -78,8 +80,13 @@ def opened(copy: Path) -> Store:
         StoreUnreadable: It is damaged.
     """
     store = Store(str(copy), time.time_ns() // 1000, 0)
-    with store.transaction():
-        store.run_script(VIEWS)
+    try:
+        with store.transaction():
+            store.run_script(VIEWS)
+    except BaseException:
+        with suppress(StoreError):
+            store.close()
+        raise
     return store
 
 

@@ -15,6 +15,7 @@ import duckdb
 from nbbatch.base.errors import StoreClosed, StoreError
 from nbbatch.base.interrupts import behind
 from nbbatch.store.connection import close
+from nbbatch.store.last_calls import busy, interrupted_by
 
 
 class _Cursor:
@@ -44,6 +45,7 @@ class Cursors:
     def start(self, writer: duckdb.DuckDBPyConnection) -> None:
         """Have connections be made to the writer's database."""
         self._writer = writer
+        _started.add(self)
 
     def mine(self) -> duckdb.DuckDBPyConnection:
         """This thread's connection.
@@ -63,16 +65,23 @@ class Cursors:
     @contextmanager
     def own(self) -> Generator[duckdb.DuckDBPyConnection]:
         """One more connection, for a reader who keeps a result open while others read on its thread."""
-        cursor, con = self._another()
+        with busy:
+            cursor, con = self._another()
         try:
-            with self.reading():
+            with self._clear_errors():
                 yield con
         finally:
-            cursor.close()
+            with busy:
+                cursor.close()
 
     @contextmanager
     def reading(self) -> Generator[None]:
         """Whatever is raised because the store was closed meanwhile is a `StoreClosed`."""
+        with busy, self._clear_errors():
+            yield
+
+    @contextmanager
+    def _clear_errors(self) -> Generator[None]:
         try:
             yield
         except Exception as error:  # polars has errors of its own for a stream that breaks off
@@ -110,6 +119,15 @@ class Cursors:
 
     def _closed(self) -> StoreClosed:
         return StoreClosed(f"the batch on {self._path} is closed; nb.open() opens it again")
+
+
+_started = weakref.WeakSet[Cursors]()
+
+
+@interrupted_by
+def _close_all() -> None:
+    for each in tuple(_started):
+        each.close()
 
 
 def _close(con: duckdb.DuckDBPyConnection) -> None:

@@ -28,6 +28,7 @@ from nbbatch.base.rows import EventRow, InstanceRow, StepCounts, StepRow
 from nbbatch.base.states import INSTANCE_ENDED, INSTANCE_TRANSITIONS, ChunkStatus, InstanceStatus
 from nbbatch.store import inspection, migrations
 from nbbatch.store.connection import MEMORY, check_place, clear_errors, unreadable
+from nbbatch.store.last_calls import busy
 from nbbatch.store.migrations import FORMAT
 from nbbatch.store.queries import QUERIES, VIEWS
 from nbbatch.store.reading import as_instance, by_name
@@ -39,6 +40,7 @@ log = logging.getLogger("nbbatch")
 class Store(Writer):
     """One open store; see the module's notes on threads and transactions."""
 
+    @busy
     def __init__(self, path: str, now_us: int, session: int) -> None:
         """Open or create the file.
 
@@ -133,6 +135,7 @@ class Store(Writer):
         self._chains = self._kept = self._keys = None
         super()._abandon()
 
+    @busy
     def close(self) -> None:
         """As `Writer.close`; then let go of what was copied from, and write the file anew where most of it is waste."""
         super().close()

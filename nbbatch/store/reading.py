@@ -13,6 +13,7 @@ from nbbatch.base.rows import ArrowStream, InstanceRow
 from nbbatch.base.states import INSTANCE_BY_CODE
 from nbbatch.store import user_query
 from nbbatch.store.cursors import Cursors
+from nbbatch.store.last_calls import busy
 from nbbatch.store.queries import OURS, QUERIES
 from nbbatch.store.user_query import Limits
 
@@ -79,7 +80,7 @@ class Reader:
             QueryRefused: It took too long, or the values do not fit it.
         """
         sql = QUERIES["capped"].format(query=QUERIES[query].rstrip(";"), rows=rows)
-        with self.cursors.own() as cursor:
+        with busy, self.cursors.own() as cursor:
             watch = threading.Timer(seconds, cursor.interrupt)
             watch.start()
             try:
@@ -111,12 +112,18 @@ class Reader:
 
         def read() -> Iterator[bytes]:
             with self.cursors.own() as cursor:
-                result = cursor.execute(QUERIES[query], list(values))
-                while rows := result.fetchmany(READ_ROWS):
+                with busy:
+                    result = cursor.execute(QUERIES[query], list(values))
+                while rows := _next(result):
                     for (data,) in rows:
                         yield data
 
         return read
+
+
+def _next(result: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
+    with busy:
+        return result.fetchmany(READ_ROWS)
 
 
 def is_read(query: str) -> bool:

@@ -23,6 +23,7 @@ import duckdb
 from nbbatch.base.errors import QueryRefused, StoreClosed
 from nbbatch.base.rows import ArrowStream
 from nbbatch.store.cursors import Cursors
+from nbbatch.store.last_calls import busy
 from nbbatch.store.queries import OURS, QUERIES
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _ask(
     foreign: Callable[[], Collection[str]],
     begin: Callable[[duckdb.DuckDBPyConnection], None],
 ) -> pl.DataFrame:
-    with cursors.own() as cursor:
+    with busy, cursors.own() as cursor:
         begin(cursor)
         try:
             tree = _parsed(cursor, sql)

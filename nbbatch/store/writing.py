@@ -21,6 +21,7 @@ from nbbatch.store import checkpoint, copying, inspection, rewriting
 from nbbatch.store.connection import MEMORY, close, connect, drop_empty_log, lock, make_log, plain, remove
 from nbbatch.store.ids import Ids
 from nbbatch.store.inserting import Inserts
+from nbbatch.store.last_calls import busy
 from nbbatch.store.queries import QUERIES
 from nbbatch.store.reading import Reader
 
@@ -82,7 +83,7 @@ class Writer(Reader):
             StoreError: The store could not be written (a full disk, say); nothing of the block is stored.
             ValueNotStorable: A value of the block is at fault, not the store; nothing of the block is stored either.
         """
-        with self._writing:
+        with self._writing, busy:
             if self._closing:
                 raise StoreClosed(f"the batch on {self.path} is closed; nb.open() opens it again")
             assert self._inserts is not None
@@ -162,6 +163,7 @@ class Writer(Reader):
         except FileNotFoundError:
             make_log(self.path)
 
+    @busy
     def checkpoint(self, *, purged: bool = False) -> bool:
         """Write the log into the file and free what was deleted; put off while somebody reads. Returns whether it was done.
 
@@ -230,10 +232,12 @@ class Writer(Reader):
             raise TypeError(f"table {table} has no column {', '.join(sorted(unknown))}")
         self.append(table, [tuple(row.get(column) for column in columns) for row in rows])
 
+    @busy
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a named query, on the writer's connection, seeing the open transaction."""
         return self._flushed().execute(QUERIES[query], list(values)).fetchall()
 
+    @busy
     def columns(self, query: str, *values: Any) -> tuple[list[Any], ...]:
         """As `rows`, column by column: for many rows."""
         found = self._flushed().execute(QUERIES[query], list(values))
@@ -244,10 +248,12 @@ class Writer(Reader):
             rows.clear()
         return made
 
+    @busy
     def run(self, query: str, *values: Any) -> None:
         """Run a named statement within the open transaction."""
         self._flushed().execute(QUERIES[query], list(values)).complete()
 
+    @busy
     def run_script(self, text: str) -> None:
         """Run statements, one after another."""
         con = self._flushed()
