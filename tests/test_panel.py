@@ -418,6 +418,7 @@ def test_the_widget_sends_one_trait_and_answers_its_page(ended: nb.JobHandle[int
     panel._on_message(panel, {"do": "tab", "tab": "log"}, [])
     panel._poller.wait(10)
 
+    assert panel.heard == 1
     assert panel.shown["tab"] == "log"
     assert panel.frame().columns == ended.logs().columns
     assert "application/vnd.jupyter.widget-view+json" in panel.bundle()

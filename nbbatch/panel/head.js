@@ -1,5 +1,6 @@
 // The head of a panel: how the run stands, its bar, its figures, its buttons and what to do next. Figures come as facts.
 const HELD = "A cell keeps the kernel busy: the button is heard when that cell is over. Interrupting the cell ends its waiting, not the run.";
+const DOING = "The kernel has heard it; it is done once the store, or the process that holds it, answers.";
 const QUESTION_MS = 5000;
 const UNHEARD_MS = 1500;
 
@@ -64,17 +65,17 @@ function tiles(open) {
 }
 
 // Buttons that ask the kernel. What cannot be pressed says why; what cannot be taken back asks once more.
-function orders(send, note, open) {
+function orders(send, heard, note, open) {
   let asked = false;
   let answered = 0;
   let held = "";
   const button = (does, label) => make("button", { type: "button", "data-do": does, onclick: (event) => press(does, event.detail > 1) }, label);
   const nodes = { look: button("look", ""), retry: button("retry", "Retry failed"), pause: button("pause", "Pause"), cancel: button("cancel", "Cancel") };
   const node = make("div", { class: "nbc-buttons", role: "group", "aria-label": "What to do" }, nodes.pause, nodes.cancel, nodes.retry, nodes.look);
-  // A cell that blocks keeps the kernel from hearing: then it is said that the press waits.
+  // What a press waits for is said: a cell that blocks keeps the kernel from hearing it; what was heard is not always done at once.
   function expect() {
-    const before = answered;
-    setTimeout(() => { if (answered === before) put(note, held = HELD); }, UNHEARD_MS);
+    const before = answered, known = heard();
+    setTimeout(() => { if (answered === before) put(note, held = heard() === known ? HELD : DOING); }, UNHEARD_MS);
   }
   function press(does, twice) {
     if (does === "look") return open("failures");
@@ -112,7 +113,7 @@ function orders(send, note, open) {
   return { node, draw };
 }
 
-function head(send, id, open) {
+function head(send, heard, id, open) {
   const status = make("span", { class: "nbc-status", role: "status" });
   const name = make("span", { class: "nbc-name", dir: "auto" });
   const which = make("span", { class: "nbc-which" });
@@ -122,7 +123,7 @@ function head(send, id, open) {
   const note = make("div", { class: "nbc-note", "aria-live": "polite", id: `${id}-note` });
   const next = make("p", { class: "nbc-next" });
   const figures = tiles(open);
-  const row = orders(send, note, open);
+  const row = orders(send, heard, note, open);
   function draw(shown) {
     put(status, shown.paused && shown.since ? shown.word.replace(/since .*?(?=,|$)/, `since ${moment(shown.since)}`) : shown.word);
     status.dataset.status = bar.dataset.status = shown.status;

@@ -95,12 +95,6 @@ function settle(found, id, record) {
   }
 }
 
-// Beside a widget that came back after a reload its saved page is not shown too.
-function hideTwin(el, id) {
-  const twin = el.closest(".jp-OutputArea-child")?.previousElementSibling;
-  if (twin?.querySelector(`[data-nbbatch-of="${CSS.escape(id)}"]`)) twin.style.display = "none";
-}
-
 // Another make of front end: what could not be done is told, not thrown.
 function attempt(act) {
   try {
@@ -134,7 +128,6 @@ function keepRecord({ model, el }, tell) {
     const record = model.get("record");
     const found = attempt(() => cellsOf(model.widget_manager, id)) ?? [];
     attempt(() => found.forEach(([cell]) => saveAs(cell, id, written)));
-    hideTwin(el, id);
     if (session && !session.session?.kernel) die();
     if (record?.final && !gone) end(found, record);
   };

@@ -2,7 +2,7 @@
 const TABS = [["now", "Now"], ["failures", "Failures"], ["chunks", "Chunks"], ["timeline", "Timeline"], ["log", "Log"], ["history", "History"]];
 const LOST = {
   gone: "The kernel that ran this is gone. What was done is in the store: run this cell again to go on.",
-  silent: "No news from the kernel: it is busy or gone. The figures are as of then.",
+  silent: "No news: the kernel is busy or gone, or what it reads does not answer. The figures are as of then.",
   unkept: "The run has ended, and this page cannot put its end into the notebook: run this cell again to keep it there.",
 };
 const SILENT_MS = 7000;
@@ -159,7 +159,7 @@ function render({ model, el }) {
   const send = (message) => model.send(message);
   const tab = tabs(send, id);
   const open = Object.assign((name) => { tab.choose(name); tab.buttons[name].focus(); }, { knows: (name) => name in tab.panes });
-  const top = head(send, id, open);
+  const top = head(send, () => model.get("heard"), id, open);
   const chain = chainView(send);
   const chunks = chunkTools(send, tab.panes.chunks);
   const history = historyTools(send, tab.panes.history, model.get("shown").share ?? 1);

@@ -83,6 +83,8 @@ class Panel(Recorded):
     shown = traitlets.Dict().tag(sync=True)
     inspector = traitlets.Unicode().tag(sync=True)
     """Sent by itself: it changes by clicks alone."""
+    heard = traitlets.Int().tag(sync=True)
+    """Messages that have arrived. What they ask for may take longer, and is counted by ``answered`` once it is done."""
 
     def __init__(
         self, run: Run, store: Reader, engine: Engine, at_end: Callable[[Snapshot], None] = lambda _: None
@@ -107,6 +109,7 @@ class Panel(Recorded):
                 self.keep(self.run._page, over=now.ended and now.whole)  # pyright: ignore[reportPrivateUsage] - as of all its parts
 
     def _on_message(self, _: Any, content: Mapping[str, Any], __: Any) -> None:
+        self.heard += 1
         self._poller.ask(content)
 
     def bundle(self) -> dict[str, Any]:

@@ -154,10 +154,14 @@ def test_a_slider_redraws_the_chain_as_it_was(bare: Bare) -> None:
     assert any("queued" in each or "in progress" in each for each in then)
 
 
-def test_a_press_that_the_kernel_does_not_hear_is_said_to_wait(bare: Bare) -> None:
-    bare.panel.get_by_role("button", name=re.compile("^Retry .* failed")).click()
-
+def test_a_press_that_is_not_done_at_once_says_whether_the_kernel_has_heard_it(bare: Bare) -> None:
+    retry = bare.panel.get_by_role("button", name=re.compile("^Retry .* failed"))
+    retry.click()
     expect(bare.panel.locator(".nbc-note")).to_contain_text("Interrupting the cell ends its waiting, not the run")
+    retry.click()
+    bare.page.evaluate("window.model.shown.heard = 1")
+
+    expect(bare.panel.locator(".nbc-note")).to_contain_text("The kernel has heard it")
 
 
 def test_the_sides_of_the_bundle_stay_small() -> None:
