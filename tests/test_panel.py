@@ -691,6 +691,49 @@ def test_who_has_waited_for_an_end_finds_it_drawn(ended: nb.JobHandle[int]) -> N
     assert "completed, 10 failed" in drawn[0]
 
 
+def as_page(words: str) -> dict[str, str]:
+    return {"text/html": words, "text/plain": words}
+
+
+def test_the_page_of_the_end_outlives_one_that_was_begun_before_it(ended: nb.JobHandle[int]) -> None:
+    pytest.importorskip("anywidget")
+    panel = ended.panel()
+    panel._poller.wait(10)
+
+    def begun_before() -> dict[str, str]:
+        panel.rest(as_page("the end"))
+        return as_page("before")
+
+    panel.keep(begun_before, over=True)
+    panel.keep(lambda: as_page("a look that came late"), over=True)
+
+    assert panel.record == {"html": "the end", "text": "the end", "over": True, "final": True}
+    panel.close()
+
+
+def test_a_run_that_ends_while_it_is_displayed_is_drawn_for_good_after_its_panel(
+    ended: nb.JobHandle[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widgets = pytest.importorskip("nbbatch.panel.widgets")
+    replaced, updates = threading.Event(), list[bool]()
+
+    def publish(_: Any, transient: Any, update: bool) -> None:
+        updates.append(update)
+        if update:
+            replaced.set()
+
+    def page() -> dict[str, str]:
+        if not updates and threading.current_thread() is threading.main_thread():
+            replaced.wait(0.2)  # where the panel's thread may go before, it does
+        return as_page("the end")
+
+    monkeypatch.setattr(widgets, "_publish", publish)
+    widgets.show_run(ended, ended._store, ended._engine(), page, ended._access.last_looks)
+
+    assert replaced.wait(10)
+    assert updates == [False, True]
+
+
 def test_beside_a_panel_stands_the_plain_page_and_each_page_says_of_when_it_is(ended: nb.JobHandle[int]) -> None:
     for shown in (ended.panel(), ended.batch.panel()):
         bundle = shown._repr_mimebundle_()

@@ -58,21 +58,38 @@ class Recorded(anywidget.AnyWidget):
     record = traitlets.Dict().tag(sync=True)
     """``html`` and ``text``; ``over``: nothing moves any more; ``final``: it takes the place of the widget."""
     _due = 0.0
+    _known: dict[str, Any] | None = None
+    """The record as it was when `keep` was last called."""
+
+    def __init__(self, **state: Any) -> None:
+        self._guard = threading.Lock()
+        super().__init__(**state)
 
     def open(self) -> None:
         """Tell pages of it."""
         super().open()
         hear(self)
 
-    def keep(self, page: Callable[[], dict[str, str]], *, over: bool, final: bool = False) -> None:
-        """Have a save of the notebook write this page from now on."""
+    def keep(self, page: Callable[[], dict[str, str]], *, over: bool) -> None:
+        """Have a save of the notebook write this page from now on, unless one is there for good. One that came meanwhile is newer."""
         began = time.monotonic()
-        if began < self._due and not over:
+        if self.record.get("final") if over else began < self._due:
             return
         made = page()
-        self.record = {"html": made["text/html"], "text": made["text/plain"], "over": over, "final": final}
-        now = time.monotonic()
-        self._due = now + max(RECORD_SECONDS, (now - began) / RECORD_SHARE)
+        with self._guard:
+            if self._known in (None, self.record):
+                self._put(made, over=over)
+                now = time.monotonic()
+                self._due = now + max(RECORD_SECONDS, (now - began) / RECORD_SHARE)
+            self._known = self.record
+
+    def rest(self, page: dict[str, str]) -> None:
+        """Have this page take the place of the widget."""
+        with self._guard:
+            self._put(page, over=True, final=True)
+
+    def _put(self, page: dict[str, str], *, over: bool, final: bool = False) -> None:
+        self.record = {"html": page["text/html"], "text": page["text/plain"], "over": over, "final": final}
 
 
 class Panel(Recorded):
@@ -212,7 +229,7 @@ class Listing:
 
     def rest(self, page: dict[str, str]) -> None:
         """Have this page take the place of the table."""
-        self._table.keep(lambda: page, over=True, final=True)
+        self._table.rest(page)
 
     def close(self) -> None:
         """Look no more, and take it off the page; runs go on."""
@@ -254,11 +271,13 @@ def show_run(
 
     def rest(data: dict[str, str]) -> None:
         for panel in panels:
-            panel.keep(lambda: data, over=True, final=True)
+            panel.rest(data)
 
-    settle = settling(place, page, last_looks, run.done, rest)
-    panels.append(Panel(run, store, engine, lambda _: settle()))
-    in_place(place, {**panels[0].bundle(), **page()})
+    guard = threading.Lock()
+    settle = settling(place, page, last_looks, run.done, rest, guard)
+    with guard:  # the run may end at any moment: then its plain page comes after the panel, not before
+        panels.append(Panel(run, store, engine, lambda _: settle()))
+        in_place(place, {**panels[0].bundle(), **page()})
 
 
 def show_batch(
@@ -267,21 +286,20 @@ def show_batch(
     """Display a listing; once nothing moves any more, or the batch closes, its place is taken by the plain page."""
     place = f"nbbatch-batch-{uuid4().hex}"
     in_place(place, {**listing.bundle(), **page()})
-    listing.live(settling(place, page, last_looks, lambda: not listing.moves(), listing.rest))
+    listing.live(settling(place, page, last_looks, lambda: not listing.moves(), listing.rest, threading.Lock()))
 
 
 def settling(
     place: str, page: Callable[[], dict[str, str]], last_looks: dict[Callable[[], None], Callable[[], bool]],
-    is_over: Callable[[], bool], rest: Callable[[dict[str, str]], None],
+    is_over: Callable[[], bool], rest: Callable[[dict[str, str]], None], guard: threading.Lock,
 ) -> Callable[[], None]:  # fmt: skip
     """What puts the plain page into a place, once: at the end of what is shown, or before its batch is closed.
 
     ``rest`` hands it to the widget too: a page that was loaded again does not know the place any more.
     """
-    guard = threading.Lock()  # a run may end while its batch is being closed
 
     def settle() -> None:
-        with guard:
+        with guard:  # a run may end while its batch is being closed
             if settle in last_looks:
                 data = page()
                 in_place(place, data, update=True)
