@@ -558,6 +558,32 @@ def test_a_scheduler_that_is_gone_charges_nothing_and_is_told(store: Path) -> No
         assert run.wait(30) == "COMPLETED"
 
 
+def test_a_scheduler_that_is_reached_anew_knows_what_the_one_before_did(store: Path) -> None:
+    distributed: Any = pytest.importorskip("distributed", reason="the extra nbbatch[dask] is not installed")
+
+    def stick(value: int) -> None:
+        while not nb.context().cancelled:
+            time.sleep(0.005)
+
+    with (
+        distributed.LocalCluster(processes=False, n_workers=1, dashboard_address=":0", silence_logs=50) as cluster,
+        distributed.Client(cluster) as client,
+        nb.open(store, nb.dask(client)) as batch,
+    ):
+        while not (topics := cluster.scheduler._broker._topics):
+            time.sleep(0.005)
+        topics.clear()  # as they are in one that was started in its place
+        before = client.scheduler_comm
+        client.loop.add_callback(before.comm.abort)
+        while client.scheduler_comm in (before, None):
+            time.sleep(0.005)
+
+        run = batch.submit(each(stick, timeout=0.05, max_attempts=1), 1)
+
+        assert run.wait(20) == "FAILED"  # that it began was told
+        assert run.errors()["error_type"].to_list() == ["TimeoutError"]
+
+
 def test_a_controller_of_ipyparallel_that_is_gone_charges_nothing_and_is_told(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

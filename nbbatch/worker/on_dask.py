@@ -76,6 +76,8 @@ class OnDask(Elsewhere):
         super().__init__()
         self._client, self._options = client, options or {}
         self._more: list[Any] = []
+        self._known: Any = None
+        """The connection to the scheduler that knows of it."""
 
     @classmethod
     def of_executor(cls, executor: Any) -> OnDask:
@@ -144,14 +146,27 @@ class OnDask(Elsewhere):
 
     async def _ask_for_threads(self, opening: object) -> None:
         """On the client's loop, ever anew; nothing is sent to the cluster before it has answered once."""
+        self._known = self._client.scheduler_comm
         await _register(self._client)
         while self.is_watched(opening):
+            self._introduce()
             await self._look()
             with suppress(Exception):  # that it cannot be reached is told by the look
                 self._ask_for_more()
             await asyncio.sleep(LOOK_SECONDS)
         if self._opening is opening:
             self._more.clear()
+
+    def _introduce(self) -> None:
+        """Tell a scheduler that has come in place of another what that one knew, before anything else is sent to it."""
+        connection: Any = self._client.scheduler_comm  # None: none is reached now
+        if connection is None or connection is self._known:
+            return
+        self._known = connection
+        with suppress(Exception):  # the client is closed: that is told by the look
+            for owner in tuple(self._wakes):
+                self._client.subscribe_topic(_topic(owner), self._hear)
+            self._spawn(_register(self._client))
 
     async def _look(self) -> None:
         try:
@@ -221,6 +236,7 @@ class OnDask(Elsewhere):
     ) -> Any:
         from distributed import KilledWorker
 
+        self._introduce()
         options = {**self._options, **({"workers": [*near], "allow_other_workers": True} if near else {})}
         future = self._client.submit(fn, *args, pure=False, key=f"{PREFIX}-{secrets.token_hex(8)}", **options, **kwargs)
         if call:
