@@ -24,7 +24,8 @@ from nbbatch.base import locks
 from nbbatch.base.rows import ChunkRow, ClaimRow, EventRow
 from nbbatch.base.states import CHUNK_ENDED, ChunkStatus
 from nbbatch.engine import recovery
-from nbbatch.store import queries
+from nbbatch.store import queries, rewriting
+from nbbatch.store.connection import LONGEST_NAME
 from nbbatch.store.database import Store
 from tests.jobs import double, each, numbers, one_step, summing, total
 from tests.kit import HandClock, count, engine, settle, statuses
@@ -292,6 +293,22 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     """R5"""
     with pytest.raises(nb.StoreUnreadable, match="does not exist"):
         nb.open(tmp_path / "nowhere" / "store.duckdb")
+
+
+def test_a_name_of_any_letters_may_be_as_long_as_the_files_beside_it_allow(tmp_path: Path) -> None:
+    """R5"""
+    longest = "日" * (LONGEST_NAME // 3)
+    with nb.open(tmp_path / longest, executor=nb.inline()) as batch:
+        batch.submit(summing(), 3).wait(10)
+        assert batch.address
+        assert batch._store.checkpoint()
+        batch.backup(tmp_path / longest.replace("日", "本"))
+    assert len(os.fsencode(rewriting._folder(tmp_path / longest).name)) <= 255
+    assert sorted(each.name for each in tmp_path.iterdir()) == [longest, longest.replace("日", "本")]
+    for name in ("x" * (LONGEST_NAME + 1), "which?.duckdb", "which?/store.duckdb"):
+        with pytest.raises(nb.StoreUnreadable, match=r"too long for the files beside|has a \?"):
+            nb.open(tmp_path / name)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_truncated_store_is_refused(store: Path) -> None:

@@ -17,7 +17,9 @@ def replaced(path: Path) -> Generator[BinaryIO]:
 
     It is written under a name of its own, which nobody can have put a link at; a link at ``path`` itself is replaced, not followed.
     """
-    number, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)  # with mode 0600
+    number, name = tempfile.mkstemp(
+        prefix=f".{beginning(path.name)}.", suffix=".part", dir=path.parent
+    )  # with mode 0600
     try:
         with os.fdopen(number, "w+b") as file:
             yield file
@@ -26,6 +28,15 @@ def replaced(path: Path) -> Generator[BinaryIO]:
         with suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def beginning(name: str, most: int = 100) -> str:
+    """A name cut to so many bytes at most, to be part of another one: file systems count bytes.
+
+    >>> beginning("store"), beginning("日本", 5)
+    ('store', '日')
+    """
+    return os.fsencode(name)[:most].decode(errors="ignore")
 
 
 def make_beside(owner: Path, path: str, *, flags: int = 0) -> int:

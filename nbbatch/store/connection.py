@@ -15,10 +15,12 @@ import duckdb
 
 from nbbatch.base.errors import StoreError, StoreLocked, StoreUnreadable
 from nbbatch.base.interrupts import behind
-from nbbatch.base.private_file import make_beside
+from nbbatch.base.private_file import beginning, make_beside
 from nbbatch.store import checkpoint, copying, rewriting
 
 MEMORY = ":memory:"
+LONGEST_NAME = 255 - len(".running.new")
+"""Bytes of a name, so that file systems take those of the files beside it."""
 _SETTINGS: dict[str, Any] = {
     "threads": 1,  # one core for the writer; the other ones are for the steps
     "checkpoint_threshold": "1000TB",  # `Writer.checkpoint` does it, so that a kill in the middle does no harm
@@ -61,7 +63,10 @@ def connect(path: str) -> tuple[duckdb.DuckDBPyConnection, os.stat_result | None
 
 def _make(path: Path) -> None:
     """An empty database that was at no time readable for others: made in a folder of its own, as DuckDB sets no permissions."""
-    with clear_errors(str(path)), tempfile.TemporaryDirectory(prefix=f".{path.name[:100]}.", dir=path.parent) as folder:
+    with (
+        clear_errors(str(path)),
+        tempfile.TemporaryDirectory(prefix=f".{beginning(path.name)}.", dir=path.parent) as folder,
+    ):
         made = Path(folder) / "new"
         duckdb.connect(str(made), config=dict(_SETTINGS)).close()
         made.chmod(0o600)
@@ -229,9 +234,18 @@ def resolved(name: str) -> str:
     """The path that a name leads to.
 
     Raises:
-        StoreUnreadable: It leads to no file.
+        StoreUnreadable: It leads to no file, or to none that can be a store.
     """
     try:
-        return str(Path(name).expanduser().resolve())
+        path = Path(name).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
         raise StoreUnreadable(f"{name!r} leads to no file: {error}") from error
+    if "?" in str(path):
+        raise StoreUnreadable(
+            f"{path} has a ? in its name or in that of a folder, and DuckDB takes what comes after it for no part of a path; open another path"
+        )
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise StoreUnreadable(
+            f"the name {path.name} is too long for the files beside the store to be named after it: {LONGEST_NAME} bytes at most"
+        )
+    return str(path)

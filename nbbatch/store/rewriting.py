@@ -19,7 +19,7 @@ from typing import Any
 
 import duckdb
 
-from nbbatch.base.private_file import share_as
+from nbbatch.base.private_file import beginning, share_as
 from nbbatch.store import checkpoint
 from nbbatch.store.queries import QUERIES
 
@@ -74,7 +74,7 @@ def clear(path: Path) -> None:
 
 
 def _folder(path: Path) -> Path:
-    return path.with_name(f".{path.name[:200]}.rewriting")
+    return path.with_name(f".{beginning(path.name, 200)}.rewriting")
 
 
 def _may_be_replaced(path: Path) -> bool:
