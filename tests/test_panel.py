@@ -617,6 +617,32 @@ def test_a_batch_lists_its_instances_and_opens_the_one_that_is_clicked(
     listing.close()
 
 
+def test_two_pages_that_open_an_instance_at_once_leave_one_panel_open(failed: nb.JobHandle[int]) -> None:
+    widgets = pytest.importorskip("nbbatch.panel.widgets")
+    failed.batch.submit(parsing, 3).wait(10)
+    both, made = threading.Event(), list[Any]()
+
+    def panel(instance: int) -> Any:
+        made.append(failed.batch.instance(instance).panel())
+        if instance == 1:
+            other.start()
+            both.wait(0.2)  # where the other page may come between, it does
+        else:
+            both.set()
+        return made[-1]
+
+    listing = widgets.Listing(failed.batch._runs(), panel, lambda: True, failed.batch._page)
+    other = threading.Thread(target=listing.open, args=(2,))
+    listing.open(1)
+    other.join(10)
+
+    (opened,) = [each for each in made if not each._poller.closed]
+    assert listing.opened is opened
+    assert listing.view.children == (listing._table, opened)
+    assert listing._table.shown["opened"] == opened.run.id
+    listing.close()
+
+
 def test_the_overview_has_what_runs_first_counts_that_filter_and_pages(threaded: nb.Batch) -> None:
     mended.set()
     hold.clear()

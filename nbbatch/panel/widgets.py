@@ -179,7 +179,7 @@ class Listing:
         self._page, self._panel, self.moves, self._plain = page, panel, moves, plain
         self.opened: Panel | None = None
         self._stop = threading.Event()
-        self._guard = threading.RLock()  # messages, and the looking thread
+        self._guard = threading.RLock()  # messages, of each page in a thread of its own, and the looking thread
         self._table = Table(shown={"page": page(), "opened": 0})
         self._table.on_msg(self._on_message)
         self.view: Any = w.VBox([self._table])
@@ -199,13 +199,14 @@ class Listing:
 
     def open(self, instance: int) -> None:
         """Show the panel of an instance below the table; that of the one already open is closed."""
-        before, self.opened = self.opened, None
-        if before is None or before.run.id != instance:
-            self.opened = self._panel(instance)
-        self.view.children = (self._table, *([self.opened] if self.opened else []))
-        if before is not None:
-            before.close()
-        self.look()
+        with self._guard:
+            before, self.opened = self.opened, None
+            if before is None or before.run.id != instance:
+                self.opened = self._panel(instance)
+            self.view.children = (self._table, *([self.opened] if self.opened else []))
+            if before is not None:
+                before.close()
+            self.look()
 
     def look(self) -> None:
         """Read the store; what has changed goes to the page."""
@@ -234,10 +235,11 @@ class Listing:
     def close(self) -> None:
         """Look no more, and take it off the page; runs go on."""
         self._stop.set()
-        if self.opened is not None:
-            self.opened.close()
-        self._table.close()
-        self.view.close()
+        with self._guard:
+            if self.opened is not None:
+                self.opened.close()
+            self._table.close()
+            self.view.close()
 
     def bundle(self) -> dict[str, Any]:
         """What a page needs to show it, by type."""
