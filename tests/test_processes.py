@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from datetime import timedelta
 from functools import cached_property
-from importlib import import_module
+from importlib import import_module, reload
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -531,6 +531,23 @@ def test_what_is_around_a_step_is_as_in_this_process_now(monkeypatch: pytest.Mon
         monkeypatch.syspath_prepend(tmp_path)
 
         assert pool.submit(around, "written_since").result(20) == ("1", None, str(tmp_path), "written_since")
+
+
+def test_a_module_that_is_loaded_anew_here_is_so_in_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (text := tmp_path / "edited.py").write_text("VALUE = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    edited = import_module("edited")
+
+    with nb.processes(2) as pool:
+        values = [pool.submit(lambda: edited.VALUE) for _ in range(4)]
+        assert {each.result(20) for each in values} == {1}
+
+        text.write_text("VALUE = 22")
+        assert pool.submit(lambda: edited.VALUE).result(20) == 1  # as it is here, too
+
+        reload(edited)
+        values = [pool.submit(lambda: edited.VALUE) for _ in range(4)]
+        assert {each.result(20) for each in values} == {22}
 
 
 def test_processes_that_a_step_starts_are_as_in_this_process_and_end_when_asked() -> None:

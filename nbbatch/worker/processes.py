@@ -30,7 +30,7 @@ from nbbatch.base.display import needing
 from nbbatch.worker.adapters import Adapter, Refused, WorkerLost
 from nbbatch.worker.executors import checked_workers
 from nbbatch.worker.process_worker import end_group, serve
-from nbbatch.worker.surroundings import start_method, surroundings
+from nbbatch.worker.surroundings import loaded, start_method, surroundings
 from nbbatch.worker.travel import dumps
 
 ALIVE_SECONDS = 1.0
@@ -124,6 +124,8 @@ class _Worker:
 
         self.pipe, theirs = Pipe()
         self._around = surroundings()
+        self.version = loaded.version()
+        """Of the modules that it imports."""
         with theirs:
             args = theirs, os.getpid(), start_method()
             self.process: Any = backend.get_context("loky").Process(target=serve, args=args, env=env)
@@ -193,6 +195,7 @@ class _Crew:
         self._most = most
         self._waiting: deque[_Call] = deque()
         self._workers: list[_Worker] = []
+        self._leaving: list[_Worker] = []
         self._doomed: deque[Future[Any]] = deque()
         self._lock = threading.Lock()
         self._bell, self._rope = Pipe(duplex=False)
@@ -247,6 +250,7 @@ class _Crew:
         try:
             while not (self.ending and not self._waiting and not any(worker.call for worker in self._workers)):
                 try:
+                    self._retire()
                     self._hire()
                 except Exception as error:  # too many processes, no memory: those that there are go on
                     if not self._workers:
@@ -255,6 +259,15 @@ class _Crew:
                 self._listen()
         finally:
             self._dismiss()
+
+    def _retire(self) -> None:
+        """Have workers leave that have modules as they were before they were loaded anew here."""
+        self._leaving = [each for each in self._leaving if each.process.is_alive()]
+        version = loaded.version() if self._waiting else 0
+        for worker in [each for each in self._workers if self._waiting and not each.call and each.version != version]:
+            self._workers.remove(worker)
+            self._leaving.append(worker)
+            worker.pipe.close()
 
     def _hire(self) -> None:
         """One more worker for each call that none is free for."""
@@ -296,7 +309,7 @@ class _Crew:
         """Let the workers exit, which they do at the end of their pipes."""
         for worker in self._workers:
             worker.pipe.close()
-        for worker in self._workers:
+        for worker in (*self._workers, *self._leaving):
             worker.process.join()
         self._workers.clear()
 

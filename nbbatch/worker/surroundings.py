@@ -9,10 +9,13 @@ import importlib
 import multiprocessing
 import os
 import sys
+import sysconfig
+import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Surroundings(NamedTuple):
@@ -56,6 +59,45 @@ class Change(NamedTuple):
             before, now = self.path
             sys.path[:] = [*now, *(each for each in sys.path if each not in before and each not in now)]
         importlib.invalidate_caches()  # a module that was written since
+
+
+_LIBRARIES = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+"""Where nobody edits modules."""
+
+
+class Loaded:
+    """Which modules of the user's own this process has loaded, to see when one is loaded anew: by `importlib.reload`, or %autoreload."""
+
+    def __init__(self) -> None:
+        """Nothing is looked at before `version`."""
+        self._specs = dict[str, Any]()
+        self._seen = self._version = 0
+        self._lock = threading.Lock()
+
+    def version(self) -> int:
+        """It grows when one was loaded anew."""
+        with self._lock:
+            if len(sys.modules) != self._seen:
+                self._seen = len(sys.modules)
+                self._specs |= {name: spec for name, spec in _own_modules() if name not in self._specs}
+            for name, spec in self._specs.items():
+                now = getattr(sys.modules.get(name), "__spec__", None)  # each load makes another one
+                if now is not spec and now is not None:
+                    self._specs[name] = now
+                    self._version += 1
+            return self._version
+
+
+def _own_modules() -> Iterator[tuple[str, Any]]:
+    for name, module in tuple(sys.modules.items()):
+        spec: Any = getattr(module, "__spec__", None)
+        origin = getattr(spec, "origin", None)
+        if isinstance(origin, str) and origin.endswith(".py") and not origin.startswith(_LIBRARIES):
+            yield name, spec
+
+
+loaded = Loaded()
+"""Of this process."""
 
 
 def surroundings() -> Surroundings:
