@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import re
 import resource
 import shutil
 import signal
@@ -23,7 +25,7 @@ import pytest
 import nbbatch as nb
 from nbbatch.engine.settle import Changes
 from nbbatch.engine.updates import CallUpdate
-from nbbatch.store import writing
+from nbbatch.store import connection, writing
 from nbbatch.worker import executors, running
 from tests.jobs import each, one_step, summing
 from tests.kit import HandClock, engine
@@ -174,6 +176,17 @@ def test_where_there_is_no_room_opening_raises_and_later_works(
 
     assert {path.name for path in store.parent.iterdir()} <= before | ({f"{store.name}.wal"} if not is_new else set())
     opens(store)
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"), [(errno.ENOSPC, r"\. Free disk space\."), (errno.EACCES, "permissions of its folder")]
+)
+def test_what_keeps_a_store_from_opening_is_told_with_what_helps(number: int, advice: str) -> None:
+    """R31"""
+    told = str(connection.unreadable("s", OSError(number, os.strerror(number))))
+
+    assert re.search(advice, told)
+    assert "Restore" not in told
 
 
 # --- interrupted -----------------------------------------------------------------------------------
@@ -510,8 +523,9 @@ def test_a_store_is_not_opened_beside_a_log_that_lies_under_its_other_name(tmp_p
     subprocess.run([sys.executable, "-c", code, str(store)], check=True)
     other.hardlink_to(store)
 
-    with pytest.raises(nb.StoreUnreadable, match=r"another name of .*s, beside which s\.wal"):
-        nb.open(other)
+    for how in (nb.open, nb.look):
+        with pytest.raises(nb.StoreUnreadable, match=r"another name of .*s, beside which s\.wal"):
+            how(other)
     opens(store)
     opens(other)
 

@@ -78,16 +78,6 @@ def _make(path: Path) -> None:
             made.rename(path)
 
 
-def _check_other_names(path: Path) -> None:
-    """DuckDB finds a log by the name it was opened by: under another one, what is in the log would be lost."""
-    for wal in path.parent.glob("*.wal"):
-        other = wal.with_suffix("")
-        if other != path and other.exists() and other.samefile(path):
-            raise StoreUnreadable(
-                f"{path} is another name of {other}, beside which {wal.name} holds its newest changes: open it by that name"
-            )
-
-
 def _connected_to_what_is_there(path: str) -> tuple[duckdb.DuckDBPyConnection, os.stat_result]:
     """A file may be replaced between its opening and its lock, as by `rewriting`: then another one is opened than is there.
 
@@ -169,8 +159,7 @@ def check_place(path: Path) -> None:
             f"{path}.wal is there but {path} is not: opening it would lose what the log holds. "
             "Bring the database file back beside it, or move the log away"
         )
-    if path.exists() and path.stat().st_nlink > 1:
-        _check_other_names(path)
+    copying.check_other_names(path)
     target = path if path.exists() else path.parent
     if not os.access(target, os.W_OK):
         raise StoreUnreadable(f"{target} cannot be written by this user; change its permissions or open a copy")
@@ -205,6 +194,10 @@ def unreadable(path: str, error: Exception) -> StoreError:
 def _advice(text: str) -> str:
     if "not a valid DuckDB database file" in text:
         return "It is another kind of file, empty or cut off: restore it from a copy, or open another path."
+    if "No space left" in text or "Disk quota" in text:
+        return "Free disk space."
+    if "Permission denied" in text or "Read-only file system" in text:
+        return "This user cannot write what lies beside it: change the permissions of its folder, or open a copy elsewhere."
     if "WAL" in text:
         return (
             "Its write-ahead log (.wal) is damaged. Keep a copy of both files; moving the log away, and the "

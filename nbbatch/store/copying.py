@@ -49,6 +49,22 @@ def let_go(path: str) -> None:
             each.close()
 
 
+def check_other_names(path: Path) -> None:
+    """DuckDB finds a log by the name it was opened by: under another one, what is in the log would be lost.
+
+    Raises:
+        StoreUnreadable: There is a log beside another name of a file.
+    """
+    if not path.exists() or path.stat().st_nlink == 1:
+        return
+    for wal in path.parent.glob("*.wal"):
+        other = wal.with_suffix("")
+        if other != path and other.exists() and other.samefile(path):
+            raise StoreUnreadable(
+                f"{path} is another name of {other}, beside which {wal.name} holds its newest changes: open it by that name"
+            )
+
+
 class Source:
     """A store's file as it is copied."""
 
@@ -56,10 +72,11 @@ class Source:
         """Open it.
 
         Raises:
-            StoreUnreadable: There is none, or it cannot be read.
+            StoreUnreadable: There is none, it cannot be read, or its log lies beside another name of it.
         """
         self.path = Path(path)
         self.log = Path(f"{path}.wal")
+        check_other_names(self.path)
         self._file = _opened(self.path)
 
     def renew(self) -> None:
