@@ -342,6 +342,14 @@ def test_a_folder_that_is_not_mounted_where_a_worker_runs_is_said(folder: Path) 
         outside.SharedFolder(str(folder), "00000000").put(1, b"x")
 
 
+def test_a_folder_that_takes_no_file_is_named_with_what_to_do(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "00000000").touch()  # where a folder belongs: as good as a full disk
+
+    with pytest.raises(NotADirectoryError, match=rf"no value can be written to {folder} on .*run\.retry\(\) goes on"):
+        outside.SharedFolder(str(folder), "00000000").put(1, b"x")
+
+
 def test_a_folder_that_was_moved_is_named_anew(store: Path, folder: Path, tmp_path: Path) -> None:
     with nb.open(store, executor=nb.inline(), values=folder) as batch:
         batch.submit(JOB, SIZES).result()

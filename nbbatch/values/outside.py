@@ -13,10 +13,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Executor, Future, wait
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -173,15 +175,29 @@ class SharedFolder:
 
     def write(self, made: Reference, data: bytes) -> None:
         """Write a stored form, in the place of an equal one too, which may be damaged."""
-        look = place_of(self.root).put(made.name, data)
+        with _naming(self.root):
+            look = place_of(self.root).put(made.name, data)
         if look is not None:
             _fresh.add((self.root, made.name), look, data)
 
 
 def _place(part: Part, made: Reference) -> None:
-    _looks[made.root, made.name] = part.place(made.sha256)
+    with _naming(made.root):
+        _looks[made.root, made.name] = part.place(made.sha256)
     while len(_looks) > POURED_FILES:
         _looks.popitem(last=False)  # in one step, as several threads may be here
+
+
+@contextmanager
+def _naming(root: str) -> Generator[None]:
+    """Have an error of the system name the place that takes no value, and what to do: a full disk says neither."""
+    try:
+        yield
+    except OSError as error:
+        if not error.errno:  # it says so itself
+            raise
+        text = f"{error.strerror}: no value can be written to {root} on {socket.gethostname()}; once it takes files, run.retry() goes on"
+        raise OSError(error.errno, text) from error
 
 
 def _at_once(_: Reference, act: Callable[[], None]) -> None:
