@@ -112,3 +112,16 @@ def test_who_has_the_store_open_is_not_disturbed_by_an_opening_that_finds_its_ch
             opening = subprocess.run([sys.executable, "-c", f"import nbbatch as nb; nb.open({str(store)!r})"], capture_output=True, text=True)  # fmt: skip
             assert "StoreLocked" in opening.stderr
             assert checkpoint.beside(store).exists()
+
+
+def test_what_another_opening_has_put_back_just_now_is_missed_by_nobody(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R1"""
+    nb.open(store).close()
+    monkeypatch.setattr(checkpoint, "_is_ours", lambda _: True)  # as it was a moment ago
+    checkpoint.put_back(store)
+    monkeypatch.undo()
+
+    with nb.open(store) as batch:
+        assert batch.instances().is_empty()

@@ -6,11 +6,13 @@ import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
 import nbbatch as nb
+from nbbatch.store import inspection
 from tests.jobs import summing
 
 
@@ -206,3 +208,19 @@ def test_a_file_that_this_process_has_open_is_told(store: Path) -> None:
     a_store(store)
     with duckdb.connect(str(store)), pytest.raises(nb.StoreError, match="This process has it open"):
         nb.open(store)
+
+
+def test_a_log_that_another_process_takes_away_just_now_is_no_damaged_one(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, open_it = Path(f"{store}.wal"), Path.open
+    for take_away in (log.unlink, lambda: log.write_bytes(b"")):
+        log.write_bytes(b"something")
+
+        def late(path: Path, mode: str, take_away: Callable[[], object] = take_away) -> Any:
+            monkeypatch.undo()
+            take_away()
+            return open_it(path, mode)
+
+        monkeypatch.setattr(Path, "open", late)
+        inspection.check_log(store)

@@ -68,22 +68,23 @@ def put_back(path: Path) -> None:
     place = beside(path)
     if not _is_ours(place):
         return
-    data, fd = place.read_bytes(), os.open(path, os.O_RDWR)
     try:
-        fcntl.lockf(
-            fd, fcntl.LOCK_EX | fcntl.LOCK_NB
-        )  # DuckDB's own lock: whoever has the store open may be at a checkpoint
-        if os.pread(fd, HEADERS, 0) == data[_HEAD.size : _HEAD.size + HEADERS]:
-            for at, block in _blocks(data):
-                if HEADERS <= at <= os.fstat(fd).st_size - len(block):
-                    _write(fd, at, block)
-            os.fsync(fd)
-            log.info("%s was left in the middle of a checkpoint, which was undone; the log has what came since", path)
-        place.unlink()
-    except OSError:  # somebody has it open
+        with path.open("r+b", buffering=0) as file:
+            # DuckDB's own lock: whoever has the store open may be at a checkpoint
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _put_back(path, file.fileno(), place.read_bytes())
+            place.unlink()
+    except OSError:  # somebody has it open, or has put it back just now
         log.debug("%s was not looked at", place, exc_info=True)
-    finally:
-        os.close(fd)
+
+
+def _put_back(path: Path, fd: int, data: bytes) -> None:
+    if os.pread(fd, HEADERS, 0) == data[_HEAD.size : _HEAD.size + HEADERS]:
+        for at, block in _blocks(data):
+            if HEADERS <= at <= os.fstat(fd).st_size - len(block):
+                _write(fd, at, block)
+        os.fsync(fd)
+        log.info("%s was left in the middle of a checkpoint, which was undone; the log has what came since", path)
 
 
 def _blocks(data: bytes) -> Generator[tuple[int, bytes]]:

@@ -44,15 +44,23 @@ def check_log(path: Path) -> None:
     log = Path(f"{path}.wal")
     if log.is_symlink() or (log.exists() and not log.is_file()):
         raise StoreUnreadable(f"{log} is no plain file; move it away")
-    if not log.exists() or log.stat().st_size == 0:
-        return
-    with log.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data[:5] != _LOG_BEGINS[:5] or (data[:6] == _LOG_BEGINS and _readable(data) <= _last_commit(data)):
-            raise StoreUnreadable(
-                f"the write-ahead log {log} is damaged, and what was committed last is in it. Both files were left as they are: "
-                f"restore them from a copy. Moving the log and {path.name}.running away opens the store as of its last "
-                "checkpoint, without what came after it"
-            )
+    if _is_damaged(log):
+        raise StoreUnreadable(
+            f"the write-ahead log {log} is damaged, and what was committed last is in it. Both files were left as they are: "
+            f"restore them from a copy. Moving the log and {path.name}.running away opens the store as of its last "
+            "checkpoint, without what came after it"
+        )
+
+
+def _is_damaged(log: Path) -> bool:
+    try:
+        with log.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return data[:5] != _LOG_BEGINS[:5] or (data[:6] == _LOG_BEGINS and _readable(data) <= _last_commit(data))
+    except (
+        FileNotFoundError,
+        ValueError,
+    ):  # there is none, or nothing in it, since another process closed the store just now too
+        return False
 
 
 def _readable(data: mmap.mmap) -> int:
