@@ -359,7 +359,7 @@ def test_lines_of_a_notebook_cell_are_in_tracebacks_of_workers() -> None:
     del linecache.cache[name]  # as in a worker
 
     with pytest.raises(ZeroDivisionError) as raised:
-        received.loads(code)(0)
+        received.loads(code)[0](0)
     assert "    return 1 / n\n" in "".join(traceback.format_exception(raised.value))
 
 
@@ -421,6 +421,19 @@ def test_an_array_that_was_changed_in_place_is_as_it_is_now_and_the_last_few_are
     assert not folder.exists()
 
 
+def test_a_step_pickles_by_name_what_the_notebook_has_by_a_name(processed: nb.Batch) -> None:
+    space: dict[str, Any] = {"__name__": "__main__", "pickle": pickle}
+    exec(
+        "class Model: pass\n"
+        "def scale(x): return x\n"
+        "def keep(value): assert pickle.loads(pickle.dumps((Model(), scale)))[1] is scale",
+        space,
+    )
+
+    for name in ("first", "second"):  # each brings a function of its own
+        assert processed.submit(each(space["keep"], name, max_attempts=1), 4).wait(30) == "COMPLETED"
+
+
 def test_a_step_may_use_more_big_values_than_workers_keep(processed: nb.Batch) -> None:
     space: dict[str, Any] = {"__name__": "__main__", **{f"table{place}": bytes(120_000) for place in range(70)}}
     exec(f"def use(value): return len({' + '.join(name for name in space if name != '__name__')})", space)
@@ -472,7 +485,7 @@ def test_shared_values_in_what_a_variable_holds_travel_apart_from_it() -> None:
     values = travel.Values()
     code, files = values.packed(use, [("step 'use'", use)])
     received.find(files)
-    found, held = received.loads(code)()
+    found, held = received.loads(code)[0]()
 
     assert len(code) < 10_000
     assert sorted(Path(file).stat().st_size // 10_000 for file in files.values()) == [15, 20]

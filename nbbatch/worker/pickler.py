@@ -26,6 +26,8 @@ def pickler_class() -> Any:
         apart: Mapping[int, str]
         sources: set[str]
         """Files of the functions that travelled as they are, not by their names."""
+        named: list[Any]
+        """The classes and functions that did, and that the notebook or script has by their names."""
 
         def persistent_id(self, obj: Any) -> str | None:
             return self.apart.get(id(obj))
@@ -39,14 +41,21 @@ def pickler_class() -> Any:
             if isinstance(obj, cached_property):  # before Python 3.12 it holds a lock
                 return _cached_property, (obj.func, obj.attrname)
             above: Any = super()
-            if isinstance(obj, type):
-                return _with_types(obj, above.reducer_override(obj))
             reduced = _name_of(obj) or above.reducer_override(obj)
-            if isinstance(obj, FunctionType) and reduced is not NotImplemented:
-                self.sources.add(obj.__code__.co_filename)
-            return reduced
+            is_code = isinstance(obj, type | FunctionType) and reduced is not NotImplemented
+            return _noted(self, obj, reduced) if is_code else reduced
 
     return Pickler
+
+
+def _noted(pickler: Any, code: Any, reduced: Any) -> Any:
+    """How a class or a function travels that does so as it is, and the pickler keeps in mind that it does."""
+    if code.__module__ == "__main__" and code.__qualname__ == code.__name__:
+        pickler.named.append(code)
+    if isinstance(code, type):
+        return _with_types(code, reduced)
+    pickler.sources.add(code.__code__.co_filename)
+    return reduced
 
 
 def _travels(function: Any) -> bool:
@@ -83,7 +92,7 @@ def _with_types(kind: Any, reduced: Any) -> Any:
         kind: The class.
         reduced: How cloudpickle makes it again: of what, and its attributes.
     """
-    if reduced is NotImplemented or not (is_dataclass(kind) or is_typed_dict(kind) or is_named_tuple(kind)):
+    if not (is_dataclass(kind) or is_typed_dict(kind) or is_named_tuple(kind)):
         return reduced
     try:
         hints = get_type_hints(kind, include_extras=True)

@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
+from nbbatch.worker import received
 from nbbatch.worker.surroundings import Change, start_others_by
 from nbbatch.worker.travel import dumps
 
@@ -24,6 +25,7 @@ def serve(pipe: Connection, parent: int, method: str | None) -> None:
     atexit.register(os._exit, 0)  # first, so that it comes last: what has no hooks needs no more time
     live_with(parent)
     start_others_by(method)
+    received.main = sys.modules["__main__"]
     try:
         pipe.send_bytes(b"ready")
         while True:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Collection, Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from nbbatch.worker.travel import ALIGNED, MOST, MOST_BYTES
@@ -27,6 +28,8 @@ class Lacking(Exception):
 _here: dict[str, tuple[Any, int]] = {}
 """The values that this worker process has, and their sizes, by name; what was needed last is last."""
 _lock = threading.Lock()
+main: ModuleType | None = None
+"""Of a worker process of ours; None in one of somebody else, whose main module is not ours to fill."""
 
 
 def need(names: Collection[str]) -> bool:
@@ -91,8 +94,8 @@ def _add(name: str, view: memoryview) -> None:
         _here[name] = value, len(view)
 
 
-def loads(data: bytes) -> Any:
-    """Code that was made by `travel.Values.packed`.
+def loads(data: bytes) -> tuple[Any, list[Any]]:
+    """Code that was made by `travel.Values.packed`, and what of it the notebook or script has by a name.
 
     Raises:
         Lacking: This process has not all of its values.
@@ -101,7 +104,15 @@ def loads(data: bytes) -> Any:
     cells: dict[str, str] = pickle.load(stream)  # noqa: S301 - made by `Values`, as the code is
     for name, text in cells.items():
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-    return _Unpickler(stream).load()
+    unpickler = _Unpickler(stream)
+    return unpickler.load(), unpickler.load()
+
+
+def publish(named: Iterable[Any]) -> None:
+    """Have the main module hold what that of the notebook or script holds: steps may pickle it, and pickle finds it by its name."""
+    if main is not None:
+        for each in named:
+            setattr(main, each.__name__, each)
 
 
 class _Unpickler(pickle.Unpickler):

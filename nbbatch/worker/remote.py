@@ -236,7 +236,7 @@ def _travels(listener: Callable[..., Any]) -> bool:
 
 
 @lru_cache(maxsize=KEPT_CODE)
-def _unpickled(digest: str, code: bytes) -> Code:  # noqa: ARG001 - a cheap key to compare first
+def _unpickled(digest: str, code: bytes) -> tuple[Code, list[Any]]:  # noqa: ARG001 - a cheap key to compare first
     return received.loads(code)
 
 
@@ -282,7 +282,7 @@ def _chain(behind: Sequence[Behind]) -> Then | None:
     nodes = list[Node]()
     try:
         for each in behind:
-            nodes.append(_unpickled(each.digest, each.code)[0])
+            nodes.append(_unpickled(each.digest, each.code)[0][0])
     except received.Lacking:
         raise
     except Exception as error:
@@ -306,7 +306,9 @@ def _code_of(packed: Packed) -> Code:
         received.keep(name, data)
     if packed.is_local:
         received.find(packed.values)
-    return _unpickled(packed.digest, packed.code)
+    code, named = _unpickled(packed.digest, packed.code)
+    received.publish(named)
+    return code
 
 
 @lru_cache(maxsize=1)

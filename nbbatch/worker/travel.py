@@ -54,11 +54,15 @@ def dumps(code: Any) -> bytes:
     return _dumps(code, {}, None, set())
 
 
-def _dumps(code: Any, apart: Mapping[int, str], buffers: list[pickle.PickleBuffer] | None, sources: set[str]) -> bytes:
+def _dumps(
+    code: Any, apart: Mapping[int, str], buffers: list[pickle.PickleBuffer] | None, sources: set[str], *, and_names: bool = False
+) -> bytes:  # fmt: skip
     buffer = BytesIO()
     pickler = pickler_class()(buffer, protocol=5, buffer_callback=None if buffers is None else buffers.append)
-    pickler.apart, pickler.sources = apart, sources
+    pickler.apart, pickler.sources, pickler.named = apart, sources, []
     pickler.dump(code)
+    if and_names:
+        pickler.dump(pickler.named)
     return buffer.getvalue()
 
 
@@ -100,7 +104,7 @@ class Values:
                 self._told.add((whose, name))
                 log.warning("%s", _advice(whose, name, value, size))
         sources = set[str]()
-        data = _dumps(code, apart, None, sources)
+        data = _dumps(code, apart, None, sources, and_names=True)
         return pickle.dumps(_cells(sources)) + data, paths
 
     def _kept(self, value: Any, apart: Mapping[int, str]) -> tuple[str, int] | None:
