@@ -394,6 +394,31 @@ def test_the_owner_backs_up_while_it_works_and_keeps_the_lock(threaded: nb.Batch
         assert batch.instance(1).report == run.report
 
 
+KILLED = """
+import os, signal, sys, nbbatch as nb
+from nbbatch.store import backup
+backup._fill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+nb.look(sys.argv[1]).backup(sys.argv[2])
+"""
+
+
+def test_what_a_process_leaves_that_was_killed_while_it_backed_up_is_removed_by_the_next_backup(
+    store: Path, tmp_path: Path
+) -> None:
+    nb.open(store).close()
+    to = tmp_path / "copies"
+    to.mkdir()
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(store), str(to / "copy.duckdb")])
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = to.iterdir()
+    (to / ".nbbatch-mine").mkdir()
+    with nb.look(store) as look:
+        look.backup(to / "copy.duckdb")
+
+    assert left.name.startswith(".nbbatch-backup-")
+    assert sorted(each.name for each in to.iterdir()) == [".nbbatch-mine", "copy.duckdb"]
+
+
 def test_a_store_that_is_written_to_all_the_time_is_held_for_its_backup(store: Path) -> None:
     with nb.open(store) as batch:
         source, held = copying.Source(str(store)), list[bool]()

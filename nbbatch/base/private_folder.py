@@ -22,7 +22,13 @@ IN_MEMORY = "/dev/shm"  # noqa: S108 - as above
 """Where files lie that are in memory anyway, on systems that have it."""
 
 
-def made_for(keeper: object, kind: str, within: str | None = None) -> tuple[str, Callable[[], object]]:
+HIDDEN = "."
+"""How the name of a folder begins that is made among files of the user."""
+
+
+def made_for(
+    keeper: object, kind: str, within: str | None = None, *, beside: bool = False
+) -> tuple[str, Callable[[], object]]:
     """A new folder, and what removes it; that is done at the latest when nothing refers to its keeper any more, or at exit.
 
     A file in it is locked for as long as this process lives.
@@ -31,8 +37,9 @@ def made_for(keeper: object, kind: str, within: str | None = None) -> tuple[str,
         keeper: What it is made for.
         kind: Part of its name.
         within: The folder that it is made in; None: that for temporary files.
+        beside: That is a folder of the user's, which `sweep_beside` looks through.
     """
-    folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{kind}-", dir=within)  # mode 0700
+    folder = tempfile.mkdtemp(prefix=f"{HIDDEN * beside}{_PREFIX}{kind}-", dir=within)  # mode 0700
     new = Path(folder) / "new"
     lock = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     with suppress(OSError):  # where nothing can be locked, nothing is swept either
@@ -47,15 +54,21 @@ def sweep() -> None:
     with suppress(OSError):  # there is no place for temporary files
         places.add(tempfile.gettempdir())
     for place in places:
-        for folder in _made_in(place):
-            with suppress(OSError):  # it is in use, or gone just now, or none of ours
-                _sweep(folder)
+        _sweep_all(place, _PREFIX)
 
 
-def _made_in(place: str) -> list[Path]:
+def sweep_beside(place: str | Path) -> None:
+    """The same in a folder of the user's."""
+    _sweep_all(place, HIDDEN + _PREFIX)
+
+
+def _sweep_all(place: str | Path, prefix: str) -> None:
+    found = list[Path]()
     with suppress(OSError):  # it may not be read
-        return list(Path(place).glob(f"{_PREFIX}*"))
-    return []
+        found = list(Path(place).glob(f"{prefix}*"))
+    for folder in found:
+        with suppress(OSError):  # it is in use, or gone just now, or none of ours
+            _sweep(folder)
 
 
 def _sweep(folder: Path) -> None:

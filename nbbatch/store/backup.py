@@ -5,11 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from nbbatch.base import private_folder
 from nbbatch.base.display import warn
 from nbbatch.base.errors import StoreError
 from nbbatch.store import copying, references
@@ -45,9 +45,10 @@ def write(
     path = path.expanduser().resolve()
     _check_free(path, overwrite)
     _check_unused(Path(source.path), path, held)
+    private_folder.sweep_beside(path.parent)
     try:
-        with TemporaryDirectory(prefix=".nbbatch-backup-", dir=path.parent) as folder:
-            copy = Path(folder) / "copy.duckdb"
+        with _folder_in(path.parent) as folder:
+            copy = folder / "copy.duckdb"
             copying.take(source, copy, hold=hold)
             _fill(copy, read)
             _check_free(path, overwrite)
@@ -59,6 +60,21 @@ def write(
             raise
         raise StoreError(f"{path} could not be written: {error.strerror}") from error
     return path
+
+
+class _Copying:
+    """What a folder is made for."""
+
+
+@contextmanager
+def _folder_in(place: Path) -> Generator[Path]:
+    """A folder beside the copy to be, so that it can be renamed; what a killed process leaves of it is removed by the next backup there."""
+    keeper = _Copying()
+    folder, remove = private_folder.made_for(keeper, "backup", str(place), beside=True)
+    try:
+        yield Path(folder)
+    finally:
+        remove()
 
 
 @busy
