@@ -163,12 +163,15 @@ class _Worker:
         call.future.set_result(value) if good else call.future.set_exception(value)
 
     def kill(self) -> None:
-        """End it, and have end what its steps have started, of which a dead one leaves some too."""
-        end_group(self.process.pid)
+        """End it, and have end what its steps have started, of which a dead one leaves some too.
+
+        It first: a step that waits for a program would go on, and its attempt be COMPLETED, once that ends.
+        """
         if sys.platform == "win32":
             self.process.terminate()
         elif self.process.is_alive():  # else its number may be another one's
             os.kill(self.process.pid, signal.SIGKILL)
+        end_group(self.process.pid)
 
     def bury(self) -> None:
         """It is dead: tell who waits for its call."""
